@@ -1,0 +1,97 @@
+"""What a dataset is: images by path, complete labels, and the preset that all methods share on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
+
+NINE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a dataset, with complete labels. The order of its rows and categories defines the mask.
+
+    Attributes:
+        ids: N image ids, unique.
+        image_paths: N files.
+        labels_NC: int8, PRESENT or ABSENT; UNKNOWN means *not evaluated* (VOC's difficult objects, if asked for).
+        categories: C names.
+        word_vectors_CE: float32 vectors of the category names, or None where there are none.
+    """
+
+    ids: Sequence[int | str]
+    image_paths: Sequence[Path]
+    labels_NC: NDArray[np.int8]
+    categories: tuple[str, ...]
+    word_vectors_CE: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        rows, columns = self.labels_NC.shape
+        assert len(self.ids) == len(self.image_paths) == rows, "ids, image_paths and labels_NC differ in length"
+        assert len(set(self.ids)) == rows, "image ids are not unique"
+        assert len(self.categories) == columns, "categories and labels_NC differ in width"
+        assert self.labels_NC.dtype == np.int8 and np.isin(self.labels_NC, (PRESENT, UNKNOWN, ABSENT)).all()
+        assert self.word_vectors_CE is None or len(self.word_vectors_CE) == columns
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, categories and labels, in order: what must be equal for numbers to be comparable."""
+        digest = hashlib.sha256(json.dumps([list(map(str, self.ids)), self.categories]).encode())
+        digest.update(np.ascontiguousarray(self.labels_NC).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The setting that every method shares on a dataset.
+
+    Attributes:
+        image_size: side of the square that the network sees, in pixels.
+        backbone: a name that `backbones.build` knows.
+        epochs, batch: the training length and the images per step, unless a method's recipe names its own.
+        lr_multiplier: times the recipe's learning rate, which is written for a pre-trained ResNet-101.
+        ratios: the known ratios shown when none are asked for.
+        crop_sides: augmentation: crop sides as fractions of the enlarged image; one is drawn per image.
+        flip: augmentation: mirror half of the images.
+        pretraining_split: the split on which the backbone is pre-trained here, once; None where weights are loaded.
+    """
+
+    image_size: int
+    backbone: str
+    epochs: int = 20
+    batch: int = 16
+    lr_multiplier: float = 1.0
+    ratios: tuple[float, ...] = NINE_RATIOS
+    crop_sides: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5)
+    flip: bool = True
+    pretraining_split: str | None = None
+
+
+class Dataset(ABC):
+    """A dataset file defines one of these under ``@register_dataset(name, preset=...)``."""
+
+    needs_root = True
+    """Whether the user must say where the images are; False for data that is generated into the cache."""
+
+    @abstractmethod
+    def load(self, root: Path, split: str) -> Split:
+        """Read a split (``"train"`` or ``"test"``).
+
+        Args:
+            root: the folder with the user's data (the cache folder where `needs_root` is False).
+
+        Raises:
+            UserError: something is missing or damaged; the line names it.
+        """

@@ -1,0 +1,1 @@
+"""Building blocks that two or more methods share. Each file is one block."""

@@ -1,0 +1,234 @@
+"""From a folder of files to named methods and datasets. A file is registered by being there.
+
+    @register_method("sarb", paper="https://arxiv.org/abs/2203.02172", published="SARB", default=True)
+    @register_method("sarb_sam", attention="sam")      # an ablation: the same class, other hyper-parameters
+    class SARB(Method): ...
+
+Files are loaded by path: ``methods/`` and ``datasets/`` are not packages (see docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mlrpl_bench import hyperparameters
+from mlrpl_bench.dataset import Dataset, Preset
+from mlrpl_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.method import Method
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registered method: a class under a name, with the hyper-parameters that make it this row.
+
+    Attributes:
+        paper: where it comes from. published: its row in published tables, or "". differs: how it differs from
+            its paper. default: trained by ``leaderboard`` when no methods are asked for.
+        settings: hyper-parameters that differ from the class's defaults under this name.
+    """
+
+    name: str
+    cls: type[Method]
+    path: Path
+    paper: str = ""
+    published: str = ""
+    differs: str = ""
+    default: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def hyperparameters(self, overrides: dict[str, Any] | None = None) -> Any:
+        """The hyper-parameters under this name, changed by overrides (strings are converted and checked)."""
+        return hyperparameters.build(self.cls.Hyperparameters, {**self.settings, **(overrides or {})}, self.name)
+
+    def source_digest(self) -> str:
+        """Identifies what the method's file computes: unchanged by comments, docstrings and layout."""
+        return source_digest(self.path)
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A registered dataset."""
+
+    name: str
+    cls: type[Dataset]
+    path: Path
+    preset: Preset
+
+
+Entry = TypeVar("Entry", MethodEntry, DatasetEntry)
+
+
+class Registry(Generic[Entry]):
+    """Named entries of one kind (``method`` or ``dataset``), and the files that could not be imported."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.entries: dict[str, Entry] = {}
+        self.failures: dict[Path, Exception] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if name in self.entries:
+            return self.entries[name]
+        close = difflib.get_close_matches(name, self.entries, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        broken = "".join(f"; {describe_failure(path, error)}" for path, error in self.failures.items())
+        raise UserError(f"no {self.kind} {name!r}; {hint}there are: {', '.join(self) or 'none'}{broken}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.entries))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry; two of one name are an error, whichever came first."""
+        if (other := self.entries.get(entry.name)) is not None:
+            raise UserError(
+                f"two {self.kind}s are called {entry.name!r}: {other.path} and {entry.path}; rename one of them"
+            )
+        self.entries[entry.name] = entry
+
+
+_registered_by_this_file: list[Any] = []
+
+
+def register_method(
+    name: str, *, paper: str = "", published: str = "", differs: str = "", default: bool = False, **settings: Any
+) -> Callable[[type[Method]], type[Method]]:
+    """Register a `Method` class under a name. Repeat it with other hyper-parameters for an ablation.
+
+    `paper` and `differs` may be given once for all names of a class.
+    """
+
+    def register(cls: type[Method]) -> type[Method]:
+        path = Path(sys.modules[cls.__module__].__file__ or "")
+        _registered_by_this_file.append(MethodEntry(name, cls, path, paper, published, differs, default, settings))
+        return cls
+
+    return register
+
+
+def register_dataset(name: str, *, preset: Preset) -> Callable[[type[Dataset]], type[Dataset]]:
+    """Register a `Dataset` class under a name, with the preset that all methods share on it."""
+
+    def register(cls: type[Dataset]) -> type[Dataset]:
+        path = Path(sys.modules[cls.__module__].__file__ or "")
+        _registered_by_this_file.append(DatasetEntry(name, cls, path, preset))
+        return cls
+
+    return register
+
+
+def load_methods(plugins: Sequence[Path] = (), folder: Path | None = None) -> Registry[MethodEntry]:
+    """The methods in ``methods/`` and in the user's own files (``--plugin``)."""
+    return _load("method", MethodEntry, folder or bundled_folder("methods"), plugins)
+
+
+def load_datasets(plugins: Sequence[Path] = (), folder: Path | None = None) -> Registry[DatasetEntry]:
+    """The datasets in ``datasets/`` and in the user's own files (``--plugin``)."""
+    return _load("dataset", DatasetEntry, folder or bundled_folder("datasets"), plugins)
+
+
+def bundled_folder(name: str) -> Path:
+    """``methods`` or ``datasets``: inside the package (a wheel), else beside it (a checkout).
+
+    Inside first: beside an installed package may lie somebody else's ``datasets``.
+    """
+    for folder in (PACKAGE / name, PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"no folder {name}/ in or beside {PACKAGE}; the installation is incomplete, install it again")
+
+
+def describe_failure(path: Path, error: Exception) -> str:
+    """One line for a file that could not be imported."""
+    message = str(error).splitlines()[0] if str(error) else ""
+    return f"{path} could not be loaded ({type(error).__name__}: {message})"
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a Python file's syntax tree without docstrings; comments and layout do not count."""
+    return hashlib.sha256(_canonical(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+
+
+def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) -> Registry:
+    registry: Registry = Registry(kind)
+    for path in sorted(folder.glob("[!_]*.py")):
+        try:
+            entries = _entries_of(path)
+        except Exception as error:  # one broken file must not take the others with it
+            registry.failures[path] = error
+            continue
+        for entry in entries:
+            registry.add(entry)
+    for path in plugins:
+        if not path.is_file():
+            raise UserError(f"--plugin {path}: there is no such file")
+        try:
+            entries = _entries_of(path)
+        except Exception as error:
+            raise UserError(f"--plugin: {describe_failure(path, error)}") from error
+        for entry in entries:
+            if isinstance(entry, entry_type):
+                registry.add(entry)
+    return registry
+
+
+@cache
+def _entries_of(path: Path) -> list[MethodEntry | DatasetEntry]:
+    """Execute a file and return what it registered."""
+    name = f"_mlrpl_{path.parent.name}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their own module up
+    _registered_by_this_file.clear()
+    try:
+        spec.loader.exec_module(module)
+        return _with_family_facts(list(_registered_by_this_file))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        _registered_by_this_file.clear()
+
+
+def _with_family_facts(entries: list[Any]) -> list[Any]:
+    """Give every name of a class the paper and the differences that one of its names states."""
+
+    def family(entry: MethodEntry, fact: str) -> str:
+        own = getattr(entry, fact)
+        return own or next((text for other in entries if other.cls is entry.cls and (text := getattr(other, fact))), "")
+
+    return [
+        replace(entry, paper=family(entry, "paper"), differs=family(entry, "differs"))
+        if isinstance(entry, MethodEntry)
+        else entry
+        for entry in entries
+    ]
+
+
+def _canonical(node: Any) -> str:
+    """A syntax tree as text that is the same on every Python version: empty fields and docstrings left out."""
+    if isinstance(node, list):
+        return "[" + ",".join(map(_canonical, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+        fields["body"] = fields["body"][1:]
+    kept = (f"{name}={_canonical(value)}" for name, value in fields.items() if value not in (None, []))
+    return f"{type(node).__name__}({','.join(kept)})"
