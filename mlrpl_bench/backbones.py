@@ -51,3 +51,138 @@ class Backbone:
             self.attention_width,
             self.pool,
         )
+
+
+def build(name: str, weights: str | None = None) -> Backbone:
+    """A backbone by name, with its weights.
+
+    Args:
+        name: ``small`` (three residual stages, for small images), ``resnet101`` (the papers'), or any timm model
+            that gives feature maps.
+        weights: a local file (``.pth`` or ``.safetensors``), ``random``, or None for the ImageNet weights that timm
+            downloads (``small`` has none of these: it is pre-trained here, see `pretraining`).
+
+    Raises:
+        UserError: an unknown name, weights that cannot be had or do not fit.
+    """
+    if name == SMALL:
+        backbone = _small()
+        if weights not in (None, "random"):
+            _load_into(nn.ModuleList([backbone.frozen, backbone.trained]), Path(str(weights)), name)
+    else:
+        backbone = _from_timm(name, weights)
+    backbone.frozen.eval().requires_grad_(False)
+    backbone.trained.requires_grad_(True)
+    return backbone
+
+
+class ResidualStage(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut; the first one halves the map if asked to."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+        )
+
+    def forward(self, maps_BDHW: Tensor) -> Tensor:
+        return torch.relu(self.body(maps_BDHW) + self.shortcut(maps_BDHW))
+
+
+def _small() -> Backbone:
+    """A ResNet in miniature: 56 x 56 images become 7 x 7 maps; the last stage is trained, as in the papers."""
+    frozen = nn.Sequential(
+        nn.Conv2d(3, 24, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(24),
+        nn.ReLU(inplace=True),
+        ResidualStage(24, 24, stride=1),
+        ResidualStage(24, 48, stride=2),
+    )
+    trained = ResidualStage(48, 96, stride=2)
+    return Backbone(frozen, trained, channels=96, feature_width=96, attention_width=48, pool=False)
+
+
+def _from_timm(name: str, weights: str | None) -> Backbone:
+    import timm  # imported late: it takes seconds
+    from timm.layers import Format
+    from timm.models._features import FeatureListNet
+
+    model_name = "resnet101.tv_in1k" if name == RESNET101 else name
+    if not timm.is_model(model_name):
+        raise UserError(
+            f"no backbone {name!r}; there are: {SMALL}, {RESNET101}, and timm's models (timm.list_models())"
+        )
+    try:
+        model = timm.create_model(model_name, pretrained=weights is None, features_only=True, out_indices=(-2, -1))
+    except Exception as error:  # timm, its hub client and the network fail in many ways
+        if weights is not None:
+            raise UserError(f"timm's {model_name} gives no feature maps ({error}); choose another model") from error
+        raise UserError(
+            f"the ImageNet weights of {model_name} could not be fetched ({type(error).__name__}); without a network, "
+            "name a local file with --weights FILE, or train from scratch with --weights random"
+        ) from error
+    if weights not in (None, "random"):
+        _load_into(model, Path(str(weights)), model_name)
+    channels = model.feature_info.channels()[-1]
+    if not isinstance(model, FeatureListNet):
+        # Transformers and nets with parallel branches: no sequence to cut, so nothing is frozen.
+        return Backbone(nn.Identity(), LastMap(model), channels)
+    stages = list(model.named_children())
+    tap = next(iter(model.return_layers))
+    cut = 1 + next(index for index, (stage, _) in enumerate(stages) if stage == tap)
+    frozen, trained = nn.Sequential(OrderedDict(stages[:cut])), nn.Sequential(OrderedDict(stages[cut:]))
+    if model.output_fmt == Format.NHWC:
+        trained.append(ChannelsFirst())
+    return Backbone(frozen, trained, channels)
+
+
+class ChannelsFirst(nn.Module):
+    """(B, H, W, D) to (B, D, H, W), for models that keep channels last (Swin)."""
+
+    def forward(self, maps_BHWD: Tensor) -> Tensor:
+        return maps_BHWD.permute(0, 3, 1, 2)
+
+
+class LastMap(nn.Module):
+    """The last of the feature maps that a timm model gives."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        maps = self.model(images_B3HW)[-1]
+        return maps.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", None) == "NHWC" else maps
+
+
+def _load_into(model: nn.Module, path: Path, name: str) -> None:
+    """Load a local weight file; a classifier that the model does not have may be left over, nothing may be missing."""
+    if not path.is_file():
+        raise UserError(f"--weights {path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"--weights {path} cannot be read ({type(error).__name__}); it must hold a state dict"
+        ) from error
+    state = state.get("state_dict", state)
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        raise UserError(f"--weights {path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from error
+    if missing:
+        raise UserError(
+            f"--weights {path} does not fit {name}: {len(missing)} tensors are missing, the first is {missing[0]}"
+        )

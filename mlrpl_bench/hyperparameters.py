@@ -22,9 +22,7 @@ def parameter(
     choices: tuple[str, ...] | None = None,
 ) -> Any:
     """A dataclass field that knows its meaning and its valid values (bounds are inclusive)."""
-    return dataclasses.field(
-        default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices}
-    )
+    return dataclasses.field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
 def build(cls: type, values: Mapping[str, Any], owner: str) -> Any:
@@ -82,6 +80,8 @@ def _convert(value: Any, hint: Any, field: dataclasses.Field, owner: str, cls: t
     except (TypeError, ValueError):
         raise refuse() from None
     if isinstance(converted, float) and not math.isfinite(converted):
+        raise refuse()
+    if isinstance(value, float) and converted != value:  # int(2.5) is no answer
         raise refuse()
     low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
     if (choices and converted not in choices) or (low is not None and converted < low):

@@ -7,6 +7,7 @@ the protocol has hidden what is hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
@@ -80,8 +81,8 @@ class Progress:
     def due(self, first: int, every: int) -> bool:
         """Whether this is one of the epochs first, first + every, ... of the papers' 20; at most once an epoch.
 
-        >>> [e for e in range(20) if Progress(e, 20).due(5, every=5)], [e for e in range(8) if Progress(e, 8).due(5, every=5)]
-        ([5, 10, 15], [2, 4, 6])
+        >>> [epoch for epoch in range(8) if Progress(epoch, epochs=8).due(5, every=5)]
+        [2, 4, 6]
         """
         return self.epoch in {self.at(epoch) for epoch in range(first, 20, every)}
 
@@ -113,6 +114,19 @@ class Recipe:
     epochs: int | None = None
     batch: int | None = None
     grad_clip: float | None = None
+
+    def rate_factor(self, progress: Progress) -> float:
+        """What the learning rate is multiplied by at a step; a function of the position alone."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "step":
+            return 0.1 if progress.epoch >= max(1, progress.at(10)) else 1.0
+        assert self.schedule == "one_cycle", f"no schedule {self.schedule!r}; there are: step, one_cycle, constant"
+        position = (progress.epoch + progress.fraction_of_epoch()) / progress.epochs
+        rise = 0.3  # from 1/25 up to 1 in the first 30 %, then down to nothing, both along a cosine
+        if position < rise:
+            return 1 - 0.96 * (1 + math.cos(math.pi * position / rise)) / 2
+        return (1 + math.cos(math.pi * (position - rise) / (1 - rise))) / 2
 
     def resolve(self, preset: Preset) -> Recipe:
         """The recipe with the preset's epochs, batch and learning rate multiplier filled in."""

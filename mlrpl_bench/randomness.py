@@ -19,7 +19,7 @@ def seed_of(*address: str | int) -> int:
     >>> seed_of("order", 0, 1) == seed_of("order", 0, 1) != seed_of("order", 0, 2)
     True
     """
-    digest = hashlib.sha256("/".join(map(str, address)).encode()).digest()
+    digest = hashlib.sha256(repr(address).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

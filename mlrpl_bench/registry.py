@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.method import Method
 
 PACKAGE = Path(__file__).resolve().parent
+MAY_HAVE_A_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
     for path in sorted(folder.glob("[!_]*.py")):
         try:
             entries = _entries_of(path)
+            if any(not isinstance(entry, entry_type) for entry in entries):
+                raise UserError(f"it registers something else than a {kind}")
         except Exception as error:  # one broken file must not take the others with it
             registry.failures[path] = error
             continue
@@ -228,7 +231,7 @@ def _canonical(node: Any) -> str:
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = dict(ast.iter_fields(node))
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+    if isinstance(node, MAY_HAVE_A_DOCSTRING) and ast.get_docstring(node) is not None:
         fields["body"] = fields["body"][1:]
     kept = (f"{name}={_canonical(value)}" for name, value in fields.items() if value not in (None, []))
     return f"{type(node).__name__}({','.join(kept)})"

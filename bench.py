@@ -1,0 +1,6 @@
+"""The command line from a checkout: ``python bench.py --help``. Installed, it is called ``mlrpl-bench``."""
+
+from mlrpl_bench.cli import main
+
+if __name__ == "__main__":
+    main()

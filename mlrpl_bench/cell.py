@@ -1,0 +1,120 @@
+"""A cell is one number to be: dataset x method x known ratio x seed, with everything that could change it.
+
+Its key is the hash of all that, so a record found under the key *is* the answer, and a changed setting, hyper-
+parameter or method file is another cell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.method import Recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What cells must have in common to stand in one table.
+
+    Attributes:
+        protocol_version: see `protocol.VERSION`.
+        dataset, fingerprint: the name; a hash of ids, categories and labels of training and evaluation split.
+        evaluate_on: the split that is scored, ``test``.
+        mask_scheme: see `protocol.known_mask`.
+        backbone, weights: the name; what the weights are (a file's hash, timm's tag, or the recipe that made them).
+        word_vectors: hash of the category word vectors.
+        image_size, crop_sides, flip: the view, see `images.View`.
+        transform: the implementation of the view; implementations differ in bits.
+        bad_images: what happens to an image that cannot be decoded, ``error``.
+        precision: ``32-true`` or ``bf16-mixed``.
+        epochs, batch: the training length and images per step, unless a method's recipe says otherwise.
+    """
+
+    protocol_version: int
+    dataset: str
+    fingerprint: str
+    evaluate_on: str
+    mask_scheme: str
+    backbone: str
+    weights: str
+    word_vectors: str
+    image_size: int
+    crop_sides: tuple[float, ...]
+    flip: bool
+    transform: str
+    bad_images: str
+    precision: str
+    epochs: int
+    batch: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One training run, before, while and after it runs.
+
+    Attributes:
+        method, hyperparameters, recipe: the row, its resolved hyper-parameters and recipe.
+        changed: the hyper-parameters that the user changed, by name; they are part of the row's label.
+        source_digest: identifies the method's file, see `registry.source_digest`.
+        ratio, seed, mask_seed, mask_hash: seed is training's; the mask has its own.
+    """
+
+    setting: Setting
+    method: str
+    hyperparameters: dict[str, Any]
+    changed: tuple[str, ...]
+    recipe: Recipe
+    source_digest: str
+    ratio: float
+    seed: int
+    mask_seed: int
+    mask_hash: str
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON of everything above; which values are defaults does not count."""
+        content = {name: value for name, value in asdict(self).items() if name != "changed"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """The row it belongs to: the method, with the hyper-parameters that were changed, ``sarb[prototypes=5]``."""
+        if not self.changed:
+            return self.method
+        return f"{self.method}[{', '.join(f'{name}={self.hyperparameters[name]}' for name in self.changed)}]"
+
+    @property
+    def title(self) -> str:
+        """For people: ``sarb 10 % seed 0``."""
+        return f"{self.label} {100 * self.ratio:g} % seed {self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, and back with `from_json`."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Cell:
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: a field is missing or unknown.
+        """
+        try:
+            setting = {**content["setting"], "crop_sides": tuple(content["setting"]["crop_sides"])}
+            values = {
+                **content,
+                "setting": Setting(**setting),
+                "recipe": Recipe(**content["recipe"]),
+                "changed": tuple(content["changed"]),
+            }
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"this is not a cell of this version: {error}") from error
+
+
+def differing_fields(a: Cell, b: Cell) -> list[str]:
+    """The names of the fields in which two cells differ."""
+    return [field.name for field in fields(Cell) if getattr(a, field.name) != getattr(b, field.name)]

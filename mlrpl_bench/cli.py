@@ -1,0 +1,249 @@
+"""The command line: the only place that wires everything. What takes long to import is imported in the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrpl_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.comparison import Result
+    from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
+    from mlrpl_bench.results import ResultStore
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Compare methods for multi-label image recognition with partial labels.",
+)
+
+DatasetOption = Annotated[str, typer.Option("--dataset", help="A registered dataset; see: list datasets.")]
+RatiosOption = Annotated[
+    str | None, typer.Option("--ratios", help="Known shares such as 0.1,0.5, or all (0.1 to 0.9). [default: preset's]")
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
+MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Training length. [default: preset's]")]
+BackboneOption = Annotated[
+    str | None, typer.Option("--backbone", help="small, resnet101 or a timm model. [default: preset's]")
+]
+WeightsOption = Annotated[
+    str | None, typer.Option("--weights", help="A local weight file, or random. [default: pre-trained]")
+]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="32-true or bf16-mixed.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Loader processes; numbers do not depend on it. [default: by device]")
+]
+KeepWeightsOption = Annotated[str, typer.Option("--keep-weights", help="last or none.")]
+PluginOption = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="Your own method or dataset file; it is run. Repeatable.")
+]
+ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Where records and tables are kept.")]
+DataRootOption = Annotated[
+    Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, datasets or cells.")] = "methods",
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also papers, differences, settings.")] = False,
+    as_json: JsonOption = False,
+    plugin: PluginOption = None,
+    results_dir: ResultsOption = Path("results"),
+) -> None:
+    """Methods and datasets that are registered, or cells that have a record."""
+    from mlrpl_bench import listing
+
+    if what not in listing.KINDS:
+        raise UserError(f"nothing called {what!r} to list; there are: {', '.join(listing.KINDS)}")
+    methods, datasets = _registries(plugin)
+    rows = listing.KINDS[what](methods, datasets, _store(results_dir), verbose)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        listing.print_table(rows)
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Argument(help="A registered method; see: list methods.")],
+    dataset: DatasetOption = "scenes",
+    ratios: RatiosOption = None,
+    seeds: SeedsOption = 1,
+    mask_seed: MaskSeedOption = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, name=value. Repeatable.")] = None,
+    epochs: EpochsOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    precision: PrecisionOption = "32-true",
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    keep_weights: KeepWeightsOption = "last",
+    plugin: PluginOption = None,
+    results_dir: ResultsOption = Path("results"),
+    data_root: DataRootOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Train one method over known ratios (where it has no record yet) and print its row beside the others."""
+    from mlrpl_bench import comparison
+    from mlrpl_bench.study import Options
+
+    methods, datasets = _registries(plugin)
+    changed = comparison.settings(set_ or [])
+    methods[method].hyperparameters(changed)  # refuse before anything is loaded
+    request = comparison.Request(
+        rows=[(methods[method], changed)],
+        ratios=comparison.ratios(ratios, datasets[dataset].preset),
+        seeds=comparison.seed_pairs(seeds, mask_seed),
+        keep_weights=comparison.keep_weights(keep_weights),
+    )
+    options = Options(data_root, epochs, backbone, weights, precision, device, workers)
+    result = comparison.compare(request, datasets[dataset], options, methods, _store(results_dir), dry_run=dry_run)
+    _finish(result, as_json)
+
+
+@app.command()
+def leaderboard(
+    dataset: DatasetOption = "scenes",
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Names such as ssgrl,sarb, or all, or paper. [default: the basic ones]"),
+    ] = None,
+    ratios: RatiosOption = None,
+    seeds: SeedsOption = 1,
+    mask_seed: MaskSeedOption = None,
+    epochs: EpochsOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    precision: PrecisionOption = "32-true",
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    keep_weights: KeepWeightsOption = "last",
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Only make the tables, from the records there are.")
+    ] = False,
+    plugin: PluginOption = None,
+    results_dir: ResultsOption = Path("results"),
+    data_root: DataRootOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Train what has no record yet, then write and print the leaderboard of a dataset."""
+    from mlrpl_bench import comparison
+    from mlrpl_bench.study import Options
+
+    registry, datasets = _registries(plugin)
+    request = comparison.Request(
+        rows=[(entry, {}) for entry in comparison.chosen_methods(registry, methods)],
+        ratios=comparison.ratios(ratios, datasets[dataset].preset),
+        seeds=comparison.seed_pairs(seeds, mask_seed),
+        keep_weights=comparison.keep_weights(keep_weights),
+        only_these_rows=methods is not None,
+        write=True,
+    )
+    options = Options(data_root, epochs, backbone, weights, precision, device, workers)
+    store = _store(results_dir)
+    result = comparison.compare(
+        request, datasets[dataset], options, registry, store, dry_run=dry_run, no_train=no_train
+    )
+    _finish(result, as_json)
+
+
+@app.command("test-method")
+def test_method(
+    method: Annotated[str, typer.Argument(help="A registered method.")],
+    plugin: PluginOption = None,
+) -> None:
+    """Run the checks that every method must pass, on small random data."""
+    from mlrpl_bench import conformance
+
+    methods, _ = _registries(plugin)
+    failures = 0
+    for check, problem in conformance.run(methods[method]):
+        print(f"{'ok    ' if problem is None else 'FAILED'}  {check}" + (f": {problem}" if problem else ""))
+        failures += problem is not None
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="The new method's name, a Python identifier.")]) -> None:
+    """Write a new method's file: a working method to edit."""
+    from mlrpl_bench import template
+
+    path = template.write(name)
+    print(
+        f"wrote {path}: a working method. Edit it, then\n  {_program()} test-method {name}{template.plugin_hint(path)}"
+    )
+    print(f"  {_program()} run {name}{template.plugin_hint(path)}")
+
+
+def main() -> None:
+    """The entry point: one line and exit code 2 for bad input, no traceback."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except UserError as error:
+        sys.exit(_complain(str(error), 2))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted; finished cells are kept, the same command goes on with the rest", 130))
+    except BrokenPipeError:  # the reader of our output has gone (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own errors about arguments have it
+            raise
+        sys.exit(_complain(f"{error.format_message()}; see {_program()} --help", 2))
+
+
+def _registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Registry[DatasetEntry]]:
+    from mlrpl_bench.registry import describe_failure, load_datasets, load_methods
+
+    plugins = [path.resolve() for path in plugin or ()]
+    methods, datasets = load_methods(plugins), load_datasets(plugins)
+    for path, error in {**methods.failures, **datasets.failures}.items():
+        print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
+    return methods, datasets
+
+
+def _store(results_dir: Path) -> ResultStore:
+    from mlrpl_bench.results import ResultStore
+
+    return ResultStore(results_dir)
+
+
+def _finish(result: Result, as_json: bool) -> None:
+    """Print what came out; exit code 1 if a cell failed."""
+    if result.plan is not None:
+        print(json.dumps(result.plan.to_json(), indent=1) if as_json else result.plan.to_text())
+    if result.leaderboard is not None:
+        if as_json:
+            print(json.dumps(result.leaderboard.to_json(), indent=1))
+        else:
+            result.leaderboard.print()
+    for path in result.written:
+        print(f"wrote {path}", file=sys.stderr)
+    for failure in result.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _program() -> str:
+    return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "mlrpl-bench"

@@ -1,0 +1,144 @@
+"""Reads and writes COCO-format annotations.
+
+An image has a category when at least one annotation says so, crowds included. Rows keep the order of the file's
+``images`` list, because the order decides the mask (torchvision's CocoDetection sorts, and gives other masks);
+columns are the category ids in ascending order, which may have gaps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.dataset import Split
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.files import write_atomically
+from mlrpl_bench.protocol import ABSENT, PRESENT
+
+LISTS = ("images", "annotations", "categories")
+
+
+def read(annotation_file: Path, image_folder: Path) -> Split:
+    """The complete labels that an annotation file gives its images; without word vectors.
+
+    Images without annotations are kept, all ABSENT. The image files themselves are not looked at.
+
+    Raises:
+        UserError: the file is missing, cut short or inconsistent; the line names it.
+    """
+    content = _parse(annotation_file)
+    images, annotations, categories = (content[name] for name in LISTS)
+    names = tuple(category["name"] for category in categories)
+    file_names = [image["file_name"] for image in images]
+
+    image_ids = [image["id"] for image in images]
+    category_ids = [category["id"] for category in categories]
+    for what, values in (
+        ("image id", image_ids),
+        ("file name", file_names),
+        ("category id", category_ids),
+        ("category name", names),
+    ):
+        _refuse_repeated(values, what, annotation_file)
+    _refuse_outside(file_names, image_folder, annotation_file)
+
+    row_A = _places(annotations, "image_id", image_ids, annotation_file)
+    column_A = _places(annotations, "category_id", category_ids, annotation_file)
+    labels_NC = np.full((len(images), len(categories)), ABSENT, dtype=np.int8)
+    labels_NC[row_A, column_A] = PRESENT
+    return Split(image_ids, [image_folder / name for name in file_names], labels_NC, names)
+
+
+def write(
+    annotation_file: Path,
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write an annotation file, atomically; equal content gives equal bytes.
+
+    Args:
+        images: each with ``id`` and ``file_name`` (relative to the image folder), in the order of the rows.
+        annotations: each with ``id``, ``image_id`` and ``category_id``.
+        categories: each with ``id`` and ``name``.
+    """
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_atomically(annotation_file, json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n")
+
+
+def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the file holds, every key that `read` uses in place and the categories in the order of the columns."""
+    from pycocotools.coco import COCO
+
+    if not annotation_file.is_file():
+        raise UserError(f"no annotation file {annotation_file}; check the path of the data, or download the file")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress with print
+            content = COCO(str(annotation_file)).dataset
+        for name in LISTS:
+            if not isinstance(content[name], list):
+                raise TypeError(f"{name!r} is not a list")
+        for image in content["images"]:
+            if not isinstance(image["file_name"], str):
+                raise TypeError(f"the file name {image['file_name']!r} is not text")
+        for category in content["categories"]:
+            if not isinstance(category["name"], str):
+                raise TypeError(f"the category name {category['name']!r} is not text")
+        content["categories"].sort(key=lambda category: category["id"])
+    except KeyError as error:
+        raise UserError(
+            f"{annotation_file} lacks {error}; it must be a COCO instances file with {', '.join(LISTS)}"
+        ) from error
+    except (TypeError, AssertionError) as error:
+        raise UserError(
+            f"{annotation_file} is JSON but no COCO instances file ({error}); check which file it is"
+        ) from error
+    except ValueError as error:  # JSON that does not parse, bytes that are no text
+        raise UserError(
+            f"{annotation_file} is cut short or not JSON ({error}); download or generate it again"
+        ) from error
+    for name in ("images", "categories"):
+        if not content[name]:
+            raise UserError(f"{annotation_file} has no {name}; check which file it is")
+    return content
+
+
+def _refuse_repeated(values: Sequence[Hashable], what: str, annotation_file: Path) -> None:
+    if len(set(values)) == len(values):
+        return
+    seen: set[Hashable] = set()
+    twice = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+    raise UserError(f"{annotation_file} has the {what} {twice!r} twice; remove one of the two entries")
+
+
+def _refuse_outside(file_names: Iterable[str], image_folder: Path, annotation_file: Path) -> None:
+    """An annotation file comes from elsewhere and must not make us read just any file."""
+    for name in file_names:
+        path = PureWindowsPath(name)  # knows both kinds of slash, and drives
+        if path.anchor or ".." in path.parts or not path.name:
+            raise UserError(
+                f"{annotation_file} names an image outside {image_folder}: {name!r}; "
+                "file names must be relative to the image folder"
+            )
+
+
+def _places(
+    annotations: Sequence[Mapping[str, Any]], key: str, ids: Sequence[Hashable], annotation_file: Path
+) -> NDArray[np.intp]:
+    """Where the id that each of A annotations refers to stands among `ids`: shape (A,)."""
+    place_of = {identity: place for place, identity in enumerate(ids)}
+    places_A = np.array([place_of.get(annotation[key], -1) for annotation in annotations], dtype=np.intp)
+    if (places_A < 0).any():
+        lost = annotations[int(np.argmax(places_A < 0))]
+        raise UserError(
+            f"{annotation_file}: annotation {lost['id']!r} has the unknown {key} {lost[key]!r}; "
+            "the file is incomplete or was put together from two; get it again"
+        )
+    return places_A

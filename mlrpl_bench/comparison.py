@@ -1,0 +1,200 @@
+"""What ``run`` and ``leaderboard`` do: plan the cells, train what is missing, make the table from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlrpl_bench import sweep
+from mlrpl_bench.cell_run import Job
+from mlrpl_bench.dataset import NINE_RATIOS, Preset
+from mlrpl_bench.display import Display
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.files import write_atomically
+from mlrpl_bench.leaderboard import Leaderboard, build
+from mlrpl_bench.protocol import check_ratio
+from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
+from mlrpl_bench.results import Record, ResultStore
+from mlrpl_bench.study import Options, Study
+from mlrpl_bench.trainer import Failed
+
+
+@dataclass(frozen=True)
+class Request:
+    """The cells that are asked for.
+
+    Attributes:
+        rows: methods, each with the hyper-parameters that the user changed.
+        seeds: pairs of training seed and mask seed.
+        only_these_rows: leave other methods' records out of the table.
+        write: whether the leaderboard's files are written.
+    """
+
+    rows: Sequence[tuple[MethodEntry, dict[str, str]]]
+    ratios: Sequence[float]
+    seeds: Sequence[tuple[int, int]]
+    keep_weights: bool = True
+    only_these_rows: bool = False
+    write: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be trained."""
+
+    jobs: Sequence[Job]
+    todo: Sequence[Job]
+    score_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        todo = [job.cell.title for job in self.todo]
+        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": self.score_bytes * len(todo)}
+
+    def to_text(self) -> str:
+        """For people."""
+        lines = [f"{len(self.jobs)} cells, {len(self.todo)} of them without a record:"]
+        lines += [f"  {job.cell.title}" for job in self.todo]
+        megabytes = self.score_bytes * len(self.todo) / 1e6
+        return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out: a plan (dry run) or a leaderboard, files written, cells that failed in words."""
+
+    plan: Plan | None = None
+    leaderboard: Leaderboard | None = None
+    written: Sequence[Path] = ()
+    failures: Sequence[str] = field(default_factory=list)
+
+
+def compare(
+    request: Request,
+    dataset: DatasetEntry,
+    options: Options,
+    methods: Registry[MethodEntry],
+    store: ResultStore,
+    *,
+    dry_run: bool = False,
+    no_train: bool = False,
+) -> Result:
+    """Train the requested cells that have no record and make the table of all the requested ones.
+
+    Raises:
+        UserError: bad options, missing data, damaged records; nothing was trained then.
+    """
+    with Display() as display:
+        study = Study(dataset, options, display.report)
+        jobs = [
+            study.job(entry, ratio, seed, mask_seed, changed)
+            for entry, changed in request.rows
+            for ratio in request.ratios
+            for seed, mask_seed in request.seeds
+        ]
+        records = store.records(dataset.name)  # refuses damaged records before anything is trained
+        todo = sweep.missing(jobs, store)
+        if dry_run:
+            return Result(plan=Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size)))
+        failures = [] if no_train else _train(todo, study, store, display, records, request.keep_weights)
+    described = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failures]
+    shown = _shown(store.records(dataset.name), request, jobs, study, methods)
+    if not shown:
+        if failures:
+            return Result(failures=described)
+        raise UserError(
+            f"no records of this setting in {store.root / dataset.name}; train some first, without --no-train"
+        )
+    table = build(shown, request.ratios, {name: methods[name].differs for name in methods}, study.deviations())
+    written = []
+    if request.write:
+        for suffix, content in ((".csv", table.to_csv()), (".md", table.to_markdown())):
+            written.append(store.root / dataset.name / f"leaderboard{suffix}")
+            write_atomically(written[-1], content)
+    return Result(leaderboard=table, written=written, failures=described)
+
+
+def _train(
+    todo: Sequence[Job], study: Study, store: ResultStore, display: Display, records: list[Record], keep_weights: bool
+) -> list[Failed]:
+    for name in sorted({job.cell.method for job in todo if sweep.edited_since(job.cell, records)}):
+        display.console.print(f"the file of {name} changed since its record; its cells are trained anew")
+    failures, done = [], 0
+    for job, event in sweep.run(todo, study, store, keep_weights):
+        display.cells(done, len(todo))
+        display.event(job.cell.title, job.cell.recipe.epochs or 0, event)
+        if isinstance(event, Failed):
+            failures.append(event)
+        done += display.ends_a_cell(event)
+    return failures
+
+
+def _shown(
+    records: Sequence[Record], request: Request, jobs: Sequence[Job], study: Study, methods: Registry[MethodEntry]
+) -> list[Record]:
+    """The table's records: the requested ratios and seeds; other methods that were trained so stand beside."""
+    asked = {job.cell.label for job in jobs}
+    return [
+        record
+        for record in sweep.rows_of_setting(records, study, methods.entries)
+        if (record.cell.seed, record.cell.mask_seed) in request.seeds
+        and record.cell.ratio in request.ratios
+        and (record.cell.label in asked or not request.only_these_rows)
+    ]
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """``["alpha=0.3"]`` to ``{"alpha": "0.3"}``."""
+    changed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set {pair!r} is not valid; write it as name=value")
+        changed[name.strip()] = value.strip()
+    return changed
+
+
+def ratios(text: str | None, preset: Preset) -> tuple[float, ...]:
+    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None is the preset's."""
+    if text is None:
+        return preset.ratios
+    if text == "all":
+        return NINE_RATIOS
+    chosen = set()
+    for part in text.split(","):
+        try:
+            chosen.add(float(part))
+        except ValueError:
+            raise UserError(f"--ratios {text}: {part!r} is no number; write 0.1,0.5 or all") from None
+        check_ratio(float(part))
+    return tuple(sorted(chosen))
+
+
+def seed_pairs(count: int, mask_seed: int | None) -> list[tuple[int, int]]:
+    """Training seed and mask seed: the same, unless one mask is held fixed."""
+    if count < 1:
+        raise UserError(f"--seeds {count} must be at least 1")
+    if mask_seed is not None and not 0 <= mask_seed < 2**32:
+        raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
+    return [(seed, seed if mask_seed is None else mask_seed) for seed in range(count)]
+
+
+def keep_weights(text: str) -> bool:
+    """``last`` or ``none``."""
+    if text not in ("last", "none"):
+        raise UserError(f"--keep-weights {text} is not valid; it is last or none")
+    return text == "last"
+
+
+def chosen_methods(methods: Registry[MethodEntry], text: str | None) -> list[MethodEntry]:
+    """Methods by name, ``all``, ``paper`` (those with published numbers), or None for the basic ones."""
+    entries = [methods[name] for name in methods]
+    if text is None:
+        return [entry for entry in entries if entry.default]
+    if text == "all":
+        return entries
+    if text == "paper":
+        return [entry for entry in entries if entry.published]
+    return [methods[name.strip()] for name in dict.fromkeys(text.split(","))]

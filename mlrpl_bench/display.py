@@ -1,0 +1,75 @@
+"""What a person sees while cells are trained: one bar for the cells, one for the cell at hand. On standard error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mlrpl_bench.cell_run import Finished
+from mlrpl_bench.trainer import EpochDone, Event, Failed, StepDone
+
+
+class Display:
+    """Live bars on a terminal; elsewhere (a log file) one line for each finished cell."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Display:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def report(self, what: str, done: int, in_all: int) -> None:
+        """A preparation that takes a while."""
+        self._update(what, done, in_all)
+        if done == in_all:
+            self.progress.remove_task(self.tasks.pop(what))
+
+    def cells(self, done: int, in_all: int) -> None:
+        """How many of the cells that are to be trained are done."""
+        self._update("cells", done, in_all)
+
+    def event(self, title: str, epochs: int, event: Event) -> None:
+        """Something happened to the cell with this title."""
+        if isinstance(event, StepDone):
+            self._update(title, event.epoch * event.steps_per_epoch + event.step, epochs * event.steps_per_epoch)
+        elif isinstance(event, EpochDone):
+            loss = sum(value for name, value in event.row.items() if name.startswith("loss."))
+            facts = (
+                f"epoch {event.row['epoch'] + 1:.0f}/{epochs}  loss {loss:.4f}  mAP {100 * event.row['test.mAP']:.1f}"
+            )
+            self.progress.update(self.tasks[title], facts=facts)
+        else:
+            if title in self.tasks:
+                self.progress.remove_task(self.tasks.pop(title))
+            if isinstance(event, Finished):
+                line = f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s"
+            else:
+                line = f"{title}: failed, {event.reason}"
+            self.console.print(line, markup=False, soft_wrap=True)
+
+    @staticmethod
+    def ends_a_cell(event: Event) -> bool:
+        """Whether the cell of this event is through, one way or the other."""
+        return isinstance(event, (Finished, Failed))
+
+    def _update(self, what: str, done: int, in_all: int) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.progress.add_task(what, total=in_all, facts="")
+        self.progress.update(self.tasks[what], completed=done)

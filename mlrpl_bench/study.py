@@ -1,0 +1,208 @@
+"""A dataset under one setting: from names and options to cells, and to the workbench that trains them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlrpl_bench import backbones, pretraining, protocol
+from mlrpl_bench.cell import Cell, Setting
+from mlrpl_bench.dataset import Preset, Split
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.files import cache_folder, sha256_of_file
+from mlrpl_bench.images import View
+from mlrpl_bench.registry import DatasetEntry, MethodEntry
+from mlrpl_bench.words import hashed_vectors, vectors_hash
+
+if TYPE_CHECKING:
+    from mlrpl_bench.cell_run import Job
+    from mlrpl_bench.workbench import Workbench
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about a setting; None is the dataset preset's choice.
+
+    Attributes:
+        epochs: training length. backbone, weights: see `backbones.build`.
+        precision: ``32-true`` or ``bf16-mixed``. device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        workers: loader processes; the numbers do not depend on them.
+    """
+
+    data_root: Path | None = None
+    epochs: int | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    precision: str = "32-true"
+    device: str = "auto"
+    workers: int | None = None
+
+
+class Study:
+    """Loads a dataset, knows the setting, makes cells, and builds the workbench when something is to be trained.
+
+    Args:
+        report: told about long preparations as (what, done, in all).
+
+    Raises:
+        UserError: options that do not exist, data that is missing or damaged.
+    """
+
+    def __init__(
+        self, entry: DatasetEntry, options: Options, report: Callable[[str, int, int], None] = lambda *_: None
+    ) -> None:
+        self.entry, self.options, self.report = entry, options, report
+        _check(options)
+        self.preset = _with(entry.preset, epochs=options.epochs, backbone=options.backbone)
+        self.dataset = entry.cls()
+        if options.data_root is None and self.dataset.needs_root:
+            raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
+        self.root = (options.data_root if self.dataset.needs_root else None) or cache_folder()
+        self.train, self.test = self._split("train"), self._split("test")
+        self.setting = self._setting()
+
+    def job(self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any]) -> Job:
+        """The cell of a method at a known ratio, ready to be trained."""
+        from mlrpl_bench.cell_run import Job
+
+        hyperparameters = entry.hyperparameters(dict(changed))
+        mask_NC = protocol.known_mask(self.train.labels_NC.shape, ratio, mask_seed, self.setting.mask_scheme)
+        cell = Cell(
+            setting=self.setting,
+            method=entry.name,
+            hyperparameters=dataclasses.asdict(hyperparameters),
+            changed=tuple(sorted(changed)),
+            recipe=entry.cls.recipe.resolve(self.preset),
+            source_digest=entry.source_digest(),
+            ratio=ratio,
+            seed=seed,
+            mask_seed=mask_seed,
+            mask_hash=protocol.mask_hash(mask_NC),
+        )
+        return Job(cell, entry.cls, hyperparameters)
+
+    @cached_property
+    def workbench(self) -> Workbench:
+        """Readers, device and backbone; made once, on first use."""
+        from mlrpl_bench.workbench import Workbench
+
+        backbone = backbones.build(self.preset.backbone, self._weights_to_load())
+        fabric = _fabric(self.options)
+        workers = self.options.workers
+        if workers is None:  # on a CPU the loader would only take cores from the training
+            workers = 0 if fabric.device.type == "cpu" else min(16, len(_usable_cores()))
+        return Workbench(self.train, self.test, backbone, self._view(), fabric, workers)
+
+    def deviations(self) -> list[str]:
+        """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
+        s = self.setting
+        papers: list[tuple[str, object, object]] = [
+            ("backbone", s.backbone, backbones.RESNET101),
+            ("image size", s.image_size, 448),
+            ("epochs", s.epochs, 20),
+            ("batch", s.batch, 16),
+            ("learning rate times", self.preset.lr_multiplier, 1.0),
+            ("precision", s.precision, "32-true"),
+        ]
+        lines = [f"{what} {here} (papers: {there})" for what, here, there in papers if here != there]
+        if self._fallback_words:
+            lines.append("no word vectors given: fixed pseudo-random ones, a name's words averaged (papers: GloVe)")
+        return lines
+
+    def _split(self, name: str) -> Split:
+        split = self.dataset.load(self.root, name)
+        self._fallback_words = split.word_vectors_CE is None
+        if split.word_vectors_CE is None:
+            split = dataclasses.replace(split, word_vectors_CE=hashed_vectors(split.categories))
+        return split
+
+    def _setting(self) -> Setting:
+        assert self.train.word_vectors_CE is not None
+        return Setting(
+            protocol_version=protocol.VERSION,
+            dataset=self.entry.name,
+            fingerprint=f"{self.train.fingerprint()[:16]}-{self.test.fingerprint()[:16]}",
+            evaluate_on="test",
+            mask_scheme="hcp",
+            backbone=self.preset.backbone,
+            weights=self._weights_identity(),
+            word_vectors=vectors_hash(self.train.word_vectors_CE)[:16],
+            image_size=self.preset.image_size,
+            crop_sides=self.preset.crop_sides,
+            flip=self.preset.flip,
+            transform="reference",
+            bad_images="error",
+            precision=self.options.precision,
+            epochs=self.preset.epochs,
+            batch=self.preset.batch,
+        )
+
+    def _view(self) -> View:
+        return View(self.preset.image_size, self.preset.crop_sides, self.preset.flip)
+
+    @cached_property
+    def _pretraining(self) -> tuple[Split, pretraining.PretrainingRecipe] | None:
+        """The split and recipe that make the weights here, or None where weights are loaded."""
+        split, backbone = self.preset.pretraining_split, self.preset.backbone
+        if self.options.weights is not None or split is None or backbone != backbones.SMALL:
+            return None
+        recipe = pretraining.PretrainingRecipe(image_size=self.preset.image_size)
+        return self.dataset.load(self.root, split), recipe
+
+    def _weights_identity(self) -> str:
+        weights = self.options.weights
+        if self._pretraining is not None:
+            return pretraining.identity(*self._pretraining)
+        if weights == "random" or (weights is None and self.preset.backbone == backbones.SMALL):
+            return "random"
+        if weights is None:
+            return "timm"
+        if not Path(weights).is_file():
+            raise UserError(f"--weights {weights}: there is no such file")
+        return f"file:{sha256_of_file(Path(weights))[:16]}"
+
+    def _weights_to_load(self) -> str | None:
+        if self._pretraining is None:
+            return self.options.weights
+        report = lambda done, in_all: self.report("pre-training the backbone", done, in_all)  # noqa: E731
+        return str(pretraining.weights_file(*self._pretraining, report))
+
+
+def _with(preset: Preset, **changes: Any) -> Preset:
+    return dataclasses.replace(preset, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _check(options: Options) -> None:
+    if options.precision not in PRECISIONS:
+        raise UserError(f"no precision {options.precision!r}; there are: {', '.join(PRECISIONS)}")
+    if options.epochs is not None and options.epochs < 1:
+        raise UserError(f"--epochs {options.epochs} must be at least 1")
+    if options.data_root is not None and not options.data_root.is_dir():
+        raise UserError(f"--data-root {options.data_root} is not a folder")
+
+
+def _fabric(options: Options) -> Any:
+    import torch
+    from lightning_fabric import Fabric
+
+    kind, _, number = options.device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
+        raise UserError(f"no device {options.device!r}; there are: auto, cpu, cuda, cuda:1 ...")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device {options.device} is not there; use --device cpu or auto")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    devices: Any = [int(number or 0)] if kind == "cuda" else 1
+    return Fabric(accelerator=kind, devices=devices, precision=options.precision)  # type: ignore[arg-type]
+
+
+def _usable_cores() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -1,0 +1,68 @@
+"""Trains the cells that have no record yet, one after the other, and stores each as it finishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mlrpl_bench.cell import Cell
+from mlrpl_bench.cell_run import Finished, Job
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.provenance import provenance
+from mlrpl_bench.registry import MethodEntry
+from mlrpl_bench.results import Record, ResultStore
+from mlrpl_bench.study import Study
+from mlrpl_bench.trainer import Event, Failed, train
+
+
+def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
+    """The jobs whose cells have no record.
+
+    Raises:
+        UserError: a record that is asked for is damaged.
+    """
+    return [job for job in jobs if store.find(job.cell) is None]
+
+
+def run(
+    jobs: Sequence[Job], study: Study, store: ResultStore, keep_weights: bool = True
+) -> Iterator[tuple[Job, Event]]:
+    """Train jobs and store what comes out. A cell that fails is stored as failed, and the others still run.
+
+    Yields:
+        Each job with the trainer's events; `Finished` and `Failed` come after they were stored.
+    """
+    for job in jobs:
+        for event in _train_one(job, study):
+            if isinstance(event, Finished):
+                facts = {"deviations": study.deviations(), **provenance(study.workbench.fabric.device)}
+                store.write(event, facts, keep_weights)
+            elif isinstance(event, Failed):
+                store.write_failure(event.cell, event.reason, event.traceback)
+            yield job, event
+
+
+def edited_since(cell: Cell, records: Sequence[Record]) -> bool:
+    """Whether there is a record that differs from the cell in nothing but the method's source."""
+    content = {**cell.to_json(), "source_digest": ""}
+    return any(
+        content == {**record.cell.to_json(), "source_digest": ""} and record.cell.source_digest != cell.source_digest
+        for record in records
+    )
+
+
+def rows_of_setting(records: Sequence[Record], study: Study, methods: dict[str, MethodEntry]) -> list[Record]:
+    """The records that belong into this study's table: same setting, and the method's file as it is now."""
+    return [
+        record
+        for record in records
+        if record.cell.setting == study.setting
+        and record.cell.method in methods
+        and record.cell.source_digest == methods[record.cell.method].source_digest()
+    ]
+
+
+def _train_one(job: Job, study: Study) -> Iterator[Event]:
+    try:
+        yield from train([job], study.workbench)
+    except UserError as error:  # an image that cannot be read, say
+        yield Failed(job.cell, str(error), traceback="")

@@ -1,0 +1,75 @@
+"""The file that ``new NAME`` writes: a whole, working method, to be edited."""
+
+from __future__ import annotations
+
+import keyword
+from pathlib import Path
+
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.registry import PACKAGE, load_methods
+
+TEMPLATE = '''"""One line about the idea of {name}.
+
+Differs from its paper: nothing yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mlrpl_bench.backbones import Backbone
+from mlrpl_bench.hyperparameters import parameter
+from mlrpl_bench.layers.label_graph import cooccurrence
+from mlrpl_bench.layers.semantic_graph import SemanticGraphNetwork
+from mlrpl_bench.losses import partial_bce
+from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
+from mlrpl_bench.registry import register_method
+
+
+@register_method("{name}", paper="", differs="")
+class {class_name}(Method):
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        weight: float = parameter(1.0, "weight of the loss", low=0)
+
+    recipe = Recipe()
+
+    def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
+        super().__init__(backbone, task, hyperparameters)
+        # task.labels_NC holds the training labels that are known: PRESENT, ABSENT, and UNKNOWN for the hidden ones.
+        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, cooccurrence(task.labels_NC))
+
+    def forward(self, frozen_BDHW: Tensor) -> Tensor:
+        return self.network(self.trained(frozen_BDHW))
+
+    def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        return {{"partial_bce": self.hyperparameters.weight * partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}}
+'''
+
+
+def write(name: str) -> Path:
+    """Write the template for a new method: into ``methods/`` of a checkout, else into the current folder.
+
+    Raises:
+        UserError: the name is no lower-case identifier, or is taken.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name.startswith("_"):
+        raise UserError(f"{name!r} is no name for a method; use lower-case letters, digits and _, such as my_method")
+    folder = PACKAGE.parent / "methods"
+    if not folder.is_dir() or (PACKAGE / "methods").is_dir():
+        folder = Path()
+    path = folder / f"{name}.py"
+    methods = load_methods()
+    if path.exists() or name in methods:
+        taken = methods[name].path if name in methods else path
+        raise UserError(f"there is a method {name!r} already, in {taken}; choose another name")
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")
+    return path
+
+
+def plugin_hint(path: Path) -> str:
+    """What a command needs to find the file: nothing in a checkout."""
+    return "" if path.is_absolute() else f" --plugin {path}"

@@ -1,0 +1,82 @@
+"""What the cells of one setting share at run time: images, the frozen part, and its output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mlrpl_bench.backbones import Backbone
+from mlrpl_bench.dataset import Split
+from mlrpl_bench.images import Reader, View, normalise
+
+KEEP_FEATURES_BYTES = 2**30
+"""The frozen part's output under the test transform never changes; it is kept up to this much memory per split."""
+
+
+class SharedBatch(NamedTuple):
+    """Images, the frozen part's output for them, and their rows; on the device."""
+
+    images_B3HW: Tensor
+    frozen_BDHW: Tensor
+    index_B: Tensor
+
+
+class Workbench:
+    """Splits, readers, device and backbone, loaded once for any number of cells.
+
+    Args:
+        train, test: with complete labels. Only the trainer and the metrics look at them; methods never.
+        backbone: its frozen part is shared; every method gets a copy of the trained part.
+        fabric: device and precision.
+        workers: loader processes; the numbers do not depend on how many.
+    """
+
+    def __init__(
+        self, train: Split, test: Split, backbone: Backbone, view: View, fabric: Fabric, workers: int = 0
+    ) -> None:
+        self.splits = {"train": train, "test": test}
+        self.fabric = fabric
+        backbone.frozen.to(fabric.device).eval()
+        self.backbone = backbone
+        pin_memory = fabric.device.type == "cuda"
+        self._readers = {
+            name: Reader(split.image_paths, view, workers, pin_memory) for name, split in self.splits.items()
+        }
+        self._kept: dict[tuple[str, int], list[SharedBatch]] = {}
+
+    def steps_per_epoch(self, batch: int) -> int:
+        """Training steps in an epoch; the last short batch is dropped."""
+        return self._readers["train"].steps_per_epoch(batch)
+
+    def training_batches(self, seed: int, epoch: int, batch: int) -> Iterator[SharedBatch]:
+        """One epoch of augmented training images, in the order of (seed, epoch)."""
+        for pixels_B3HW, index_B in self._readers["train"].training(seed, epoch, batch):
+            yield self._share(pixels_B3HW, index_B)
+
+    def in_order(self, split: str, batch: int) -> Iterator[SharedBatch]:
+        """Every image of a split once, in order, under the test transform; kept in memory if it fits."""
+        if (split, batch) in self._kept:
+            yield from self._kept[split, batch]
+            return
+        kept: list[SharedBatch] | None = []
+        num_bytes = 0
+        for pixels_B3HW, index_B in self._readers[split].in_order(batch):
+            shared = self._share(pixels_B3HW, index_B)
+            yield shared
+            num_bytes += shared.images_B3HW.nbytes + shared.frozen_BDHW.nbytes
+            if kept is not None and num_bytes <= KEEP_FEATURES_BYTES:
+                kept.append(shared)
+            else:
+                kept = None
+        if kept is not None:
+            self._kept[split, batch] = kept
+
+    def _share(self, pixels_B3HW: Tensor, index_B: Tensor) -> SharedBatch:
+        images_B3HW = normalise(pixels_B3HW.to(self.fabric.device, non_blocking=True))
+        with torch.no_grad(), self.fabric.autocast():
+            frozen_BDHW = self.backbone.frozen(images_B3HW)
+        return SharedBatch(images_B3HW, frozen_BDHW, index_B.to(self.fabric.device, non_blocking=True))

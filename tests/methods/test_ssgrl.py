@@ -1,0 +1,59 @@
+import pytest
+import torch
+from torch import nn
+
+from mlrpl_bench.backbones import Backbone
+from mlrpl_bench.layers.label_graph import cooccurrence
+from mlrpl_bench.losses import partial_bce
+from mlrpl_bench.method import Batch, Progress, Task
+from mlrpl_bench.registry import load_methods
+
+LABELS_NC = torch.tensor([[1, 1, -1, 0], [0, 1, 1, 0], [1, -1, 0, 0]], dtype=torch.int8)  # the last has no positive
+
+
+def method(**overrides):
+    torch.manual_seed(0)
+    backbone = Backbone(nn.Identity(), nn.Conv2d(3, 6, 1), channels=6, feature_width=5, attention_width=4, pool=True)
+    entry = load_methods()["ssgrl"]
+    task = Task(("a", "b", "c", "d"), LABELS_NC, 0.5, torch.randn(4, 7))
+    return entry.cls(backbone, task, entry.hyperparameters(overrides))
+
+
+def batch():
+    maps_BDHW = torch.randn(3, 3, 6, 6)
+    return Batch(maps_BDHW, maps_BDHW, LABELS_NC, torch.arange(3), torch.Generator())
+
+
+@pytest.mark.parametrize("tied_reset", [False, True])
+def test_its_loss_is_partial_bce_of_its_logits_and_trains_everything(tied_reset):
+    ssgrl, one_batch = method(tied_reset=tied_reset), batch()
+    losses = ssgrl.losses(one_batch, Progress(0, 20))
+    torch.testing.assert_close(losses["partial_bce"], partial_bce(ssgrl(one_batch.frozen_BDHW), LABELS_NC))
+    losses["partial_bce"].backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in ssgrl.parameters())
+
+
+def test_the_graph_is_counted_on_the_known_labels():
+    torch.testing.assert_close(method().network.head.adjacency_CC, cooccurrence(LABELS_NC))
+    unbiased = method(graph_estimator="unbiased").network.head.adjacency_CC
+    torch.testing.assert_close(unbiased, cooccurrence(LABELS_NC, "unbiased"))
+    assert not torch.equal(unbiased, cooccurrence(LABELS_NC))
+
+
+def test_a_category_without_a_known_positive_gives_finite_logits():
+    assert method()(batch().frozen_BDHW).isfinite().all()
+
+
+def test_attention_is_where_the_pooled_map_is_looked_at():
+    maps_BCHW = method().attention(batch().frozen_BDHW)
+    assert maps_BCHW.shape == (3, 4, 3, 3)
+    torch.testing.assert_close(maps_BCHW.sum((2, 3)), torch.ones(3, 4))
+
+
+def test_is_finite_in_bfloat16():
+    ssgrl = method()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = ssgrl.losses(batch(), Progress(0, 20))["partial_bce"]
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in ssgrl.parameters())
