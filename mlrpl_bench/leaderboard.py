@@ -153,7 +153,7 @@ def _column(by_ratio: pd.DataFrame, metric: str, ratios: Sequence[float]) -> pd.
 def _from_weak_to_strong(means: pd.DataFrame) -> list[str]:
     """Rows by their average mAP, holes last, equal ones by name: an order that does not depend on the file system."""
     average = next(column for column in means.columns if column.startswith("mAP (avg"))
-    return list(means.assign(label=means.index).sort_values([average, "label"], na_position="last").index)
+    return list(means.sort_index().sort_values(average, kind="stable", na_position="last").index)
 
 
 def _notes(

@@ -1,0 +1,12 @@
+"""One torch thread per test process: several processes with several threads each would fight for the cores."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+import hypothesis  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("project")
