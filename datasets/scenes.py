@@ -58,7 +58,7 @@ class SceneRecipe:
         version: raised when the drawing code changes.
         images: of each split.
         train_digits: how many of the bundled digits, from the first, are drawn in train and iconic; test has the rest.
-        canvas_px: side of a picture.
+        canvas_px: side of a scene. iconic_px: side of an iconic picture, in which one object fills the frame.
         categories_share: of the scenes, the share with 1, 2, ... distinct categories.
         twin_share: of the categories in a scene, the share drawn with a second object.
         scene_types: kinds of scene. favourites: categories that a kind prefers. favour: how many times as likely a
@@ -78,10 +78,11 @@ class SceneRecipe:
         jpeg_quality: Pillow's; colour is not subsampled, since it carries labels.
     """
 
-    version: int = 1
+    version: int = 2
     images: tuple[tuple[str, int], ...] = (("train", 1500), ("test", 800), ("iconic", 3000))
     train_digits: int = 1200
     canvas_px: int = 64
+    iconic_px: int = 32
     categories_share: tuple[float, ...] = (0.15, 0.29, 0.28, 0.18, 0.10)
     twin_share: float = 0.1
     scene_types: int = 6
@@ -93,7 +94,7 @@ class SceneRecipe:
     overlap: float = 0.2
     place_trials: int = 24
     clutter: tuple[int, int] = (4, 9)
-    iconic_clutter: tuple[int, int] = (1, 4)
+    iconic_clutter: tuple[int, int] = (0, 2)
     clutter_cells: int = 4
     clutter_same_ink: float = 0.5
     hue_deg: tuple[float, float] = (0.0, 220.0)
@@ -129,7 +130,11 @@ class Thing(NamedTuple):
         batch=32,
         lr_multiplier=200,
         ratios=(0.1, 0.5, 0.9),
+        # A mirrored digit is another sign, and a crop of half the side shows a third of what is in a scene.
+        crop_sides=(1.0, 0.875, 0.75),
+        flip=False,
         pretraining_split="iconic",
+        pretraining_image_size=28,
     ),
 )
 class Scenes(Dataset):
@@ -171,8 +176,8 @@ def generate(folder: Path, recipe: SceneRecipe) -> None:
         image = {
             "id": index + 1,
             "file_name": f"{index + 1:012d}.jpg",
-            "width": recipe.canvas_px,
-            "height": recipe.canvas_px,
+            "width": canvas_HW3.shape[1],
+            "height": canvas_HW3.shape[0],
         }
         (folder / split / str(image["file_name"])).write_bytes(_jpeg(canvas_HW3, recipe.jpeg_quality))
         images[split].append(image)
@@ -188,6 +193,7 @@ def draw(split: str, index: int, recipe: SceneRecipe) -> tuple[NDArray[np.uint8]
     rng = np.random.default_rng(seed_of("scenes", split, index))
     # What is in a scene is drawn before how it looks, so that no rounding in the drawing can change a label.
     if split == "iconic":
+        recipe = replace(recipe, canvas_px=recipe.iconic_px)
         categories, (fewest, most) = _iconic_category(rng), recipe.iconic_clutter
     else:
         categories, (fewest, most) = _scene_categories(rng, recipe), recipe.clutter

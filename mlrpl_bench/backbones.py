@@ -99,14 +99,15 @@ class ResidualStage(nn.Module):
 def _small() -> Backbone:
     """A ResNet in miniature: 56 x 56 images become 7 x 7 maps; the last stage is trained, as in the papers."""
     frozen = nn.Sequential(
-        nn.Conv2d(3, 24, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(3, 24, 5, stride=2, padding=2, bias=False),
         nn.BatchNorm2d(24),
         nn.ReLU(inplace=True),
-        ResidualStage(24, 24, stride=1),
-        ResidualStage(24, 48, stride=2),
+        nn.MaxPool2d(2),
+        ResidualStage(24, 32, stride=1),
+        ResidualStage(32, 48, stride=1),
     )
     trained = ResidualStage(48, 96, stride=2)
-    return Backbone(frozen, trained, channels=96, feature_width=96, attention_width=48, pool=False)
+    return Backbone(frozen, trained, channels=96, feature_width=96, attention_width=32, pool=False)
 
 
 def _from_timm(name: str, weights: str | None) -> Backbone:
@@ -177,7 +178,9 @@ def _load_into(model: nn.Module, path: Path, name: str) -> None:
         raise UserError(
             f"--weights {path} cannot be read ({type(error).__name__}); it must hold a state dict"
         ) from error
-    state = state.get("state_dict", state)
+    if not isinstance(state, dict):
+        raise UserError(f"--weights {path} holds a {type(state).__name__}; it must hold a state dict")
+    state = _renamed_for(model, state.get("state_dict", state))
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:
@@ -186,3 +189,12 @@ def _load_into(model: nn.Module, path: Path, name: str) -> None:
         raise UserError(
             f"--weights {path} does not fit {name}: {len(missing)} tensors are missing, the first is {missing[0]}"
         )
+
+
+def _renamed_for(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A whole timm model's state under the names of its feature extractor.
+
+    There ``stages.0`` is called ``stages_0``, or everything stands under ``model``.
+    """
+    own = {name.removeprefix("model.").replace(".", "_"): name for name in model.state_dict()}
+    return {own.get(name.removeprefix("model.").replace(".", "_"), name): value for name, value in state.items()}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mlrpl_bench import metrics
 from mlrpl_bench.cell import Cell
+from mlrpl_bench.errors import UserError
 from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask, known_share
 from mlrpl_bench.randomness import generator_at, seed_of
@@ -76,6 +77,10 @@ class CellRun:
         self.cell, self.workbench = job.cell, workbench
         train = workbench.splits["train"]
         assert train.word_vectors_CE is not None, "the caller fills in the fallback vectors"
+        batch = self.cell.recipe.batch
+        assert batch is not None, "the recipe is not resolved"
+        if workbench.steps_per_epoch(batch) == 0:
+            raise UserError(f"no batch of {batch} in {len(train)} training images; a smaller batch is needed")
         mask_NC = known_mask(train.labels_NC.shape, self.cell.ratio, self.cell.mask_seed, self.cell.setting.mask_scheme)
         hidden_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
         self.known_share = known_share(train.labels_NC, mask_NC)
@@ -84,7 +89,7 @@ class CellRun:
         # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
         torch.manual_seed(seed_of("weights", self.cell.seed))
         self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)
-        self.method.to(workbench.fabric.device)
+        self.method.to(workbench.fabric.device, memory_format=torch.channels_last)
         self.optimizer, self.base_rates = _optimizer(self.method, self.cell.recipe)
         self.history: list[dict[str, float]] = []
         self.steps: list[dict[str, float]] = []
@@ -109,6 +114,8 @@ class CellRun:
         batch = self._batch(shared, "step", progress.epoch, progress.step)
         with self.workbench.fabric.autocast():
             losses = self.method.losses(batch, progress)
+        if not losses:
+            raise ValueError("losses() returned no terms")
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
         if self.cell.recipe.grad_clip is not None:
@@ -122,6 +129,12 @@ class CellRun:
         batch = self._batch(shared, "pass", progress.epoch, number)
         with torch.no_grad(), self.workbench.fabric.autocast():
             self.method.observe(batch)
+
+    def end_pass(self, progress: Progress) -> None:
+        """The pass is complete."""
+        address = ("end of pass", self.cell.seed, progress.epoch)
+        torch.manual_seed(seed_of("global", *address))
+        self.method.end_pass(generator_at(*address))
 
     def logits_BC(self, shared: SharedBatch) -> Tensor:
         """Scores of one batch, float32."""
@@ -141,7 +154,7 @@ class CellRun:
         row: dict[str, float] = {"epoch": progress.epoch, "learning_rate": recipe.lr * recipe.rate_factor(progress)}
         row |= {"seconds": seconds}
         of_epoch = self.steps[-progress.steps_per_epoch :]
-        for name in of_epoch[-1]:
+        for name in dict.fromkeys(name for step in of_epoch for name in step):
             row[f"loss.{name}"] = float(np.mean([step[name] for step in of_epoch if name in step]))
         row |= {f"scalar.{name}": float(value) for name, value in self.method.scalars().items()}
         self.history.append(row | self._pseudo_label_counts())

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
     from mlrpl_bench.results import ResultStore
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -193,18 +196,22 @@ def new(name: Annotated[str, typer.Argument(help="The new method's name, a Pytho
 def main() -> None:
     """The entry point: one line and exit code 2 for bad input, no traceback."""
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserError as error:
         sys.exit(_complain(str(error), 2))
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; finished cells are kept, the same command goes on with the rest", 130))
+        sys.exit(_complain("interrupted; finished cells are kept, the same command goes on with the rest", INTERRUPTED))
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own errors about arguments have it
             raise
-        sys.exit(_complain(f"{error.format_message()}; see {_program()} --help", 2))
+        message = error.format_message().rstrip(".")  # empty where no command was named: the help was shown
+        sys.exit(_complain(f"{message}; see {_program()} --help", 2) if message else 2)
 
 
 def _registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Registry[DatasetEntry]]:

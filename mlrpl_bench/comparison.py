@@ -12,7 +12,6 @@ from mlrpl_bench.cell_run import Job
 from mlrpl_bench.dataset import NINE_RATIOS, Preset
 from mlrpl_bench.display import Display
 from mlrpl_bench.errors import UserError
-from mlrpl_bench.files import write_atomically
 from mlrpl_bench.leaderboard import Leaderboard, build
 from mlrpl_bench.protocol import check_ratio
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
@@ -111,8 +110,7 @@ def compare(
     written = []
     if request.write:
         for suffix, content in ((".csv", table.to_csv()), (".md", table.to_markdown())):
-            written.append(store.root / dataset.name / f"leaderboard{suffix}")
-            write_atomically(written[-1], content)
+            written.append(store.write_table(dataset.name, f"leaderboard{suffix}", content))
     return Result(leaderboard=table, written=written, failures=described)
 
 
@@ -197,4 +195,4 @@ def chosen_methods(methods: Registry[MethodEntry], text: str | None) -> list[Met
         return entries
     if text == "paper":
         return [entry for entry in entries if entry.published]
-    return [methods[name.strip()] for name in dict.fromkeys(text.split(","))]
+    return [methods[name] for name in dict.fromkeys(part.strip() for part in text.split(","))]

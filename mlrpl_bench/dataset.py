@@ -66,6 +66,7 @@ class Preset:
         crop_sides: augmentation: crop sides as fractions of the enlarged image; one is drawn per image.
         flip: augmentation: mirror half of the images.
         pretraining_split: the split on which the backbone is pre-trained here, once; None where weights are loaded.
+        pretraining_image_size: side of the square that the backbone sees there; None for `image_size`.
     """
 
     image_size: int
@@ -77,6 +78,7 @@ class Preset:
     crop_sides: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5)
     flip: bool = True
     pretraining_split: str | None = None
+    pretraining_image_size: int | None = None
 
 
 class Dataset(ABC):

@@ -107,6 +107,7 @@ class Reader:
             collate_fn=_collate,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
+            generator=torch.Generator(),  # else every pass draws a seed for workers from the global generator
         )
         self._num_rows = len(image_paths)
 
@@ -121,7 +122,7 @@ class Reader:
         self._batches.addresses = [
             [_Address(row, seed, epoch) for row in order[start : start + batch]] for start in range(0, whole, batch)
         ]
-        yield from self._loader
+        yield from self._read()
 
     def in_order(self, batch: int) -> Iterator[PixelBatch]:
         """Every row once, in order, with the test transform; nothing is dropped."""
@@ -129,7 +130,13 @@ class Reader:
         self._batches.addresses = [
             [_Address(row) for row in rows[start : start + batch]] for start in range(0, self._num_rows, batch)
         ]
-        yield from self._loader
+        yield from self._read()
+
+    def _read(self) -> Iterator[PixelBatch]:
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise UserError(*batch.args)  # a new one: raised itself, it would keep this frame and the workers alive
+            yield batch
 
 
 class _Address(NamedTuple):
@@ -160,8 +167,11 @@ class _Rows(TorchDataset):
         self._decoded: dict[int, Image.Image] = {}
         self._room = KEEP_DECODED_BYTES
 
-    def __getitem__(self, address: _Address) -> tuple[np.ndarray, int]:
-        image = self._decode(address.row)
+    def __getitem__(self, address: _Address) -> tuple[np.ndarray, int] | UserError:
+        try:
+            image = self._decode(address.row)
+        except UserError as error:
+            return error  # raised in a worker process, its one line would drown in the loader's own traceback
         if address.epoch < 0:
             image = self._view.test(image)
         else:
@@ -180,6 +190,12 @@ class _Rows(TorchDataset):
         return image
 
 
-def _collate(samples: list[tuple[np.ndarray, int]]) -> PixelBatch:
-    pixels_BHW3 = torch.from_numpy(np.stack([pixels for pixels, _ in samples]))
-    return PixelBatch(pixels_BHW3.permute(0, 3, 1, 2).contiguous(), torch.tensor([row for _, row in samples]))
+def _collate(samples: list[tuple[np.ndarray, int] | UserError]) -> PixelBatch | UserError:
+    whole = []
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        whole.append(sample)
+    pixels_BHW3 = torch.from_numpy(np.stack([pixels for pixels, _ in whole]))
+    # Not made contiguous: channels stay last in memory, which convolutions like best.
+    return PixelBatch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor([row for _, row in whole]))

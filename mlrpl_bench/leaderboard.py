@@ -72,13 +72,14 @@ class Leaderboard:
         """To standard output, as wide as the terminal allows."""
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=self.title, title_justify="left")
         table.add_column("method", no_wrap=True)
         for column in self.means:
             table.add_column(column, justify="right", no_wrap=True)
         for row in self.rows():
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 240

@@ -16,7 +16,7 @@ def methods(
     """One row a method."""
     rows = []
     for entry in (methods[name] for name in methods):
-        row: dict[str, Any] = {"name": entry.name, "idea": _first_line(entry)}
+        row: dict[str, Any] = {"name": entry.name, "idea": entry.idea or _first_line(entry)}
         row |= {"default": "yes" if entry.default else ""}
         if verbose:
             row |= {
@@ -78,13 +78,14 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     """Rows with equal keys as a table; where there are many columns, a block for each row."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     if not rows:
         console.print("none")
     elif len(rows[0]) > 5:
         for row in rows:
-            console.print(f"[bold]{row['name'] if 'name' in row else row['cell']}[/bold]")
+            console.print(Text(row["name"] if "name" in row else row["cell"], style="bold"))
             for name, value in row.items():
                 if value and name != "name":
                     console.print(f"  {name}: {value}", markup=False)
@@ -93,5 +94,5 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         for name in rows[0]:
             table.add_column(name, overflow="fold")
         for row in rows:
-            table.add_row(*row.values())
+            table.add_row(*map(Text, row.values()))  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
         console.print(table)

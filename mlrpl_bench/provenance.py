@@ -39,6 +39,9 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
     try:
         git("ls-files", "--error-unmatch", "method.py")
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno", "--", "*.py"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "-uno", "--", ":/*.py")),
+        }
     except (OSError, subprocess.SubprocessError):
         return None

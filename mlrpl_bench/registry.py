@@ -36,7 +36,7 @@ class MethodEntry:
     """A registered method: a class under a name, with the hyper-parameters that make it this row.
 
     Attributes:
-        paper: where it comes from. published: its row in published tables, or "". differs: how it differs from
+        idea: one sentence. paper: where it comes from. published: its row in published tables, or "". differs: how it differs from
             its paper. default: trained by ``leaderboard`` when no methods are asked for.
         settings: hyper-parameters that differ from the class's defaults under this name.
     """
@@ -44,6 +44,7 @@ class MethodEntry:
     name: str
     cls: type[Method]
     path: Path
+    idea: str = ""
     paper: str = ""
     published: str = ""
     differs: str = ""
@@ -107,16 +108,30 @@ _registered_by_this_file: list[Any] = []
 
 
 def register_method(
-    name: str, *, paper: str = "", published: str = "", differs: str = "", default: bool = False, **settings: Any
+    name: str,
+    *,
+    idea: str = "",
+    paper: str = "",
+    published: str = "",
+    differs: str = "",
+    default: bool = False,
+    **settings: Any,
 ) -> Callable[[type[Method]], type[Method]]:
     """Register a `Method` class under a name. Repeat it with other hyper-parameters for an ablation.
 
-    `paper` and `differs` may be given once for all names of a class.
+    `idea`, `paper` and `differs` may be given once for all names of a class.
+
+    Args:
+        idea: what the method does, in one sentence. paper: its address. published: its row in published tables.
+        differs: how it differs from its paper, in one line. default: trained when no methods are asked for.
+        settings: hyper-parameters that this name changes.
     """
 
     def register(cls: type[Method]) -> type[Method]:
         path = Path(sys.modules[cls.__module__].__file__ or "")
-        _registered_by_this_file.append(MethodEntry(name, cls, path, paper, published, differs, default, settings))
+        _registered_by_this_file.append(
+            MethodEntry(name, cls, path, idea, paper, published, differs, default, settings)
+        )
         return cls
 
     return register
@@ -217,7 +232,7 @@ def _with_family_facts(entries: list[Any]) -> list[Any]:
         return own or next((text for other in entries if other.cls is entry.cls and (text := getattr(other, fact))), "")
 
     return [
-        replace(entry, paper=family(entry, "paper"), differs=family(entry, "differs"))
+        replace(entry, **{fact: family(entry, fact) for fact in ("idea", "paper", "differs")})
         if isinstance(entry, MethodEntry)
         else entry
         for entry in entries

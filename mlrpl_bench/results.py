@@ -14,9 +14,11 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +54,15 @@ class Record:
 
 
 class ResultStore:
-    """All the records below one folder."""
+    """All the records below one folder, which is made when the first one is written."""
 
     def __init__(self, root: Path) -> None:
-        if root.exists() and not root.is_dir():
-            raise UserError(f"--results-dir {root} is not a folder")
+        try:
+            os.listdir(root)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise UserError(f"--results-dir {root} cannot be read ({error.strerror}); name another folder") from error
         self.root = root
 
     def folder(self, cell: Cell) -> Path:
@@ -71,7 +77,9 @@ class ResultStore:
             UserError: the record or one of its files is damaged.
         """
         path = self.folder(cell) / RECORD
-        return read_record(path) if path.is_file() else None
+        with _readable(path):
+            there = path.is_file()
+        return read_record(path) if there else None
 
     def records(self, dataset: str) -> list[Record]:
         """Every record of a dataset, in a fixed order.
@@ -79,15 +87,22 @@ class ResultStore:
         Raises:
             UserError: a record is damaged or of another protocol version; nothing is touched.
         """
-        return [read_record(path) for path in self._record_files(dataset)]
+        with _readable(self.root / dataset):
+            cells = [cell for method in _folders_in(self.root / dataset) for cell in _folders_in(method)]
+            paths = [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
+        return [read_record(path) for path in paths]
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
-        """Store a finished cell; the record appears last, by one rename."""
+        """Store a finished cell; the record appears last, by one rename.
+
+        Raises:
+            UserError: a file cannot be written; there is no record then.
+        """
         import pandas
         from safetensors.torch import save
 
         folder = self.folder(finished.cell)
-        write_atomically(folder / "cell.json", _to_json(finished.cell.to_json()))
+        _write(folder / "cell.json", _to_json(finished.cell.to_json()))
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
             "steps.npz": _npz(finished.steps),
@@ -98,14 +113,14 @@ class ResultStore:
         if keep_weights:
             contents["weights.safetensors"] = save(finished.weights)
         for name, content in contents.items():
-            write_atomically(folder / name, content)
+            _write(folder / name, content)
         record = {
             "cell": finished.cell.to_json(),
             "key": finished.cell.key,
             "metrics": _plain(finished.metrics),
             "best_epoch": finished.best_epoch,
             "best_metrics": _plain(finished.best_metrics),
-            "known_share": finished.known_share,
+            "known_share": _plain(finished.known_share),
             "dropped_images": finished.dropped_images,
             "cost": {
                 "seconds": round(finished.seconds, 3),
@@ -119,26 +134,26 @@ class ResultStore:
                 for name, content in contents.items()
             },
         }
-        write_atomically(folder / RECORD, _to_json(record))
+        _write(folder / RECORD, _to_json(record))
         (folder / FAILED).unlink(missing_ok=True)
         return read_record(folder / RECORD)
 
     def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
         """Remember why a cell has no record; replaced by the record once it is trained."""
         path = self.folder(cell) / FAILED
-        write_atomically(path, _to_json({"cell": cell.to_json(), "reason": reason, "traceback": traceback}))
+        _write(path, _to_json({"cell": cell.to_json(), "reason": reason, "traceback": traceback}))
+        return path
+
+    def write_table(self, dataset: str, name: str, content: str) -> Path:
+        """Put a table beside the records that it was made from."""
+        path = self.root / dataset / name
+        _write(path, content)
         return path
 
     def failure(self, cell: Cell) -> str | None:
         """Why the last try at a cell failed, or None."""
         path = self.folder(cell) / FAILED
         return str(_read_json(path).get("reason")) if path.is_file() else None
-
-    def _record_files(self, dataset: str) -> Iterator[Path]:
-        try:
-            yield from sorted((self.root / dataset).glob(f"*/*/{RECORD}"))
-        except OSError as error:
-            raise UserError(f"results folder {self.root} cannot be read ({error.strerror})") from error
 
 
 def read_record(path: Path) -> Record:
@@ -159,6 +174,10 @@ def read_record(path: Path) -> Record:
         cell = Cell.from_json(content["cell"])
         files = {str(name): int(facts["bytes"]) for name, facts in content["files"].items()}
         metrics = {name: _from_plain(value) for name, value in content["metrics"].items()}
+        if content["key"] != cell.key:
+            raise ValueError("its key is not that of its cell")
+        if not all(isinstance(metrics[name], float) for name in ("mAP", "OF1", "CF1")):
+            raise ValueError("its metrics are no numbers")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, UserError) and "protocol version" in str(error):
             raise
@@ -184,6 +203,28 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged files
         advice = f"move {path.parent} away, then run again"
         raise UserError(f"{path} is damaged ({type(error).__name__}); {advice}") from error
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{error.filename or path} cannot be read ({error.strerror}); allow it, or name another --results-dir"
+        raise UserError(message) from error
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """In a fixed order. Unlike a glob, it does not pass over a folder that may not be read."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        message = f"{path} cannot be written ({error.strerror}); make room, or name another --results-dir"
+        raise UserError(message) from error
 
 
 def _npz(arrays: dict[str, NDArray]) -> bytes:

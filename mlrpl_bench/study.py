@@ -65,19 +65,21 @@ class Study:
             raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
         self.root = (options.data_root if self.dataset.needs_root else None) or cache_folder()
         self.train, self.test = self._split("train"), self._split("test")
+        if self.train.categories != self.test.categories:
+            raise UserError(f"{entry.name}: train and test split have different categories, or in different order")
         self.setting = self._setting()
 
     def job(self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any]) -> Job:
         """The cell of a method at a known ratio, ready to be trained."""
         from mlrpl_bench.cell_run import Job
 
-        hyperparameters = entry.hyperparameters(dict(changed))
+        hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
         mask_NC = protocol.known_mask(self.train.labels_NC.shape, ratio, mask_seed, self.setting.mask_scheme)
         cell = Cell(
             setting=self.setting,
             method=entry.name,
             hyperparameters=dataclasses.asdict(hyperparameters),
-            changed=tuple(sorted(changed)),
+            changed=tuple(sorted(name for name in changed if getattr(hyperparameters, name) != getattr(usual, name))),
             recipe=entry.cls.recipe.resolve(self.preset),
             source_digest=entry.source_digest(),
             ratio=ratio,
@@ -117,7 +119,8 @@ class Study:
 
     def _split(self, name: str) -> Split:
         split = self.dataset.load(self.root, name)
-        self._fallback_words = split.word_vectors_CE is None
+        if name == "train":  # whose word vectors the methods get
+            self._fallback_words = split.word_vectors_CE is None
         if split.word_vectors_CE is None:
             split = dataclasses.replace(split, word_vectors_CE=hashed_vectors(split.categories))
         return split
@@ -152,7 +155,7 @@ class Study:
         split, backbone = self.preset.pretraining_split, self.preset.backbone
         if self.options.weights is not None or split is None or backbone != backbones.SMALL:
             return None
-        recipe = pretraining.PretrainingRecipe(image_size=self.preset.image_size)
+        recipe = pretraining.PretrainingRecipe(image_size=self.preset.pretraining_image_size or self.preset.image_size)
         return self.dataset.load(self.root, split), recipe
 
     def _weights_identity(self) -> str:
@@ -183,22 +186,32 @@ def _check(options: Options) -> None:
         raise UserError(f"no precision {options.precision!r}; there are: {', '.join(PRECISIONS)}")
     if options.epochs is not None and options.epochs < 1:
         raise UserError(f"--epochs {options.epochs} must be at least 1")
+    if options.workers is not None and options.workers < 0:
+        raise UserError(f"--workers {options.workers} must be at least 0")
+    _device(options.device)
     if options.data_root is not None and not options.data_root.is_dir():
         raise UserError(f"--data-root {options.data_root} is not a folder")
 
 
-def _fabric(options: Options) -> Any:
+def _device(name: str) -> tuple[str, int]:
+    """``cpu`` or ``cuda``, and which one."""
     import torch
-    from lightning_fabric import Fabric
 
-    kind, _, number = options.device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
-        raise UserError(f"no device {options.device!r}; there are: auto, cpu, cuda, cuda:1 ...")
+    kind, colon, number = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise UserError(f"no device {name!r}; there are: auto, cpu, cuda, cuda:1 ...")
     if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
-        raise UserError(f"device {options.device} is not there; use --device cpu or auto")
+        raise UserError(f"device {name} is not there; use --device cpu or auto")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    devices: Any = [int(number or 0)] if kind == "cuda" else 1
+    return kind, int(number or 0)
+
+
+def _fabric(options: Options) -> Any:
+    from lightning_fabric import Fabric
+
+    kind, number = _device(options.device)
+    devices: Any = [number] if kind == "cuda" else 1
     return Fabric(accelerator=kind, devices=devices, precision=options.precision)  # type: ignore[arg-type]
 
 

@@ -30,7 +30,12 @@ def run(
 
     Yields:
         Each job with the trainer's events; `Finished` and `Failed` come after they were stored.
+
+    Raises:
+        UserError: a backbone or weights that cannot be had, before anything is trained.
     """
+    if jobs:
+        _ = study.workbench
     for job in jobs:
         for event in _train_one(job, study):
             if isinstance(event, Finished):
@@ -58,6 +63,7 @@ def rows_of_setting(records: Sequence[Record], study: Study, methods: dict[str, 
         if record.cell.setting == study.setting
         and record.cell.method in methods
         and record.cell.source_digest == methods[record.cell.method].source_digest()
+        and record.cell.recipe == methods[record.cell.method].cls.recipe.resolve(study.preset)
     ]
 
 
@@ -66,3 +72,5 @@ def _train_one(job: Job, study: Study) -> Iterator[Event]:
         yield from train([job], study.workbench)
     except UserError as error:  # an image that cannot be read, say
         yield Failed(job.cell, str(error), traceback="")
+    except Exception as error:  # outside the method: the frozen part runs out of memory, a loader process dies
+        yield Failed.because_of(job.cell, error)

@@ -57,6 +57,9 @@ def write(name: str) -> Path:
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name.startswith("_"):
         raise UserError(f"{name!r} is no name for a method; use lower-case letters, digits and _, such as my_method")
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    if keyword.iskeyword(class_name):
+        raise UserError(f"{name!r} would make a class called {class_name}; choose another name")
     folder = PACKAGE.parent / "methods"
     if not folder.is_dir() or (PACKAGE / "methods").is_dir():
         folder = Path()
@@ -65,7 +68,6 @@ def write(name: str) -> Path:
     if path.exists() or name in methods:
         taken = methods[name].path if name in methods else path
         raise UserError(f"there is a method {name!r} already, in {taken}; choose another name")
-    class_name = "".join(part.capitalize() for part in name.split("_"))
     path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")
     return path
 

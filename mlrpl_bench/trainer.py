@@ -19,7 +19,6 @@ from torch import Tensor
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import CellRun, Finished, Job
 from mlrpl_bench.method import Progress
-from mlrpl_bench.randomness import generator_at
 from mlrpl_bench.workbench import Workbench
 
 
@@ -128,14 +127,14 @@ class Group:
 
     def _pass_over_training_set(self, progress: Progress) -> None:
         """One look at the whole training set serves every cell that wants one before this epoch."""
-        wanting = [run for run in self.runs if run.method.passes(progress)]
+        wanting: list[CellRun] = []
+        self._each(lambda run: wanting.append(run) if run.method.passes(progress) else None)
         if not wanting:
             return
         self._each(lambda run: run.method.eval(), wanting)
         for number, shared in enumerate(self.workbench.in_order("train", self.batch)):
             self._each(lambda run: run.observe(shared, progress, number), wanting)  # noqa: B023 - called at once
-        generator_address = ("end of pass", self.seed, progress.epoch)
-        self._each(lambda run: run.method.end_pass(generator_at(*generator_address)), wanting)
+        self._each(lambda run: run.end_pass(progress), wanting)
 
     def _scores(self, split: str) -> dict[CellRun, NDArray]:
         """Logits (N, C) of every image of a split, in order, by every cell."""

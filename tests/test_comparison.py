@@ -1,0 +1,258 @@
+"""What a request means: which cells, which records stand in its table, and what is refused."""
+
+import json
+import re
+
+import pytest
+from tiny import DATASET, METHOD, contents, finished, write_plugin
+
+from mlrpl_bench import comparison
+from mlrpl_bench.comparison import Request, compare
+from mlrpl_bench.dataset import NINE_RATIOS, Preset
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.registry import load_datasets, load_methods
+from mlrpl_bench.results import ResultStore
+from mlrpl_bench.study import Options, Study
+
+PRESET = Preset(32, "small", ratios=(0.2, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("text", "ratios"),
+    [
+        (None, (0.2, 0.4)),
+        ("all", NINE_RATIOS),
+        ("0.5", (0.5,)),
+        ("0.5,0.1", (0.1, 0.5)),
+        (" 0.5 , 1", (0.5, 1.0)),
+        ("0.1,0.10,1e-1", (0.1,)),
+    ],
+)
+def test_ratios_are_listed_or_all_or_the_presets(text, ratios):
+    assert comparison.ratios(text, PRESET) == ratios
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "0.5,-0.1", "nan", "inf", "x", "", "0.5,", "0.1;0.5", "50%"])
+def test_ratios_that_are_none_are_refused_in_one_line(text):
+    with pytest.raises(UserError, match=r"outside \(0, 1\]|is no number; write 0\.1,0\.5 or all") as refusal:
+        comparison.ratios(text, PRESET)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_seed_is_that_of_the_mask_too():
+    assert comparison.seed_pairs(3, None) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_the_mask_can_be_held_fixed():
+    assert comparison.seed_pairs(2, 7) == [(0, 7), (1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("count", "mask_seed", "line"),
+    [
+        (0, None, "--seeds 0 must be at least 1"),
+        (1, -1, "--mask-seed -1 must be between 0 and 4294967295"),
+        (1, 2**32, "--mask-seed 4294967296 must be between 0 and 4294967295"),
+    ],
+)
+def test_seeds_that_cannot_be_are_refused(count, mask_seed, line):
+    with pytest.raises(UserError, match=re.escape(line)):
+        comparison.seed_pairs(count, mask_seed)
+
+
+def test_settings_are_names_and_texts():
+    assert comparison.settings(["alpha=0.3", " cap = none ", "path=a=b"]) == {
+        "alpha": "0.3",
+        "cap": "none",
+        "path": "a=b",
+    }
+
+
+def test_the_last_of_two_settings_of_one_name_holds():
+    assert comparison.settings(["alpha=0.3", "alpha=0.4"]) == {"alpha": "0.4"}
+
+
+@pytest.mark.parametrize("pair", ["alpha", "=3", ""])
+def test_a_setting_without_name_or_value_is_refused(pair):
+    with pytest.raises(UserError, match="is not valid; write it as name=value"):
+        comparison.settings([pair])
+
+
+def test_weights_are_kept_or_not():
+    assert (comparison.keep_weights("last"), comparison.keep_weights("none")) == (True, False)
+    with pytest.raises(UserError, match="--keep-weights maybe is not valid; it is last or none"):
+        comparison.keep_weights("maybe")
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    """Three methods, and none besides."""
+    folder = tmp_path_factory.mktemp("methods")
+    head, body = METHOD.split('@register_method("plain", paper="https://example.org/plain", differs="shorter")\n')
+    names = {"basic": "default=True", "shown": 'published="ROW"', "both": 'default=True, published="B"'}
+    lines = "".join(f'@register_method("{name}", {facts})\n' for name, facts in names.items())
+    write_plugin(folder / "family.py", head + lines + body)
+    return load_methods(folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (None, ["basic", "both"]),
+        ("all", ["basic", "both", "shown"]),
+        ("paper", ["both", "shown"]),
+        ("shown", ["shown"]),
+        ("shown,basic", ["shown", "basic"]),
+        ("shown, basic", ["shown", "basic"]),
+        ("shown, shown,shown", ["shown"]),
+    ],
+)
+def test_methods_are_chosen_by_name_or_kind(methods, text, names):
+    assert [entry.name for entry in comparison.chosen_methods(methods, text)] == names
+
+
+@pytest.mark.parametrize("text", ["", "shown,", "shown,shwn"])
+def test_a_method_that_is_not_there_is_refused(methods, text):
+    with pytest.raises(UserError, match="no method"):
+        comparison.chosen_methods(methods, text)
+
+
+OPTIONS = Options(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
+        yield load_datasets([write_plugin(folder / "tiny_set.py", DATASET)])["tiny"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ResultStore(tmp_path / "results")
+
+
+@pytest.fixture
+def put(dataset, methods, store):
+    """Store a made-up record of a method."""
+
+    def put(name, ratio=0.5, seed=0, mask_seed=None, changed=None, **options):
+        study = Study(dataset, Options(**{"device": "cpu", **options}))
+        job = study.job(methods[name], ratio, seed, seed if mask_seed is None else mask_seed, changed or {})
+        return store.write(finished(job.cell), {})
+
+    return put
+
+
+@pytest.fixture
+def ask(dataset, methods, store, monkeypatch):
+    """Compare without training (which would be a mistake), and give the result."""
+    monkeypatch.setattr("mlrpl_bench.sweep._train_one", lambda *_: pytest.fail("something is trained"))
+
+    def ask(*names, ratios=(0.5,), seeds=((0, 0),), options=OPTIONS, dry_run=False, no_train=True, **details):
+        request = Request([(methods[name], {}) for name in names], ratios, seeds, **details)
+        return compare(request, dataset, options, methods, store, dry_run=dry_run, no_train=no_train)
+
+    return ask
+
+
+def labels(result) -> set[str]:
+    return set(result.leaderboard.means.index)
+
+
+def test_other_methods_of_the_same_setting_stand_beside(put, ask):
+    put("basic"), put("shown"), put("both")
+    assert labels(ask("basic")) == {"basic", "shown", "both"}
+
+
+def test_other_methods_stay_out_if_only_the_asked_ones_are_wanted(put, ask):
+    put("basic"), put("shown"), put("both")
+    assert labels(ask("basic", "both", only_these_rows=True)) == {"basic", "both"}
+
+
+@pytest.mark.parametrize(
+    "other", [{"epochs": 5}, {"precision": "bf16-mixed"}, {"backbone": "resnet18", "weights": "random"}]
+)
+def test_records_of_another_setting_never_appear(put, ask, other):
+    put("basic"), put("basic", **other), put("shown", **other)
+    result = ask("basic", "shown")
+    assert labels(result) == {"basic"}
+    assert result.leaderboard.to_json()["rows"]["basic"]["50 %"]["seeds"] == 1
+
+
+def test_only_the_ratios_and_seeds_that_are_asked_for_are_shown(put, ask):
+    put("basic"), put("basic", ratio=0.9), put("basic", seed=1), put("shown", seed=1), put("both", mask_seed=4)
+    result = ask("basic")
+    assert labels(result) == {"basic"}
+    assert result.leaderboard.means.columns[0] == "50 %"
+    assert result.leaderboard.to_json()["rows"]["basic"]["50 %"]["seeds"] == 1
+
+
+def test_a_mask_that_is_held_fixed_is_another_table(put, ask):
+    put("basic", seed=1), put("shown", seed=1, mask_seed=0)
+    assert labels(ask("basic", "shown", seeds=[(1, 0)])) == {"shown"}
+
+
+def test_when_everything_is_there_nothing_is_trained(put, ask):
+    put("basic")
+    assert labels(ask("basic", no_train=False)) == {"basic"}
+
+
+def test_without_records_of_the_setting_and_without_training_there_is_no_table(put, ask, store):
+    put("basic", epochs=5)
+    before = contents(store.root)
+    with pytest.raises(UserError, match=r"no records of this setting in .*tiny; train some first, without --no-train"):
+        ask("basic", write=True)
+    assert contents(store.root) == before
+
+
+def test_the_files_are_what_is_shown(put, ask, store):
+    put("basic"), put("shown", ratio=0.9)
+    result = ask("basic", ratios=(0.5, 0.9), write=True)
+    csv, markdown = (store.root / "tiny" / f"leaderboard.{suffix}" for suffix in ("csv", "md"))
+    assert list(result.written) == [csv, markdown]
+    assert csv.read_text() == result.leaderboard.to_csv()
+    assert markdown.read_text(encoding="utf-8") == result.leaderboard.to_markdown()
+
+
+def test_the_files_that_were_deleted_come_back_byte_for_byte(put, ask, store):
+    put("basic"), put("shown")
+    ask("basic", write=True)
+    before = contents(store.root)
+    for suffix in ("csv", "md"):
+        (store.root / "tiny" / f"leaderboard.{suffix}").unlink()
+    ask("basic", write=True)
+    assert contents(store.root) == before
+
+
+def test_nothing_is_written_unless_it_is_asked_for(put, ask, store):
+    put("basic")
+    before = contents(store.root)
+    assert ask("basic").written == []
+    assert contents(store.root) == before
+
+
+def test_a_dry_run_says_what_is_missing_and_how_much_disk_its_scores_take(put, ask, store):
+    put("basic")
+    before = contents(store.root)
+    plan = ask("basic", "shown", ratios=(0.5, 0.9), dry_run=True, no_train=False).plan
+    missing = ["basic 90 % seed 0", "shown 50 % seed 0", "shown 90 % seed 0"]
+    # 12 training and 8 test images, 4 categories, 4 bytes each
+    assert plan.to_json() == {"cells": 4, "to_train": missing, "score_bytes": 3 * 20 * 4 * 4}
+    assert plan.to_text().split("\n")[:2] == ["4 cells, 3 of them without a record:", "  basic 90 % seed 0"]
+    assert json.loads(json.dumps(plan.to_json())) == plan.to_json()
+    assert contents(store.root) == before
+
+
+@pytest.mark.parametrize("details", [{"no_train": False}, {"no_train": False, "dry_run": True}, {"no_train": True}])
+def test_a_damaged_record_is_refused_before_anything_is_trained(put, ask, details):
+    (put("shown").folder / "record.json").write_text("{")
+    with pytest.raises(UserError, match=r"record\.json is cut short"):
+        ask("basic", **details)
+
+
+def test_the_notes_tell_how_the_shown_methods_and_the_setting_differ(put, ask, methods):
+    put("basic")
+    text = "\n".join(ask("basic").leaderboard.notes)
+    assert "this setting is not the papers': backbone small (papers: resnet101)" in text

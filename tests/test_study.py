@@ -1,0 +1,291 @@
+"""From a dataset and a user's options to a setting and its cells; what cannot be is refused in one line."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import CATEGORIES, DATASET, METHOD, method, study, write_plugin
+from torch import nn
+
+from mlrpl_bench import backbones, protocol
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.registry import load_datasets
+from mlrpl_bench.study import Options, Study
+from mlrpl_bench.words import hashed_vectors, vectors_hash
+
+TUNED = METHOD.replace(
+    "    def __init__",
+    """    @dataclass(frozen=True)
+    class Hyperparameters:
+        alpha: float = parameter(0.5, "a share", low=0, high=1)
+        cap: int = parameter(3, "a number")
+
+    recipe = Recipe(lr=1e-3, epochs=7)
+
+    def __init__""",
+).replace(
+    "from torch import nn\n",
+    """from dataclasses import dataclass
+
+from torch import nn
+
+from mlrpl_bench.hyperparameters import parameter
+from mlrpl_bench.method import Recipe
+""",
+)
+TUNED = TUNED.replace("\nclass Plain", '\n@register_method("bold", alpha=0.9)\nclass Plain')
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    return tmp_path / "tiny_set.py"
+
+
+@pytest.fixture
+def entry(tmp_path):
+    """A method with two hyper-parameters and a training length of its own."""
+    from mlrpl_bench.registry import load_methods
+
+    return load_methods([write_plugin(tmp_path / "mine.py", TUNED)])["plain"]
+
+
+def variant(path, *changes: tuple[str, str], **options) -> Study:
+    """A study of the tiny dataset with some of its text replaced."""
+    text = DATASET
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    return Study(load_datasets([write_plugin(path, text)])["tiny"], Options(**{"device": "cpu", **options}))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"precision": "8"}, "no precision '8'; there are: 32-true, bf16-mixed"),
+        ({"device": "tpu"}, "no device 'tpu'; there are: auto, cpu, cuda, cuda:1 ..."),
+        ({"device": "cuda:x"}, "no device 'cuda:x'; there are: auto, cpu, cuda, cuda:1 ..."),
+        ({"device": "cuda:"}, "no device 'cuda:'; there are: auto, cpu, cuda, cuda:1 ..."),
+        ({"device": "cpu:1"}, "no device 'cpu:1'; there are: auto, cpu, cuda, cuda:1 ..."),
+        ({"device": "cuda:999"}, "device cuda:999 is not there; use --device cpu or auto"),
+        ({"epochs": 0}, "--epochs 0 must be at least 1"),
+        ({"workers": -1}, "--workers -1 must be at least 0"),
+        ({"weights": "no/such.pth"}, "--weights no/such.pth: there is no such file"),
+        ({"weights": "."}, "--weights .: there is no such file"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_in_one_line(plugin, options, line):
+    with pytest.raises(UserError) as refusal:
+        study(plugin, **options)
+    assert str(refusal.value) == line
+
+
+@pytest.mark.parametrize("name", ["nowhere", "tiny_set.py"])
+def test_a_data_root_that_is_no_folder_is_refused(plugin, tmp_path, name):
+    with pytest.raises(UserError, match=rf"--data-root .*{name} is not a folder"):
+        study(plugin, data_root=tmp_path / name)
+
+
+ROOTED = ("needs_root = False", "needs_root = True")
+
+
+def test_a_dataset_that_needs_a_folder_asks_for_it(plugin):
+    with pytest.raises(UserError, match=r"where is tiny\? Name its folder with --data-root PATH or MLRPL_DATA"):
+        variant(plugin, ROOTED)
+
+
+def test_a_dataset_that_needs_a_folder_is_loaded_from_there(plugin, tmp_path, cache):
+    (tmp_path / "data").mkdir()
+    loaded = variant(plugin, ROOTED, data_root=tmp_path / "data")
+    assert loaded.train.image_paths[0].parent == tmp_path / "data" / "tiny"
+    assert not cache.exists()
+
+
+def test_a_dataset_that_needs_none_is_made_in_the_cache_whatever_folder_is_named(plugin, tmp_path, cache):
+    (tmp_path / "data").mkdir()
+    assert study(plugin, data_root=tmp_path / "data").train.image_paths[0].parent == cache / "tiny"
+
+
+def test_splits_that_name_categories_differently_are_refused(plugin):
+    backwards = ("tuple(INKS))", 'tuple(INKS)[:: 1 if split == "train" else -1])')
+    with pytest.raises(UserError, match="tiny: train and test split have different categories"):
+        variant(plugin, backwards)
+
+
+def test_without_options_the_setting_is_the_presets(plugin):
+    setting = study(plugin).setting
+    assert (setting.dataset, setting.backbone, setting.image_size, setting.epochs, setting.batch) == (
+        "tiny",
+        "small",
+        32,
+        2,
+        4,
+    )
+    assert (setting.precision, setting.protocol_version) == ("32-true", protocol.VERSION)
+
+
+def test_options_change_the_setting(plugin):
+    plain = study(plugin).setting
+    changed = study(plugin, epochs=5, precision="bf16-mixed", backbone="resnet18", weights="random").setting
+    assert changed == replace(plain, epochs=5, precision="bf16-mixed", backbone="resnet18")
+
+
+def test_options_that_do_not_change_the_numbers_do_not_change_the_setting(plugin):
+    assert study(plugin, device="auto", workers=1).setting == study(plugin).setting
+
+
+def test_the_setting_knows_the_labels_of_both_splits(plugin, tmp_path):
+    fewer = ('12 if split == "train" else 8', '{} if split == "train" else {}')
+    numbers = [(12, 8), (12, 7), (11, 8)]
+    fingerprints = {
+        variant(tmp_path / f"set_{number}.py", (fewer[0], fewer[1].format(*sizes))).setting.fingerprint
+        for number, sizes in enumerate(numbers)
+    }
+    assert len(fingerprints) == 3
+
+
+def weight_file(path, fill: float):
+    backbone = backbones.build("small", "random")
+    body = nn.ModuleList([backbone.frozen, backbone.trained])
+    save_file({name: torch.full_like(tensor, fill) for name, tensor in body.state_dict().items()}, path)
+    return str(path)
+
+
+def test_weights_from_a_file_are_what_is_in_it_wherever_it_lies(plugin, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    paths = [
+        weight_file(tmp_path / "a.safetensors", 0.25),
+        weight_file(tmp_path / "elsewhere" / "b.safetensors", 0.25),
+        weight_file(tmp_path / "c.safetensors", 0.5),
+    ]
+    one, same, other = (study(plugin, weights=path).setting.weights for path in paths)
+    assert one.startswith("file:")
+    assert one == same != other
+
+
+def test_weights_from_a_file_are_loaded(plugin, tmp_path):
+    backbone = study(plugin, weights=weight_file(tmp_path / "a.safetensors", 0.25)).workbench.backbone
+    for part in (backbone.frozen, backbone.trained):
+        assert all((parameter == 0.25).all() for parameter in part.parameters())
+
+
+def test_weights_that_do_not_fit_are_refused(plugin, tmp_path):
+    save_file({"another": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"a\.safetensors does not fit small") as refusal:
+        _ = study(plugin, weights=str(tmp_path / "a.safetensors")).workbench
+    assert "\n" not in str(refusal.value)
+
+
+PRETRAINED = ("lr_multiplier=100,", 'lr_multiplier=100, pretraining_split="train",')
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "identity"),
+    [
+        ([], {}, "random"),
+        ([], {"weights": "random"}, "random"),
+        ([PRETRAINED], {"weights": "random"}, "random"),
+        ([], {"backbone": "resnet18"}, "timm"),
+        ([PRETRAINED], {"backbone": "resnet18"}, "timm"),
+        ([], {"backbone": "resnet18", "weights": "random"}, "random"),
+    ],
+)
+def test_what_the_weights_are(plugin, changes, options, identity):
+    assert variant(plugin, *changes, **options).setting.weights == identity
+
+
+def test_weights_pre_trained_here_are_named_by_what_they_are_made_from_before_they_are_made(plugin, cache):
+    assert variant(plugin, PRETRAINED).setting.weights.startswith("pretrained:")
+    assert not (cache / "weights").exists()
+
+
+WITH_VECTORS = ("tuple(INKS))", "tuple(INKS), np.eye(4, dtype=np.float32))")
+WITH_VECTORS_TO_TRAIN = ("tuple(INKS))", 'tuple(INKS), np.eye(4, dtype=np.float32) if split == "train" else None)')
+
+
+def test_a_dataset_without_word_vectors_gets_those_made_from_its_names(plugin):
+    made = study(plugin)
+    assert made.setting.word_vectors == vectors_hash(hashed_vectors(CATEGORIES))[:16]
+    assert (made.train.word_vectors_CE == hashed_vectors(CATEGORIES)).all()
+    assert any(line.startswith("no word vectors given") for line in made.deviations())
+
+
+@pytest.mark.parametrize("change", [WITH_VECTORS, WITH_VECTORS_TO_TRAIN])
+def test_a_datasets_own_word_vectors_are_kept(plugin, change):
+    made = variant(plugin, change)
+    assert made.setting.word_vectors == vectors_hash(torch.eye(4).numpy())[:16]
+    assert not any("word vectors" in line for line in made.deviations())
+
+
+def test_how_the_setting_differs_from_the_papers_is_listed(plugin):
+    assert variant(plugin, WITH_VECTORS).deviations() == [
+        "backbone small (papers: resnet101)",
+        "image size 32 (papers: 448)",
+        "epochs 2 (papers: 20)",
+        "batch 4 (papers: 16)",
+        "learning rate times 100 (papers: 1.0)",
+    ]
+
+
+def test_half_precision_is_a_difference_and_the_papers_training_length_is_none(plugin):
+    lines = study(plugin, precision="bf16-mixed", epochs=20).deviations()
+    assert "precision bf16-mixed (papers: 32-true)" in lines
+    assert not any(line.startswith("epochs") for line in lines)
+
+
+def test_the_papers_setting_has_no_differences(plugin):
+    preset = (
+        'Preset(32, "small", epochs=2, batch=4, lr_multiplier=100, ratios=(0.5, 0.9))',
+        'Preset(448, "resnet101")',
+    )
+    assert variant(plugin, preset, WITH_VECTORS).deviations() == []
+
+
+def test_a_job_has_its_cell(plugin, entry):
+    of = study(plugin)
+    made = of.job(entry, 0.5, seed=3, mask_seed=1, changed={"alpha": "0.25"}).cell
+    assert (made.setting, made.method, made.ratio, made.seed, made.mask_seed) == (of.setting, "plain", 0.5, 3, 1)
+    assert (made.hyperparameters, made.changed) == ({"alpha": 0.25, "cap": 3}, ("alpha",))
+    assert made.source_digest == entry.source_digest()
+    assert made.mask_hash == protocol.mask_hash(protocol.known_mask((12, 4), 0.5, 1))
+
+
+def test_a_methods_recipe_is_completed_by_the_preset_and_its_own_length_wins(plugin, entry):
+    recipe = study(plugin, epochs=5).job(entry, 0.5, 0, 0, {}).cell.recipe
+    assert (recipe.epochs, recipe.batch, recipe.lr) == (7, 4, pytest.approx(0.1))
+
+
+def test_a_method_without_a_length_of_its_own_trains_as_long_as_asked(plugin, tmp_path):
+    recipe = study(plugin, epochs=5).job(method(tmp_path / "mine.py"), 0.5, 0, 0, {}).cell.recipe
+    assert recipe.epochs == 5
+
+
+def test_setting_a_hyper_parameter_to_what_it_is_changes_neither_key_nor_label(plugin, entry):
+    of = study(plugin)
+    usual, same = (of.job(entry, 0.5, 0, 0, changed).cell for changed in ({}, {"alpha": "0.5", "cap": "3"}))
+    assert (usual.key, usual.label) == (same.key, same.label)
+
+
+def test_setting_an_ablation_to_the_familys_default_is_a_change(plugin, entry, tmp_path):
+    from mlrpl_bench.registry import load_methods
+
+    bold = load_methods([tmp_path / "mine.py"])["bold"]
+    of = study(plugin)
+    assert of.job(bold, 0.5, 0, 0, {"alpha": "0.5"}).cell.label == "bold[alpha=0.5]"
+    assert of.job(bold, 0.5, 0, 0, {"alpha": "0.9"}).cell.label == "bold"
+
+
+def test_a_hyper_parameter_that_does_not_exist_is_refused(plugin, entry):
+    with pytest.raises(UserError, match="plain has no hyper-parameter 'beta'"):
+        study(plugin).job(entry, 0.5, 0, 0, {"beta": "1"})
+
+
+def test_the_workbench_is_made_once(plugin):
+    of = study(plugin)
+    assert of.workbench is of.workbench

@@ -1,0 +1,261 @@
+"""Only what has no record is trained; what fails is remembered and does not stop the rest."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import EXPLODING, METHOD, contents, finished, method, study, write_plugin
+
+from mlrpl_bench import metrics, sweep
+from mlrpl_bench.cell_run import Finished
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.results import ResultStore, read_arrays
+from mlrpl_bench.trainer import EpochDone, Failed, StepDone
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def of(folder):
+    """A study of the tiny dataset."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
+        yield study(folder / "tiny_set.py")
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    return method(folder / "plain.py")
+
+
+@pytest.fixture(scope="module")
+def explodes(folder):
+    return method(folder / "explodes.py", EXPLODING)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ResultStore(tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def trained(of, plain, explodes, folder):
+    """A sweep over three cells of which the first fails: its jobs, events and store."""
+    jobs = [of.job(explodes, 0.5, 0, 0, {}), of.job(plain, 0.5, 0, 0, {}), of.job(plain, 1.0, 0, 0, {})]
+    store = ResultStore(folder / "results")
+    events = []
+    for job, event in sweep.run(jobs, of, store):
+        stored = store.find(job.cell) is not None or store.failure(job.cell) is not None
+        events.append((jobs.index(job), event, stored))
+    return jobs, events, store
+
+
+def run(jobs, of, store, **options) -> list:
+    return [event for _, event in sweep.run(jobs, of, store, **options) if isinstance(event, (Finished, Failed))]
+
+
+def test_before_anything_is_trained_every_job_is_missing(of, plain, store):
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
+    assert sweep.missing(jobs, store) == jobs
+
+
+def test_only_jobs_without_a_record_are_missing(of, plain, store):
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5, 0.9)]
+    store.write(finished(jobs[1].cell), {})
+    store.write_failure(jobs[2].cell, "it broke", "")
+    assert sweep.missing(jobs, store) == [jobs[0], jobs[2]]
+
+
+def test_a_damaged_record_is_refused_and_not_taken_for_missing(of, plain, store):
+    job = of.job(plain, 0.5, 0, 0, {})
+    (store.write(finished(job.cell), {}).folder / "record.json").write_text("{")
+    with pytest.raises(UserError, match="cut short"):
+        sweep.missing([job], store)
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(trained):
+    jobs, events, store = trained
+    assert [(number, type(event)) for number, event, _ in events if isinstance(event, (Failed, Finished))] == [
+        (0, Failed),
+        (1, Finished),
+        (2, Finished),
+    ]
+    assert [store.find(job.cell) is not None for job in jobs] == [False, True, True]
+
+
+def test_a_loss_that_is_not_a_number_is_named_by_term_epoch_and_step(trained):
+    jobs, _, store = trained
+    assert store.failure(jobs[0].cell).startswith("NonFiniteLoss: loss term 'burst' is nan at epoch 1, step 2;")
+    kept = contents(store.folder(jobs[0].cell))
+    assert set(kept) == {"failed.json"}
+    assert "Traceback" in json.loads(kept["failed.json"])["traceback"]
+
+
+def test_a_cells_end_is_told_after_it_was_stored(trained):
+    _, events, _ = trained
+    for _, event, stored in events:
+        assert stored == isinstance(event, (Finished, Failed))
+
+
+def test_every_step_and_epoch_is_told(trained):
+    _, events, _ = trained
+    of_second = [event for number, event, _ in events if number == 1]
+    assert [(e.epoch, e.step, e.steps_per_epoch) for e in of_second if isinstance(e, StepDone)] == [
+        (epoch, step, 3) for epoch in (0, 1) for step in (1, 2, 3)
+    ]
+    assert [e.row["epoch"] for e in of_second if isinstance(e, EpochDone)] == [0, 1]
+
+
+def test_a_record_says_where_it_comes_from_and_how_its_setting_differs(trained, of):
+    jobs, _, store = trained
+    content = store.find(jobs[1].cell).content
+    assert content["deviations"] == of.deviations()
+    assert {"git", "versions", "device", "threads"} <= content.keys()
+
+
+def test_a_trained_cells_metrics_can_be_computed_again_from_its_scores(trained, of):
+    jobs, _, store = trained
+    record = store.find(jobs[1].cell)
+    again = metrics.evaluate(read_arrays(record.folder / "scores.npz")["scores"], of.test.labels_NC)
+    assert np.isnan(again["AP_C"]).tolist() == [False, False, False, True]
+    assert again.keys() == record.metrics.keys()
+    for name, value in again.items():
+        np.testing.assert_array_equal(value, record.metrics[name], err_msg=name)
+
+
+def test_scores_of_the_training_images_are_kept_too(trained):
+    jobs, _, store = trained
+    folder = store.folder(jobs[1].cell)
+    assert read_arrays(folder / "train_scores.npz")["scores"].shape == (12, 4)
+    assert read_arrays(folder / "scores.npz")["scores"].shape == (8, 4)
+
+
+def test_the_same_cell_trained_again_gives_the_same_scores(trained, of, store):
+    jobs, _, first = trained
+    run([jobs[1]], of, store, keep_weights=False)
+    names = ("scores.npz", "train_scores.npz", "steps.npz")
+    for name in names:
+        before, after = (read_arrays(one.folder(jobs[1].cell) / name) for one in (first, store))
+        assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_weights_are_kept_only_if_they_are_asked_for(trained, of, store):
+    jobs, _, first = trained
+    run([jobs[1]], of, store, keep_weights=False)
+    assert [(one.folder(jobs[1].cell) / "weights.safetensors").exists() for one in (first, store)] == [True, False]
+
+
+def test_more_known_labels_are_another_cell_with_other_scores(trained):
+    jobs, _, store = trained
+    half, all_known = (read_arrays(store.folder(job.cell) / "scores.npz")["scores"] for job in jobs[1:])
+    assert not np.array_equal(half, all_known)
+
+
+def test_an_image_that_cannot_be_read_fails_the_cell_and_is_named(tmp_path, monkeypatch, plain, store):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    of = study(tmp_path / "tiny_set.py")
+    lost = of.test.image_paths[5]
+    lost.unlink()
+    job = of.job(plain, 0.5, 0, 0, {})
+    (event,) = run([job], of, store)
+    assert isinstance(event, Failed)
+    assert store.failure(job.cell) == f"image {lost} does not exist; check the data folder"
+
+
+def test_what_breaks_outside_the_method_fails_one_cell_and_not_the_sweep(of, plain, store, monkeypatch):
+    train = sweep.train
+
+    def out_of_memory_once(jobs, workbench):
+        if jobs[0].cell.ratio == 0.1:
+            raise MemoryError("tried to allocate 20 GiB")
+        yield from train(jobs, workbench)
+
+    monkeypatch.setattr(sweep, "train", out_of_memory_once)
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
+    assert [type(event) for event in run(jobs, of, store)] == [Failed, Finished]
+    assert store.failure(jobs[0].cell) == "MemoryError: tried to allocate 20 GiB"
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_trained(of, plain, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    weights = write_plugin(tmp_path / "weights.pth", "none")
+    other = study(tmp_path / "tiny_set.py", weights=str(weights))
+    with pytest.raises(UserError, match=r"weights\.pth cannot be read"):
+        run([other.job(plain, 0.5, 0, 0, {})], other, store)
+    assert not store.root.exists()
+
+
+def test_nothing_to_train_needs_no_weights(plain, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    other = study(tmp_path / "tiny_set.py", weights=str(write_plugin(tmp_path / "weights.pth", "none")))
+    assert run([], other, store) == []
+
+
+@pytest.fixture
+def edited(of, store, tmp_path):
+    """A method with a record, whose file a test may edit; the cells of before and after."""
+    entry = method(tmp_path / "mine.py", METHOD.replace('"plain"', '"mine"'))
+    before = of.job(entry, 0.5, 0, 0, {})
+    store.write(finished(before.cell), {})
+
+    def edit(old: str, new: str):
+        text = entry.path.read_text()
+        assert old in text
+        entry.path.write_text(text.replace(old, new))
+        return of.job(entry, 0.5, 0, 0, {})
+
+    return entry, before, edit
+
+
+def test_an_edited_method_is_a_new_cell_and_is_noticed(edited, store):
+    _, before, edit = edited
+    after = edit("mean((2, 3))", "amax((2, 3))")
+    assert sweep.missing([before, after], store) == [after]
+    assert sweep.edited_since(after.cell, store.records("tiny"))
+    assert not sweep.edited_since(before.cell, store.records("tiny"))
+
+
+def test_a_comment_or_a_docstring_is_no_new_cell(edited, store):
+    _, _, edit = edited
+    edit("One linear layer", "A single linear layer")
+    after = edit("class Plain(Method):", "class Plain(Method):  # as simple as it gets")
+    assert sweep.missing([after], store) == []
+    assert not sweep.edited_since(after.cell, store.records("tiny"))
+
+
+def test_a_cell_that_differs_in_more_than_its_file_was_not_edited(edited, store):
+    _, _, edit = edited
+    after = edit("mean((2, 3))", "amax((2, 3))")
+    for other in (replace(after.cell, seed=1), replace(after.cell, ratio=0.9), replace(after.cell, method="other")):
+        assert not sweep.edited_since(other, store.records("tiny"))
+
+
+def test_the_rows_of_a_setting_are_those_of_the_methods_as_they_are_now(edited, of, store):
+    entry, _, edit = edited
+    assert len(sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry})) == 1
+    edit("mean((2, 3))", "amax((2, 3))")
+    assert sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry}) == []
+
+
+def test_the_rows_of_a_setting_are_of_methods_that_are_there(edited, of, store):
+    assert sweep.rows_of_setting(store.records("tiny"), of, {}) == []
+
+
+@pytest.mark.parametrize("change", [{"epochs": 3}, {"precision": "bf16-mixed"}, {"weights": "file:1"}, {"batch": 8}])
+def test_records_of_another_setting_are_no_rows(edited, of, store, change):
+    entry, before, _ = edited
+    other = replace(before.cell, setting=replace(before.cell.setting, **change), seed=1)
+    store.write(finished(other), {})
+    (row,) = sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry})
+    assert row.cell.seed == 0
+
+
+def test_records_of_another_recipe_are_no_rows(edited, of, store):
+    entry, before, _ = edited
+    store.write(finished(replace(before.cell, recipe=replace(before.cell.recipe, lr=1.0))), {})
+    (row,) = sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry})
+    assert row.cell.key == before.cell.key
