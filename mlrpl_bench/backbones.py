@@ -11,11 +11,13 @@ import copy
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.randomness import seed_of
 
 RESNET101 = "resnet101"
 SMALL = "small"
@@ -65,12 +67,11 @@ def build(name: str, weights: str | None = None) -> Backbone:
     Raises:
         UserError: an unknown name, weights that cannot be had or do not fit.
     """
-    if name == SMALL:
-        backbone = _small()
-        if weights not in (None, "random"):
-            _load_into(nn.ModuleList([backbone.frozen, backbone.trained]), Path(str(weights)), name)
-    else:
-        backbone = _from_timm(name, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("backbone"))  # for what is not loaded from a file
+        backbone = _small() if name == SMALL else _from_timm(name, weights)
+    if name == SMALL and weights not in (None, "random"):
+        _load_into(nn.ModuleList([backbone.frozen, backbone.trained]), Path(str(weights)), name)
     backbone.frozen.eval().requires_grad_(False)
     backbone.trained.requires_grad_(True)
     return backbone
@@ -106,8 +107,8 @@ def _small() -> Backbone:
         ResidualStage(24, 32, stride=1),
         ResidualStage(32, 48, stride=1),
     )
-    trained = ResidualStage(48, 96, stride=2)
-    return Backbone(frozen, trained, channels=96, feature_width=96, attention_width=32, pool=False)
+    trained = ResidualStage(48, 64, stride=2)
+    return Backbone(frozen, trained, channels=64, feature_width=64, attention_width=32, pool=False)
 
 
 def _from_timm(name: str, weights: str | None) -> Backbone:
@@ -131,7 +132,7 @@ def _from_timm(name: str, weights: str | None) -> Backbone:
         ) from error
     if weights not in (None, "random"):
         _load_into(model, Path(str(weights)), model_name)
-    channels = model.feature_info.channels()[-1]
+    channels = int(model.feature_info.channels()[-1])  # type: ignore[union-attr, operator]
     if not isinstance(model, FeatureListNet):
         # Transformers and nets with parallel branches: no sequence to cut, so nothing is frozen.
         return Backbone(nn.Identity(), LastMap(model), channels)
@@ -167,6 +168,7 @@ def _load_into(model: nn.Module, path: Path, name: str) -> None:
     """Load a local weight file; a classifier that the model does not have may be left over, nothing may be missing."""
     if not path.is_file():
         raise UserError(f"--weights {path}: there is no such file")
+    state: Any  # whatever the file holds
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -180,7 +182,8 @@ def _load_into(model: nn.Module, path: Path, name: str) -> None:
         ) from error
     if not isinstance(state, dict):
         raise UserError(f"--weights {path} holds a {type(state).__name__}; it must hold a state dict")
-    state = _renamed_for(model, state.get("state_dict", state))
+    inner = state.get("state_dict", state)
+    state = _renamed_for(model, inner if isinstance(inner, dict) else state)
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:

@@ -89,7 +89,7 @@ class CellRun:
         # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
         torch.manual_seed(seed_of("weights", self.cell.seed))
         self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)
-        self.method.to(workbench.fabric.device, memory_format=torch.channels_last)
+        self.method.to(workbench.fabric.device).to(memory_format=torch.channels_last)
         self.optimizer, self.base_rates = _optimizer(self.method, self.cell.recipe)
         self.history: list[dict[str, float]] = []
         self.steps: list[dict[str, float]] = []
@@ -234,20 +234,22 @@ class CellRun:
         assert batch is not None
         rows = np.unique(np.linspace(0, len(test) - 1, NUM_EXAMPLES).astype(int))
         examples: dict[str, NDArray] = {"rows": rows, "scores": scores_NC[rows]}
-        maps = []
+        maps: list[Tensor] = []
         for shared in self.workbench.in_order("test", batch):
-            wanted_B = np.isin(shared.index_B.cpu().numpy(), rows)
-            if wanted_B.any():
-                with torch.no_grad(), self.workbench.fabric.autocast():
-                    maps.append(self.method.attention(shared.frozen_BDHW[torch.from_numpy(wanted_B)]))
-        if all(maps_BCHW is not None for maps_BCHW in maps):
-            examples["attention"] = torch.cat(maps).float().cpu().numpy()
-        return examples
+            wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), rows))
+            if not wanted_B.any():
+                continue
+            with torch.no_grad(), self.workbench.fabric.autocast():
+                maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])
+            if maps_BCHW is None:
+                return examples
+            maps.append(maps_BCHW.float().cpu())
+        return examples | {"attention": torch.cat(maps).numpy()}
 
 
 def _optimizer(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[float]]:
     """The optimiser over the method's groups, and each group's learning rate before the schedule."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {
             "params": list(parameters),
             "lr": recipe.lr * multiplier,
@@ -257,7 +259,7 @@ def _optimizer(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, l
     ]
     grouped = {id(parameter) for group in groups for parameter in group["params"]}
     assert grouped == {id(p) for p in method.parameters() if p.requires_grad}, "parameter_groups leaves some out"
-    rates = [float(group["lr"]) for group in groups]
+    rates = [group["lr"] for group in groups]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, fused=True), rates
     assert recipe.optimizer == "adam", f"no optimiser {recipe.optimizer!r}; there are: adam, sgd"

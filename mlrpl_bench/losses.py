@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlrpl_bench.protocol import ABSENT, PRESENT
+from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 
 def partial_bce(logits_BC: Tensor, targets_BC: Tensor, margin: float = 0.0) -> Tensor:
@@ -31,6 +33,30 @@ def partial_bce(logits_BC: Tensor, targets_BC: Tensor, margin: float = 0.0) -> T
     probabilities_BC = torch.where(targets_BC > margin, targets_BC, 1 + targets_BC)
     losses_BC = F.binary_cross_entropy_with_logits(logits_BC.float(), probabilities_BC, reduction="none")
     return (losses_BC * known_BC).sum() / known_BC.sum().clamp(min=1)
+
+
+def normalised_bce(
+    logits_BC: Tensor, labels_BC: Tensor, slope: float = -4.45, exponent: float = 1.0, offset: float = 5.45
+) -> Tensor:
+    """Binary cross-entropy on the known labels, per image and weighted by how many are known.
+
+    With p the share of an image's C labels that is known, the image's loss is g(p) / C times the sum over its known
+    labels, where g(p) = slope * p^exponent + offset (Durand et al., CVPR 2019); images are averaged. The default g
+    falls from about 5 at p = 0.1 to 1 at p = 1. Exponent -1, slope 1 and offset 0 give each image the mean over its
+    known labels.
+
+    Returns:
+        A scalar; an image without any known label counts as 0.
+
+    >>> normalised_bce(torch.zeros(1, 4), torch.tensor([[PRESENT, UNKNOWN, ABSENT, UNKNOWN]]))  # 3.225 / 4 * 2 * log 2
+    tensor(1.1177)
+    """
+    known_BC = labels_BC != UNKNOWN
+    losses_BC = F.binary_cross_entropy_with_logits(logits_BC.float(), (labels_BC == PRESENT).float(), reduction="none")
+    shares_B = known_BC.float().mean(dim=1)
+    # An image with nothing known has loss 0, which a negative exponent must not multiply by infinity.
+    weights_B = slope * shares_B.clamp(min=1 / labels_BC.shape[1]) ** exponent + offset
+    return (weights_B * (losses_BC * known_BC).mean(dim=1)).mean()
 
 
 def contrastive(
@@ -89,3 +115,30 @@ def _smallest(keys_CP: Tensor, members_CP: Tensor, count: Tensor) -> Tensor:
     order_F = keys_CP.masked_fill(~members_CP, torch.inf).flatten().argsort()
     first_F = torch.arange(len(order_F), device=count.device) < count
     return torch.zeros_like(first_F).scatter_(0, order_F, first_F).view_as(members_CP) & members_CP
+
+
+def clipped_log_sigmoid(logits_BC: Tensor, floor: float = 1e-5) -> Tensor:
+    """log(max(sigmoid(x), floor)): what is certain and wrong costs a finite amount and has no gradient.
+
+    >>> clipped_log_sigmoid(torch.tensor([0.0, -50.0])).exp()
+    tensor([5.0000e-01, 1.0000e-05])
+    """
+    return F.logsigmoid(logits_BC.float()).clamp(min=math.log(floor))
+
+
+def part_of_mean(losses_BC: Tensor, members_BC: Tensor) -> Tensor:
+    """What the marked entries contribute to the mean over all entries; 0 where none is marked.
+
+    >>> part_of_mean(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[True, False], [False, True]]))
+    tensor(1.2500)
+    """
+    return torch.where(members_BC, losses_BC, 0).sum() / losses_BC.numel()
+
+
+def largest(keys_BC: Tensor, members_BC: Tensor, count: int) -> Tensor:
+    """Marks the `count` members of a batch with the largest keys, over images and categories; all, if there are fewer.
+
+    >>> largest(torch.tensor([[1.0, 5.0, 3.0]]), torch.tensor([[True, False, True]]), count=1)
+    tensor([[False, False,  True]])
+    """
+    return _smallest(-keys_BC, members_BC, torch.full((), count, device=keys_BC.device))

@@ -36,8 +36,9 @@ class MethodEntry:
     """A registered method: a class under a name, with the hyper-parameters that make it this row.
 
     Attributes:
-        idea: one sentence. paper: where it comes from. published: its row in published tables, or "". differs: how it differs from
-            its paper. default: trained by ``leaderboard`` when no methods are asked for.
+        idea: what the method does, in one sentence. paper: where it comes from.
+        published: its row in published tables, or "". differs: how it differs from its paper.
+        default: trained by ``leaderboard`` when no methods are asked for.
         settings: hyper-parameters that differ from the class's defaults under this name.
     """
 
@@ -232,7 +233,7 @@ def _with_family_facts(entries: list[Any]) -> list[Any]:
         return own or next((text for other in entries if other.cls is entry.cls and (text := getattr(other, fact))), "")
 
     return [
-        replace(entry, **{fact: family(entry, fact) for fact in ("idea", "paper", "differs")})
+        replace(entry, idea=family(entry, "idea"), paper=family(entry, "paper"), differs=family(entry, "differs"))
         if isinstance(entry, MethodEntry)
         else entry
         for entry in entries

@@ -40,7 +40,7 @@ class Workbench:
     ) -> None:
         self.splits = {"train": train, "test": test}
         self.fabric = fabric
-        backbone.frozen.to(fabric.device, memory_format=torch.channels_last).eval()
+        backbone.frozen.to(fabric.device).to(memory_format=torch.channels_last).eval()
         self.backbone = backbone
         pin_memory = fabric.device.type == "cuda"
         self._readers = {

@@ -50,19 +50,22 @@ def maps(backbone, images_B3HW):
 @torch.no_grad()
 def last_map(model, images_B3HW):
     """The model's own last map, channels first, by another road through timm."""
-    return model.forward_intermediates(images_B3HW, indices=1, intermediates_only=True, norm=False, output_fmt="NCHW")[
-        -1
-    ]
+    how = {"indices": 1, "intermediates_only": True, "norm": False, "output_fmt": "NCHW"}
+    (last_BDHW,) = model.forward_intermediates(images_B3HW, **how)
+    return last_BDHW
 
 
-def test_the_small_one_makes_maps_of_an_eighth_of_the_side():
+def test_the_small_one_makes_maps_that_grow_with_the_image():
     backbone = backbones.build("small", "random")
-    assert maps(backbone, torch.zeros(2, 3, 56, 56)).shape == (2, backbone.channels, 7, 7)
+    (num, channels, height, width), larger = maps(backbone, images()).shape, maps(backbone, torch.zeros(1, 3, 128, 192))
+    assert (num, channels) == (2, backbone.channels)
+    assert larger.shape == (1, backbone.channels, 2 * height, 3 * width)
 
 
 def test_the_small_one_takes_back_the_weights_that_it_gives(weights):
-    torch.manual_seed(0)
     backbone = backbones.build("small", "random")
+    with torch.no_grad():
+        next(backbone.trained.parameters()).mul_(2)
     path = weights(nn.ModuleList([backbone.frozen, backbone.trained]).state_dict(), "weights.safetensors")
     again = backbones.build("small", path)
     assert torch.equal(maps(again, images()), maps(backbone, images()))
@@ -249,3 +252,10 @@ def test_without_weights_nothing_is_fetched(monkeypatch):
 def test_an_unknown_name_is_refused_with_what_there_is():
     with pytest.raises(UserError, match=r"no backbone 'resnet_101'; there are: small, resnet101, and timm's models"):
         backbones.build("resnet_101", "random")
+
+
+def test_random_weights_are_the_same_every_time_and_leave_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    one, other = (backbones.build("small", "random") for _ in range(2))
+    assert torch.equal(maps(one, images()), maps(other, images()))
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -186,10 +186,6 @@ def test_the_row_order_is_a_permutation_that_follows_from_seed_and_epoch():
     assert len({tuple(order.tolist()) for order in orders.values()}) == 3
 
 
-def missing(path):
-    pass
-
-
 def truncated(path):
     noise(60, 60).save(path, format="jpeg")
     path.write_bytes(path.read_bytes()[:3000])
@@ -207,12 +203,17 @@ def folder(path):
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [missing, truncated, no_image, empty, folder], ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("spoil", [truncated, no_image, empty, folder], ids=lambda spoil: spoil.__name__)
 def test_a_file_that_cannot_be_decoded_is_named(tmp_path, spoil):
     path = tmp_path / "0001.jpg"
     spoil(path)
-    with pytest.raises(UserError, match=r"^image .*0001\.jpg (does not exist|cannot be decoded)"):
+    with pytest.raises(UserError, match=r"^image .*0001\.jpg cannot be decoded \(.+\); replace the file$"):
         decode(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"^image .*0001\.jpg does not exist; check the data folder$"):
+        decode(tmp_path / "0001.jpg")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

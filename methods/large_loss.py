@@ -1,0 +1,106 @@
+"""Large Loss Matters in Weakly Supervised Multi-Label Classification (Kim et al., CVPR 2022).
+
+Unknown labels are taken for absent, and the few of them with the largest loss are taken to be wrong: they are left
+out (LL-R), trained as present for the step (LL-Ct), or labelled present for good (LL-Cp).
+
+Differs from the paper: on SSGRL's network; the share of changed entries grows by the epoch of the papers' 20 (its
+own runs have 10). Differs from the code: exactly the wanted number of entries changes, and never a known one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlrpl_bench.backbones import Backbone
+from mlrpl_bench.hyperparameters import parameter
+from mlrpl_bench.layers.epoch_means import EpochMeans
+from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
+from mlrpl_bench.losses import largest, part_of_mean
+from mlrpl_bench.method import Batch, Progress, Task
+from mlrpl_bench.protocol import PRESENT, UNKNOWN
+from mlrpl_bench.registry import register_method
+
+REJECT, CORRECT, RELABEL = "reject", "correct", "relabel"
+
+
+@register_method(
+    "ll_r",
+    idea="Takes unknown labels for absent ones, and leaves those with the largest loss out.",
+    paper="https://arxiv.org/abs/2206.03740",
+    differs="SSGRL's network; the share of changed entries follows the papers' 20 epochs; known labels never change",
+)
+@register_method(
+    "ll_ct",
+    idea="Takes unknown labels for absent ones, except those with the largest loss: these are present for the step.",
+    change=CORRECT,
+)
+@register_method(
+    "ll_cp",
+    idea="Takes unknown labels for absent ones, and labels those with the largest loss present for good.",
+    change=RELABEL,
+)
+class LargeLoss(SemanticGraphMethod):
+    @dataclass(frozen=True)
+    class Hyperparameters(SemanticGraphMethod.Hyperparameters):
+        change: str = parameter(
+            REJECT,
+            "what happens to a large loss: left out, a positive's for the step, or for good",
+            choices=(REJECT, CORRECT, RELABEL),
+        )
+        rate: float = parameter(
+            0.002, "share of a batch's entries changed per epoch of 20 done; constant for relabel", low=0, high=1
+        )
+        start: int = parameter(1, "first epoch in which labels change, of the paper's 20", low=0, high=19)
+
+    labels_NC: Tensor
+
+    def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
+        super().__init__(backbone, task, hyperparameters)
+        self.means = EpochMeans("changed_share")
+        if hyperparameters.change == RELABEL:
+            self.register_buffer("labels_NC", task.labels_NC.clone())
+
+    def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        labels_BC = self._labels(batch)
+        logits_BC = self(batch.frozen_BDHW).float()
+        absent_BC, present_BC = F.softplus(logits_BC), F.softplus(-logits_BC)  # the loss of either label
+        unknown_BC = labels_BC == UNKNOWN
+        changed_BC = largest(absent_BC.detach(), unknown_BC, self._num_changed(progress, labels_BC.numel()))
+        self.means.update(progress.step, changed_share=changed_BC.float().mean())
+        terms = {
+            "known": part_of_mean(torch.where(labels_BC == PRESENT, present_BC, absent_BC), ~unknown_BC),
+            "assumed_absent": part_of_mean(absent_BC, unknown_BC & ~changed_BC),
+        }
+        if self.hyperparameters.change != REJECT:
+            terms["corrected"] = part_of_mean(present_BC, changed_BC)
+        if self.hyperparameters.change == RELABEL:
+            self.labels_NC[batch.index_B] = torch.where(changed_BC, PRESENT, labels_BC).to(torch.int8)
+        return terms
+
+    def _labels(self, batch: Batch) -> Tensor:
+        """The batch's labels, with those that earlier steps filled in for good."""
+        if self.hyperparameters.change != RELABEL:
+            return batch.labels_BC
+        return torch.where(batch.labels_BC == UNKNOWN, self.labels_NC[batch.index_B], batch.labels_BC)
+
+    def _num_changed(self, progress: Progress, num_entries: int) -> int:
+        """How many entries of a batch change at this step, if as many are unknown."""
+        epochs_done = progress.epoch_of_20()
+        if epochs_done < self.hyperparameters.start:
+            return 0
+        share = self.hyperparameters.rate * (1 if self.hyperparameters.change == RELABEL else epochs_done)
+        # Rounded first: 0.002 * 3 * 500 is 3, not the 4 that its last binary digit would make it.
+        return min(math.ceil(round(share * num_entries, 6)), num_entries)
+
+    def scalars(self) -> dict[str, float | Tensor]:
+        return self.means.scalars()
+
+    def pseudo_labels_NC(self) -> NDArray[np.int8] | None:
+        return self.labels_NC.cpu().numpy() if self.hyperparameters.change == RELABEL else None

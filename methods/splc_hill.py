@@ -1,0 +1,92 @@
+"""Simple and Robust Loss Design for Multi-Label Learning with Missing Labels (Zhang et al., 2021).
+
+Two losses for training with unknown labels taken for absent. Hill's loss of a negative falls again where the score
+is high, so that a positive that was taken for absent does little harm. SPLC takes an unknown label for present as
+soon as its own score says so.
+
+Differs from the paper: on SSGRL's network, averaged over the batch's entries instead of added up. Differs from the
+code: SPLC relabels unknown entries only, and never a known negative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlrpl_bench.backbones import Backbone
+from mlrpl_bench.hyperparameters import parameter
+from mlrpl_bench.layers.epoch_means import EpochMeans
+from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
+from mlrpl_bench.losses import part_of_mean
+from mlrpl_bench.method import Batch, Progress, Task
+from mlrpl_bench.protocol import PRESENT, UNKNOWN
+from mlrpl_bench.registry import register_method
+
+
+@register_method(
+    "hill",
+    idea="Takes unknown labels for absent ones, with a loss that gives in where the score insists.",
+    paper="https://arxiv.org/abs/2112.07368",
+    differs="SSGRL's network; a mean over the batch's entries instead of a sum",
+)
+class Hill(SemanticGraphMethod):
+    @dataclass(frozen=True)
+    class Hyperparameters(SemanticGraphMethod.Hyperparameters):
+        margin: float = parameter(1.0, "taken off the logits of positives", low=0)
+        focus: float = parameter(2.0, "exponent that weighs easy positives down", low=0)
+        height: float = parameter(1.5, "lambda of the negatives' loss (lambda - p) p^2", low=1)
+
+    def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        options, logits_BC = self.hyperparameters, self(batch.frozen_BDHW).float()
+        positive_BC = focal(logits_BC - options.margin, options.focus)
+        scores_BC = torch.sigmoid(logits_BC)
+        negative_BC = (options.height - scores_BC) * scores_BC.square()
+        unknown_BC = batch.labels_BC == UNKNOWN
+        losses_BC = torch.where(batch.labels_BC == PRESENT, positive_BC, negative_BC)
+        return {"known": part_of_mean(losses_BC, ~unknown_BC), "assumed_absent": part_of_mean(losses_BC, unknown_BC)}
+
+
+@register_method(
+    "splc",
+    idea="Takes unknown labels for absent ones, or for present where the score already says so.",
+    paper="https://arxiv.org/abs/2112.07368",
+    published="SPLC",
+    differs="SSGRL's network; a mean over the batch's entries instead of a sum; known negatives are never relabelled",
+)
+class SelfPacedLossCorrection(SemanticGraphMethod):
+    @dataclass(frozen=True)
+    class Hyperparameters(SemanticGraphMethod.Hyperparameters):
+        margin: float = parameter(1.0, "taken off the logits of known positives", low=0)
+        focus: float = parameter(2.0, "exponent that weighs easy entries down", low=0)
+        threshold: float = parameter(0.6, "score above which an unknown label counts as present", low=0, high=1)
+        start: int = parameter(1, "first epoch with relabelling, of the paper's 20", low=0, high=19)
+
+    def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
+        super().__init__(backbone, task, hyperparameters)
+        self.means = EpochMeans("relabelled_share")
+
+    def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        options, logits_BC = self.hyperparameters, self(batch.frozen_BDHW).float()
+        present_BC, unknown_BC = batch.labels_BC == PRESENT, batch.labels_BC == UNKNOWN
+        relabelled_BC = unknown_BC & (torch.sigmoid(logits_BC) > options.threshold)
+        relabelled_BC &= progress.epoch_of_20() >= options.start
+        self.means.update(progress.step, relabelled_share=relabelled_BC.float().mean())
+        # Only known positives have the margin: a relabelled entry is judged by the logit that relabelled it.
+        positive_BC = focal(torch.where(present_BC, logits_BC - options.margin, logits_BC), options.focus)
+        losses_BC = torch.where(present_BC | relabelled_BC, positive_BC, focal(-logits_BC, options.focus))
+        return {
+            "known": part_of_mean(losses_BC, ~unknown_BC),
+            "assumed_absent": part_of_mean(losses_BC, unknown_BC & ~relabelled_BC),
+            "relabelled": part_of_mean(losses_BC, relabelled_BC),
+        }
+
+    def scalars(self) -> dict[str, float | Tensor]:
+        return self.means.scalars()
+
+
+def focal(logits_BC: Tensor, focus: float) -> Tensor:
+    """The focal loss of a positive, -(1 - p)^focus log p; of a negative for the logit's opposite."""
+    return -torch.sigmoid(-logits_BC).pow(focus) * F.logsigmoid(logits_BC)

@@ -1,0 +1,35 @@
+"""The base of methods that train SSGRL's network as it is and differ in their losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mlrpl_bench.backbones import Backbone
+from mlrpl_bench.hyperparameters import parameter
+from mlrpl_bench.layers.label_graph import ESTIMATORS, cooccurrence
+from mlrpl_bench.layers.semantic_graph import SemanticGraphNetwork
+from mlrpl_bench.method import Method, Task
+
+
+class SemanticGraphMethod(Method):
+    """SSGRL's network on the method's own copy of the trained part, with the graph of the known labels.
+
+    A subclass adds `losses`; its hyper-parameters extend those here.
+    """
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        graph_estimator: str = parameter("reference", "how the label graph is counted", choices=ESTIMATORS)
+
+    def __init__(self, backbone: Backbone, task: Task, hyperparameters) -> None:
+        super().__init__(backbone, task, hyperparameters)
+        graph_CC = cooccurrence(task.labels_NC, hyperparameters.graph_estimator)
+        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, graph_CC)
+
+    def forward(self, frozen_BDHW: Tensor) -> Tensor:
+        return self.network(self.trained(frozen_BDHW))
+
+    def attention(self, frozen_BDHW: Tensor) -> Tensor:
+        return self.network.attention(self.trained(frozen_BDHW))
