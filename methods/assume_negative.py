@@ -28,9 +28,7 @@ from mlrpl_bench.registry import register_method
     paper="https://arxiv.org/abs/2106.09708",
     differs="SSGRL's network; known negatives count as such, beside the assumed ones",
 )
-@register_method(
-    "an_ls", idea="Takes every unknown label for an absent one, and smooths all labels.", smoothing=0.1
-)
+@register_method("an_ls", idea="Takes every unknown label for an absent one, and smooths all labels.", smoothing=0.1)
 @register_method(
     "wan", idea="Takes unknown labels for absent ones that weigh as little as the categories are many.", weak=True
 )

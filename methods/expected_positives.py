@@ -52,14 +52,11 @@ class ExpectedPositives(SemanticGraphMethod):
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits_BC = self(batch.frozen_BDHW)
-        self._report(progress, logits_BC)
+        self.means.update(progress.step, predicted_positives=positives_per_image(logits_BC))
         return {
             "known": known_loss(logits_BC, batch.labels_BC),
-            "expected_positives": surplus_penalty(logits_BC, self.expected),
+            "surplus": surplus_penalty(logits_BC, self.expected),
         }
-
-    def _report(self, progress: Progress, logits_BC: Tensor) -> None:
-        self.means.update(progress.step, predicted_positives=positives_per_image(logits_BC))
 
     def scalars(self) -> dict[str, float | Tensor]:
         return {"expected_positives": self.expected, **self.means.scalars()}
@@ -69,14 +66,13 @@ class ExpectedPositives(SemanticGraphMethod):
     "role",
     idea="Trains the network and a table of label estimates on each other, both with the expected number of positives.",
     paper="https://arxiv.org/abs/2106.09708",
-    differs="SSGRL's network; known negatives count; expected number from the known labels; no weight decay on the table",
 )
 class RegularisedOnlineLabelEstimation(ExpectedPositives):
     @dataclass(frozen=True)
     class Hyperparameters(ExpectedPositives.Hyperparameters):
         table_rate: float = parameter(10.0, "learning rate of the table, relative to the network's", low=0)
-        certainty: float = parameter(0.995, "initial estimate of known positives", low=0.5, high=0.999999)
-        doubt: float = parameter(0.6, "largest initial estimate of unknown labels", low=0.5, high=0.999999)
+        certainty: float = parameter(0.995, "initial estimate of known positives", low=0.5, high=0.9999)
+        doubt: float = parameter(0.6, "largest initial estimate of unknown labels", low=0.5, high=0.9999)
 
     def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
         super().__init__(backbone, task, hyperparameters)
@@ -100,11 +96,9 @@ class RegularisedOnlineLabelEstimation(ExpectedPositives):
             estimated_positives=positives_per_image(estimates_BC),
         )
         both = (logits_BC, estimates_BC)
-        known = sum(known_loss(x_BC, batch.labels_BC) for x_BC in both)
-        surplus = sum(surplus_penalty(x_BC, self.expected) for x_BC in both)
         return {
-            "known": known / 2,
-            "expected_positives": surplus / 2,
+            "known": torch.stack([known_loss(x_BC, batch.labels_BC) for x_BC in both]).mean(),
+            "surplus": torch.stack([surplus_penalty(x_BC, self.expected) for x_BC in both]).mean(),
             "network_to_table": cross_entropy(logits_BC, estimates_BC) / 2,
             "table_to_network": cross_entropy(estimates_BC, logits_BC) / 2,
         }

@@ -68,27 +68,28 @@ class LargeLoss(SemanticGraphMethod):
             self.register_buffer("labels_NC", task.labels_NC.clone())
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        labels_BC = self._labels(batch)
         logits_BC = self(batch.frozen_BDHW).float()
         absent_BC, present_BC = F.softplus(logits_BC), F.softplus(-logits_BC)  # the loss of either label
-        unknown_BC = labels_BC == UNKNOWN
-        changed_BC = largest(absent_BC.detach(), unknown_BC, self._num_changed(progress, labels_BC.numel()))
+        unknown_BC = batch.labels_BC == UNKNOWN
+        changed_BC = self._changed(absent_BC.detach(), unknown_BC, batch.index_B, progress)
         self.means.update(progress.step, changed_share=changed_BC.float().mean())
         terms = {
-            "known": part_of_mean(torch.where(labels_BC == PRESENT, present_BC, absent_BC), ~unknown_BC),
+            "known": part_of_mean(torch.where(batch.labels_BC == PRESENT, present_BC, absent_BC), ~unknown_BC),
             "assumed_absent": part_of_mean(absent_BC, unknown_BC & ~changed_BC),
         }
         if self.hyperparameters.change != REJECT:
             terms["corrected"] = part_of_mean(present_BC, changed_BC)
-        if self.hyperparameters.change == RELABEL:
-            self.labels_NC[batch.index_B] = torch.where(changed_BC, PRESENT, labels_BC).to(torch.int8)
         return terms
 
-    def _labels(self, batch: Batch) -> Tensor:
-        """The batch's labels, with those that earlier steps filled in for good."""
+    def _changed(self, losses_BC: Tensor, unknown_BC: Tensor, index_B: Tensor, progress: Progress) -> Tensor:
+        """Which unknown entries do not count as absent: those with the largest loss, and those changed for good."""
+        num_changed = self._num_changed(progress, losses_BC.numel())
         if self.hyperparameters.change != RELABEL:
-            return batch.labels_BC
-        return torch.where(batch.labels_BC == UNKNOWN, self.labels_NC[batch.index_B], batch.labels_BC)
+            return largest(losses_BC, unknown_BC, num_changed)
+        earlier_BC = unknown_BC & (self.labels_NC[index_B] == PRESENT)
+        changed_BC = earlier_BC | largest(losses_BC, unknown_BC & ~earlier_BC, num_changed)
+        self.labels_NC[index_B] = self.labels_NC[index_B].masked_fill(changed_BC, PRESENT)
+        return changed_BC
 
     def _num_changed(self, progress: Progress, num_entries: int) -> int:
         """How many entries of a batch change at this step, if as many are unknown."""
@@ -96,7 +97,7 @@ class LargeLoss(SemanticGraphMethod):
         if epochs_done < self.hyperparameters.start:
             return 0
         share = self.hyperparameters.rate * (1 if self.hyperparameters.change == RELABEL else epochs_done)
-        # Rounded first: 0.002 * 3 * 500 is 3, not the 4 that its last binary digit would make it.
+        # Rounded first: 0.002 * 9 * 500 is 9, not the 10 that its last binary digit would make of it.
         return min(math.ceil(round(share * num_entries, 6)), num_entries)
 
     def scalars(self) -> dict[str, float | Tensor]:

@@ -89,4 +89,5 @@ class SelfPacedLossCorrection(SemanticGraphMethod):
 
 def focal(logits_BC: Tensor, focus: float) -> Tensor:
     """The focal loss of a positive, -(1 - p)^focus log p; of a negative for the logit's opposite."""
-    return -torch.sigmoid(-logits_BC).pow(focus) * F.logsigmoid(logits_BC)
+    weights_BC = (focus * F.logsigmoid(-logits_BC)).exp()  # unlike a power it has a gradient where 1 - p is 0
+    return -weights_BC * F.logsigmoid(logits_BC)

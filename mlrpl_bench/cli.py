@@ -45,6 +45,9 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Loader processes; numbers do not depend on it. [default: by device]")
 ]
+GroupOption = Annotated[
+    int, typer.Option("--group", help="Cells trained side by side: reading and the frozen part are shared.")
+]
 KeepWeightsOption = Annotated[str, typer.Option("--keep-weights", help="last or none.")]
 PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", help="Your own method or dataset file; it is run. Repeatable.")
@@ -92,6 +95,7 @@ def run(
     precision: PrecisionOption = "32-true",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    group: GroupOption = 1,
     keep_weights: KeepWeightsOption = "last",
     plugin: PluginOption = None,
     results_dir: ResultsOption = Path("results"),
@@ -111,6 +115,7 @@ def run(
         ratios=comparison.ratios(ratios, datasets[dataset].preset),
         seeds=comparison.seed_pairs(seeds, mask_seed),
         keep_weights=comparison.keep_weights(keep_weights),
+        group=comparison.group(group),
     )
     options = Options(data_root, epochs, backbone, weights, precision, device, workers)
     result = comparison.compare(request, datasets[dataset], options, methods, _store(results_dir), dry_run=dry_run)
@@ -133,6 +138,7 @@ def leaderboard(
     precision: PrecisionOption = "32-true",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    group: GroupOption = 1,
     keep_weights: KeepWeightsOption = "last",
     no_train: Annotated[
         bool, typer.Option("--no-train", help="Only make the tables, from the records there are.")
@@ -153,6 +159,7 @@ def leaderboard(
         ratios=comparison.ratios(ratios, datasets[dataset].preset),
         seeds=comparison.seed_pairs(seeds, mask_seed),
         keep_weights=comparison.keep_weights(keep_weights),
+        group=comparison.group(group),
         only_these_rows=methods is not None,
         write=True,
     )

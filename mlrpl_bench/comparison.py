@@ -27,6 +27,7 @@ class Request:
     Attributes:
         rows: methods, each with the hyper-parameters that the user changed.
         seeds: pairs of training seed and mask seed.
+        group: how many cells are trained side by side.
         only_these_rows: leave other methods' records out of the table.
         write: whether the leaderboard's files are written.
     """
@@ -35,6 +36,7 @@ class Request:
     ratios: Sequence[float]
     seeds: Sequence[tuple[int, int]]
     keep_weights: bool = True
+    group: int = 1
     only_these_rows: bool = False
     write: bool = False
 
@@ -97,7 +99,7 @@ def compare(
         todo = sweep.missing(jobs, store)
         if dry_run:
             return Result(plan=Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size)))
-        failures = [] if no_train else _train(todo, study, store, display, records, request.keep_weights)
+        failures = [] if no_train else _train(todo, request, study, store, display, records)
     described = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failures]
     shown = _shown(store.records(dataset.name), request, jobs, study, methods)
     if not shown:
@@ -115,12 +117,12 @@ def compare(
 
 
 def _train(
-    todo: Sequence[Job], study: Study, store: ResultStore, display: Display, records: list[Record], keep_weights: bool
+    todo: Sequence[Job], request: Request, study: Study, store: ResultStore, display: Display, records: list[Record]
 ) -> list[Failed]:
     for name in sorted({job.cell.method for job in todo if sweep.edited_since(job.cell, records)}):
         display.console.print(f"the file of {name} changed since its record; its cells are trained anew")
     failures, done = [], 0
-    for job, event in sweep.run(todo, study, store, keep_weights):
+    for job, event in sweep.run(todo, study, store, request.keep_weights, request.group):
         display.cells(done, len(todo))
         display.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
@@ -177,6 +179,13 @@ def seed_pairs(count: int, mask_seed: int | None) -> list[tuple[int, int]]:
     if mask_seed is not None and not 0 <= mask_seed < 2**32:
         raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
     return [(seed, seed if mask_seed is None else mask_seed) for seed in range(count)]
+
+
+def group(size: int) -> int:
+    """A group of at least one cell."""
+    if size < 1:
+        raise UserError(f"--group {size} must be at least 1")
+    return size
 
 
 def keep_weights(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Trains the cells that have no record yet, one after the other, and stores each as it finishes."""
+"""Trains the cells that have no record yet, alone or side by side, and stores each as it finishes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlrpl_bench.provenance import provenance
 from mlrpl_bench.registry import MethodEntry
 from mlrpl_bench.results import Record, ResultStore
 from mlrpl_bench.study import Study
-from mlrpl_bench.trainer import Event, Failed, train
+from mlrpl_bench.trainer import Event, Failed, StepDone, train
 
 
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
@@ -24,9 +24,12 @@ def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
 
 
 def run(
-    jobs: Sequence[Job], study: Study, store: ResultStore, keep_weights: bool = True
+    jobs: Sequence[Job], study: Study, store: ResultStore, keep_weights: bool = True, group: int = 1
 ) -> Iterator[tuple[Job, Event]]:
     """Train jobs and store what comes out. A cell that fails is stored as failed, and the others still run.
+
+    Args:
+        group: how many cells are trained side by side; they share reading and the frozen part.
 
     Yields:
         Each job with the trainer's events; `Finished` and `Failed` come after they were stored.
@@ -36,14 +39,30 @@ def run(
     """
     if jobs:
         _ = study.workbench
-    for job in jobs:
-        for event in _train_one(job, study):
+    for members in groups(jobs, group):
+        unfinished = {job.cell: job for job in members}
+        for event in _train_together(members, study):
+            if isinstance(event, StepDone):
+                yield from ((job, event) for job in unfinished.values())
+                continue
+            job = unfinished[event.cell]
             if isinstance(event, Finished):
                 facts = {"deviations": study.deviations(), **provenance(study.workbench.fabric.device)}
                 store.write(event, facts, keep_weights)
             elif isinstance(event, Failed):
                 store.write_failure(event.cell, event.reason, event.traceback)
+            if isinstance(event, (Finished, Failed)):
+                del unfinished[event.cell]
             yield job, event
+
+
+def groups(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """Jobs that can be trained together, at most `size` of them each, in the order of their first members."""
+    alike: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        recipe = job.cell.recipe
+        alike.setdefault((job.cell.setting, job.cell.seed, recipe.epochs, recipe.batch), []).append(job)
+    return [members[start : start + size] for members in alike.values() for start in range(0, len(members), size)]
 
 
 def edited_since(cell: Cell, records: Sequence[Record]) -> bool:
@@ -67,10 +86,14 @@ def rows_of_setting(records: Sequence[Record], study: Study, methods: dict[str, 
     ]
 
 
-def _train_one(job: Job, study: Study) -> Iterator[Event]:
+def _train_together(jobs: Sequence[Job], study: Study) -> Iterator[Event]:
+    left = {job.cell for job in jobs}
     try:
-        yield from train([job], study.workbench)
+        for event in train(jobs, study.workbench):
+            if isinstance(event, (Finished, Failed)):
+                left.discard(event.cell)
+            yield event
     except UserError as error:  # an image that cannot be read, say
-        yield Failed(job.cell, str(error), traceback="")
-    except Exception as error:  # outside the method: the frozen part runs out of memory, a loader process dies
-        yield Failed.because_of(job.cell, error)
+        yield from (Failed(job.cell, str(error), traceback="") for job in jobs if job.cell in left)
+    except Exception as error:  # outside the methods: the frozen part runs out of memory, a loader process dies
+        yield from (Failed.because_of(job.cell, error) for job in jobs if job.cell in left)

@@ -37,7 +37,8 @@ class World(NamedTuple):
 
 
 def in_a_process(*arguments, cwd: Path, cache: Path) -> Answer:
-    environment = {**os.environ, "MLRPL_CACHE": str(cache), "COLUMNS": "200"}
+    kept = {name: value for name, value in os.environ.items() if name != "MLRPL_DATA"}
+    environment = {**kept, "MLRPL_CACHE": str(cache), "COLUMNS": "200"}
     command = [sys.executable, str(BENCH), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     return Answer(done.returncode, done.stdout, done.stderr)
@@ -158,7 +159,7 @@ def test_every_trained_cell_is_reported_as_it_ends(world):
 
 
 def test_called_again_it_trains_nothing_and_prints_the_same(bench, world, monkeypatch):
-    monkeypatch.setattr("mlrpl_bench.sweep._train_one", lambda *_: pytest.fail("something is trained"))
+    monkeypatch.setattr("mlrpl_bench.sweep._train_together", lambda *_: pytest.fail("something is trained"))
     before = contents(world.results)
     answer = bench(*FIRST, *world.plugins)
     assert (answer.code, answer.out) == (0, world.first.out)

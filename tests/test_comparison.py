@@ -148,7 +148,7 @@ def put(dataset, methods, store):
 @pytest.fixture
 def ask(dataset, methods, store, monkeypatch):
     """Compare without training (which would be a mistake), and give the result."""
-    monkeypatch.setattr("mlrpl_bench.sweep._train_one", lambda *_: pytest.fail("something is trained"))
+    monkeypatch.setattr("mlrpl_bench.sweep._train_together", lambda *_: pytest.fail("something is trained"))
 
     def ask(*names, ratios=(0.5,), seeds=((0, 0),), options=OPTIONS, dry_run=False, no_train=True, **details):
         request = Request([(methods[name], {}) for name in names], ratios, seeds, **details)

@@ -29,7 +29,7 @@ def cell(finished):
 
 
 @pytest.fixture
-def display(capsys):
+def display(capsys):  # standard error must be caught before a console is made
     with Display() as display:
         yield display
 
@@ -65,6 +65,16 @@ def test_a_failed_cell_is_a_line_with_its_name_and_the_reason(display, capsys, c
 def test_a_long_reason_is_not_broken_into_lines(display, capsys, cell):
     display.event(TITLE, 4, Failed(cell, "reason " * 60, ""))
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_log_file_gets_the_lines_of_the_cells_and_nothing_else(capsys, finished):
+    with Display() as display:
+        display.report("pre-training the backbone", 1, 1)
+        display.cells(0, 1)
+        display.event(TITLE, 4, StepDone(0, 1, 10))
+        display.event(TITLE, 4, finished)
+        display.cells(1, 1)
+    assert capsys.readouterr().err == f"{TITLE}: mAP 61.8 in 13 s\n"
 
 
 def test_standard_output_stays_free_for_the_table(display, capsys, finished):

@@ -99,7 +99,7 @@ def test_rows_are_plain_text_of_equal_columns(world, kind, verbose):
 def test_printed_labels_are_as_they_are(world, verbose, capsys):
     listing.print_table(listing.cells(*world, verbose))
     printed = capsys.readouterr().out
-    assert "plain[alpha=0.3] 50 % seed 1" in printed
+    assert "\nplain[alpha=0.3] 50 % seed 1\n" in printed if verbose else "plain[alpha=0.3] 50 % seed 1" in printed
     assert ("folder: " in printed) == verbose
 
 

@@ -53,8 +53,7 @@ def test_the_weights_are_read_back_by_the_small_backbone(split):
 
 
 def test_every_part_of_the_backbone_is_trained(split):
-    with torch.random.fork_rng(devices=[]):
-        untrained = load_file(weights_file(split, replace(RECIPE, lr=1e-30), silent))
+    untrained = load_file(weights_file(split, replace(RECIPE, lr=1e-30), silent))
     trained = load_file(weights_file(split, RECIPE, silent))
     assert not [name for name in trained if torch.equal(trained[name], untrained[name]) and "num_batches" not in name]
 
@@ -74,6 +73,7 @@ def test_the_same_split_and_recipe_give_the_same_weights(split, monkeypatch, tmp
 
 
 def test_torchs_global_random_state_is_left_as_it_was(split):
+    torch.manual_seed(123)
     before = torch.get_rng_state()
     weights_file(split, RECIPE, silent)
     assert torch.equal(torch.get_rng_state(), before)

@@ -259,3 +259,26 @@ def test_records_of_another_recipe_are_no_rows(edited, of, store):
     store.write(finished(replace(before.cell, recipe=replace(before.cell.recipe, lr=1.0))), {})
     (row,) = sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry})
     assert row.cell.key == before.cell.key
+
+
+def test_cells_trained_side_by_side_leave_the_scores_of_cells_trained_alone(trained, of, store):
+    jobs, _, alone = trained
+    events = run(jobs, of, store, group=3)
+    assert sorted(type(event).__name__ for event in events) == ["Failed", "Finished", "Finished"]
+    for job in jobs[1:]:
+        pair = [read_arrays(folder.folder(job.cell) / "scores.npz")["scores"] for folder in (store, alone)]
+        assert np.array_equal(*pair)
+
+
+def test_a_group_holds_cells_of_one_seed_and_no_more_than_asked_for(of, plain):
+    jobs = [of.job(plain, ratio, seed, seed, {}) for ratio in (0.1, 0.5, 0.9) for seed in (0, 1)]
+    seeds = [[job.cell.seed for job in group] for group in sweep.groups(jobs, 2)]
+    assert seeds == [[0, 0], [0], [1, 1], [1]]
+    assert sorted(map(id, jobs)) == sorted(id(job) for group in sweep.groups(jobs, 2) for job in group)
+
+
+def test_what_breaks_outside_the_methods_fails_every_cell_of_the_group(of, plain, store, monkeypatch):
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
+    monkeypatch.setattr(of.workbench, "training_batches", lambda *_: (_ for _ in ()).throw(MemoryError("all of it")))
+    events = run(jobs, of, store, group=2)
+    assert [event.reason for event in events] == ["MemoryError: all of it"] * 2

@@ -12,8 +12,9 @@ NAMES = ("my_method", "x2", "method", "task")
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """As if from a wheel: there is no checkout to write into, so files go into the present folder."""
+    """As if from a wheel, which holds the methods; beside it lies a folder that is somebody else's."""
     (tmp_path / "site" / "mlrpl_bench" / "methods").mkdir(parents=True)
+    (tmp_path / "site" / "methods").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.setattr(template, "PACKAGE", tmp_path / "site" / "mlrpl_bench")
     monkeypatch.chdir(tmp_path / "here")
@@ -21,7 +22,7 @@ def installed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_written_file_registers_a_method_of_that_name(installed, name):
+def test_the_file_is_written_into_the_present_folder_and_registers_a_method_of_its_name(installed, name):
     path = template.write(name).resolve()
     assert path == installed / f"{name}.py"
     assert load_methods([path])[name].path == path
