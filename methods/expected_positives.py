@@ -66,6 +66,8 @@ class ExpectedPositives(SemanticGraphMethod):
     "role",
     idea="Trains the network and a table of label estimates on each other, both with the expected number of positives.",
     paper="https://arxiv.org/abs/2106.09708",
+    differs="SSGRL's network; known negatives count; the expected number comes from the known labels and their ratio; "
+    "no weight decay on the table",
 )
 class RegularisedOnlineLabelEstimation(ExpectedPositives):
     @dataclass(frozen=True)

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
 from mlrpl_bench.layers.gated_graph import GatedGraph
-from mlrpl_bench.layers.label_graph import ESTIMATORS, cooccurrence
-from mlrpl_bench.layers.semantic_graph import SemanticGraphNetwork
+from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
 from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
+from mlrpl_bench.method import Batch, Progress, Task
 from mlrpl_bench.registry import register_method
 
 
@@ -32,18 +31,13 @@ from mlrpl_bench.registry import register_method
     published="KGGR",
     differs="re-implemented from its description (no official code); starts equal to SSGRL",
 )
-class KGGR(Method):
+class KGGR(SemanticGraphMethod):
     @dataclass(frozen=True)
-    class Hyperparameters:
-        graph_estimator: str = parameter("reference", "how the label graph is counted", choices=ESTIMATORS)
+    class Hyperparameters(SemanticGraphMethod.Hyperparameters):
         classifier_steps: int = parameter(3, "how often classifiers exchange messages", low=1, high=20)
-
-    recipe = Recipe()
 
     def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
         super().__init__(backbone, task, hyperparameters)
-        graph_CC = cooccurrence(task.labels_NC, hyperparameters.graph_estimator)
-        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, graph_CC)
         self.propagation = ClassifierPropagation(backbone.feature_width, hyperparameters.classifier_steps)
 
     def forward(self, frozen_BDHW: Tensor) -> Tensor:
@@ -53,9 +47,6 @@ class KGGR(Method):
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {"partial_bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}
-
-    def attention(self, frozen_BDHW: Tensor) -> Tensor:
-        return self.network.attention(self.trained(frozen_BDHW))
 
 
 class ClassifierPropagation(nn.Module):

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.label_graph import ESTIMATORS, cooccurrence
-from mlrpl_bench.layers.semantic_graph import SemanticGraphNetwork
+from mlrpl_bench.layers.beta_law import symmetric_beta
+from mlrpl_bench.layers.epoch_means import EpochMeans
+from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
 from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
+from mlrpl_bench.method import Batch, Progress, Task
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.registry import register_method
 
@@ -43,9 +44,9 @@ LEARNED_START = 0.75
     published="FM-Mixup",
     space="features",
 )
-class Mixup(Method):
+class Mixup(SemanticGraphMethod):
     @dataclass(frozen=True)
-    class Hyperparameters:
+    class Hyperparameters(SemanticGraphMethod.Hyperparameters):
         space: str = parameter("image", "what is mixed", choices=("image", "features"))
         labels: str = parameter(
             "loss",
@@ -58,33 +59,20 @@ class Mixup(Method):
         concentration: float = parameter(1.0, "a of the law Beta(a, a)", low=0.01)
         share: float = parameter(0.5, "share of the law fixed", low=0, high=1)
         start: int = parameter(5, "first epoch with mixtures, of 20", low=0, high=19)
-        graph_estimator: str = parameter("reference", "how the label graph is counted", choices=ESTIMATORS)
-
-    recipe = Recipe()
-
-    mean_share: Tensor
 
     def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
         super().__init__(backbone, task, hyperparameters)
-        graph_CC = cooccurrence(task.labels_NC, hyperparameters.graph_estimator)
-        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, graph_CC)
         if hyperparameters.law == "learned":
             # Both images of a pair are mixed, so that the loss is symmetric about 0.5: no gradient leads away from it.
             self.share = nn.Parameter(torch.tensor(LEARNED_START))
-        self.register_buffer("mean_share", torch.ones(()))  # over the epoch so far; 1: nothing is mixed in
-
-    def forward(self, frozen_BDHW: Tensor) -> Tensor:
-        return self.network(self.trained(frozen_BDHW))
-
-    def attention(self, frozen_BDHW: Tensor) -> Tensor:
-        return self.network.attention(self.trained(frozen_BDHW))
+        self.means = EpochMeans("partner_share")
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options = self.hyperparameters
         if not progress.started(options.start):
             return {"partial_bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}
         share = self._share(batch)
-        self.mean_share.lerp_(share.detach(), 1 / (progress.step + 1))
+        self.means.update(progress.step, partner_share=1 - share)
         both = self._with_mixed_images if options.space == "image" else self._with_mixed_features
         logits_BC, mixed_BC = both(batch, share)
         return {
@@ -108,12 +96,12 @@ class Mixup(Method):
 
     def _share(self, batch: Batch) -> Tensor:
         """What of an image stays in its mixture: a scalar, the same for the whole batch."""
-        options, device = self.hyperparameters, batch.labels_BC.device
+        options = self.hyperparameters
         if options.law == "learned":
             return self.share
         if options.law == "fixed":
-            return torch.full((), options.share, device=device)
-        share = symmetric_beta(torch.rand(2, generator=batch.generator, device=device), options.concentration)
+            return torch.full((), options.share, device=batch.labels_BC.device)
+        share = symmetric_beta(options.concentration, batch.generator)
         return torch.maximum(share, 1 - share)
 
     def after_step(self) -> None:
@@ -121,7 +109,7 @@ class Mixup(Method):
             self.share.data.clamp_(0.5, 1)
 
     def scalars(self) -> dict[str, float | Tensor]:
-        return {"own_share": self.mean_share}
+        return self.means.scalars()
 
 
 def mix(values_B: Tensor, share: Tensor) -> Tensor:
@@ -157,15 +145,3 @@ def union(labels_BC: Tensor, others_BC: Tensor) -> Tensor:
     """The labels of two images seen together: the larger one, but ABSENT only if both are."""
     # PRESENT > UNKNOWN > ABSENT: one known absent and one unknown is unknown.
     return torch.maximum(labels_BC, others_BC)
-
-
-def symmetric_beta(uniforms_2: Tensor, concentration: float) -> Tensor:
-    """A draw from Beta(a, a) made of two even ones, without rejection: torch's own takes no generator.
-
-    A Student t variable T with 2a degrees of freedom gives 1/2 + T / (2 sqrt(2a + T^2)), and Bailey's polar method
-    (Mathematics of Computation 62, 1994) gives T = sqrt(2a (u^(-1/a) - 1)) cos(2 pi v).
-    """
-    power, cosine = uniforms_2[0] ** (1 / concentration), torch.cos(2 * torch.pi * uniforms_2[1])
-    # Numerator and denominator are multiplied by sqrt(u^(1/a)), which may underflow where its inverse would overflow.
-    length = (power + (1 - power) * cosine**2).clamp(min=1e-30).sqrt()
-    return (0.5 + 0.5 * (1 - power).sqrt() * cosine / length).clamp(0, 1)

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.label_graph import ESTIMATORS, cooccurrence
-from mlrpl_bench.layers.semantic_graph import SemanticGraphNetwork
+from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
 from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
+from mlrpl_bench.method import Batch, Progress, Task
 from mlrpl_bench.registry import register_method
 
 
@@ -41,23 +40,15 @@ from mlrpl_bench.registry import register_method
     differs="a control that no paper has, on SSGRL as it is here",
     known_weight=3.0,
 )
-class SSGRL(Method):
+class SSGRL(SemanticGraphMethod):
     @dataclass(frozen=True)
-    class Hyperparameters:
-        graph_estimator: str = parameter("reference", "how the label graph is counted", choices=ESTIMATORS)
+    class Hyperparameters(SemanticGraphMethod.Hyperparameters):
         tied_reset: bool = parameter(False, "compute the reset gate with the update gate's weights")
         known_weight: float = parameter(1.0, "how often known labels count from epoch `start` on", low=1)
         start: int = parameter(5, "first epoch in which they do, of 20", low=0, high=19)
 
-    recipe = Recipe()
-
     def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
-        super().__init__(backbone, task, hyperparameters)
-        graph_CC = cooccurrence(task.labels_NC, hyperparameters.graph_estimator)
-        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, graph_CC, hyperparameters.tied_reset)
-
-    def forward(self, frozen_BDHW: Tensor) -> Tensor:
-        return self.network(self.trained(frozen_BDHW))
+        super().__init__(backbone, task, hyperparameters, tied_reset=hyperparameters.tied_reset)
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options = self.hyperparameters
@@ -65,6 +56,3 @@ class SSGRL(Method):
         if options.known_weight > 1 and progress.started(options.start):
             terms["repeated"] = (options.known_weight - 1) * terms["partial_bce"]
         return terms
-
-    def attention(self, frozen_BDHW: Tensor) -> Tensor:
-        return self.network.attention(self.trained(frozen_BDHW))

@@ -65,6 +65,7 @@ def list_(
     what: Annotated[str, typer.Argument(help="methods, datasets or cells.")] = "methods",
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also papers, differences, settings.")] = False,
     as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/methods.md; measures costs.")] = False,
     plugin: PluginOption = None,
     results_dir: ResultsOption = Path("results"),
 ) -> None:
@@ -74,6 +75,9 @@ def list_(
     if what not in listing.KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(listing.KINDS)}")
     methods, datasets = _registries(plugin)
+    if markdown:
+        print(_page_of_methods(methods, datasets["scenes"]), end="")
+        return
     rows = listing.KINDS[what](methods, datasets, _store(results_dir), verbose)
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -108,6 +112,8 @@ def run(
     from mlrpl_bench.study import Options
 
     methods, datasets = _registries(plugin)
+    if (alias := methods.aliases.get(method)) is not None:
+        method, ratios = alias.method, ratios or f"{alias.ratio:g}"
     changed = comparison.settings(set_ or [])
     methods[method].hyperparameters(changed)  # refuse before anything is loaded
     request = comparison.Request(
@@ -161,7 +167,7 @@ def leaderboard(
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
         only_these_rows=methods is not None,
-        write=True,
+        leaderboard=True,
     )
     options = Options(data_root, epochs, backbone, weights, precision, device, workers)
     store = _store(results_dir)
@@ -229,6 +235,19 @@ def _registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Regis
     for path, error in {**methods.failures, **datasets.failures}.items():
         print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
     return methods, datasets
+
+
+def _page_of_methods(methods: Registry[MethodEntry], dataset: DatasetEntry) -> str:
+    from mlrpl_bench import catalogue
+    from mlrpl_bench.display import Display
+    from mlrpl_bench.study import Options, Study
+
+    with Display() as display:
+        study = Study(dataset, Options(), display.report)
+        costs = catalogue.step_costs(study, methods, "ssgrl", display.report)
+    preset = dataset.preset
+    where = f"`{dataset.name}` ({preset.backbone} backbone, {preset.image_size} px, batch {preset.batch})"
+    return catalogue.page(methods, costs, "ssgrl", f"{where} on {study.workbench.fabric.device.type}")
 
 
 def _store(results_dir: Path) -> ResultStore:

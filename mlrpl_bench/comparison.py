@@ -29,7 +29,7 @@ class Request:
         seeds: pairs of training seed and mask seed.
         group: how many cells are trained side by side.
         only_these_rows: leave other methods' records out of the table.
-        write: whether the leaderboard's files are written.
+        leaderboard: whether the table gets its upper line (the registered aliases), and is written to files.
     """
 
     rows: Sequence[tuple[MethodEntry, dict[str, str]]]
@@ -38,7 +38,7 @@ class Request:
     keep_weights: bool = True
     group: int = 1
     only_these_rows: bool = False
-    write: bool = False
+    leaderboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ def compare(
             for ratio in request.ratios
             for seed, mask_seed in request.seeds
         ]
+        lines = _lines(request, study, methods)
+        jobs += [job for of_line in lines.values() for job in of_line if job.cell.key not in {j.cell.key for j in jobs}]
         records = store.records(dataset.name)  # refuses damaged records before anything is trained
         todo = sweep.missing(jobs, store)
         if dry_run:
@@ -102,15 +104,17 @@ def compare(
         failures = [] if no_train else _train(todo, request, study, store, display, records)
     described = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failures]
     shown = _shown(store.records(dataset.name), request, jobs, study, methods)
+    drawn = {name: [r for job in of_line if (r := store.find(job.cell)) is not None] for name, of_line in lines.items()}
     if not shown:
         if failures:
             return Result(failures=described)
         raise UserError(
             f"no records of this setting in {store.root / dataset.name}; train some first, without --no-train"
         )
-    table = build(shown, request.ratios, {name: methods[name].differs for name in methods}, study.deviations())
+    differs = {name: methods[name].differs for name in methods}
+    table = build(shown, request.ratios, differs, study.deviations(), drawn)
     written = []
-    if request.write:
+    if request.leaderboard:
         for suffix, content in ((".csv", table.to_csv()), (".md", table.to_markdown())):
             written.append(store.write_table(dataset.name, f"leaderboard{suffix}", content))
     return Result(leaderboard=table, written=written, failures=described)
@@ -129,6 +133,18 @@ def _train(
             failures.append(event)
         done += display.ends_a_cell(event)
     return failures
+
+
+def _lines(request: Request, study: Study, methods: Registry[MethodEntry]) -> dict[str, list[Job]]:
+    """The cells behind the lines that every leaderboard has, such as the upper one: one for each seed."""
+    if not request.leaderboard:
+        return {}
+    return {
+        alias.name: [
+            study.job(methods[alias.method], alias.ratio, seed, mask_seed, {}) for seed, mask_seed in request.seeds
+        ]
+        for alias in methods.aliases.values()
+    }
 
 
 def _shown(

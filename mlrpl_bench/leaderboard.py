@@ -95,7 +95,11 @@ class Leaderboard:
 
 
 def build(
-    records: Iterable[Record], ratios: Sequence[float], differs: Mapping[str, str], deviations: Sequence[str]
+    records: Iterable[Record],
+    ratios: Sequence[float],
+    differs: Mapping[str, str],
+    deviations: Sequence[str],
+    lines: Mapping[str, Sequence[Record]] | None = None,
 ) -> Leaderboard:
     """The leaderboard of records of one setting.
 
@@ -103,36 +107,35 @@ def build(
         ratios: the columns.
         differs: by method, how it differs from its paper.
         deviations: how the setting differs from the papers'.
+        lines: rows that stand on top and have the same number in every column, such as a method on complete labels.
     """
+    lines = {name: of_line for name, of_line in (lines or {}).items() if of_line}
     chosen = sorted(
         (record for record in records if record.cell.ratio in ratios),
         key=lambda record: (record.cell.label, record.cell.ratio, record.cell.seed, record.cell.mask_seed),
     )
-    long = pd.DataFrame(
-        [
-            {
-                "label": record.cell.label,
-                "ratio": record.cell.ratio,
-                "seed": (record.cell.seed, record.cell.mask_seed),
-                **{name: 100 * record.metrics[name] for name in AVERAGED},
-            }
-            for record in chosen
-        ],
-        columns=["label", "ratio", "seed", *AVERAGED],
-    )
+    rows = [_numbers(record, record.cell.label, record.cell.ratio) for record in chosen]
+    rows += [_numbers(record, name, ratio) for name, of_line in lines.items() for record in of_line for ratio in ratios]
+    long = pd.DataFrame(rows, columns=["label", "ratio", "seed", *AVERAGED])
     by_ratio = long.pivot_table(index=["label", "seed"], columns="ratio", values=list(AVERAGED), dropna=False)
     columns = {ratio_title(ratio): _column(by_ratio, "mAP", [ratio]) for ratio in sorted(ratios)}
     columns |= {average_title(name, ratios): _column(by_ratio, name, sorted(ratios)) for name in AVERAGED}
     seeds = pd.DataFrame(columns)
     grouped = seeds.groupby(level="label", sort=True)
-    order = _from_weak_to_strong(grouped.mean())
+    order = [*lines, *(label for label in _from_weak_to_strong(grouped.mean()) if label not in lines)]
     return Leaderboard(
         title=f"Leaderboard of {chosen[0].cell.setting.dataset}" if chosen else "Leaderboard",
         means=grouped.mean().loc[order],
         deviations=grouped.std().loc[order],
         counts=grouped.count().loc[order],
-        notes=_notes(chosen, order, differs, deviations),
+        notes=_notes(chosen, order, differs, deviations, lines),
     )
+
+
+def _numbers(record: Record, label: str, ratio: float) -> dict[str, Any]:
+    """A record's numbers, in percent, under the row and the column in which they are shown."""
+    seeds = (record.cell.seed, record.cell.mask_seed)
+    return {"label": label, "ratio": ratio, "seed": seeds, **{n: 100 * record.metrics[n] for n in AVERAGED}}
 
 
 def ratio_title(ratio: float) -> str:
@@ -158,7 +161,11 @@ def _from_weak_to_strong(means: pd.DataFrame) -> list[str]:
 
 
 def _notes(
-    records: Sequence[Record], labels: Sequence[str], differs: Mapping[str, str], deviations: Sequence[str]
+    records: Sequence[Record],
+    labels: Sequence[str],
+    differs: Mapping[str, str],
+    deviations: Sequence[str],
+    lines: Mapping[str, Sequence[Record]],
 ) -> list[str]:
     if not records:
         return ["no records"]
@@ -173,6 +180,11 @@ def _notes(
     ]
     if len(seeds) == 1:
         notes.append("one seed: differences between rows may be chance")
+    notes += [
+        f"{name} is {of_line[0].cell.method} with {100 * of_line[0].cell.ratio:g} % of the labels known; "
+        "every column shows the same number"
+        for name, of_line in lines.items()
+    ]
     notes += [f"this setting is not the papers': {'; '.join(deviations)}"] if deviations else []
     methods = dict.fromkeys(record.cell.method for label in labels for record in records if record.cell.label == label)
     notes += [f"{method} differs from its paper: {differs[method]}" for method in methods if differs.get(method)]

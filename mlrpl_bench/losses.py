@@ -142,3 +142,20 @@ def largest(keys_BC: Tensor, members_BC: Tensor, count: int) -> Tensor:
     tensor([[False, False,  True]])
     """
     return _smallest(-keys_BC, members_BC, torch.full((), count, device=keys_BC.device))
+
+
+def asymmetric(
+    logits: Tensor, present: Tensor, focus_present: float, focus_absent: float, margin: float, floor: float = 1e-8
+) -> Tensor:
+    """Of each entry, -(1 - p)^focus_present log p if present, else -q^focus_absent log(1 - q), q = max(p - margin, 0).
+
+    The asymmetric loss (Ridnik et al., ICCV 2021) as SST's code has it for pairs of categories: its weights have a
+    gradient, and logarithms end at that of `floor`.
+
+    >>> asymmetric(torch.zeros(2), torch.tensor([True, False]), 1.0, 2.0, margin=0.0)
+    tensor([0.3466, 0.1733])
+    """
+    probabilities = logits.float().sigmoid()
+    right = torch.where(present, probabilities, (1 - probabilities + margin).clamp(max=1))
+    weights = torch.where(present, (1 - right).pow(focus_present), (1 - right).pow(focus_absent))
+    return -weights * right.clamp(min=floor).log()

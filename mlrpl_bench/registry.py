@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from mlrpl_bench.method import Method
 
 PACKAGE = Path(__file__).resolve().parent
+
+DESCRIPTIONS: dict[str, set[str | int]] = {
+    "register_method": {"idea", "paper", "published", "differs", "default"},
+    "parameter": {1, "doc"},
+}
+"""Arguments, by name or place, that are words for people: rewording one makes no other method."""
 MAY_HAVE_A_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -62,6 +68,15 @@ class MethodEntry:
 
 
 @dataclass(frozen=True)
+class Alias:
+    """Another name for a method at one known ratio. Tables show it as a line of its own, such as the upper line."""
+
+    name: str
+    method: str
+    ratio: float
+
+
+@dataclass(frozen=True)
 class DatasetEntry:
     """A registered dataset."""
 
@@ -80,6 +95,7 @@ class Registry(Generic[Entry]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.entries: dict[str, Entry] = {}
+        self.aliases: dict[str, Alias] = {}
         self.failures: dict[Path, Exception] = {}
 
     def __getitem__(self, name: str) -> Entry:
@@ -96,8 +112,11 @@ class Registry(Generic[Entry]):
     def __contains__(self, name: str) -> bool:
         return name in self.entries
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry | Alias) -> None:
         """Add an entry; two of one name are an error, whichever came first."""
+        if isinstance(entry, Alias):
+            self.aliases[entry.name] = entry
+            return
         if (other := self.entries.get(entry.name)) is not None:
             raise UserError(
                 f"two {self.kind}s are called {entry.name!r}: {other.path} and {entry.path}; rename one of them"
@@ -136,6 +155,11 @@ def register_method(
         return cls
 
     return register
+
+
+def register_alias(name: str, method: str, ratio: float) -> None:
+    """Give a method at one known ratio a name: ``upper_bound`` is a method that sees every label."""
+    _registered_by_this_file.append(Alias(name, method, ratio))
 
 
 def register_dataset(name: str, *, preset: Preset) -> Callable[[type[Dataset]], type[Dataset]]:
@@ -177,7 +201,7 @@ def describe_failure(path: Path, error: Exception) -> str:
 
 
 def source_digest(path: Path) -> str:
-    """SHA-256 of a Python file's syntax tree without docstrings; comments and layout do not count."""
+    """SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments, layout."""
     return hashlib.sha256(_canonical(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
 
 
@@ -186,7 +210,7 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
     for path in sorted(folder.glob("[!_]*.py")):
         try:
             entries = _entries_of(path)
-            if any(not isinstance(entry, entry_type) for entry in entries):
+            if any(not isinstance(entry, (entry_type, Alias)) for entry in entries):
                 raise UserError(f"it registers something else than a {kind}")
         except Exception as error:  # one broken file must not take the others with it
             registry.failures[path] = error
@@ -201,13 +225,13 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
         except Exception as error:
             raise UserError(f"--plugin: {describe_failure(path, error)}") from error
         for entry in entries:
-            if isinstance(entry, entry_type):
+            if isinstance(entry, entry_type) or (isinstance(entry, Alias) and entry_type is MethodEntry):
                 registry.add(entry)
     return registry
 
 
 @cache
-def _entries_of(path: Path) -> list[MethodEntry | DatasetEntry]:
+def _entries_of(path: Path) -> list[MethodEntry | DatasetEntry | Alias]:
     """Execute a file and return what it registered."""
     name = f"_mlrpl_{path.parent.name}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -249,5 +273,9 @@ def _canonical(node: Any) -> str:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, MAY_HAVE_A_DOCSTRING) and ast.get_docstring(node) is not None:
         fields["body"] = fields["body"][1:]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DESCRIPTIONS:
+        described = DESCRIPTIONS[node.func.id]
+        fields["keywords"] = [keyword for keyword in fields["keywords"] if keyword.arg not in described]
+        fields["args"] = [argument for place, argument in enumerate(fields["args"]) if place not in described]
     kept = (f"{name}={_canonical(value)}" for name, value in fields.items() if value not in (None, []))
     return f"{type(node).__name__}({','.join(kept)})"

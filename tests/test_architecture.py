@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "display": "cell_run trainer",
     "comparison": ("cell_run dataset display errors files leaderboard protocol registry results study sweep trainer"),
     "listing": "dataset errors hyperparameters registry results",
+    "catalogue": "cell_run method registry study",
     "template": "errors files registry",
     "cli": "*",
 }

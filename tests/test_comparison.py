@@ -203,13 +203,13 @@ def test_without_records_of_the_setting_and_without_training_there_is_no_table(p
     put("basic", epochs=5)
     before = contents(store.root)
     with pytest.raises(UserError, match=r"no records of this setting in .*tiny; train some first, without --no-train"):
-        ask("basic", write=True)
+        ask("basic", leaderboard=True)
     assert contents(store.root) == before
 
 
 def test_the_files_are_what_is_shown(put, ask, store):
     put("basic"), put("shown", ratio=0.9)
-    result = ask("basic", ratios=(0.5, 0.9), write=True)
+    result = ask("basic", ratios=(0.5, 0.9), leaderboard=True)
     csv, markdown = (store.root / "tiny" / f"leaderboard.{suffix}" for suffix in ("csv", "md"))
     assert list(result.written) == [csv, markdown]
     assert csv.read_text() == result.leaderboard.to_csv()
@@ -218,11 +218,11 @@ def test_the_files_are_what_is_shown(put, ask, store):
 
 def test_the_files_that_were_deleted_come_back_byte_for_byte(put, ask, store):
     put("basic"), put("shown")
-    ask("basic", write=True)
+    ask("basic", leaderboard=True)
     before = contents(store.root)
     for suffix in ("csv", "md"):
         (store.root / "tiny" / f"leaderboard.{suffix}").unlink()
-    ask("basic", write=True)
+    ask("basic", leaderboard=True)
     assert contents(store.root) == before
 
 

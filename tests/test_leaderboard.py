@@ -227,3 +227,15 @@ def test_the_printed_table_shows_labels_and_numbers_as_they_are(capsys):
     printed = capsys.readouterr().out
     for text in ("Leaderboard of tiny", "a[alpha=0.3]", "54.0 ± 4.6", "mAP (avg of 2)", "[bold]x[/bold]"):
         assert text in printed
+
+
+def test_a_line_stands_on_top_with_one_number_in_every_column():
+    upper = row("a", 90, ratios=(1.0,)) + row("a", 94, ratios=(1.0,), seed=1)
+    leaderboard = build(THREE_SEEDS, RATIOS, {}, (), {"upper": upper})
+    assert leaderboard.rows()[0][:4] == ["upper", "92.0 ± 2.8", "92.0 ± 2.8", "92.0 ± 2.8"]
+    assert leaderboard.rows()[1:] == table(THREE_SEEDS).rows()
+    assert any(note.startswith("upper is a with 100 %") for note in leaderboard.notes)
+
+
+def test_a_line_without_records_is_not_there():
+    assert build(THREE_SEEDS, RATIOS, {}, (), {"upper": []}).to_markdown() == table(THREE_SEEDS).to_markdown()

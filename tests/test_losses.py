@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlrpl_bench.losses import contrastive, partial_bce
+from mlrpl_bench.losses import contrastive, normalised_bce, partial_bce
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 
@@ -66,6 +66,62 @@ def test_partial_bce_is_computed_in_float32_under_autocast():
         loss = partial_bce(logits_BC.bfloat16(), labels_BC)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, partial_bce(logits_BC.bfloat16().float(), labels_BC))
+
+
+def slow_normalised_bce(logits_BC, labels_BC, slope, exponent, offset):
+    """Image by image, as the definition reads."""
+    num_images, num_categories = labels_BC.shape
+    total = logits_BC.sum() * 0
+    for n in range(num_images):
+        known = [c for c in range(num_categories) if labels_BC[n, c] != UNKNOWN]
+        for c in known:
+            probability = torch.sigmoid(logits_BC[n, c])
+            loss = -probability.log() if labels_BC[n, c] == PRESENT else -(1 - probability).log()
+            weight = slope * (len(known) / num_categories) ** exponent + offset
+            total = total + weight / num_categories * loss
+    return total / num_images
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1), constants=st.sampled_from([(-4.45, 1.0, 5.45), (1.0, -1.0, 0.0), (0.5, 2.0, 1.0)])
+)
+def test_normalised_bce_equals_the_definition_in_value_and_gradient(seed, constants):
+    random = np.random.default_rng(seed)
+    labels = random.choice([PRESENT, UNKNOWN, ABSENT], (5, 4), p=[0.3, 0.4, 0.3])
+    labels[0] = UNKNOWN
+    logits_BC = torch.tensor(random.normal(size=(5, 4)), dtype=torch.float32, requires_grad=True)
+    labels_BC = torch.tensor(labels, dtype=torch.int8)
+    ours, theirs = (
+        normalised_bce(logits_BC, labels_BC, *constants),
+        slow_normalised_bce(logits_BC, labels_BC, *constants),
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    gradients = (torch.autograd.grad(loss, logits_BC)[0] for loss in (ours, theirs))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_normalised_bce_weighs_full_knowledge_by_1_and_a_tenth_by_5():
+    """Every loss is log 2: an image with share p known counts g(p) p log 2."""
+    labels_BC = torch.full((1, 10), ABSENT, dtype=torch.int8)
+    assert math.isclose(normalised_bce(torch.zeros(1, 10), labels_BC), math.log(2), rel_tol=1e-5)
+    labels_BC[0, 1:] = UNKNOWN
+    assert math.isclose(normalised_bce(torch.zeros(1, 10), labels_BC), 0.5005 * math.log(2), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [1.0, -1.0])
+def test_normalised_bce_of_a_batch_without_known_labels_is_zero_and_has_a_gradient(exponent):
+    logits_BC = torch.randn(2, 3, requires_grad=True)
+    loss = normalised_bce(logits_BC, torch.full((2, 3), UNKNOWN, dtype=torch.int8), exponent=exponent)
+    loss.backward()
+    assert loss.item() == 0 and (logits_BC.grad == 0).all()
+
+
+def test_normalised_bce_is_computed_in_float32_under_autocast():
+    logits_BC, labels_BC = torch.randn(4, 5), torch.randint(-1, 2, (4, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = normalised_bce(logits_BC.bfloat16(), labels_BC)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, normalised_bce(logits_BC.bfloat16().float(), labels_BC))
 
 
 def slow_pairs(features_BCD, labels_BC):

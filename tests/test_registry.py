@@ -298,3 +298,41 @@ def test_an_installation_without_the_folders_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("mlrpl_bench.registry.PACKAGE", tmp_path / "mlrpl_bench")
     with pytest.raises(UserError, match=r"no folder methods/ .* the installation is incomplete"):
         load_methods()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            '@register_method("a", idea="one")\nclass A: ...',
+            '@register_method("a", idea="two", default=True)\nclass A: ...',
+        ),
+        ('x: int = parameter(1, "one", low=0)', 'x: int = parameter(1, "another", low=0)'),
+        ('x: int = parameter(1, "one", low=0)', 'x: int = parameter(1, doc="one", low=0)'),
+    ],
+)
+def test_the_digest_is_unchanged_by_words_that_describe(tmp_path, before, after):
+    assert source_digest(write(tmp_path / "a.py", before)) == source_digest(write(tmp_path / "b.py", after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('@register_method("a", width=1)\nclass A: ...', '@register_method("a", width=2)\nclass A: ...'),
+        ('x: int = parameter(1, "one", low=0)', 'x: int = parameter(2, "one", low=0)'),
+        ('f(1, "one")', 'f(1, "two")'),
+    ],
+)
+def test_the_digest_is_changed_by_values_beside_them(tmp_path, before, after):
+    assert source_digest(write(tmp_path / "a.py", before)) != source_digest(write(tmp_path / "b.py", after))
+
+
+def test_an_alias_names_a_method_at_a_ratio_and_is_no_entry(folder):
+    from mlrpl_bench.registry import Alias
+
+    lines = "from mlrpl_bench.registry import register_alias\nregister_alias('top', 'ours', ratio=1.0)\n"
+    write(folder / "top.py", lines)
+    methods = load_methods(folder=folder)
+    assert methods.aliases == {"top": Alias("top", "ours", 1.0)}
+    assert "top" not in methods
+    assert not methods.failures

@@ -5,40 +5,53 @@ SARB (Pu et al., AAAI 2022, https://arxiv.org/abs/2203.02172) introduced it, DSR
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from mlrpl_bench.hyperparameters import parameter
 from mlrpl_bench.layers.epoch_means import EpochMeans
+from mlrpl_bench.layers.graph_head import GraphHead
+from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
+from mlrpl_bench.losses import partial_bce
 from mlrpl_bench.protocol import PRESENT, UNKNOWN
 
 Version = tuple[Tensor, Tensor]
 """Category features (B, C, D) and their targets (B, C) in [-1, 1]."""
 
 
+@dataclass(frozen=True)
+class BlendingHyperparameters(SemanticGraphMethod.Hyperparameters):
+    """What methods that blend have in common."""
+
+    learned: bool = parameter(True, "train the coefficients alpha and beta; else they stay at 0.5")
+    contrastive: float = parameter(0.05, "weight of the contrastive loss", low=0)
+    absent_pairs: bool = parameter(True, "contrast pairs of images that both lack the category, too")
+    start: int = parameter(5, "first epoch with blending, of the paper's 20", low=0, high=19)
+    interval: int = parameter(5, "epochs between two rounds of prototypes, of the paper's 20", low=1, high=20)
+
+
 class Blending(nn.Module):
-    """The learned coefficients, the features that they mix, and how much is mixed.
+    """The coefficients, the features that they mix, and how much is mixed.
 
     Args:
-        instance: blend with another image of the batch (ILRB), whose own feature keeps the share alpha.
-        prototype: blend with prototypes of categories (PLRB), where it keeps the share beta.
+        instance: blend with another image of the batch (ILRB), and keep the share alpha of the own feature.
+        prototype: blend with prototypes of categories (PLRB), and keep the share beta.
         learned: train both; else they stay at 0.5.
     """
 
     def __init__(self, instance: bool, prototype: bool, learned: bool) -> None:
         super().__init__()
-        self.has_instance, self.has_prototype = instance, prototype
         if instance:
             self.alpha = nn.Parameter(torch.tensor(0.5), requires_grad=learned)
         if prototype:
             self.beta = nn.Parameter(torch.tensor(0.5), requires_grad=learned)
+        self.instance, self.prototype = instance, prototype
         self.mixed = EpochMeans("instance", "prototype")
 
     def forward(
-        self,
-        features_BCD: Tensor,
-        labels_BC: Tensor,
-        step: int,
-        prototypes: tuple[Tensor, Tensor] | None = None,
+        self, features_BCD: Tensor, labels_BC: Tensor, step: int, prototypes: tuple[Tensor, Tensor] | None = None
     ) -> dict[str, Version]:
         """A version of the features for each kind of blending.
 
@@ -48,7 +61,7 @@ class Blending(nn.Module):
         """
         versions = {}
         shares = {name: features_BCD.new_zeros(()) for name in self.mixed.names}
-        if self.has_instance:
+        if self.instance:
             self.alpha.data.clamp_(0, 1)
             mixed_BC = instance_choice(labels_BC)
             versions["instance"] = blend(features_BCD, features_BCD.flip(0), labels_BC, mixed_BC, self.alpha)
@@ -62,14 +75,23 @@ class Blending(nn.Module):
         return versions
 
     def scalars(self) -> dict[str, float | Tensor]:
-        """The coefficients, and which share of all entries was mixed in the epoch so far."""
+        """The coefficients, and the share of all entries that was mixed in the epoch so far."""
         mixed = self.mixed.scalars()
         numbers: dict[str, float | Tensor] = {}
-        if self.has_instance:
+        if self.instance:
             numbers |= {"alpha": self.alpha.detach(), "instance_mixed_share": mixed["instance"]}
-        if self.has_prototype:
+        if self.prototype:
             numbers |= {"beta": self.beta.detach(), "prototype_mixed_share": mixed["prototype"]}
         return numbers
+
+
+def supervise(head: GraphHead, versions: dict[str, Version]) -> dict[str, Tensor]:
+    """A `partial_bce` for each version of the features, by its name; the head sees them all as one batch."""
+    logits = head(torch.cat([features_BCD for features_BCD, _ in versions.values()])).chunk(len(versions))
+    return {
+        name: partial_bce(logits_BC, targets_BC)
+        for (name, (_, targets_BC)), logits_BC in zip(versions.items(), logits, strict=True)
+    }
 
 
 def blend(features_BCD: Tensor, others_BCD: Tensor, labels_BC: Tensor, mixed_BC: Tensor, kept: Tensor) -> Version:
@@ -92,14 +114,13 @@ def instance_choice(labels_BC: Tensor) -> Tensor:
 
 
 def unknown_choice(labels_BC: Tensor, eligible_C: Tensor, generator: torch.Generator, count: int = 1) -> Tensor:
-    """Draws unknown entries of eligible categories, `count` an image and all of them where there are fewer.
+    """Draws unknown entries of eligible categories, `count` an image, or all of them where there are fewer.
 
     Returns:
         bool (B, C).
     """
     candidates_BC = (labels_BC == UNKNOWN) & eligible_C
     draws_BC = torch.rand(labels_BC.shape, generator=generator, device=labels_BC.device)
-    count = min(count, labels_BC.shape[1])
     # Where candidates run out, topk goes on with other entries; the last factor removes them.
-    chosen_BK = draws_BC.masked_fill(~candidates_BC, -1).topk(count, dim=1).indices
+    chosen_BK = draws_BC.masked_fill(~candidates_BC, -1).topk(min(count, labels_BC.shape[1]), dim=1).indices
     return torch.zeros_like(candidates_BC).scatter_(1, chosen_BK, True) & candidates_BC

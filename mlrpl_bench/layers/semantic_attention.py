@@ -37,9 +37,7 @@ class SemanticAttention(nn.Module):
 
     def forward(self, maps_BDHW: Tensor, unreduced_BDHW: Tensor) -> Tensor:
         """Category features (B, C, D) of the reduced maps, float32 under autocast too."""
-        weights_BCP = self.attention(unreduced_BDHW).flatten(2)
-        with torch.autocast(maps_BDHW.device.type, enabled=False):
-            return weights_BCP @ maps_BDHW.flatten(2).transpose(1, 2).float()
+        return weighted_sum(self.attention(unreduced_BDHW), maps_BDHW)
 
     def attention(self, unreduced_BDHW: Tensor) -> Tensor:
         """The weights m / Z of all positions: (B, C, H, W), non-negative."""
@@ -49,3 +47,9 @@ class SemanticAttention(nn.Module):
         if self.normalisation == "mass":
             return weights_BCHW / weights_BCHW.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
         return weights_BCHW
+
+
+def weighted_sum(weights_BCHW: Tensor, maps_BDHW: Tensor) -> Tensor:
+    """For each category the sum of all positions with its weights: (B, C, D), float32 under autocast too."""
+    with torch.autocast(maps_BDHW.device.type, enabled=False):
+        return weights_BCHW.flatten(2).float() @ maps_BDHW.flatten(2).transpose(1, 2).float()

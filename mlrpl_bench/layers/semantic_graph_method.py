@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -16,17 +17,17 @@ from mlrpl_bench.method import Method, Task
 class SemanticGraphMethod(Method):
     """SSGRL's network on the method's own copy of the trained part, with the graph of the known labels.
 
-    A subclass adds `losses`; its hyper-parameters extend those here.
+    A subclass adds `losses`; its hyper-parameters extend those here. Options of the network are passed on to it.
     """
 
     @dataclass(frozen=True)
     class Hyperparameters:
         graph_estimator: str = parameter("reference", "how the label graph is counted", choices=ESTIMATORS)
 
-    def __init__(self, backbone: Backbone, task: Task, hyperparameters) -> None:
+    def __init__(self, backbone: Backbone, task: Task, hyperparameters, **network: Any) -> None:
         super().__init__(backbone, task, hyperparameters)
         graph_CC = cooccurrence(task.labels_NC, hyperparameters.graph_estimator)
-        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, graph_CC)
+        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, graph_CC, **network)
 
     def forward(self, frozen_BDHW: Tensor) -> Tensor:
         return self.network(self.trained(frozen_BDHW))

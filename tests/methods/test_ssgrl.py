@@ -11,10 +11,10 @@ from mlrpl_bench.registry import load_methods
 LABELS_NC = torch.tensor([[1, 1, -1, 0], [0, 1, 1, 0], [1, -1, 0, 0]], dtype=torch.int8)  # the last has no positive
 
 
-def method(**overrides):
+def method(name="ssgrl", **overrides):
     torch.manual_seed(0)
     backbone = Backbone(nn.Identity(), nn.Conv2d(3, 6, 1), channels=6, feature_width=5, attention_width=4, pool=True)
-    entry = load_methods()["ssgrl"]
+    entry = load_methods()[name]
     task = Task(("a", "b", "c", "d"), LABELS_NC, 0.5, torch.randn(4, 7))
     return entry.cls(backbone, task, entry.hyperparameters(overrides))
 
@@ -57,3 +57,29 @@ def test_is_finite_in_bfloat16():
     loss.backward()
     assert loss.dtype == torch.float32 and loss.isfinite()
     assert all(parameter.grad.isfinite().all() for parameter in ssgrl.parameters())
+
+
+def test_known_labels_count_three_times_from_the_start_of_blending_on():
+    for epochs, start in ((20, 5), (8, 2)):
+        ssgrl, one_batch = method("ssgrl_x3"), batch()
+        for epoch in range(epochs):
+            losses = ssgrl.losses(one_batch, Progress(epoch, epochs))
+            expected = partial_bce(ssgrl(one_batch.frozen_BDHW), LABELS_NC)
+            assert set(losses) == ({"partial_bce", "repeated"} if epoch >= start else {"partial_bce"})
+            torch.testing.assert_close(losses["partial_bce"], expected)
+            torch.testing.assert_close(sum(losses.values()), expected * (3 if epoch >= start else 1))
+
+
+def test_three_times_the_loss_is_three_times_the_gradient():
+    one_batch, gradients = batch(), []
+    for name in ("ssgrl", "ssgrl_x3"):
+        ssgrl = method(name)
+        sum(ssgrl.losses(one_batch, Progress(5, 20)).values()).backward()
+        gradients.append([parameter.grad for parameter in ssgrl.parameters()])
+    for once, thrice in zip(*gradients, strict=True):
+        torch.testing.assert_close(3 * once, thrice)
+
+
+def test_plain_ssgrl_has_one_term_for_ever():
+    ssgrl, one_batch = method(), batch()
+    assert all(set(ssgrl.losses(one_batch, Progress(epoch, 20))) == {"partial_bce"} for epoch in range(20))
