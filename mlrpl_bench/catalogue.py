@@ -24,7 +24,7 @@ def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: 
         "# Methods",
         "",
         "Made by `python bench.py list methods --markdown`. Cost is the time of a late training step (all loss terms",
-        f"on) relative to `{reference}`, reading and the frozen part aside: median of {ROUNDS} rounds in turns, {where}.",
+        f"on) relative to `{reference}`, reading and the frozen part aside: median of {ROUNDS} rounds, {where}.",
     ]
     by_file: dict[str, list[MethodEntry]] = {}
     for name in methods:

@@ -161,7 +161,8 @@ class CellRun:
 
     def evaluate(self, scores_NC: NDArray[np.float32]) -> None:
         """Put the test metrics of this epoch into the history, and remember the best epoch."""
-        self.metrics = metrics.evaluate(scores_NC, self.workbench.splits["test"].labels_NC)
+        labels_NC = self.workbench.splits["test"].labels_NC
+        self.metrics = metrics.evaluate(scores_NC, labels_NC, surely_logits=True)
         self.history[-1] |= {f"test.{name}": self.metrics[name] for name in ("mAP", "OF1", "CF1")}
         if self.metrics["mAP"] > self.best[1]["mAP"]:
             self.best = (self.progress.epoch, self.metrics)

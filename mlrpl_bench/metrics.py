@@ -21,12 +21,13 @@ PER_IMAGE = 3
 """How many labels an image may be given for the metrics that end in ``_top3``."""
 
 
-def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike) -> dict[str, Any]:
+def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike, *, surely_logits: bool = False) -> dict[str, Any]:
     """Every metric of the benchmark, computed in float64.
 
     Args:
         scores_NC: logits, not probabilities; a label is predicted where its logit is at least 0.
         labels_NC: PRESENT, ABSENT, or UNKNOWN for an entry that is not evaluated.
+        surely_logits: accept scores that all lie in [0, 1]; else they are taken for probabilities and refused.
 
     Returns:
         ``mAP``: the mean of ``AP_C``.
@@ -41,8 +42,8 @@ def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike) -> dict[str, Any]:
         A ratio of 0 to 0 (the precision of a category that is never predicted, F1 of nothing right) counts as 0.
 
     Raises:
-        UserError: the shapes differ, a score is not finite, the scores look like probabilities, the labels are not
-            the three states (or are 0 and 1 only), or nothing is PRESENT.
+        UserError: the shapes differ, a score is not finite, the scores look like probabilities (unless
+            `surely_logits`), the labels are not the three states (or are 0 and 1 only), or nothing is PRESENT.
 
     >>> scores_NC = [[2.0, -1.0], [1.0, 3.0], [-1.0, -2.0]]
     >>> result = evaluate(scores_NC, [[ABSENT, PRESENT], [PRESENT, PRESENT], [PRESENT, ABSENT]])
@@ -51,7 +52,7 @@ def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike) -> dict[str, Any]:
     """
     scores_NC = np.asarray(scores_NC, dtype=np.float64)
     labels_NC = np.asarray(labels_NC)
-    _check(scores_NC, labels_NC)
+    _check(scores_NC, labels_NC, surely_logits)
     present_NC = labels_NC == PRESENT
     evaluated_NC = labels_NC != UNKNOWN
     has_positives_C = present_NC.any(axis=0)
@@ -76,7 +77,7 @@ def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike) -> dict[str, Any]:
     }
 
 
-def _check(scores_NC: NDArray[np.float64], labels_NC: NDArray) -> None:
+def _check(scores_NC: NDArray[np.float64], labels_NC: NDArray, surely_logits: bool) -> None:
     if scores_NC.ndim != 2 or scores_NC.shape != labels_NC.shape:
         raise UserError(
             f"scores {scores_NC.shape} and labels {labels_NC.shape} must both be images x categories, of one shape"
@@ -87,7 +88,7 @@ def _check(scores_NC: NDArray[np.float64], labels_NC: NDArray) -> None:
         wrong = int((~np.isfinite(scores_NC)).sum())
         raise UserError(f"{wrong} of {scores_NC.size} scores are NaN or infinite; metrics need finite logits")
     # Only zeros are what a classifier initialised with zeros says, not probabilities.
-    if scores_NC.min() >= 0 and 0 < scores_NC.max() <= 1:
+    if not surely_logits and scores_NC.min() >= 0 and 0 < scores_NC.max() <= 1:
         raise UserError("all scores lie in [0, 1], as probabilities do; give logits (before the sigmoid)")
     unknown_NC, absent_NC, present_NC = (labels_NC == state for state in (UNKNOWN, ABSENT, PRESENT))
     if not (unknown_NC | absent_NC | present_NC).all():

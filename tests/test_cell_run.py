@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from plain_method import Plain, entry_of
 from torch import nn
 
 from mlrpl_bench.cell_run import CellRun, Finished, Job
@@ -13,30 +14,27 @@ from mlrpl_bench.conformance import NUM_CATEGORIES, NUM_TEST, NUM_TRAIN, PRESET,
 from mlrpl_bench.images import View
 from mlrpl_bench.method import ParameterGroup, Progress
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask, known_share
-from mlrpl_bench.registry import load_methods
 from mlrpl_bench.trainer import Failed, StepDone, train
 from mlrpl_bench.workbench import Workbench
 
 EPOCHS, STEPS, RATIO = 3, NUM_TRAIN // PRESET.batch, 0.5
-PARTIAL_BCE = load_methods()["partial_bce"]
-PartialBCE = PARTIAL_BCE.cls
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    return Sample(PARTIAL_BCE, tmp_path_factory.mktemp("images"))
+    return Sample(entry_of(Plain), tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
 def in_bf16(tmp_path_factory):
-    return Sample(PARTIAL_BCE, tmp_path_factory.mktemp("images"), precision="bf16-mixed")
+    return Sample(entry_of(Plain), tmp_path_factory.mktemp("images"), precision="bf16-mixed")
 
 
 @pytest.fixture(scope="module")
 def make(sample):
     """A job of a few epochs; keywords change the recipe."""
 
-    def make(cls=PartialBCE, ratio=RATIO, seed=0, sample=sample, **recipe) -> Job:
+    def make(cls=Plain, ratio=RATIO, seed=0, sample=sample, **recipe) -> Job:
         usual = sample.job(ratio)
         recipe = replace(usual.cell.recipe, epochs=EPOCHS, **recipe)
         return Job(replace(usual.cell, method=cls.__name__, recipe=recipe, seed=seed), cls, cls.Hyperparameters())
@@ -48,7 +46,7 @@ def make(sample):
 def run(sample, make):
     """A cell that is about to make its first step, in a group of its own."""
 
-    def run(cls=PartialBCE, **changes) -> CellRun:
+    def run(cls=Plain, **changes) -> CellRun:
         with torch.random.fork_rng(devices=[]):
             made = CellRun(make(cls, **changes), sample.workbench())
         made.start_epoch(Progress(0, EPOCHS, 0, STEPS))
@@ -61,7 +59,7 @@ def run(sample, make):
 def finish(sample, make):
     """Train a method and return what it leaves behind."""
 
-    def finish(cls=PartialBCE, workbench=None, **changes) -> Finished:
+    def finish(cls=Plain, workbench=None, **changes) -> Finished:
         (*_, last) = train([make(cls, **changes)], workbench or sample.workbench())
         assert isinstance(last, Finished), last.traceback
         return last
@@ -91,7 +89,7 @@ def statistics(module):
     return torch.cat([torch.cat([layer.running_mean, layer.running_var]) for layer in batch_norms(module)])
 
 
-class TwoGroups(PartialBCE):
+class TwoGroups(Plain):
     def parameter_groups(self):
         return [
             ParameterGroup(list(self.trained.parameters()), lr_multiplier=0.0, weight_decay=0.25),
@@ -113,7 +111,7 @@ def test_a_groups_rate_is_the_recipes_times_its_multiplier_at_every_step(run):
 
 
 def test_a_parameter_that_no_group_has_is_an_error(sample, make):
-    class Forgets(PartialBCE):
+    class Forgets(Plain):
         def parameter_groups(self):
             return [ParameterGroup(list(self.trained.parameters()))]
 
@@ -122,7 +120,7 @@ def test_a_parameter_that_no_group_has_is_an_error(sample, make):
 
 
 def test_parameters_that_need_no_gradient_are_not_optimised(run):
-    class Fixed(PartialBCE):
+    class Fixed(Plain):
         def __init__(self, backbone, task, hyperparameters):
             super().__init__(backbone, task, hyperparameters)
             self.classifier.bias.requires_grad_(False)
@@ -188,7 +186,7 @@ def test_the_trained_part_starts_as_the_backbones_and_is_the_methods_own(run, sa
 def test_batch_norm_learns_at_training_steps_of_the_trained_part_only(finish):
     seen = []
 
-    class Watches(PartialBCE):
+    class Watches(Plain):
         def note(self, when):
             seen.append((when, statistics(self.trained).clone(), statistics(self.backbone.frozen).clone()))
 
@@ -218,7 +216,7 @@ def test_batch_norm_learns_at_training_steps_of_the_trained_part_only(finish):
 def test_after_an_evaluation_the_method_is_back_in_training_mode_and_the_frozen_part_never_is(finish):
     modes = []
 
-    class Watches(PartialBCE):
+    class Watches(Plain):
         def forward(self, frozen_BDHW):
             frozen = {layer.training for layer in self.backbone.frozen.modules()}
             modes.append((torch.is_grad_enabled(), self.training, self.trained.training, frozen))
@@ -236,7 +234,7 @@ def test_a_method_computes_in_the_settings_precision_everywhere(precision, insid
     chosen = {"32-true": sample, "bf16-mixed": in_bf16}[precision]
     dtypes, results = {}, set()
 
-    class Records(PartialBCE):
+    class Records(Plain):
         where = "forward"
 
         def passes(self, progress):
@@ -271,14 +269,14 @@ def test_parameters_stay_float32_in_mixed_precision(in_bf16, make):
 
 
 def test_a_loss_in_half_precision_is_added_up_in_float32(finish):
-    class Halves(PartialBCE):
+    class Halves(Plain):
         def losses(self, batch, progress):
             return {name: loss.bfloat16() for name, loss in super().losses(batch, progress).items()}
 
     assert finish(Halves).steps["partial_bce"].dtype == np.float32
 
 
-class Talks(PartialBCE):
+class Talks(Plain):
     """Has a second loss term from epoch 1 on, numbers to show, and maps."""
 
     def losses(self, batch, progress):
@@ -339,7 +337,7 @@ def test_the_last_epochs_metrics_are_in_the_history_too(talked):
 def test_the_best_epoch_is_the_one_with_the_highest_map(signs, finish, sample):
     truth_NC = torch.from_numpy(sample.splits["test"].labels_NC)
 
-    class Knows(PartialBCE):
+    class Knows(Plain):
         """Right in one epoch, wrong in the others."""
 
         def losses(self, batch, progress):
@@ -364,7 +362,7 @@ def test_pseudo_labels_are_counted_right_and_wrong_against_the_hidden_truth(fini
     hidden_NC = ~known_mask(truth_NC.shape, RATIO)
     filled_in = np.random.default_rng(0).choice([PRESENT, UNKNOWN, ABSENT], truth_NC.shape).astype(np.int8)
 
-    class FillsIn(PartialBCE):
+    class FillsIn(Plain):
         def pseudo_labels_NC(self):
             return filled_in
 
@@ -380,7 +378,7 @@ def test_pseudo_labels_are_counted_right_and_wrong_against_the_hidden_truth(fini
 
 
 def test_known_labels_are_no_pseudo_labels(finish):
-    class Repeats(PartialBCE):
+    class Repeats(Plain):
         def __init__(self, backbone, task, hyperparameters):
             super().__init__(backbone, task, hyperparameters)
             self.task = task
@@ -426,7 +424,7 @@ def test_the_share_that_is_really_known_is_told(ratio, finish, sample):
 def test_the_mask_has_a_seed_of_its_own(sample, make):
     given = []
 
-    class Keeps(PartialBCE):
+    class Keeps(Plain):
         def __init__(self, backbone, task, hyperparameters):
             super().__init__(backbone, task, hyperparameters)
             given.append(task.labels_NC.numpy())
@@ -441,7 +439,7 @@ def test_the_mask_has_a_seed_of_its_own(sample, make):
 def test_a_method_is_told_the_categories_the_ratio_and_the_word_vectors(sample, make):
     given = []
 
-    class Keeps(PartialBCE):
+    class Keeps(Plain):
         def __init__(self, backbone, task, hyperparameters):
             super().__init__(backbone, task, hyperparameters)
             given.append(task)
@@ -457,7 +455,7 @@ def test_the_labels_of_a_batch_are_those_of_its_rows_after_hiding(finish, sample
     hidden_NC = hide(labels_NC, known_mask(labels_NC.shape, RATIO))
     right = []
 
-    class Checks(PartialBCE):
+    class Checks(Plain):
         def losses(self, batch, progress):
             right.append(np.array_equal(batch.labels_BC.numpy(), hidden_NC[batch.index_B.numpy()]))
             return super().losses(batch, progress)
@@ -488,12 +486,22 @@ def test_time_speed_and_memory_are_told(finished):
 
 
 def test_a_method_that_gives_no_loss_fails_with_a_reason_that_says_so(sample, make):
-    class Silent(PartialBCE):
+    class Silent(Plain):
         def losses(self, batch, progress):
             return {}
 
     (failed,) = (event for event in train([make(Silent)], sample.workbench()) if not isinstance(event, StepDone))
     assert "losses() returned no terms" in failed.reason
+
+
+def test_logits_may_all_lie_between_0_and_1(finish):
+    class LooksSure(Plain):
+        def forward(self, frozen_BDHW):
+            logits_BC = super().forward(frozen_BDHW)
+            return logits_BC if self.training else logits_BC.sigmoid()
+
+    scores_NC = finish(LooksSure).scores_NC
+    assert scores_NC.min() > 0 and scores_NC.max() < 1
 
 
 def test_a_batch_larger_than_the_training_set_fails_with_a_reason_that_says_so(sample, make):

@@ -3,10 +3,10 @@
 import dataclasses
 import random
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from plain_method import Plain, entry_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,10 +14,9 @@ from mlrpl_bench import conformance
 from mlrpl_bench.losses import partial_bce
 from mlrpl_bench.method import Method, ParameterGroup
 from mlrpl_bench.protocol import PRESENT, UNKNOWN
-from mlrpl_bench.registry import MethodEntry, load_methods
+from mlrpl_bench.registry import load_methods
 
 METHODS = load_methods()
-PartialBCE = METHODS["partial_bce"].cls
 SENTENCES = [(check.__doc__ or "").rstrip(".") for check in conformance.CHECKS]
 
 
@@ -25,55 +24,55 @@ def bce(logits_BC, labels_BC):
     return F.binary_cross_entropy_with_logits(logits_BC, (labels_BC == PRESENT).float(), reduction="none")
 
 
-class LossTurnsInfinite(PartialBCE):
+class LossTurnsInfinite(Plain):
     def losses(self, batch, progress):
         bad = float("inf") if (progress.epoch, progress.step) == (3, 2) else 0.0
         return {"partial_bce": super().losses(batch, progress)["partial_bce"] + bad}
 
 
-class ScoresAreNotNumbers(PartialBCE):
+class ScoresAreNotNumbers(Plain):
     def forward(self, frozen_BDHW):
         return super().forward(frozen_BDHW) if self.training else super().forward(frozen_BDHW) * float("nan")
 
 
-class GivesNoLoss(PartialBCE):
+class GivesNoLoss(Plain):
     def losses(self, batch, progress):
         return {}
 
 
-class DropsTheBatchOfOne(PartialBCE):
+class DropsTheBatchOfOne(Plain):
     def forward(self, frozen_BDHW):
         return super().forward(frozen_BDHW).squeeze(0)
 
 
-class GivesDecisions(PartialBCE):
+class GivesDecisions(Plain):
     def forward(self, frozen_BDHW):
         return super().forward(frozen_BDHW) > 0
 
 
-class ComparesTheImagesOfABatch(PartialBCE):
+class ComparesTheImagesOfABatch(Plain):
     def forward(self, frozen_BDHW):
         logits_BC = super().forward(frozen_BDHW)
         return logits_BC - logits_BC.mean(0)
 
 
-class NormalisesOverTheBatchWhenScoring(PartialBCE):
+class NormalisesOverTheBatchWhenScoring(Plain):
     def train(self, mode=True):
         return super().train(True)
 
 
-class HasAParameterForNothing(PartialBCE):
+class HasAParameterForNothing(Plain):
     def __init__(self, backbone, task, hyperparameters):
         super().__init__(backbone, task, hyperparameters)
         self.spare = nn.Parameter(torch.ones(2))
 
 
-class CutsTheGradient(PartialBCE):
+class CutsTheGradient(Plain):
     def forward(self, frozen_BDHW):
         return self.classifier(self.trained(frozen_BDHW).mean((2, 3)).detach())
 
 
-class HoldsAParameterStill(PartialBCE):
+class HoldsAParameterStill(Plain):
     def parameter_groups(self):
         return [
             ParameterGroup(list(self.trained.parameters())),
@@ -81,37 +80,37 @@ class HoldsAParameterStill(PartialBCE):
         ]
 
 
-class DividesByTheNumberOfKnownLabels(PartialBCE):
+class DividesByTheNumberOfKnownLabels(Plain):
     def losses(self, batch, progress):
         known_BC = batch.labels_BC != UNKNOWN
         return {"bce": bce(self(batch.frozen_BDHW), batch.labels_BC)[known_BC].mean()}
 
 
-class HasAnInfiniteGradientWhereNothingIsKnown(PartialBCE):
+class HasAnInfiniteGradientWhereNothingIsKnown(Plain):
     def losses(self, batch, progress):
         known_BC = (batch.labels_BC != UNKNOWN).float()
         return {"root": (bce(self(batch.frozen_BDHW), batch.labels_BC) * known_BC).sum().sqrt()}
 
 
-class GivesALossForEachImage(PartialBCE):
+class GivesALossForEachImage(Plain):
     def losses(self, batch, progress):
         return {"bce": bce(self(batch.frozen_BDHW), batch.labels_BC).mean(1)}
 
 
-class AveragesOverUnknownLabels(PartialBCE):
+class AveragesOverUnknownLabels(Plain):
     def losses(self, batch, progress):
         logits_BC = self(batch.frozen_BDHW)
         unsure = logits_BC[batch.labels_BC == UNKNOWN].square().mean()
         return {"bce": partial_bce(logits_BC, batch.labels_BC), "unsure": unsure}
 
 
-class PairsTheImagesOfABatch(PartialBCE):
+class PairsTheImagesOfABatch(Plain):
     def losses(self, batch, progress):
         one_BC, other_BC = self(batch.frozen_BDHW).split([len(batch.labels_BC) // 2] * 2)
         return {"bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC), "pairs": (one_BC * other_BC).mean()}
 
 
-class TakesTheLogarithmOfTheUnknownShare(PartialBCE):
+class TakesTheLogarithmOfTheUnknownShare(Plain):
     def __init__(self, backbone, task, hyperparameters):
         super().__init__(backbone, task, hyperparameters)
         self.penalty = torch.tensor(1 - task.known_ratio).log()
@@ -120,7 +119,7 @@ class TakesTheLogarithmOfTheUnknownShare(PartialBCE):
         return {"bce": super().losses(batch, progress)["partial_bce"] + self.penalty}
 
 
-class ReadsHiddenLabelsInTheTrainersFrame(PartialBCE):
+class ReadsHiddenLabelsInTheTrainersFrame(Plain):
     def __init__(self, backbone, task, hyperparameters):
         super().__init__(backbone, task, hyperparameters)
         frame = sys._getframe()
@@ -134,12 +133,12 @@ class ReadsHiddenLabelsInTheTrainersFrame(PartialBCE):
         self.losses = losses
 
 
-class DrawsFromPythonsRandom(PartialBCE):
+class DrawsFromPythonsRandom(Plain):
     def losses(self, batch, progress):
         return {"bce": super().losses(batch, progress)["partial_bce"] * random.random()}
 
 
-class SharesStateWithOtherCells(PartialBCE):
+class SharesStateWithOtherCells(Plain):
     steps = 0
 
     def losses(self, batch, progress):
@@ -149,19 +148,19 @@ class SharesStateWithOtherCells(PartialBCE):
         return {"bce": super().losses(batch, progress)["partial_bce"] * (1 + type(self).steps)}
 
 
-class ChangesWhatOthersAreGiven(PartialBCE):
+class ChangesWhatOthersAreGiven(Plain):
     def losses(self, batch, progress):
         return {"bce": partial_bce(self(batch.frozen_BDHW.mul_(0.5)), batch.labels_BC)}
 
 
-class FailsBesideAnother(PartialBCE):
+class FailsBesideAnother(Plain):
     def __init__(self, backbone, task, hyperparameters):
         super().__init__(backbone, task, hyperparameters)
         if task.known_ratio == 0.7:
             raise RuntimeError("not beside this one")
 
 
-class KeepsStateOutsideBuffers(PartialBCE):
+class KeepsStateOutsideBuffers(Plain):
     def __init__(self, backbone, task, hyperparameters):
         super().__init__(backbone, task, hyperparameters)
         self.mean_CD = torch.zeros_like(self.classifier.weight)
@@ -215,10 +214,6 @@ BAD = {
 """For each check the methods that it must report, and what it says of them."""
 
 
-def entry_of(cls):
-    return MethodEntry(cls.__name__, cls, Path(__file__))
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_every_registered_method_passes_every_check(name):
     assert dict(conformance.run(METHODS[name])) == dict.fromkeys(SENTENCES)
@@ -244,7 +239,7 @@ def test_every_check_has_a_bad_method_that_it_reports():
 
 
 def test_every_check_is_run_and_told_in_a_sentence_of_its_own():
-    reports = list(conformance.run(METHODS["partial_bce"]))
+    reports = list(conformance.run(entry_of(Plain)))
     assert [sentence for sentence, _ in reports] == SENTENCES
     assert len(set(SENTENCES)) == len(SENTENCES) and all(SENTENCES)
 
@@ -262,7 +257,7 @@ def test_a_method_that_fails_at_everything_does_not_stop_the_checks():
 def test_a_methods_own_hyperparameters_are_used():
     asked = []
 
-    class Asks(PartialBCE):
+    class Asks(Plain):
         @dataclasses.dataclass(frozen=True)
         class Hyperparameters:
             width: int = 3
@@ -276,4 +271,4 @@ def test_a_methods_own_hyperparameters_are_used():
 
 
 def test_the_checks_run_in_mixed_precision_too():
-    assert {problem for _, problem in conformance.run(METHODS["partial_bce"], precision="bf16-mixed")} == {None}
+    assert {problem for _, problem in conformance.run(entry_of(Plain), precision="bf16-mixed")} == {None}

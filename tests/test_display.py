@@ -4,12 +4,12 @@ import io
 from dataclasses import replace
 
 import pytest
+from plain_method import Plain, entry_of
 from rich.console import Console
 
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.conformance import Sample
 from mlrpl_bench.display import Display
-from mlrpl_bench.registry import load_methods
 from mlrpl_bench.trainer import EpochDone, Failed, StepDone, train
 
 TITLE = "sarb[prototypes=5] 10 % seed 0"
@@ -17,7 +17,7 @@ TITLE = "sarb[prototypes=5] 10 % seed 0"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    sample = Sample(load_methods()["partial_bce"], tmp_path_factory.mktemp("images"))
+    sample = Sample(entry_of(Plain), tmp_path_factory.mktemp("images"))
     (*_, end) = train([sample.job()], sample.workbench())
     assert isinstance(end, Finished)
     return replace(end, metrics={**end.metrics, "mAP": 0.61849}, seconds=12.6)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlrpl_bench.losses import contrastive, normalised_bce, partial_bce
+from mlrpl_bench.losses import clipped_log_sigmoid, contrastive, largest, normalised_bce, part_of_mean, partial_bce
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 
@@ -240,3 +240,35 @@ def test_contrastive_is_computed_in_float32_under_autocast():
         loss = contrastive(large_BCD, labels_BC, generator())
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected)
+
+
+def test_the_clipped_log_sigmoid_is_the_logarithm_down_to_its_floor_and_flat_below():
+    logits_BC = torch.tensor([[-200.0, -11.6, -11.4, -1.0, 0.0, 3.0, 200.0]], requires_grad=True)
+    ours_BC = clipped_log_sigmoid(logits_BC)
+    theirs_BC = torch.sigmoid(logits_BC.detach().double()).clamp(min=1e-5).log().float()
+    torch.testing.assert_close(ours_BC, theirs_BC)
+    (gradient_BC,) = torch.autograd.grad(ours_BC.sum(), logits_BC)
+    inside_BC = torch.sigmoid(-logits_BC.detach()) * (logits_BC > -11.5)
+    torch.testing.assert_close(gradient_BC, inside_BC)
+    assert clipped_log_sigmoid(torch.zeros(1, 1, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_a_part_of_the_mean_ignores_what_is_not_marked_even_if_infinite():
+    losses_BC = torch.tensor([[1.0, float("inf")], [3.0, 4.0]], requires_grad=True)
+    part = part_of_mean(losses_BC, torch.tensor([[True, False], [False, True]]))
+    part.backward()
+    assert part.item() == 5 / 4 and losses_BC.grad.tolist() == [[0.25, 0], [0, 0.25]]
+    assert part_of_mean(losses_BC, torch.zeros(2, 2, dtype=torch.bool)) == 0
+
+
+@settings(deadline=None)  # the first call pays for start-up
+@given(seed=st.integers(0, 2**31 - 1), count=st.integers(0, 15))
+def test_the_largest_are_found_among_the_members_of_the_whole_batch(seed, count):
+    keys_BC = torch.randn(3, 4, generator=generator(seed))
+    members_BC = torch.rand(3, 4, generator=generator(seed)) < 0.6
+    ranked = sorted(members_BC.nonzero().tolist(), key=lambda entry: -keys_BC[tuple(entry)].item())
+    assert largest(keys_BC, members_BC, count).nonzero().tolist() == sorted(ranked[:count])
+
+
+def test_exactly_the_count_is_taken_of_equal_keys():
+    assert largest(torch.zeros(3, 4), torch.ones(3, 4, dtype=torch.bool), 5).sum() == 5

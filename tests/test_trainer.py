@@ -8,6 +8,7 @@ from types import FunctionType, MethodType, ModuleType
 import numpy as np
 import pytest
 import torch
+from plain_method import Plain, entry_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,17 +19,15 @@ from mlrpl_bench.images import View, decode, normalise
 from mlrpl_bench.losses import partial_bce
 from mlrpl_bench.method import ParameterGroup
 from mlrpl_bench.protocol import PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
 from mlrpl_bench.trainer import EpochDone, Failed, StepDone, train
 
 EPOCHS = 2
 STEPS = NUM_TRAIN // PRESET.batch
-PartialBCE = load_methods()["partial_bce"].cls
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
 
 
-class Pass(PartialBCE):
+class Pass(Plain):
     """Looks at the training set for each category's mean feature, and draws a little in the end."""
 
     def __init__(self, backbone, task, hyperparameters):
@@ -56,7 +55,7 @@ class Pass(PartialBCE):
         return self.classifier(features_BD) + F.normalize(features_BD) @ F.normalize(self.means_CD).T
 
 
-class Table(PartialBCE):
+class Table(Plain):
     """Supplies unknown labels by a learned entry and a running mean of its own scores, one for each image."""
 
     def __init__(self, backbone, task, hyperparameters):
@@ -72,7 +71,7 @@ class Table(PartialBCE):
         return {"bce": partial_bce(logits_BC, torch.where(batch.labels_BC == UNKNOWN, supplied_BC, batch.labels_BC))}
 
 
-class TwoRates(PartialBCE):
+class TwoRates(Plain):
     """Trains the backbone at another rate and the classifier without decay."""
 
     def parameter_groups(self):
@@ -82,7 +81,7 @@ class TwoRates(PartialBCE):
         ]
 
 
-class Mixing(PartialBCE):
+class Mixing(Plain):
     """Mixes the images themselves, and so needs the frozen part."""
 
     def losses(self, batch, progress):
@@ -94,7 +93,7 @@ class Mixing(PartialBCE):
         return {"mixed": partial_bce(self(frozen_BDHW), labels_BC.lerp(labels_BC.flip(0), share))}
 
 
-class MovingAverage(PartialBCE):
+class MovingAverage(Plain):
     """Scores with the mean of the classifiers it had."""
 
     def __init__(self, backbone, task, hyperparameters):
@@ -109,7 +108,7 @@ class MovingAverage(PartialBCE):
         return self.classifier(features_BD) if self.training else F.linear(features_BD, self.mean_CD)
 
 
-class Dropout(PartialBCE):
+class Dropout(Plain):
     """Draws from torch's global generator, as dropout does."""
 
     def forward(self, frozen_BDHW):
@@ -119,17 +118,17 @@ class Dropout(PartialBCE):
 HOOKS = (Pass, Table, TwoRates, Mixing, MovingAverage, Dropout)
 
 
-class Seen(PartialBCE):
+class Seen(Plain):
     """Scores an image by what it was given of it."""
 
     def forward(self, frozen_BDHW):
-        seen_BC = frozen_BDHW.mean((2, 3))[:, :NUM_CATEGORIES] - 1
+        seen_BC = frozen_BDHW.mean((2, 3))[:, :NUM_CATEGORIES]
         return super().forward(frozen_BDHW) if self.training else seen_BC
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    return Sample(load_methods()["partial_bce"], tmp_path_factory.mktemp("images"))
+    return Sample(entry_of(Plain), tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +178,7 @@ def broken(hook, error=None):
     def fail(self, *_, **__):
         raise error or RuntimeError("broken on purpose")
 
-    return type("Broken", (PartialBCE,), {"passes": lambda self, progress: True, hook: fail})
+    return type("Broken", (Plain,), {"passes": lambda self, progress: True, hook: fail})
 
 
 @pytest.mark.parametrize("cls", HOOKS, ids=lambda cls: cls.__name__)
@@ -189,7 +188,7 @@ def test_a_method_gets_together_with_others_what_it_gets_alone(cls, alone, toget
 
 @pytest.mark.parametrize("cls", HOOKS, ids=lambda cls: cls.__name__)
 def test_every_hook_makes_a_difference(cls, alone):
-    assert not np.array_equal(alone(cls).scores_NC, alone(PartialBCE).scores_NC)
+    assert not np.array_equal(alone(cls).scores_NC, alone(Plain).scores_NC)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -207,8 +206,8 @@ def test_the_same_cell_at_two_ratios_gets_in_a_group_what_it_gets_alone(sample, 
 
 
 def test_another_seed_gives_other_scores(sample, job, alone):
-    (*_, end) = train([job(PartialBCE, seed=1)], sample.workbench())
-    assert not np.array_equal(end.scores_NC, alone(PartialBCE).scores_NC)
+    (*_, end) = train([job(Plain, seed=1)], sample.workbench())
+    assert not np.array_equal(end.scores_NC, alone(Plain).scores_NC)
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
@@ -216,7 +215,7 @@ def test_every_image_of_a_split_is_scored_once_and_in_order(split, sample, alone
     pixels = np.stack([np.asarray(View(SIDE).test(decode(path))) for path in sample.splits[split].image_paths])
     with torch.no_grad():
         frozen_NDHW = sample.backbone.frozen(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
-    expected_NC = frozen_NDHW.mean((2, 3))[:, :NUM_CATEGORIES].numpy() - 1
+    expected_NC = frozen_NDHW.mean((2, 3))[:, :NUM_CATEGORIES].numpy()
     scores_NC = alone(Seen).scores_NC if split == "test" else alone(Seen).train_scores_NC
     assert len(scores_NC) % PRESET.batch != 0
     assert scores_NC.shape == expected_NC.shape
@@ -224,14 +223,14 @@ def test_every_image_of_a_split_is_scored_once_and_in_order(split, sample, alone
 
 
 def test_metrics_are_those_of_the_scores_against_the_complete_test_labels(sample, alone):
-    end = alone(PartialBCE)
+    end = alone(Plain)
     expected = metrics.evaluate(end.scores_NC, sample.splits["test"].labels_NC)
     np.testing.assert_equal(end.metrics, expected)
 
 
 def test_events_come_step_by_step_and_epoch_by_epoch_and_every_cell_ends_once(sample, job):
-    events = list(train([job(PartialBCE), job(Table)], sample.workbench()))
-    epoch = [("step", step + 1) for step in range(STEPS)] + ["PartialBCE", "Table"]
+    events = list(train([job(Plain), job(Table)], sample.workbench()))
+    epoch = [("step", step + 1) for step in range(STEPS)] + ["Plain", "Table"]
     told = [
         ("step", event.step) if isinstance(event, StepDone) else event.cell.method
         for event in events
@@ -267,7 +266,7 @@ def test_training_that_is_broken_off_leaves_the_global_random_state_as_it_was(sa
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_loss_that_is_not_finite_is_named_by_term_epoch_and_step(value, ends, alone):
-    class Explodes(PartialBCE):
+    class Explodes(Plain):
         def losses(self, batch, progress):
             bad = float(value) if (progress.epoch, progress.step) == (1, 2) else 0.0
             return {**super().losses(batch, progress), "extra": self.classifier.bias.sum() * 0 + bad}
@@ -326,12 +325,12 @@ def test_a_person_who_interrupts_is_obeyed(sample, job):
 
 @pytest.mark.parametrize("change", [{"ratio": 0.3}, {}])
 def test_cells_of_one_setting_seed_and_length_may_be_grouped(change, sample, job):
-    assert next(train([job(PartialBCE), job(PartialBCE, **change)], sample.workbench()))
+    assert next(train([job(Plain), job(Plain, **change)], sample.workbench()))
 
 
 def test_cells_of_two_seeds_are_not_grouped(sample, job):
     with pytest.raises(AssertionError, match="share setting, seed, epochs and batch"):
-        next(train([job(PartialBCE), job(PartialBCE, seed=1)], sample.workbench()))
+        next(train([job(Plain), job(Plain, seed=1)], sample.workbench()))
 
 
 def arrays_within(thing, path="", seen=None):
@@ -414,7 +413,7 @@ def test_the_search_does_find_complete_labels_where_they_are(sample, job):
 def test_at_ratio_1_a_method_is_given_the_complete_labels(sample, job):
     given = []
 
-    class Keeps(PartialBCE):
+    class Keeps(Plain):
         def __init__(self, backbone, task, hyperparameters):
             super().__init__(backbone, task, hyperparameters)
             given.append(task.labels_NC.numpy())
@@ -426,7 +425,7 @@ def test_at_ratio_1_a_method_is_given_the_complete_labels(sample, job):
 def test_the_hooks_of_a_pass_see_every_training_image_once_in_order_in_eval_mode_and_without_gradient(ends):
     rows, modes = [], set()
 
-    class Looks(PartialBCE):
+    class Looks(Plain):
         def passes(self, progress):
             return progress.epoch == 1
 
@@ -442,7 +441,7 @@ def test_the_hooks_of_a_pass_see_every_training_image_once_in_order_in_eval_mode
 def test_the_images_of_a_pass_are_in_the_test_view(sample, ends):
     seen = []
 
-    class Looks(PartialBCE):
+    class Looks(Plain):
         def passes(self, progress):
             return progress.epoch == 0
 
@@ -463,9 +462,9 @@ def test_the_batch_and_its_generator_are_the_same_for_every_method(ends):
             draws = torch.rand(2, generator=batch.generator), torch.rand(2)
             address = progress.epoch, progress.step
             drawn.setdefault(address, []).append(torch.cat([*draws, batch.index_B, batch.images_B3HW.flatten()]))
-            return PartialBCE.losses(self, batch, progress)
+            return Plain.losses(self, batch, progress)
 
-        return type(name, (PartialBCE,), {"losses": losses})
+        return type(name, (Plain,), {"losses": losses})
 
     ends(recorder("One"), recorder("Other"))
     assert len(drawn) == EPOCHS * STEPS

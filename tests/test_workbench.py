@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from plain_method import Plain, entry_of
 
 from mlrpl_bench import workbench as workbench_module
 from mlrpl_bench.conformance import NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
 from mlrpl_bench.images import View, decode, normalise, row_order
-from mlrpl_bench.registry import load_methods
 from mlrpl_bench.trainer import train
 from mlrpl_bench.workbench import Workbench
 
@@ -18,7 +18,7 @@ BATCH = 4
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    return Sample(load_methods()["partial_bce"], tmp_path_factory.mktemp("images"))
+    return Sample(entry_of(Plain), tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture

@@ -50,12 +50,13 @@ def losses_of(logits_BC, labels_BC, one, progress=LATE):
 
 
 def assert_same(ours, theirs, *inputs):
-    """Two dictionaries of terms are equal, and so are the gradients of their sums."""
+    """Two dictionaries of terms are equal, and so are the gradients of their sums; twins may count in float64."""
     assert set(ours) == set(theirs)
     for name, loss in ours.items():
-        torch.testing.assert_close(loss, torch.as_tensor(theirs[name]), rtol=1e-5, atol=1e-5)
-    nothing = sum(0 * value.sum() for value in inputs)  # a twin without any entry has no gradient at all
-    gradients = [torch.autograd.grad(sum(terms.values()) + nothing, inputs) for terms in (ours, theirs)]
+        torch.testing.assert_close(loss, theirs[name].float(), rtol=1e-5, atol=1e-5)
+    # A twin without any entry has no gradient at all: nothing is added to it.
+    totals = [sum(terms.values()) + sum(0 * value.sum() for value in inputs) for terms in (ours, theirs)]
+    gradients = [torch.autograd.grad(total, inputs) for total in totals]
     for our, their in zip(*gradients, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
 

@@ -25,7 +25,7 @@ def slow(name, logits_BC, labels_BC):
     terms = {"known": torch.tensor(0.0), "assumed_absent": torch.tensor(0.0)}
     for n in range(len(labels_BC)):
         for c in range(C):
-            p = torch.sigmoid(logits_BC[n, c])
+            p = torch.sigmoid(logits_BC[n, c].double())
             present, absent = -p.clamp(min=1e-5).log(), -(1 - p).clamp(min=1e-5).log()
             own, other = (present, absent) if labels_BC[n, c] == PRESENT else (absent, present)
             loss = 0.9 * own + 0.1 * other if name == "an_ls" else own

@@ -32,7 +32,7 @@ def slow_known(logits_BC, labels_BC):
     total = torch.tensor(0.0)
     for n in range(len(labels_BC)):
         for c in range(C):
-            p = torch.sigmoid(logits_BC[n, c])
+            p = torch.sigmoid(logits_BC[n, c].double())
             if labels_BC[n, c] == PRESENT:
                 total = total + neg_log(p)
             elif labels_BC[n, c] == ABSENT:
@@ -44,7 +44,7 @@ def slow_surplus(logits_BC, expected):
     positives = torch.tensor(0.0)
     for n in range(len(logits_BC)):
         for c in range(C):
-            positives = positives + torch.sigmoid(logits_BC[n, c])
+            positives = positives + torch.sigmoid(logits_BC[n, c].double())
     return (positives / len(logits_BC) - expected) ** 2 / C**2
 
 
@@ -52,7 +52,7 @@ def slow_cross(logits_BC, other_BC):
     total = torch.tensor(0.0)
     for n in range(len(logits_BC)):
         for c in range(C):
-            p, t = torch.sigmoid(logits_BC[n, c]), torch.sigmoid(other_BC[n, c]).item()
+            p, t = torch.sigmoid(logits_BC[n, c].double()), torch.sigmoid(other_BC[n, c].double()).item()
             total = total + t * neg_log(p) + (1 - t) * neg_log(1 - p)
     return total / logits_BC.numel()
 

@@ -37,7 +37,7 @@ def slow_loss(logits_BC, labels_BC, scale=1.0, balance=0.55):
         centre = sum(column) / rows
         deviation = math.sqrt(sum((x - centre) ** 2 for x in column) / (rows - 1)) if rows > 1 else math.inf
         temperature = min(1.0, scale * deviation)
-        scores = [torch.sigmoid(logits_BC[n, c] / temperature) for n in range(rows)]
+        scores = [torch.sigmoid(logits_BC[n, c].double() / temperature) for n in range(rows)]
         mean = sum(scores) / rows
         unlabelled = unlabelled + mean.item() ** balance * mean.log()
         positives = [scores[n].log() for n in range(rows) if labels_BC[n, c] == PRESENT]
@@ -55,10 +55,11 @@ def slow_mixup(one, batch, share):
     for i in range(half):
         for c in range(C):
             first, second = (
-                1.0 if batch.labels_BC[n, c] == PRESENT else torch.sigmoid(logits_BC[n, c]) for n in (i, half + i)
+                1.0 if batch.labels_BC[n, c] == PRESENT else torch.sigmoid(logits_BC[n, c].double())
+                for n in (i, half + i)
             )
             target = torch.as_tensor(share * first + (1 - share) * second)
-            total = total + (target.log() - torch.sigmoid(mixed_BC[i, c]).log()) ** 2
+            total = total + (target.log() - torch.sigmoid(mixed_BC[i, c].double()).log()) ** 2
     return total / (half * C)
 
 
@@ -74,11 +75,7 @@ def test_the_loss_is_that_of_the_loops_with_its_gradient(seed, rows, spread, sca
     logits_BC, labels_BC = random_logits(rows, seed, spread), random_labels(rows, seed)
     one = method("pu_mlc", temperature=scale, balance=balance, mixup=0.0)
     ours = losses_of(logits_BC, labels_BC, one)
-    theirs = slow_loss(logits_BC, labels_BC, scale, balance)
-    for terms in (ours, theirs):
-        assert set(terms) == {"unlabelled", "present"}
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert_same(*({name: loss for name, loss in terms.items()} for terms in (ours, theirs)), logits_BC)
+    assert_same(ours, slow_loss(logits_BC, labels_BC, scale, balance), logits_BC)
 
 
 @settings(max_examples=10)
@@ -88,7 +85,7 @@ def test_mixup_equals_the_loops_with_the_gradient_of_every_parameter(seed, rows)
     one, batch = method("pu_mlc", mixup=0.7), batch_of(labels_BC, seed)
     share = CODE.beta_draw(0.3, generator(seed)).item()
     ours = one.losses(batch, LATE)["mixup"]
-    theirs = 0.7 * slow_mixup(one, batch, share)
+    theirs = 0.7 * slow_mixup(one, batch, share).float()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     parameters = [value for value in one.parameters() if value.requires_grad]
     gradients = (torch.autograd.grad(loss, parameters) for loss in (ours, theirs))
@@ -144,7 +141,7 @@ def test_the_temperature_of_equal_logits_and_of_one_image_is_finite():
     same_C = CODE.temperatures(torch.full((5, C), 0.3), 1.0)
     torch.testing.assert_close(same_C, torch.full((C,), 1e-3))
     torch.testing.assert_close(CODE.temperatures(torch.zeros(1, C), 1.0), torch.ones(C))
-    losses = losses_of(torch.zeros(5, C, requires_grad=True), random_labels(5), method("pu_mlc"))
+    losses = losses_of(torch.zeros(5, C, requires_grad=True), random_labels(5), method("pu_mlc", mixup=0.0))
     assert all(loss.isfinite() for loss in losses.values())
 
 

@@ -22,7 +22,7 @@ def slow_hill(logits_BC, labels_BC, focus=2, height=1.5):
     terms = {"known": torch.tensor(0.0), "assumed_absent": torch.tensor(0.0)}
     for n in range(len(labels_BC)):
         for c in range(C):
-            p, p_m = torch.sigmoid(logits_BC[n, c]), torch.sigmoid(logits_BC[n, c] - 1)
+            p, p_m = torch.sigmoid(logits_BC[n, c].double()), torch.sigmoid(logits_BC[n, c].double() - 1)
             loss = -((1 - p_m) ** focus) * p_m.log() if labels_BC[n, c] == PRESENT else (height - p) * p**2
             key = "assumed_absent" if labels_BC[n, c] == UNKNOWN else "known"
             terms[key] = terms[key] + loss
@@ -34,7 +34,7 @@ def slow_splc(logits_BC, labels_BC, threshold, focus=2):
     for n in range(len(labels_BC)):
         for c in range(C):
             x = logits_BC[n, c] - 1 if labels_BC[n, c] == PRESENT else logits_BC[n, c]
-            p = torch.sigmoid(x)
+            p = torch.sigmoid(x.double())
             present, key = labels_BC[n, c] == PRESENT, "known"
             if labels_BC[n, c] == UNKNOWN:
                 present = p > threshold
