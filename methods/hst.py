@@ -77,8 +77,8 @@ class HST(SemanticTransferMethod):
             return {}
         likeness_BC = mean_cosine(features_BCD, self.prototypes.centres_CKD, self.prototypes.num_C)
         excess = {
-            "intra": (support(pair_logits_BP, labels_BC) - self.intra_threshold).clamp(0, 1),
-            "inter": (likeness_BC - self.inter_threshold).clamp(0, 1),
+            "intra": clamped(support(pair_logits_BP, labels_BC) - self.intra_threshold),
+            "inter": clamped(likeness_BC - self.inter_threshold),
         }
         terms, shares = {}, {}
         for name, excess_BC in excess.items():
@@ -106,6 +106,16 @@ class HST(SemanticTransferMethod):
     def scalars(self) -> dict[str, float | Tensor]:
         thresholds = {"intra_threshold": self.intra_threshold, "inter_threshold": self.inter_threshold}
         return {**{name: value.detach() for name, value in thresholds.items()}, **self.filled.scalars()}
+
+
+def clamped(values_BC: Tensor) -> Tensor:
+    """The values clamped to [0, 1], with a gradient at both ends.
+
+    That is where the threshold for co-occurrence starts to learn. `torch.clamp` had a gradient there when HST was
+    written, and has none in PyTorch 2.15.
+    """
+    inside_BC = (values_BC >= 0) & (values_BC <= 1)
+    return torch.where(inside_BC, values_BC, values_BC.detach().clamp(0, 1))
 
 
 def prototype_loss(likeness_BC: Tensor, labels_BC: Tensor, exist_C: Tensor, literal: bool = False) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
+from mlrpl_bench.layers.beta_law import symmetric_beta
 from mlrpl_bench.layers.epoch_means import EpochMeans
 from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
 from mlrpl_bench.method import Batch, Progress, Task
@@ -76,7 +77,7 @@ class PositiveUnlabelled(SemanticGraphMethod):
         """
         half = len(logits_BC) // 2
         first, second = slice(half), slice(half, 2 * half)
-        share = beta_draw(self.hyperparameters.mixup_shape, batch.generator)
+        share = symmetric_beta(self.hyperparameters.mixup_shape, batch.generator)
         images_B3HW = torch.lerp(batch.images_B3HW[second], batch.images_B3HW[first], share)
         with torch.no_grad():
             frozen_BDHW = self.backbone.frozen(images_B3HW)
@@ -91,12 +92,3 @@ def temperatures(logits_BC: Tensor, scale: float) -> Tensor:
     if len(logits_BC) == 1:
         return torch.ones_like(logits_BC[0])
     return (scale * logits_BC.detach().std(dim=0)).clamp(SMALLEST_TEMPERATURE, 1)
-
-
-def beta_draw(shape: float, generator: torch.Generator) -> Tensor:
-    """A draw from Beta(shape, shape), on the generator's device.
-
-    torch's own distribution draws from the global generator only.
-    """
-    gammas = torch._standard_gamma(torch.full((2,), shape, device=generator.device), generator=generator)
-    return gammas[0] / gammas.sum()

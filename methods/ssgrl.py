@@ -23,7 +23,7 @@ from mlrpl_bench.hyperparameters import parameter
 from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
 from mlrpl_bench.losses import partial_bce
 from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.registry import register_method
+from mlrpl_bench.registry import register_alias, register_method
 
 
 @register_method(
@@ -56,3 +56,6 @@ class SSGRL(SemanticGraphMethod):
         if options.known_weight > 1 and progress.started(options.start):
             terms["repeated"] = (options.known_weight - 1) * terms["partial_bce"]
         return terms
+
+
+register_alias("upper_bound", "ssgrl", ratio=1.0)

@@ -155,7 +155,8 @@ def asymmetric(
     >>> asymmetric(torch.zeros(2), torch.tensor([True, False]), 1.0, 2.0, margin=0.0)
     tensor([0.3466, 0.1733])
     """
-    probabilities = logits.float().sigmoid()
-    right = torch.where(present, probabilities, (1 - probabilities + margin).clamp(max=1))
+    logits = logits.float()
+    # sigmoid(-x) is 1 - p, and stays exact where p is almost 1.
+    right = torch.where(present, logits.sigmoid(), ((-logits).sigmoid() + margin).clamp(max=1))
     weights = torch.where(present, (1 - right).pow(focus_present), (1 - right).pow(focus_absent))
     return -weights * right.clamp(min=floor).log()

@@ -199,8 +199,9 @@ def test_when_everything_is_there_nothing_is_trained(put, ask):
     assert labels(ask("basic", no_train=False)) == {"basic"}
 
 
-def test_without_records_of_the_setting_and_without_training_there_is_no_table(put, ask, store):
-    put("basic", epochs=5)
+@pytest.mark.parametrize("other", [{"epochs": 5}, {"ratio": 0.9}, {"seed": 1}])
+def test_without_records_of_what_is_asked_and_without_training_there_is_no_table(put, ask, store, other):
+    put("basic", **other)
     before = contents(store.root)
     with pytest.raises(UserError, match=r"no records of this setting in .*tiny; train some first, without --no-train"):
         ask("basic", leaderboard=True)

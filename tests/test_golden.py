@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mlrpl_bench.backbones import Backbone
+from mlrpl_bench.layers.blending import blend, instance_choice
 from mlrpl_bench.layers.label_graph import cooccurrence
 from mlrpl_bench.losses import contrastive
 from mlrpl_bench.method import Batch, Progress, Task
@@ -76,7 +77,8 @@ def method(golden, name, **overrides):
     task = Task(categories, golden["known_NC"].to(torch.int8), 0.5, golden["words_CE"].float())
     built = entry.cls(backbone, task, entry.hyperparameters(overrides))
     weights = {ours: torch.cat([golden[f"weight/{name}"] for name in theirs]) for ours, theirs in NAMES.items()}
-    weights |= {name: golden[name] for name in ("alpha", "beta") if hasattr(built, name)}
+    if hasattr(built, "blending"):
+        weights |= {f"blending.{name}": golden[name] for name in ("alpha", "beta")}
     missing, unexpected = built.load_state_dict(weights, strict=False)
     assert not unexpected and not set(missing) & set(dict(built.named_parameters()))
     return built
@@ -101,24 +103,24 @@ def test_features_and_logits_of_ssgrl(golden):
 
 def test_blended_targets_and_logits_of_sarb(golden):
     sarb = method(golden, "sarb", prototypes=3)
-    code = sys.modules[type(sarb).__module__]
+    alpha, beta = sarb.blending.alpha, sarb.blending.beta
     features_BCD, labels_BC = golden["features_BCD"], golden["target_BC"].to(torch.int8)
 
-    mixed_BC = code.instance_choice(labels_BC)
-    blended_BCD, targets_BC = code.blend(features_BCD, features_BCD.flip(0), labels_BC, mixed_BC, sarb.alpha)
+    mixed_BC = instance_choice(labels_BC)
+    blended_BCD, targets_BC = blend(features_BCD, features_BCD.flip(0), labels_BC, mixed_BC, alpha)
     assert_equal(targets_BC, golden["instance_target_BC"])
     assert_equal(sarb.network.head(blended_BCD), golden["instance_logits_BC"])
 
     mixed_BC, index_B = their_prototype_choice(golden)
     prototypes_BD = golden["prototypes_CKD"][mixed_BC.int().argmax(1), index_B]
-    blended_BCD, targets_BC = code.blend(features_BCD, prototypes_BD[:, None], labels_BC, mixed_BC, sarb.beta)
+    blended_BCD, targets_BC = blend(features_BCD, prototypes_BD[:, None], labels_BC, mixed_BC, beta)
     assert_equal(targets_BC, golden["prototype_target_BC"])
     assert_equal(sarb.network.head(blended_BCD), golden["prototype_logits_BC"])
 
 
 def test_losses_and_gradients_of_sarb(golden, monkeypatch):
     sarb = method(golden, "sarb", prototypes=3, contrastive=0)
-    sarb.prototypes_CKD.copy_(golden["prototypes_CKD"])
+    sarb.prototypes.centres_CKD.copy_(golden["prototypes_CKD"])
     code = sys.modules[type(sarb).__module__]
     monkeypatch.setattr(code, "prototype_choice", lambda *_: their_prototype_choice(golden))
 
@@ -130,7 +132,7 @@ def test_losses_and_gradients_of_sarb(golden, monkeypatch):
     sum(losses.values()).backward()
     for name, parameter in sarb.named_parameters():
         theirs = torch.cat([golden[GRADIENTS + their] for their in NAMES[name]]) if name in NAMES else None
-        assert_equal(parameter.grad, golden[GRADIENTS + name] if theirs is None else theirs)
+        assert_equal(parameter.grad, golden[GRADIENTS + name.removeprefix("blending.")] if theirs is None else theirs)
 
 
 def their_prototype_choice(golden):

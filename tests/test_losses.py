@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlrpl_bench.losses import clipped_log_sigmoid, contrastive, largest, normalised_bce, part_of_mean, partial_bce
+from mlrpl_bench.losses import (
+    asymmetric,
+    clipped_log_sigmoid,
+    contrastive,
+    largest,
+    normalised_bce,
+    part_of_mean,
+    partial_bce,
+)
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 
@@ -272,3 +280,40 @@ def test_the_largest_are_found_among_the_members_of_the_whole_batch(seed, count)
 
 def test_exactly_the_count_is_taken_of_equal_keys():
     assert largest(torch.zeros(3, 4), torch.ones(3, 4, dtype=torch.bool), 5).sum() == 5
+
+
+def slow_asymmetric(logits, present, focus_present, focus_absent, margin):
+    """Entry by entry; a probability within the margin of 0 costs nothing."""
+    losses = []
+    for logit, is_present in zip(logits.double(), present, strict=True):
+        p = torch.sigmoid(logit)
+        if is_present:
+            losses.append(-((1 - p) ** focus_present) * p.log())
+        else:
+            q = p - margin if p > margin else 0 * p
+            losses.append(-(q**focus_absent) * (1 - q).log())
+    return torch.stack(losses)
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    focus_present=st.sampled_from([1.0, 2.0]),
+    focus_absent=st.sampled_from([2.0, 4.0]),
+    margin=st.sampled_from([0.0, 0.05]),
+)
+def test_the_asymmetric_loss_equals_the_definition_in_value_and_gradient(seed, focus_present, focus_absent, margin):
+    logits = (3 * torch.randn(9, generator=generator(seed))).requires_grad_()
+    present = torch.rand(9, generator=generator(seed)) < 0.5
+    ours = asymmetric(logits, present, focus_present, focus_absent, margin)
+    theirs = slow_asymmetric(logits, present, focus_present, focus_absent, margin)
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(losses.sum(), logits)[0] for losses in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_the_asymmetric_loss_ends_at_the_logarithm_of_its_floor_in_float32():
+    logits = torch.tensor([-200.0, 200.0], dtype=torch.bfloat16, requires_grad=True)
+    losses = asymmetric(logits, torch.tensor([True, False]), 1, 2, margin=0.0)
+    torch.testing.assert_close(losses, torch.full((2,), -math.log(1e-8)))
+    losses.sum().backward()
+    assert logits.grad.isfinite().all()

@@ -22,6 +22,7 @@ def from_even_draws(draws_2: Tensor, concentration: float) -> Tensor:
     and T = sqrt(2a (u^(-1/a) - 1)) cos(2 pi v) has that law (Bailey, Mathematics of Computation 62, 1994).
     """
     power, cosine = draws_2[0] ** (1 / concentration), torch.cos(2 * torch.pi * draws_2[1])
-    # The fraction is multiplied by u^(1/2a) above and below: that may underflow where its inverse would overflow.
-    length = (power + (1 - power) * cosine**2).clamp(min=1e-30).sqrt()
+    # The fraction is multiplied by u^(1/2a) above and below: that may underflow where its inverse would overflow. Then
+    # the cosine is left, and no floating-point number has one of exactly 0.
+    length = (power + (1 - power) * cosine**2).sqrt()
     return (0.5 + 0.5 * (1 - power).sqrt() * cosine / length).clamp(0, 1)

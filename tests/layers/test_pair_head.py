@@ -87,7 +87,14 @@ def test_initial_ranges_are_those_of_layers_with_all_their_inputs():
 
 def test_pairs_are_in_the_order_of_rows():
     first_P, second_P = pairs(4)
-    assert list(zip(first_P.tolist(), second_P.tolist(), strict=True)) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    assert list(zip(first_P.tolist(), second_P.tolist(), strict=True)) == [
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 2),
+        (1, 3),
+        (2, 3),
+    ]
 
 
 def test_only_two_known_positives_are_together():

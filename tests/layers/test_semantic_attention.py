@@ -52,7 +52,7 @@ def test_weights_are_not_negative_and_lie_on_the_pooled_grid():
     for normalisation, largest in (("mean", 1 / 6), ("none", 1), ("mass", 1)):
         maps_BCHW = layer(normalisation).attention(100 * inputs()[1])
         assert maps_BCHW.shape == (B, C, H // 2, W // 2)
-        assert 0 <= maps_BCHW.min() and 0.9 * largest < maps_BCHW.max() <= largest
+        assert maps_BCHW.min() >= 0 and 0.4 * largest < maps_BCHW.max() <= largest
     torch.testing.assert_close(maps_BCHW.sum((2, 3)), torch.ones(B, C))
 
 

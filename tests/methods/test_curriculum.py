@@ -105,13 +105,14 @@ def test_known_labels_stay_however_wrong_the_model_finds_them(strategy):
     assert surely_wrong.any() and torch.equal(curriculum.labels_NC[known_NC], labels_NC[known_NC])
 
 
-def test_a_second_round_forgets_the_first():
+@pytest.mark.parametrize("strategy", CODE.STRATEGIES)
+def test_a_second_round_forgets_the_first(strategy):
     labels_NC = random_labels()
-    curriculum = after_round(labels_NC)
+    curriculum = after_round(labels_NC, strategy=strategy)
     with torch.no_grad():
         curriculum.classifier.weight.mul_(-0.3)
     after_round(labels_NC, curriculum)
-    expected_NC = slow_round(labels_NC, logits(curriculum, labels_NC), "score")
+    expected_NC = slow_round(labels_NC, logits(curriculum, labels_NC), strategy)
     assert torch.equal(curriculum.labels_NC, expected_NC)
 
 

@@ -91,6 +91,7 @@ def test_logits_are_the_features_under_the_computed_classifiers():
     kggr, batch = method(), batch_of(random_labels())
     nn.init.normal_(kggr.propagation.merge.weight)
     head = kggr.network.head
+    head.adjacency_CC.copy_(torch.rand(C, C))
     features_BCD = kggr.network.features(kggr.trained(batch.frozen_BDHW))
     classifiers_CD = slow_classifiers(kggr.propagation, head.classifiers_CD, head.adjacency_CC, 3)
     logits_BC = kggr(batch.frozen_BDHW)

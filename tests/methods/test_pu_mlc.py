@@ -21,6 +21,7 @@ from loss_samples import (
 )
 from torch import nn
 
+from mlrpl_bench.layers.beta_law import symmetric_beta
 from mlrpl_bench.method import Progress
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.registry import load_methods
@@ -83,7 +84,7 @@ def test_the_loss_is_that_of_the_loops_with_its_gradient(seed, rows, spread, sca
 def test_mixup_equals_the_loops_with_the_gradient_of_every_parameter(seed, rows):
     labels_BC = random_labels(rows, seed)
     one, batch = method("pu_mlc", mixup=0.7), batch_of(labels_BC, seed)
-    share = CODE.beta_draw(0.3, generator(seed)).item()
+    share = symmetric_beta(0.3, generator(seed)).item()
     ours = one.losses(batch, LATE)["mixup"]
     theirs = 0.7 * slow_mixup(one, batch, share).float()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -105,7 +106,7 @@ def test_mixed_images_go_through_the_frozen_part_without_a_gradient():
     seen = []
     one.trained.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     one.losses(batch, LATE)
-    share = CODE.beta_draw(0.3, generator(0))
+    share = symmetric_beta(0.3, generator(0))
     torch.testing.assert_close(seen[0], batch.frozen_BDHW)
     mixed = 2 * (share * batch.images_B3HW[:2] + (1 - share) * batch.images_B3HW[2:])
     torch.testing.assert_close(seen[1], mixed)
@@ -153,13 +154,14 @@ def test_extreme_logits_have_finite_losses_and_gradients():
         assert sum(losses.values()).isfinite() and gradient.isfinite().all()
 
 
-def test_the_share_is_drawn_from_its_beta_distribution_by_the_generator():
-    shares_S = torch.stack([CODE.beta_draw(0.3, generator(seed)) for seed in range(4000)])
-    assert ((shares_S >= 0) & (shares_S <= 1)).all()
-    assert shares_S.mean().item() == pytest.approx(0.5, abs=0.03)
-    assert shares_S.var().item() == pytest.approx(1 / (4 * (2 * 0.3 + 1)), abs=0.01)
-    torch.manual_seed(1)
-    assert CODE.beta_draw(0.3, generator(5)) == shares_S[5]
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_blend_of_one_image_only_has_finite_losses_and_gradients(share, monkeypatch):
+    monkeypatch.setattr(CODE, "symmetric_beta", lambda shape, generator: torch.tensor(share))
+    one, batch = method("pu_mlc"), batch_of(random_labels(4))
+    loss = one.losses(batch, LATE)["mixup"]
+    torch.testing.assert_close(loss, slow_mixup(one, batch, share).float(), rtol=1e-4, atol=1e-5)
+    loss.backward()
+    assert all(value.grad.isfinite().all() for value in one.parameters())
 
 
 def test_the_reported_temperature_and_score_are_means_over_the_epoch_so_far():

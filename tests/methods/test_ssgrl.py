@@ -27,6 +27,7 @@ def batch():
 @pytest.mark.parametrize("tied_reset", [False, True])
 def test_its_loss_is_partial_bce_of_its_logits_and_trains_everything(tied_reset):
     ssgrl, one_batch = method(tied_reset=tied_reset), batch()
+    assert ssgrl.network.head.graph.tied_reset == tied_reset
     losses = ssgrl.losses(one_batch, Progress(0, 20))
     torch.testing.assert_close(losses["partial_bce"], partial_bce(ssgrl(one_batch.frozen_BDHW), LABELS_NC))
     losses["partial_bce"].backward()
