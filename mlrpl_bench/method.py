@@ -159,6 +159,9 @@ class Method(nn.Module):
 
     recipe: ClassVar[Recipe] = Recipe()
 
+    may_lack_gradient: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that may go without a gradient for long; said openly, where that is the paper's design."""
+
     def __init__(self, backbone: Backbone, task: Task, hyperparameters) -> None:
         super().__init__()
         self.hyperparameters = hyperparameters
