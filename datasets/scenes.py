@@ -25,6 +25,7 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -150,17 +151,14 @@ class Scenes(Dataset):
         if split not in SPLITS:
             raise UserError(f"scenes has no split {split!r}; there are: {', '.join(SPLITS)}")
         folder = build_folder_once(
-            root / f"scenes-{self.recipe.hash()}", lambda temporary: generate(temporary, self.recipe)
+            root / f"scenes-{self.recipe.hash()}", lambda temporary: generate(temporary, self.recipe, self.report)
         )
         complete = coco_format.read(_annotation_file(folder, split), folder / split)
         return replace(complete, word_vectors_CE=words.hashed_vectors(complete.categories))
 
 
-def generate(folder: Path, recipe: SceneRecipe) -> None:
+def generate(folder: Path, recipe: SceneRecipe, report: Callable[[str, int, int], None] = lambda *_: None) -> None:
     """Draw all splits into a folder: ``<split>/*.jpg`` and ``annotations/instances_<split>.json``."""
-    from rich.console import Console
-    from rich.progress import track
-
     categories = [
         {"id": place + 1, "name": name, "supercategory": name.split()[1]} for place, name in enumerate(CATEGORIES)
     ]
@@ -169,9 +167,7 @@ def generate(folder: Path, recipe: SceneRecipe) -> None:
     annotations: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         (folder / split).mkdir()
-    for split, index in track(
-        jobs, "drawing scenes (once)", console=Console(stderr=True), transient=True, update_period=0.5
-    ):
+    for done, (split, index) in enumerate(jobs, start=1):
         canvas_HW3, things = draw(split, index, recipe)
         image = {
             "id": index + 1,
@@ -184,6 +180,7 @@ def generate(folder: Path, recipe: SceneRecipe) -> None:
         annotations[split] += [
             _annotation(len(annotations[split]) + place + 1, index + 1, thing) for place, thing in enumerate(things)
         ]
+        report("drawing scenes (once)", done, len(jobs))
     for split in SPLITS:
         coco_format.write(_annotation_file(folder, split), images[split], annotations[split], categories)
 

@@ -77,6 +77,19 @@ def build(name: str, weights: str | None = None) -> Backbone:
     return backbone
 
 
+def pretrained_tag(name: str) -> str:
+    """Which of timm's weights a backbone gets without a file, such as ``resnet101.tv_in1k``."""
+    import timm
+
+    model_name = _timm_name(name)
+    config = timm.get_pretrained_cfg(model_name) if timm.is_model(model_name) else None
+    return f"{model_name.split('.')[0]}.{config.tag}" if config is not None and config.tag else model_name
+
+
+def _timm_name(name: str) -> str:
+    return "resnet101.tv_in1k" if name == RESNET101 else name
+
+
 class ResidualStage(nn.Module):
     """Two 3 x 3 convolutions with a shortcut; the first one halves the map if asked to."""
 
@@ -116,7 +129,7 @@ def _from_timm(name: str, weights: str | None) -> Backbone:
     from timm.layers import Format
     from timm.models._features import FeatureListNet
 
-    model_name = "resnet101.tv_in1k" if name == RESNET101 else name
+    model_name = _timm_name(name)
     if not timm.is_model(model_name):
         raise UserError(
             f"no backbone {name!r}; there are: {SMALL}, {RESNET101}, and timm's models (timm.list_models())"
@@ -127,7 +140,8 @@ def _from_timm(name: str, weights: str | None) -> Backbone:
         if weights is not None:
             raise UserError(f"timm's {model_name} gives no feature maps ({error}); choose another model") from error
         raise UserError(
-            f"the ImageNet weights of {model_name} could not be fetched ({type(error).__name__}); without a network, "
+            f"the ImageNet weights of {model_name} could not be fetched ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:150]}); without a network, "
             "name a local file with --weights FILE, or train from scratch with --weights random"
         ) from error
     if weights not in (None, "random"):

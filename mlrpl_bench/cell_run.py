@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import resource
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +129,16 @@ class CellRun:
         batch = self._batch(shared, "pass", progress.epoch, number)
         with torch.no_grad(), self.workbench.fabric.autocast():
             self.method.observe(batch)
+
+    def look_at_training_set(self, progress: Progress) -> None:
+        """A whole pass for this cell alone, if its method wants one before this epoch."""
+        if not self.method.passes(progress):
+            return
+        self.method.eval()
+        assert self.cell.recipe.batch is not None
+        for number, shared in enumerate(self.workbench.in_order("train", self.cell.recipe.batch)):
+            self.observe(shared, progress, number)
+        self.end_pass(progress)
 
     def end_pass(self, progress: Progress) -> None:
         """The pass is complete."""
@@ -271,4 +281,9 @@ def _peak_memory_bytes(device: torch.device) -> int:
     """Of the device, since the process began; of the process itself on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if sys.platform == "win32":
+        return 0  # not known there without another package
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -75,6 +75,8 @@ def list_(
     if what not in listing.KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(listing.KINDS)}")
     methods, datasets = _registries(plugin)
+    if markdown and what != "methods":
+        raise UserError(f"--markdown makes the page of methods; there is none of {what}")
     if markdown:
         print(_page_of_methods(methods, datasets["scenes"]), end="")
         return
@@ -113,7 +115,9 @@ def run(
 
     methods, datasets = _registries(plugin)
     if (alias := methods.aliases.get(method)) is not None:
-        method, ratios = alias.method, ratios or f"{alias.ratio:g}"
+        if ratios is not None:
+            raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratios out")
+        method, ratios = alias.method, f"{alias.ratio:g}"
     changed = comparison.settings(set_ or [])
     methods[method].hyperparameters(changed)  # refuse before anything is loaded
     request = comparison.Request(

@@ -26,7 +26,7 @@ from mlrpl_bench.images import View
 from mlrpl_bench.method import Batch, Progress
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.randomness import generator_at
-from mlrpl_bench.registry import MethodEntry
+from mlrpl_bench.registry import MethodEntry, line_in_file
 from mlrpl_bench.trainer import Failed, Group, train
 from mlrpl_bench.words import hashed_vectors
 from mlrpl_bench.workbench import Workbench
@@ -126,7 +126,11 @@ def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> 
                 problem = None
             except Exception as error:  # a method may raise anything
                 message = " ".join(str(error).split())
-                problem = message if isinstance(error, Violation) else f"{type(error).__name__}: {message}"
+                problem = (
+                    message
+                    if isinstance(error, Violation)
+                    else f"{type(error).__name__}: {message}{line_in_file(entry.path, error)}"
+                )
             yield (check.__doc__ or "").rstrip("."), problem
 
 
@@ -247,7 +251,10 @@ CHECKS: tuple[Callable[[Sample], None], ...] = (
 def _one_step(sample: Sample, labels_BC: Tensor) -> None:
     """Losses and gradients of one batch, early and late in training, must be finite."""
     run = sample.run()
-    for epoch in (0, PRESET.epochs - 1):
+    for epoch in range(PRESET.epochs):
+        run.look_at_training_set(Progress(epoch, PRESET.epochs, 0, 4))  # so that prototypes are there
+        if epoch not in (0, PRESET.epochs - 1):
+            continue
         run.method.train()
         with sample.fabric.autocast():
             losses = run.method.losses(sample.batch(labels_BC), Progress(epoch, PRESET.epochs, 1, 4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +81,18 @@ class Preset:
     pretraining_image_size: int | None = None
 
 
+def _say_nothing(what: str, done: int, in_all: int) -> None:
+    pass
+
+
 class Dataset(ABC):
     """A dataset file defines one of these under ``@register_dataset(name, preset=...)``."""
 
     needs_root = True
     """Whether the user must say where the images are; False for data that is generated into the cache."""
+
+    report: Callable[[str, int, int], None] = staticmethod(_say_nothing)
+    """Told about long preparations as (what, done, in all); whoever uses the dataset puts a display here."""
 
     @abstractmethod
     def load(self, root: Path, split: str) -> Split:

@@ -101,7 +101,7 @@ class Reader:
     def __init__(self, image_paths: Sequence[Path], view: View, workers: int = 0, pin_memory: bool = False) -> None:
         self._batches = _Batches()
         self._loader = DataLoader(
-            _Rows(image_paths, view),
+            _Rows(image_paths, view, copies=max(workers, 1)),
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_collate,
@@ -162,10 +162,10 @@ class _Batches:
 class _Rows(TorchDataset):
     """Pixels by address. Lives here and not in a dataset's file, so that worker processes can unpickle it."""
 
-    def __init__(self, image_paths: Sequence[Path], view: View) -> None:
+    def __init__(self, image_paths: Sequence[Path], view: View, copies: int = 1) -> None:
         self._paths, self._view = image_paths, view
         self._decoded: dict[int, Image.Image] = {}
-        self._room = KEEP_DECODED_BYTES
+        self._room = KEEP_DECODED_BYTES // copies  # each loader process keeps its own
 
     def __getitem__(self, address: _Address) -> tuple[np.ndarray, int] | UserError:
         try:

@@ -28,6 +28,9 @@ def methods(
                 "file": str(entry.path),
             }
         rows.append(row)
+    for alias in methods.aliases.values():
+        row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
+        rows.append(row | {"name": alias.name, "idea": f"{alias.method} at known ratio {alias.ratio:g}"})
     return rows
 
 

@@ -14,6 +14,7 @@ import difflib
 import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -74,6 +75,7 @@ class Alias:
     name: str
     method: str
     ratio: float
+    path: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,18 @@ class Registry(Generic[Entry]):
         close = difflib.get_close_matches(name, self.entries, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         broken = "".join(f"; {describe_failure(path, error)}" for path, error in self.failures.items())
+        if name in self.aliases:
+            alias = self.aliases[name]
+            raise UserError(
+                f"{name!r} stands for {alias.method} at known ratio {alias.ratio:g}; ask for {alias.method!r} here"
+            )
         raise UserError(f"no {self.kind} {name!r}; {hint}there are: {', '.join(self) or 'none'}{broken}")
+
+    def check_aliases(self) -> None:
+        """Every alias must name an entry."""
+        for alias in self.aliases.values():
+            if alias.method not in self.entries:
+                raise UserError(f"{alias.name!r} is an alias of {alias.method!r}, and there is no such {self.kind}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.entries))
@@ -114,14 +127,15 @@ class Registry(Generic[Entry]):
 
     def add(self, entry: Entry | Alias) -> None:
         """Add an entry; two of one name are an error, whichever came first."""
-        if isinstance(entry, Alias):
-            self.aliases[entry.name] = entry
-            return
-        if (other := self.entries.get(entry.name)) is not None:
+        other = self.entries.get(entry.name) or self.aliases.get(entry.name)
+        if other is not None:
             raise UserError(
                 f"two {self.kind}s are called {entry.name!r}: {other.path} and {entry.path}; rename one of them"
             )
-        self.entries[entry.name] = entry
+        if isinstance(entry, Alias):
+            self.aliases[entry.name] = entry
+        else:
+            self.entries[entry.name] = entry
 
 
 _registered_by_this_file: list[Any] = []
@@ -197,7 +211,13 @@ def bundled_folder(name: str) -> Path:
 def describe_failure(path: Path, error: Exception) -> str:
     """One line for a file that could not be imported."""
     message = str(error).splitlines()[0] if str(error) else ""
-    return f"{path} could not be loaded ({type(error).__name__}: {message})"
+    return f"{path} could not be loaded ({type(error).__name__}: {message}{line_in_file(path, error)})"
+
+
+def line_in_file(path: Path, error: BaseException) -> str:
+    """The last line of the file that led to an error, as ``, line 7``."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
 
 
 def source_digest(path: Path) -> str:
@@ -224,9 +244,12 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
             entries = _entries_of(path)
         except Exception as error:
             raise UserError(f"--plugin: {describe_failure(path, error)}") from error
+        if not entries:
+            raise UserError(f"--plugin {path} registers nothing; is @register_method or @register_dataset missing?")
         for entry in entries:
             if isinstance(entry, entry_type) or (isinstance(entry, Alias) and entry_type is MethodEntry):
                 registry.add(entry)
+    registry.check_aliases()
     return registry
 
 
@@ -241,7 +264,8 @@ def _entries_of(path: Path) -> list[MethodEntry | DatasetEntry | Alias]:
     _registered_by_this_file.clear()
     try:
         spec.loader.exec_module(module)
-        return _with_family_facts(list(_registered_by_this_file))
+        entries = _with_family_facts(list(_registered_by_this_file))
+        return [replace(entry, path=path) if isinstance(entry, Alias) else entry for entry in entries]
     except BaseException:
         del sys.modules[name]
         raise

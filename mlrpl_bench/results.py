@@ -166,11 +166,14 @@ def read_record(path: Path) -> Record:
     advice = f"move {path.parent} away, then run again to train the cell anew"
     try:
         version = content["cell"]["setting"]["protocol_version"]
-        if version != protocol.VERSION:
-            raise UserError(
-                f"record {path} is of protocol version {version} and this is version {protocol.VERSION}: their numbers "
-                "do not mix; move it away or choose another --results-dir"
-            )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
+    if version != protocol.VERSION:
+        raise UserError(
+            f"record {path} is of protocol version {version} and this is version {protocol.VERSION}: their numbers "
+            "do not mix; move it away or choose another --results-dir"
+        )
+    try:
         cell = Cell.from_json(content["cell"])
         files = {str(name): int(facts["bytes"]) for name, facts in content["files"].items()}
         metrics = {name: _from_plain(value) for name, value in content["metrics"].items()}
@@ -179,8 +182,6 @@ def read_record(path: Path) -> Record:
         if not all(isinstance(metrics[name], float) for name in ("mAP", "OF1", "CF1")):
             raise ValueError("its metrics are no numbers")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, UserError) and "protocol version" in str(error):
-            raise
         raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
     for name, size in files.items():
         file = path.parent / name

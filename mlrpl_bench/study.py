@@ -61,6 +61,7 @@ class Study:
         _check(options)
         self.preset = _with(entry.preset, epochs=options.epochs, backbone=options.backbone)
         self.dataset = entry.cls()
+        self.dataset.report = report
         if options.data_root is None and self.dataset.needs_root:
             raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
         self.root = (options.data_root if self.dataset.needs_root else None) or cache_folder()
@@ -106,7 +107,10 @@ class Study:
         s = self.setting
         papers: list[tuple[str, object, object]] = [
             ("backbone", s.backbone, backbones.RESNET101),
+            ("weights", s.weights.split(":")[0], "timm"),
             ("image size", s.image_size, 448),
+            ("crop sides", s.crop_sides, Preset(448, "").crop_sides),
+            ("mirroring", s.flip, True),
             ("epochs", s.epochs, 20),
             ("batch", s.batch, 16),
             ("learning rate times", self.preset.lr_multiplier, 1.0),
@@ -163,9 +167,9 @@ class Study:
         if self._pretraining is not None:
             return pretraining.identity(*self._pretraining)
         if weights == "random" or (weights is None and self.preset.backbone == backbones.SMALL):
-            return "random"
+            return "random"  # the table's footnotes say so, see `deviations`
         if weights is None:
-            return "timm"
+            return f"timm:{backbones.pretrained_tag(self.preset.backbone)}"
         if not Path(weights).is_file():
             raise UserError(f"--weights {weights}: there is no such file")
         return f"file:{sha256_of_file(Path(weights))[:16]}"
@@ -186,11 +190,11 @@ def _check(options: Options) -> None:
         raise UserError(f"no precision {options.precision!r}; there are: {', '.join(PRECISIONS)}")
     if options.epochs is not None and options.epochs < 1:
         raise UserError(f"--epochs {options.epochs} must be at least 1")
+    if options.data_root is not None and not options.data_root.is_dir():
+        raise UserError(f"--data-root {options.data_root} is not a folder")
     if options.workers is not None and options.workers < 0:
         raise UserError(f"--workers {options.workers} must be at least 0")
     _device(options.device)
-    if options.data_root is not None and not options.data_root.is_dir():
-        raise UserError(f"--data-root {options.data_root} is not a folder")
 
 
 def _device(name: str) -> tuple[str, int]:

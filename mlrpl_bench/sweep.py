@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from mlrpl_bench.cell import Cell
@@ -83,7 +84,17 @@ def rows_of_setting(records: Sequence[Record], study: Study, methods: dict[str, 
         and record.cell.method in methods
         and record.cell.source_digest == methods[record.cell.method].source_digest()
         and record.cell.recipe == methods[record.cell.method].cls.recipe.resolve(study.preset)
+        and _defaults_are_the_same(record.cell, methods[record.cell.method])
     ]
+
+
+def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:
+    """Whether the hyper-parameters that were left alone have the values that they have now."""
+    changed = {name: cell.hyperparameters[name] for name in cell.changed}
+    try:
+        return cell.hyperparameters == dataclasses.asdict(entry.hyperparameters(changed))
+    except UserError:  # one that was changed then is not there any more
+        return False
 
 
 def _train_together(jobs: Sequence[Job], study: Study) -> Iterator[Event]:

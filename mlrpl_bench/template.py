@@ -21,28 +21,24 @@ from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.label_graph import cooccurrence
-from mlrpl_bench.layers.semantic_graph import SemanticGraphNetwork
+from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
 from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
+from mlrpl_bench.method import Batch, Progress, Recipe, Task
 from mlrpl_bench.registry import register_method
 
 
-@register_method("{name}", paper="", differs="")
-class {class_name}(Method):
+@register_method("{name}", idea="One sentence for the tables.", paper="", differs="nothing yet")
+class {class_name}(SemanticGraphMethod):
     @dataclass(frozen=True)
-    class Hyperparameters:
+    class Hyperparameters(SemanticGraphMethod.Hyperparameters):
         weight: float = parameter(1.0, "weight of the loss", low=0)
 
     recipe = Recipe()
 
     def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
-        super().__init__(backbone, task, hyperparameters)
+        # The base builds SSGRL's network and its forward; without it, derive from Method and write your own.
         # task.labels_NC holds the training labels that are known: PRESENT, ABSENT, and UNKNOWN for the hidden ones.
-        self.network = SemanticGraphNetwork(backbone, task.word_vectors_CE, cooccurrence(task.labels_NC))
-
-    def forward(self, frozen_BDHW: Tensor) -> Tensor:
-        return self.network(self.trained(frozen_BDHW))
+        super().__init__(backbone, task, hyperparameters)
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {{"partial_bce": self.hyperparameters.weight * partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}}

@@ -114,14 +114,18 @@ class Group:
         yield from self._take_failures()
         yield from finished
 
-    def _train_epoch(self, epoch: int) -> Iterator[StepDone]:
+    def _train_epoch(self, epoch: int) -> Iterator[Event]:
         start = Progress(epoch, self.epochs, 0, self.steps_per_epoch)
         self._pass_over_training_set(start)
         self._each(lambda run: run.start_epoch(start))
+        yield from self._take_failures()
         batches = self.workbench.training_batches(self.seed, epoch, self.batch) if self.runs else ()
         for step, shared in enumerate(batches):
             progress = Progress(epoch, self.epochs, step, self.steps_per_epoch)
             self._each(lambda run: run.step(shared, progress))  # noqa: B023 - called at once
+            yield from self._take_failures()
+            if not self.runs:
+                return
             yield StepDone(epoch, step + 1, self.steps_per_epoch)
         self._each(lambda run: run.end_steps())
 

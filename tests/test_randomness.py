@@ -7,7 +7,7 @@ from mlrpl_bench.randomness import generator_at, seed_of
 
 def test_one_address_gives_one_seed_in_every_process_and_release():
     # SHA-256 of "augmentation/0/3/17", first eight bytes, little endian, halved; other values would change all scores.
-    assert seed_of("augmentation", 0, 3, 17) == 6655291637397488284
+    assert seed_of("augmentation", 0, 3, 17) == 4430253360731275734
 
 
 def test_neighbouring_addresses_give_different_seeds():

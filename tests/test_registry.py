@@ -100,7 +100,7 @@ def test_files_of_one_name_in_two_folders_do_not_meet(folder, tmp_path):
     [
         ("def broken(:", "SyntaxError"),
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
-        ("raise RuntimeError('first line\\nsecond line')", "RuntimeError: first line)"),
+        ("raise RuntimeError('first line\\nsecond line')", "RuntimeError: first line, line 1)"),
         (DATASET.format(name="shapes"), "something else than a method"),
     ],
 )
@@ -331,8 +331,35 @@ def test_an_alias_names_a_method_at_a_ratio_and_is_no_entry(folder):
     from mlrpl_bench.registry import Alias
 
     lines = "from mlrpl_bench.registry import register_alias\nregister_alias('top', 'ours', ratio=1.0)\n"
+    write(folder / "ours.py", METHOD.format(name="ours"))
     write(folder / "top.py", lines)
     methods = load_methods(folder=folder)
-    assert methods.aliases == {"top": Alias("top", "ours", 1.0)}
+    assert methods.aliases == {"top": Alias("top", "ours", 1.0, folder / "top.py")}
     assert "top" not in methods
     assert not methods.failures
+    with pytest.raises(UserError, match="'top' stands for ours at known ratio 1"):
+        methods["top"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("register_alias('ours', 'ours', ratio=1.0)", "two methods are called 'ours'"),
+        ("register_alias('top', 'nobody', ratio=1.0)", "an alias of 'nobody', and there is no such method"),
+    ],
+)
+def test_an_alias_takes_no_name_that_is_there_and_stands_for_a_method_that_is(folder, line, problem):
+    write(folder / "ours.py", METHOD.format(name="ours"))
+    write(folder / "zzz.py", f"from mlrpl_bench.registry import register_alias\n{line}\n")
+    with pytest.raises(UserError, match=problem):
+        load_methods(folder=folder)
+
+
+def test_a_plugin_that_registers_nothing_is_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="registers nothing"):
+        load_methods([write(tmp_path / "empty.py", "x = 1")], folder=folder)
+
+
+def test_a_broken_file_is_reported_with_its_line(folder):
+    path = write(folder / "broken.py", "x = 1\n\nnothing_of_this_name\n")
+    assert "line 3" in describe_failure(path, load_methods(folder=folder).failures[path])

@@ -191,8 +191,8 @@ PRETRAINED = ("lr_multiplier=100,", 'lr_multiplier=100, pretraining_split="train
         ([], {}, "random"),
         ([], {"weights": "random"}, "random"),
         ([PRETRAINED], {"weights": "random"}, "random"),
-        ([], {"backbone": "resnet18"}, "timm"),
-        ([PRETRAINED], {"backbone": "resnet18"}, "timm"),
+        ([], {"backbone": "resnet18"}, "timm:resnet18.a1_in1k"),
+        ([PRETRAINED], {"backbone": "resnet18"}, "timm:resnet18.a1_in1k"),
         ([], {"backbone": "resnet18", "weights": "random"}, "random"),
     ],
 )
@@ -226,6 +226,7 @@ def test_a_datasets_own_word_vectors_are_kept(plugin, change):
 def test_how_the_setting_differs_from_the_papers_is_listed(plugin):
     assert variant(plugin, WITH_VECTORS).deviations() == [
         "backbone small (papers: resnet101)",
+        "weights random (papers: timm)",
         "image size 32 (papers: 448)",
         "epochs 2 (papers: 20)",
         "batch 4 (papers: 16)",

@@ -229,7 +229,7 @@ module = sys.modules[cls.__module__]
 recipe = replace(module.SceneRecipe(), images=(("train", 12), ("test", 6), ("iconic", 5)))
 build, root = module.generate, Path(sys.argv[1])
 
-def generate_when_both_are_here(folder, recipe):
+def generate_when_both_are_here(folder, recipe, report):
     # Each waits, with its building begun, until the other has begun too.
     (root / f"here-{sys.argv[2]}").touch()
     deadline = time.monotonic() + 60
