@@ -52,9 +52,10 @@ def test_a_split_has_its_images_names_and_word_vectors(root, split, rows):
     assert len(loaded) == rows
     assert loaded.categories[0] == "red zero" and loaded.categories[19] == "blue nine"
     assert (loaded.word_vectors_CE == hashed_vectors(loaded.categories)).all()
+    side = TINY.iconic_px if split == "iconic" else TINY.canvas_px
     for path in loaded.image_paths:
         with Image.open(path) as image:
-            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 64))
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (side, side))
 
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
@@ -236,7 +237,7 @@ def generate_when_both_are_here(folder, recipe, report):
     while len(list(root.glob("here-*"))) < 2:
         assert time.monotonic() < deadline, "the other process never came"
         time.sleep(0.01)
-    build(folder, recipe)
+    build(folder, recipe, report)
 
 module.generate = generate_when_both_are_here
 print(cls(recipe).load(root, "train").fingerprint())
