@@ -80,14 +80,14 @@ class SceneRecipe:
     """
 
     version: int = 2
-    images: tuple[tuple[str, int], ...] = (("train", 1500), ("test", 800), ("iconic", 3000))
+    images: tuple[tuple[str, int], ...] = (("train", 1500), ("test", 800), ("iconic", 6000))
     train_digits: int = 1200
     canvas_px: int = 64
     iconic_px: int = 32
     categories_share: tuple[float, ...] = (0.15, 0.29, 0.28, 0.18, 0.10)
     twin_share: float = 0.1
-    scene_types: int = 6
-    favourites: int = 6
+    scene_types: int = 5
+    favourites: int = 8
     favour: float = 12.0
     object_px: tuple[float, float] = (17.0, 30.0)
     turn_deg: float = 14.0
@@ -129,7 +129,7 @@ class Thing(NamedTuple):
         backbone="small",
         epochs=10,
         batch=32,
-        lr_multiplier=200,
+        lr_multiplier=80,
         ratios=(0.1, 0.5, 0.9),
         # A mirrored digit is another sign, and a crop of half the side shows a third of what is in a scene.
         crop_sides=(1.0, 0.875, 0.75),

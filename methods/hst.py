@@ -28,7 +28,7 @@ from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
 from mlrpl_bench.layers.pair_head import support
 from mlrpl_bench.layers.prototypes import Prototypes, mean_cosine
-from mlrpl_bench.layers.semantic_transfer import SemanticTransferMethod, fill, filled_share
+from mlrpl_bench.layers.semantic_transfer import SemanticTransferMethod, fill
 from mlrpl_bench.losses import partial_bce
 from mlrpl_bench.method import Batch, ParameterGroup, Progress, Task
 from mlrpl_bench.protocol import UNKNOWN
@@ -80,13 +80,12 @@ class HST(SemanticTransferMethod):
             "intra": clamped(support(pair_logits_BP, labels_BC) - self.intra_threshold),
             "inter": clamped(likeness_BC - self.inter_threshold),
         }
-        terms, shares = {}, {}
+        filled = {name: fill(labels_BC, excess_BC > 0) for name, excess_BC in excess.items()}
+        self.note(batch, progress, filled["intra"], filled["inter"])
+        terms = {}
         for name, excess_BC in excess.items():
-            filled_BC = fill(labels_BC, excess_BC > 0)
-            terms[name] = partial_bce(logits_BC, filled_BC)
+            terms[name] = partial_bce(logits_BC, filled[name])
             terms[f"{name}_score"] = options.score * partial_bce(excess_BC, labels_BC)
-            shares[f"{name}_filled_share"] = filled_share(labels_BC, filled_BC)
-        self.filled.update(progress.step, **shares)
         pull = prototype_loss(likeness_BC, labels_BC, self.prototypes.num_C > 0, options.literal_prototype_loss)
         return {**terms, "prototype": options.prototype_contrast * pull}
 

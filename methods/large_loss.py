@@ -64,8 +64,10 @@ class LargeLoss(SemanticGraphMethod):
     def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
         super().__init__(backbone, task, hyperparameters)
         self.means = EpochMeans("changed_share")
-        if hyperparameters.change == RELABEL:
-            self.register_buffer("labels_NC", task.labels_NC.clone())
+        if hyperparameters.change != REJECT:  # which labels nothing
+            self.register_buffer(
+                "labels_NC", task.labels_NC.clone()
+            )  # known, and changed (for good, or when last seen)
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits_BC = self(batch.frozen_BDHW).float()
@@ -84,16 +86,20 @@ class LargeLoss(SemanticGraphMethod):
     def _changed(self, losses_BC: Tensor, unknown_BC: Tensor, index_B: Tensor, progress: Progress) -> Tensor:
         """Which unknown entries do not count as absent: those with the largest loss, and those changed for good."""
         num_changed = self._num_changed(progress, losses_BC.numel())
-        if self.hyperparameters.change != RELABEL:
+        if self.hyperparameters.change == REJECT:
             return largest(losses_BC, unknown_BC, num_changed)
-        earlier_BC = unknown_BC & (self.labels_NC[index_B] == PRESENT)
-        changed_BC = earlier_BC | largest(losses_BC, unknown_BC & ~earlier_BC, num_changed)
+        if self.hyperparameters.change == CORRECT:
+            changed_BC = largest(losses_BC, unknown_BC, num_changed)
+            self.labels_NC[index_B] = self.labels_NC[index_B].masked_fill(unknown_BC, UNKNOWN)
+        else:
+            earlier_BC = unknown_BC & (self.labels_NC[index_B] == PRESENT)
+            changed_BC = earlier_BC | largest(losses_BC, unknown_BC & ~earlier_BC, num_changed)
         self.labels_NC[index_B] = self.labels_NC[index_B].masked_fill(changed_BC, PRESENT)
         return changed_BC
 
     def _num_changed(self, progress: Progress, num_entries: int) -> int:
         """How many entries of a batch change at this step, if as many are unknown."""
-        epochs_done = progress.epoch_of_20()
+        epochs_done = progress.epoch_of_20()  # unrounded: the share grows with it, and the first epoch never counts
         if epochs_done < self.hyperparameters.start:
             return 0
         share = self.hyperparameters.rate * (1 if self.hyperparameters.change == RELABEL else epochs_done)
@@ -104,4 +110,4 @@ class LargeLoss(SemanticGraphMethod):
         return self.means.scalars()
 
     def pseudo_labels_NC(self) -> NDArray[np.int8] | None:
-        return self.labels_NC.cpu().numpy() if self.hyperparameters.change == RELABEL else None
+        return None if self.hyperparameters.change == REJECT else self.labels_NC.cpu().numpy()

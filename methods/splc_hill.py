@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
@@ -64,15 +66,19 @@ class SelfPacedLossCorrection(SemanticGraphMethod):
         threshold: float = parameter(0.6, "score above which an unknown label counts as present", low=0, high=1)
         start: int = parameter(1, "first epoch with relabelling, of the paper's 20", low=0, high=19)
 
+    labels_NC: Tensor
+
     def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
         super().__init__(backbone, task, hyperparameters)
         self.means = EpochMeans("relabelled_share")
+        self.register_buffer("labels_NC", task.labels_NC.clone())  # known, and relabelled when last seen
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options, logits_BC = self.hyperparameters, self(batch.frozen_BDHW).float()
         present_BC, unknown_BC = batch.labels_BC == PRESENT, batch.labels_BC == UNKNOWN
         relabelled_BC = unknown_BC & (torch.sigmoid(logits_BC) > options.threshold)
-        relabelled_BC &= progress.epoch_of_20() >= options.start
+        relabelled_BC &= progress.epoch_of_20() >= options.start  # unlike `started`, never in the very first epoch
+        self.labels_NC[batch.index_B] = batch.labels_BC.masked_fill(relabelled_BC, PRESENT)
         self.means.update(progress.step, relabelled_share=relabelled_BC.float().mean())
         # Only known positives have the margin: a relabelled entry is judged by the logit that relabelled it.
         positive_BC = focal(torch.where(present_BC, logits_BC - options.margin, logits_BC), options.focus)
@@ -85,6 +91,9 @@ class SelfPacedLossCorrection(SemanticGraphMethod):
 
     def scalars(self) -> dict[str, float | Tensor]:
         return self.means.scalars()
+
+    def pseudo_labels_NC(self) -> NDArray[np.int8]:
+        return self.labels_NC.cpu().numpy()
 
 
 def focal(logits_BC: Tensor, focus: float) -> Tensor:

@@ -20,7 +20,7 @@ from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
 from mlrpl_bench.layers.pair_head import support
 from mlrpl_bench.layers.prototypes import mean_cosine
-from mlrpl_bench.layers.semantic_transfer import SemanticTransferMethod, fill, filled_share
+from mlrpl_bench.layers.semantic_transfer import SemanticTransferMethod, fill
 from mlrpl_bench.losses import partial_bce
 from mlrpl_bench.method import Batch, Progress, Task
 from mlrpl_bench.protocol import PRESENT
@@ -63,11 +63,7 @@ class SST(SemanticTransferMethod):
         # Empty places of the bank count with a likeness of 0, as in the code.
         likeness_BC = mean_cosine(features_BCD.detach(), self.bank_CND, self.hyperparameters.bank)
         inter_BC = fill(labels_BC, likeness_BC >= self.threshold)
-        self.filled.update(
-            progress.step,
-            intra_filled_share=filled_share(labels_BC, intra_BC),
-            inter_filled_share=filled_share(labels_BC, inter_BC),
-        )
+        self.note(batch, progress, intra_BC, inter_BC)
         return {"intra": partial_bce(logits_BC, intra_BC), "inter": partial_bce(logits_BC, inter_BC)}
 
     def _threshold(self, progress: Progress) -> float:

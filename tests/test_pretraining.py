@@ -1,5 +1,6 @@
 """The small backbone is pre-trained once, and what it comes from names the weights."""
 
+import hashlib
 from dataclasses import fields, replace
 
 import numpy as np
@@ -110,3 +111,14 @@ def test_progress_is_reported_step_by_step_to_the_end(split):
     reports = []
     weights_file(split, replace(RECIPE, epochs=2), lambda done, in_all: reports.append((done, in_all)))
     assert reports == [(step + 1, 2 * STEPS) for step in range(2 * STEPS)]
+
+
+def test_another_small_backbone_needs_another_version_of_the_recipe():
+    """Weights are cached by the recipe's hash, which does not see the network."""
+    backbone = backbones.build("small", "random")
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in nn.ModuleList([backbone.frozen, backbone.trained]).state_dict().items()
+    }
+    layout = hashlib.sha256(repr(sorted(shapes.items())).encode()).hexdigest()[:12]
+    assert {layout: PretrainingRecipe().version} == {"9acbf044efd4": 1}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
@@ -27,6 +29,8 @@ class SemanticTransferMethod(SemanticGraphMethod):
     A subclass adds `transfer`.
     """
 
+    labels_NC: Tensor
+
     @dataclass(frozen=True)
     class Hyperparameters(SemanticGraphMethod.Hyperparameters):
         start: int = parameter(5, "first epoch with transferred labels, of the paper's 20", low=0, high=19)
@@ -38,6 +42,7 @@ class SemanticTransferMethod(SemanticGraphMethod):
         super().__init__(backbone, task, hyperparameters)
         self.pairs = PairHead(backbone.feature_width, len(task.categories))
         self.filled = EpochMeans("intra_filled_share", "inter_filled_share")
+        self.register_buffer("labels_NC", task.labels_NC.clone())  # known, and filled in when last seen
 
     def transfer(
         self, features_BCD: Tensor, logits_BC: Tensor, pair_logits_BP: Tensor, batch: Batch, progress: Progress
@@ -59,6 +64,18 @@ class SemanticTransferMethod(SemanticGraphMethod):
             **contrast(features_BCD, batch, progress, options.contrastive, options.absent_pairs),
             **self.transfer(features_BCD, logits_BC, pair_logits_BP, batch, progress),
         }
+
+    def note(self, batch: Batch, progress: Progress, intra_BC: Tensor, inter_BC: Tensor) -> None:
+        """Keep what was filled in at this step, for the history; no loss reads it."""
+        self.filled.update(
+            progress.step,
+            intra_filled_share=filled_share(batch.labels_BC, intra_BC),
+            inter_filled_share=filled_share(batch.labels_BC, inter_BC),
+        )
+        self.labels_NC[batch.index_B] = torch.maximum(intra_BC, inter_BC)
+
+    def pseudo_labels_NC(self) -> NDArray[np.int8]:
+        return self.labels_NC.cpu().numpy()
 
 
 def fill(labels_BC: Tensor, probable_BC: Tensor) -> Tensor:

@@ -215,6 +215,10 @@ def test_reports_the_share_that_exceeds_the_thresholds():
     assert float(scalars["inter_filled_share"]) == pytest.approx(alike / int(unknown_NC.sum()))
     supported = int((unknown_NC & has_positive_N1).sum()) / int(unknown_NC.sum())
     assert float(scalars["intra_filled_share"]) == pytest.approx(supported)
+    filled_NC = torch.from_numpy(hst.pseudo_labels_NC())
+    assert (filled_NC[unknown_NC & has_positive_N1] == PRESENT).all() and (
+        filled_NC[~unknown_NC] == labels_NC[~unknown_NC]
+    ).all()
     assert 0 < alike < int(unknown_NC.sum()) and 0 < supported < 1
 
 

@@ -140,8 +140,21 @@ def test_a_restored_method_has_the_relabelled_entries():
     assert (one.pseudo_labels_NC() != labels_NC.numpy()).any()
 
 
-def test_only_relabelling_keeps_labels():
-    assert method("ll_r").pseudo_labels_NC() is None and method("ll_ct").pseudo_labels_NC() is None
+def test_rejecting_labels_nothing():
+    assert method("ll_r").pseudo_labels_NC() is None
+
+
+def test_a_correction_is_noted_until_the_image_is_seen_again():
+    labels_NC = torch.full((N, C), UNKNOWN, dtype=torch.int8)
+    labels_NC[0, 0] = ABSENT
+    one = method("ll_ct", labels_NC, rate=1 / (10 * N * C))
+    for row, column in [(3, 1), (2, 3)]:
+        logits_BC = torch.zeros(N, C)
+        logits_BC[row, column], logits_BC[0, 0] = 5.0, 9.0
+        losses_of(logits_BC, labels_NC, one, Progress(10, 20))
+        pseudo_NC = torch.from_numpy(one.pseudo_labels_NC())
+        assert (pseudo_NC == PRESENT).nonzero().tolist() == [[row, column]]
+        assert (pseudo_NC == ABSENT).nonzero().tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -80,6 +80,9 @@ def test_splc_relabels_unknown_entries_above_the_threshold_and_no_known_negative
     low = method("splc", threshold=0.55)
     losses_of(logits_BC, labels_BC, low, Progress(5, 20))
     assert float(low.scalars()["relabelled_share"]) == 2 / C
+    assert low.pseudo_labels_NC()[0].tolist() == [PRESENT, PRESENT, ABSENT, PRESENT]
+    losses_of(-logits_BC, labels_BC, low, Progress(6, 20))
+    assert low.pseudo_labels_NC()[0].tolist() == labels_BC[0].tolist(), "what the score says when last seen"
 
 
 @pytest.mark.parametrize(("epochs", "first"), [(20, 1), (10, 1), (40, 2), (4, 1)])

@@ -147,6 +147,10 @@ def test_losses_and_shares_are_those_of_labels_filled_in_entry_by_entry(seed, th
     for name, filled_BC in (("intra", intra_BC), ("inter", inter_BC)):
         expected = int((filled_BC != batch.labels_BC).sum()) / unknown
         assert float(fresh.scalars()[f"{name}_filled_share"]) == pytest.approx(expected)
+    noted_NC = torch.from_numpy(fresh.pseudo_labels_NC())
+    either_BC = (intra_BC == PRESENT) | (inter_BC == PRESENT)
+    assert torch.equal(noted_NC[:6], torch.where(either_BC, PRESENT, labels_NC[:6]))
+    assert torch.equal(noted_NC[6:], labels_NC[6:]), "images that were not seen"
 
 
 def test_both_kinds_really_fill_in_labels_above_a_low_threshold():
