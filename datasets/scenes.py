@@ -143,7 +143,8 @@ class Scenes(Dataset):
 
     needs_root = False
 
-    def __init__(self, recipe: SceneRecipe | None = None) -> None:
+    def __init__(self, options: Dataset.Options | None = None, recipe: SceneRecipe | None = None) -> None:
+        super().__init__(options)
         self.recipe = recipe or SceneRecipe()
 
     def load(self, root: Path, split: str) -> Split:

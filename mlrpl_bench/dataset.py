@@ -88,11 +88,24 @@ def _say_nothing(what: str, done: int, in_all: int) -> None:
 class Dataset(ABC):
     """A dataset file defines one of these under ``@register_dataset(name, preset=...)``."""
 
+    @dataclass(frozen=True)
+    class Options:
+        """Fields made with `hyperparameters.parameter`; ``--set-data name=value`` changes them.
+
+        They need no place in a cell's key: whatever they change in ids, categories or labels is in the fingerprint.
+        """
+
+    expected_files = ""
+    """The files that `load` expects under the root, as a tree to show to a user."""
+
     needs_root = True
     """Whether the user must say where the images are; False for data that is generated into the cache."""
 
     report: Callable[[str, int, int], None] = staticmethod(_say_nothing)
     """Told about long preparations as (what, done, in all); whoever uses the dataset puts a display here."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
 
     @abstractmethod
     def load(self, root: Path, split: str) -> Split:

@@ -214,7 +214,7 @@ BAD = {
 """For each check the methods that it must report, and what it says of them."""
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", list(METHODS))
 def test_every_registered_method_passes_every_check(name):
     assert dict(conformance.run(METHODS[name])) == dict.fromkeys(SENTENCES)
 

@@ -26,7 +26,7 @@ TINY = replace(FULL, images=(("train", 12), ("test", 6), ("iconic", 5)))
 def root(tmp_path_factory):
     """A folder in which the tiny dataset has been generated."""
     root = tmp_path_factory.mktemp("scenes")
-    scenes.Scenes(TINY).load(root, "train")
+    scenes.Scenes(recipe=TINY).load(root, "train")
     return root
 
 
@@ -48,7 +48,7 @@ def files_below(folder):
 
 @pytest.mark.parametrize(("split", "rows"), TINY.images)
 def test_a_split_has_its_images_names_and_word_vectors(root, split, rows):
-    loaded = scenes.Scenes(TINY).load(root, split)
+    loaded = scenes.Scenes(recipe=TINY).load(root, split)
     assert len(loaded) == rows
     assert loaded.categories[0] == "red zero" and loaded.categories[19] == "blue nine"
     assert (loaded.word_vectors_CE == hashed_vectors(loaded.categories)).all()
@@ -60,14 +60,14 @@ def test_a_split_has_its_images_names_and_word_vectors(root, split, rows):
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
 def test_the_labels_read_are_the_labels_drawn(root, split):
-    loaded = scenes.Scenes(TINY).load(root, split)
+    loaded = scenes.Scenes(recipe=TINY).load(root, split)
     for index, labels_C in enumerate(loaded.labels_NC):
         _, things = scenes.draw(split, index, TINY)
         assert set(np.flatnonzero(labels_C == PRESENT)) == {thing.category for thing in things}
 
 
 def test_the_pictures_on_disk_are_the_pictures_drawn(root):
-    loaded = scenes.Scenes(TINY).load(root, "train")
+    loaded = scenes.Scenes(recipe=TINY).load(root, "train")
     for index, path in enumerate(loaded.image_paths):
         drawn_HW3, _ = scenes.draw("train", index, TINY)
         difference_HW3 = np.asarray(Image.open(path)).astype(int) - drawn_HW3
@@ -75,7 +75,7 @@ def test_the_pictures_on_disk_are_the_pictures_drawn(root):
 
 
 def test_generating_again_gives_the_same_bytes(root, tmp_path):
-    scenes.Scenes(TINY).load(tmp_path, "test")
+    scenes.Scenes(recipe=TINY).load(tmp_path, "test")
     first, second = files_below(root), files_below(tmp_path)
     assert len(first) == 12 + 6 + 5 + 3
     assert first == second
@@ -209,12 +209,12 @@ def test_red_is_red_and_blue_is_blue():
 
 
 def test_labels_are_complete(root):
-    assert set(np.unique(scenes.Scenes(TINY).load(root, "train").labels_NC)) == {ABSENT, PRESENT}
+    assert set(np.unique(scenes.Scenes(recipe=TINY).load(root, "train").labels_NC)) == {ABSENT, PRESENT}
 
 
 def test_an_unknown_split_is_refused_before_anything_is_drawn(tmp_path):
     with pytest.raises(UserError, match="no split 'val'; there are: train, test, iconic"):
-        scenes.Scenes(TINY).load(tmp_path, "val")
+        scenes.Scenes(recipe=TINY).load(tmp_path, "val")
     assert not list(tmp_path.iterdir())
 
 
@@ -249,6 +249,6 @@ def test_two_processes_at_once_leave_one_whole_folder(root, tmp_path):
     processes = [subprocess.Popen([*command, name], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for name in "ab"]
     fingerprints = {process.communicate(timeout=120)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
-    assert fingerprints == {scenes.Scenes(TINY).load(root, "train").fingerprint()}
+    assert fingerprints == {scenes.Scenes(recipe=TINY).load(root, "train").fingerprint()}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here-a", "here-b", f"scenes-{TINY.hash()}"]
     assert files_below(tmp_path / f"scenes-{TINY.hash()}") == files_below(root / f"scenes-{TINY.hash()}")
