@@ -17,7 +17,7 @@ from mlrpl_bench import metrics
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask, known_share
+from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_share
 from mlrpl_bench.randomness import generator_at, seed_of
 from mlrpl_bench.workbench import SharedBatch, Workbench
 
@@ -81,7 +81,7 @@ class CellRun:
         assert batch is not None, "the recipe is not resolved"
         if workbench.steps_per_epoch(batch) == 0:
             raise UserError(f"no batch of {batch} in {len(train)} training images; a smaller batch is needed")
-        mask_NC = known_mask(train.labels_NC.shape, self.cell.ratio, self.cell.mask_seed, self.cell.setting.mask_scheme)
+        mask_NC = workbench.masks(self.cell.ratio, self.cell.mask_seed)
         hidden_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
         self.known_share = known_share(train.labels_NC, mask_NC)
         self.labels_NC = hidden_NC.to(workbench.fabric.device)

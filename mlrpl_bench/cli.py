@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlrpl_bench.data_cli import data_app
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.setting_options import with_setting
 
 if TYPE_CHECKING:
     from mlrpl_bench.comparison import Result
     from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
     from mlrpl_bench.results import ResultStore
+    from mlrpl_bench.study import Options
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -26,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compare methods for multi-label image recognition with partial labels.",
 )
+app.add_typer(data_app, name="data")
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A registered dataset; see: list datasets.")]
 RatiosOption = Annotated[
@@ -33,18 +37,6 @@ RatiosOption = Annotated[
 ]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
 MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Training length. [default: preset's]")]
-BackboneOption = Annotated[
-    str | None, typer.Option("--backbone", help="small, resnet101 or a timm model. [default: preset's]")
-]
-WeightsOption = Annotated[
-    str | None, typer.Option("--weights", help="A local weight file, or random. [default: pre-trained]")
-]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="32-true or bf16-mixed.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", help="Loader processes; numbers do not depend on it. [default: by device]")
-]
 GroupOption = Annotated[
     int, typer.Option("--group", help="Cells trained side by side: reading and the frozen part are shared.")
 ]
@@ -53,9 +45,6 @@ PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", help="Your own method or dataset file; it is run. Repeatable.")
 ]
 ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Where records and tables are kept.")]
-DataRootOption = Annotated[
-    Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
 
@@ -88,6 +77,7 @@ def list_(
 
 
 @app.command()
+@with_setting
 def run(
     method: Annotated[str, typer.Argument(help="A registered method; see: list methods.")],
     dataset: DatasetOption = "scenes",
@@ -95,23 +85,17 @@ def run(
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, name=value. Repeatable.")] = None,
-    epochs: EpochsOption = None,
-    backbone: BackboneOption = None,
-    weights: WeightsOption = None,
-    precision: PrecisionOption = "32-true",
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
     group: GroupOption = 1,
     keep_weights: KeepWeightsOption = "last",
     plugin: PluginOption = None,
     results_dir: ResultsOption = Path("results"),
-    data_root: DataRootOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
+    *,
+    options: Options,
 ) -> None:
     """Train one method over known ratios (where it has no record yet) and print its row beside the others."""
     from mlrpl_bench import comparison
-    from mlrpl_bench.study import Options
 
     methods, datasets = _registries(plugin)
     if (alias := methods.aliases.get(method)) is not None:
@@ -122,17 +106,17 @@ def run(
     methods[method].hyperparameters(changed)  # refuse before anything is loaded
     request = comparison.Request(
         rows=[(methods[method], changed)],
-        ratios=comparison.ratios(ratios, datasets[dataset].preset),
+        ratios=comparison.ratios(ratios, datasets[dataset].preset, options),
         seeds=comparison.seed_pairs(seeds, mask_seed),
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
     )
-    options = Options(data_root, epochs, backbone, weights, precision, device, workers)
     result = comparison.compare(request, datasets[dataset], options, methods, _store(results_dir), dry_run=dry_run)
     _finish(result, as_json)
 
 
 @app.command()
+@with_setting
 def leaderboard(
     dataset: DatasetOption = "scenes",
     methods: Annotated[
@@ -142,12 +126,6 @@ def leaderboard(
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
-    epochs: EpochsOption = None,
-    backbone: BackboneOption = None,
-    weights: WeightsOption = None,
-    precision: PrecisionOption = "32-true",
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
     group: GroupOption = 1,
     keep_weights: KeepWeightsOption = "last",
     no_train: Annotated[
@@ -155,25 +133,24 @@ def leaderboard(
     ] = False,
     plugin: PluginOption = None,
     results_dir: ResultsOption = Path("results"),
-    data_root: DataRootOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
+    *,
+    options: Options,
 ) -> None:
     """Train what has no record yet, then write and print the leaderboard of a dataset."""
     from mlrpl_bench import comparison
-    from mlrpl_bench.study import Options
 
     registry, datasets = _registries(plugin)
     request = comparison.Request(
         rows=[(entry, {}) for entry in comparison.chosen_methods(registry, methods)],
-        ratios=comparison.ratios(ratios, datasets[dataset].preset),
+        ratios=comparison.ratios(ratios, datasets[dataset].preset, options),
         seeds=comparison.seed_pairs(seeds, mask_seed),
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
         only_these_rows=methods is not None,
         leaderboard=True,
     )
-    options = Options(data_root, epochs, backbone, weights, precision, device, workers)
     store = _store(results_dir)
     result = comparison.compare(
         request, datasets[dataset], options, registry, store, dry_run=dry_run, no_train=no_train

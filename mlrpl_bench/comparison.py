@@ -13,7 +13,7 @@ from mlrpl_bench.dataset import NINE_RATIOS, Preset
 from mlrpl_bench.display import Display
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.leaderboard import Leaderboard, build
-from mlrpl_bench.protocol import check_ratio
+from mlrpl_bench.protocol import COMPLETE_AT_ONE, check_ratio
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.results import Record, ResultStore
 from mlrpl_bench.study import Options, Study
@@ -115,8 +115,9 @@ def compare(
     table = build(shown, request.ratios, differs, study.deviations(), drawn)
     written = []
     if request.leaderboard:
+        name = "leaderboard" if options.evaluate_on == "test" else f"leaderboard-{options.evaluate_on}"
         for suffix, content in ((".csv", table.to_csv()), (".md", table.to_markdown())):
-            written.append(store.write_table(dataset.name, f"leaderboard{suffix}", content))
+            written.append(store.write_table(dataset.name, f"{name}{suffix}", content))
     return Result(leaderboard=table, written=written, failures=described)
 
 
@@ -137,7 +138,7 @@ def _train(
 
 def _lines(request: Request, study: Study, methods: Registry[MethodEntry]) -> dict[str, list[Job]]:
     """The cells behind the lines that every leaderboard has, such as the upper one: one for each seed."""
-    if not request.leaderboard:
+    if not request.leaderboard or study.setting.mask_scheme not in COMPLETE_AT_ONE:
         return {}
     return {
         alias.name: [
@@ -161,21 +162,23 @@ def _shown(
     ]
 
 
-def settings(pairs: Sequence[str]) -> dict[str, str]:
+def settings(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:
     """``["alpha=0.3"]`` to ``{"alpha": "0.3"}``."""
     changed = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise UserError(f"--set {pair!r} is not valid; write it as name=value")
+            raise UserError(f"{option} {pair!r} is not valid; write it as name=value")
         changed[name.strip()] = value.strip()
     return changed
 
 
-def ratios(text: str | None, preset: Preset) -> tuple[float, ...]:
-    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None is the preset's."""
+def ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:
+    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None is the preset's, 1 for one label an image."""
+    if options.mask_file is not None and (text is None or text == "all" or "," in text):
+        raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
     if text is None:
-        return preset.ratios
+        return (1.0,) if options.mask_scheme == "single_positive" else preset.ratios
     if text == "all":
         return NINE_RATIOS
     chosen = set()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +47,23 @@ class Split:
     def __len__(self) -> int:
         return len(self.image_paths)
 
+    def rows(self, rows: NDArray[np.intp]) -> Split:
+        """Some of the rows, in the order given."""
+        ids, paths = [self.ids[row] for row in rows], [self.image_paths[row] for row in rows]
+        return replace(self, ids=ids, image_paths=paths, labels_NC=self.labels_NC[rows])
+
     def fingerprint(self) -> str:
         """SHA-256 over ids, categories and labels, in order: what must be equal for numbers to be comparable."""
         digest = hashlib.sha256(json.dumps([list(map(str, self.ids)), self.categories]).encode())
         digest.update(np.ascontiguousarray(self.labels_NC).tobytes())
         return digest.hexdigest()
+
+
+def hold_out(split: Split, share: float = 0.1, seed: int = 0) -> tuple[Split, Split]:
+    """The split without a share of its images, and these: a validation set, drawn by seed, rows in their order."""
+    held_N = np.zeros(len(split), dtype=bool)
+    held_N[np.random.RandomState(seed).permutation(len(split))[: round(share * len(split))]] = True
+    return split.rows(np.flatnonzero(~held_N)), split.rows(np.flatnonzero(held_N))
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,9 @@ class Dataset(ABC):
 
     expected_files = ""
     """The files that `load` expects under the root, as a tree to show to a user."""
+
+    expected_counts: Mapping[str, int] = MappingProxyType({})
+    """How many images the official data has per split; another number is no error, but worth saying."""
 
     needs_root = True
     """Whether the user must say where the images are; False for data that is generated into the cache."""

@@ -25,7 +25,7 @@ def parameter(
     return dataclasses.field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
-def build(cls: type, values: Mapping[str, Any], owner: str) -> Any:
+def build(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
     """An instance of a hyper-parameter dataclass; strings are converted to the field's type and everything checked.
 
     Raises:
@@ -37,7 +37,7 @@ def build(cls: type, values: Mapping[str, Any], owner: str) -> Any:
         if name not in fields:
             close = difflib.get_close_matches(name, fields, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise UserError(f"{owner} has no hyper-parameter {name!r}{hint}; {describe(cls)}")
+            raise UserError(f"{owner} has no {kind} {name!r}{hint}; {describe(cls)}")
     converted = {name: _convert(value, hints[name], fields[name], owner, cls) for name, value in values.items()}
     return cls(**converted)
 

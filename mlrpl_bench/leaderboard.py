@@ -14,6 +14,12 @@ from mlrpl_bench.results import Record
 AVERAGED = ("mAP", "OF1", "CF1")
 
 
+EVALUATED = {
+    "test": "complete test labels",
+    "val": "complete labels of a tenth of the training images, held out: for tuning, not to be set beside test numbers",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
     """One row a method, one column a known ratio, then averages over the ratios; all in percent.
@@ -174,7 +180,8 @@ def _notes(
     pairs = ", ".join(f"{seed} (mask {mask_seed})" for seed, mask_seed in seeds)
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [
-        f"mAP in percent by share of known training labels, last epoch, complete test labels; {spread} {pairs}",
+        f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "
+        f"{spread} {pairs}",
         f"setting: {setting.backbone} backbone, {setting.image_size} px, {setting.epochs} epochs, "
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
     ]

@@ -1,6 +1,6 @@
 """The protocol: which label entries a method may see.
 
-Three label states, and one way to draw the mask of known entries. ``-1`` means *absent* here and in the SARB
+Three label states, and the ways to draw the mask of known entries. ``-1`` means *absent* here and in the SARB
 code, but *unknown* in CSL's and DualCoOp's: therefore the names, never the bare numbers.
 """
 
@@ -13,13 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.randomness import seed_of
 
 PRESENT, UNKNOWN, ABSENT = 1, 0, -1
 
 VERSION = 1
 """Raised by hand whenever shared code changes what scores come out; records of other versions are not mixed."""
 
-SCHEMES = ("hcp",)
+SCHEMES = {
+    "hcp": "every entry with the same probability, in the reference's stream: row order decides",
+    "by_id": "every entry with the same probability, drawn from the image's id: row order does not matter",
+    "positives_only": "present labels with the same probability, never an absent one",
+    "single_positive": "one present label of each image, and nothing else",
+}
+COMPLETE_AT_ONE = ("hcp", "by_id")
+"""Schemes in which a ratio of 1 means complete labels."""
 
 
 def known_mask(
@@ -35,15 +43,16 @@ def known_mask(
 
     ``hcp`` is the reference's stream, bit for bit: one float64 draw from NumPy's legacy ``RandomState(seed)``,
     row-major, an entry is known where the draw is below `ratio`. Row order therefore decides the mask, the masks
-    of one seed are nested over ratios, and NumPy's global state stays as it was. ``ids`` and ``labels_NC`` are for
-    schemes that need them.
+    of one seed are nested over ratios, and NumPy's global state stays as it was. The other schemes are in `SCHEMES`.
 
     Args:
         shape: (N, C).
-        ratio: expected share of known entries, in (0, 1]; at 1 everything is known and nothing is drawn.
+        ratio: expected share of known entries, in (0, 1]; of the present ones for ``positives_only``.
+        ids: N image ids, for ``by_id``.
+        labels_NC: complete labels, for ``positives_only`` and ``single_positive``.
 
     Raises:
-        UserError: a ratio outside (0, 1] or an unknown scheme.
+        UserError: a ratio outside (0, 1], an unknown scheme, a ratio for ``single_positive``, which has none.
 
     >>> known_mask((2, 3), 0.6)
     array([[ True, False, False],
@@ -52,9 +61,22 @@ def known_mask(
     check_ratio(ratio)
     if scheme not in SCHEMES:
         raise UserError(f"no mask scheme {scheme!r}; there are: {', '.join(SCHEMES)}")
-    if ratio == 1:
+    if scheme in COMPLETE_AT_ONE and ratio == 1:
         return np.ones(shape, dtype=bool)
-    return np.random.RandomState(seed).random_sample(shape) < ratio
+    if scheme == "by_id":
+        assert ids is not None, "by_id needs the images' ids"
+        return np.stack([np.random.default_rng(seed_of("mask", seed, str(i))).random(shape[1]) for i in ids]) < ratio
+    draws_NC = np.random.RandomState(seed).random_sample(shape)
+    if scheme == "hcp":
+        return draws_NC < ratio
+    assert labels_NC is not None, f"{scheme} needs the labels"
+    present_NC = labels_NC == PRESENT
+    if scheme == "positives_only":
+        return present_NC & (draws_NC < ratio)
+    if ratio != 1:
+        raise UserError(f"single_positive knows one label of each image; it has no known ratio ({ratio:g}) but 1")
+    lowest_N1 = np.where(present_NC, draws_NC, np.inf).min(axis=1, keepdims=True)
+    return present_NC & (draws_NC == lowest_N1)
 
 
 def check_ratio(ratio: float) -> None:

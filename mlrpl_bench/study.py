@@ -9,20 +9,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlrpl_bench import backbones, pretraining, protocol
 from mlrpl_bench.cell import Cell, Setting
-from mlrpl_bench.dataset import Preset, Split
+from mlrpl_bench.dataset import Preset, Split, hold_out
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import cache_folder, sha256_of_file
+from mlrpl_bench.hyperparameters import build as build_options
 from mlrpl_bench.images import View
+from mlrpl_bench.masks import FROM_FILE, Masks
 from mlrpl_bench.registry import DatasetEntry, MethodEntry
-from mlrpl_bench.words import hashed_vectors, vectors_hash
+from mlrpl_bench.words import hashed_vectors, prepared, vectors_hash
 
 if TYPE_CHECKING:
     from mlrpl_bench.cell_run import Job
     from mlrpl_bench.workbench import Workbench
 
 PRECISIONS = ("32-true", "bf16-mixed")
+EVALUATE_ON = ("test", "val")
+ON_BAD_IMAGE = ("error", "skip")
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class Options:
         epochs: training length. backbone, weights: see `backbones.build`.
         precision: ``32-true`` or ``bf16-mixed``. device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         workers: loader processes; the numbers do not depend on them.
+        data: the dataset's own options by name.
+        evaluate_on: ``test``, or ``val``: a tenth of the training images, held out before labels are hidden.
+        mask_scheme: see `protocol.SCHEMES`. mask_file: one mask to use instead, see `masks`.
+        on_bad_image: ``error``, or ``skip``: images that cannot be decoded are left out, and counted in the notes.
+        image_backend: how images are made ready, see `View`.
     """
 
     data_root: Path | None = None
@@ -42,6 +54,12 @@ class Options:
     precision: str = "32-true"
     device: str = "auto"
     workers: int | None = None
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    evaluate_on: str = "test"
+    mask_scheme: str = "hcp"
+    mask_file: Path | None = None
+    on_bad_image: str = "error"
+    image_backend: str = "reference"
 
 
 class Study:
@@ -60,14 +78,12 @@ class Study:
         self.entry, self.options, self.report = entry, options, report
         _check(options)
         self.preset = _with(entry.preset, epochs=options.epochs, backbone=options.backbone)
-        self.dataset = entry.cls()
+        self.dataset = entry.cls(build_options(entry.cls.Options, dict(options.data), entry.name, "option"))
         self.dataset.report = report
         if options.data_root is None and self.dataset.needs_root:
             raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
         self.root = (options.data_root if self.dataset.needs_root else None) or cache_folder()
-        self.train, self.test = self._split("train"), self._split("test")
-        if self.train.categories != self.test.categories:
-            raise UserError(f"{entry.name}: train and test split have different categories, or in different order")
+        self.train, self.test = self._splits()
         self.setting = self._setting()
 
     def job(self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any]) -> Job:
@@ -75,7 +91,7 @@ class Study:
         from mlrpl_bench.cell_run import Job
 
         hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
-        mask_NC = protocol.known_mask(self.train.labels_NC.shape, ratio, mask_seed, self.setting.mask_scheme)
+        mask_NC = self.masks(ratio, mask_seed)
         cell = Cell(
             setting=self.setting,
             method=entry.name,
@@ -100,7 +116,7 @@ class Study:
         workers = self.options.workers
         if workers is None:  # on a CPU the loader would only take cores from the training
             workers = 0 if fabric.device.type == "cpu" else min(16, len(_usable_cores()))
-        return Workbench(self.train, self.test, backbone, self._view(), fabric, workers)
+        return Workbench(self.train, self.test, backbone, self._view(), fabric, workers, self.masks)
 
     def deviations(self) -> list[str]:
         """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
@@ -115,14 +131,41 @@ class Study:
             ("batch", s.batch, 16),
             ("learning rate times", self.preset.lr_multiplier, 1.0),
             ("precision", s.precision, "32-true"),
+            ("mask scheme", s.mask_scheme, "hcp"),
+            ("image backend", s.transform, "reference"),
         ]
         lines = [f"{what} {here} (papers: {there})" for what, here, there in papers if here != there]
         if self._fallback_words:
             lines.append("no word vectors given: fixed pseudo-random ones, a name's words averaged (papers: GloVe)")
+        lines += [f"{count} {of} images left out, undecodable" for of, count in self.skipped.items() if count]
         return lines
+
+    def _splits(self) -> tuple[Split, Split]:
+        """What is trained on and what is evaluated on; `masks` for the former."""
+        train = self._split("train")
+        train, test = (train, self._split("test")) if self.options.evaluate_on == "test" else hold_out(train)
+        if train.categories != test.categories:
+            raise UserError(f"{self.entry.name}: train and test split have different categories, or in different order")
+        self.masks = Masks(train, self.options.mask_scheme, self.options.mask_file)
+        self.skipped = {"training": 0, "evaluation": 0}
+        if self.options.on_bad_image == "skip":
+            kept_train, kept_test = self._readable(train), self._readable(test)
+            self.skipped = {"training": len(train) - len(kept_train), "evaluation": len(test) - len(kept_test)}
+            self.masks = dataclasses.replace(self.masks, kept_rows=kept_train)
+            train, test = train.rows(kept_train), test.rows(kept_test)
+        return train, test
+
+    def _readable(self, split: Split) -> NDArray[np.intp]:
+        from mlrpl_bench.images import bad_rows
+
+        report = lambda done, in_all: self.report("looking for damaged images", done, in_all)  # noqa: E731
+        bad = {row for row, _ in bad_rows(split.image_paths, len(_usable_cores()), report)}
+        return np.array([row for row in range(len(split)) if row not in bad], dtype=np.intp)
 
     def _split(self, name: str) -> Split:
         split = self.dataset.load(self.root, name)
+        if split.word_vectors_CE is None:
+            split = dataclasses.replace(split, word_vectors_CE=prepared(split.categories))
         if name == "train":  # whose word vectors the methods get
             self._fallback_words = split.word_vectors_CE is None
         if split.word_vectors_CE is None:
@@ -135,16 +178,16 @@ class Study:
             protocol_version=protocol.VERSION,
             dataset=self.entry.name,
             fingerprint=f"{self.train.fingerprint()[:16]}-{self.test.fingerprint()[:16]}",
-            evaluate_on="test",
-            mask_scheme="hcp",
+            evaluate_on=self.options.evaluate_on,
+            mask_scheme=self.options.mask_scheme if self.options.mask_file is None else FROM_FILE,
             backbone=self.preset.backbone,
             weights=self._weights_identity(),
-            word_vectors=vectors_hash(self.train.word_vectors_CE)[:16],
+            word_vectors=("fallback:" if self._fallback_words else "") + vectors_hash(self.train.word_vectors_CE)[:16],
             image_size=self.preset.image_size,
             crop_sides=self.preset.crop_sides,
             flip=self.preset.flip,
-            transform="reference",
-            bad_images="error",
+            transform=self.options.image_backend,
+            bad_images=self.options.on_bad_image,
             precision=self.options.precision,
             epochs=self.preset.epochs,
             batch=self.preset.batch,
@@ -186,8 +229,14 @@ def _with(preset: Preset, **changes: Any) -> Preset:
 
 
 def _check(options: Options) -> None:
-    if options.precision not in PRECISIONS:
-        raise UserError(f"no precision {options.precision!r}; there are: {', '.join(PRECISIONS)}")
+    for what, chosen, choices in (
+        ("precision", options.precision, PRECISIONS),
+        ("split to evaluate on", options.evaluate_on, EVALUATE_ON),
+        ("mask scheme", options.mask_scheme, tuple(protocol.SCHEMES)),
+        ("way with bad images", options.on_bad_image, ON_BAD_IMAGE),
+    ):
+        if chosen not in choices:
+            raise UserError(f"no {what} {chosen!r}; there are: {', '.join(choices)}")
     if options.epochs is not None and options.epochs < 1:
         raise UserError(f"--epochs {options.epochs} must be at least 1")
     if options.data_root is not None and not options.data_root.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.dataset import Split
-from mlrpl_bench.images import Reader, View, normalise
+from mlrpl_bench.images import PreparedImages, Reader, View, normalise
+from mlrpl_bench.masks import Masks
 
 KEEP_FEATURES_BYTES = 2**30
 """The frozen part's output under the test transform never changes; it is kept up to this much memory per split."""
@@ -33,18 +34,30 @@ class Workbench:
         backbone: its frozen part is shared; every method gets a copy of the trained part.
         fabric: device and precision.
         workers: loader processes; the numbers do not depend on how many.
+        masks: what is known of the training labels; by default the reference's masks.
+        prepared: by split (both of them), where the view takes prepared images.
     """
 
     def __init__(
-        self, train: Split, test: Split, backbone: Backbone, view: View, fabric: Fabric, workers: int = 0
+        self,
+        train: Split,
+        test: Split,
+        backbone: Backbone,
+        view: View,
+        fabric: Fabric,
+        workers: int = 0,
+        masks: Masks | None = None,
+        prepared: Mapping[str, PreparedImages] | None = None,
     ) -> None:
         self.splits = {"train": train, "test": test}
+        self.masks = masks or Masks(train)
         self.fabric = fabric
         backbone.frozen.to(fabric.device).to(memory_format=torch.channels_last).eval()
         self.backbone = backbone
         pin_memory = fabric.device.type == "cuda"
         self._readers = {
-            name: Reader(split.image_paths, view, workers, pin_memory) for name, split in self.splits.items()
+            name: Reader(split.image_paths, view, workers, pin_memory, prepared[name] if prepared else None)
+            for name, split in self.splits.items()
         }
         self._kept: dict[tuple[str, int], list[SharedBatch]] = {}
 

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "randomness": "",
     "provenance": "",
     "files": "errors",
-    "protocol": "errors",
+    "protocol": "errors randomness",
+    "masks": "dataset errors files protocol",
     "hyperparameters": "errors",
     "backbones": "errors randomness",
     "metrics": "errors protocol",
@@ -30,14 +31,17 @@ MAY_IMPORT = {
     "registry": "dataset errors hyperparameters method",
     "coco_format": "dataset errors files protocol",
     "words": "errors files randomness",
-    "images": "dataset errors randomness",
+    "views": "",
+    "image_files": "errors",
+    "images": "errors image_files randomness views",
+    "prepared": "dataset errors files image_files views",
     "pretraining": "backbones dataset errors files images protocol randomness",
     "cell": "errors files method protocol",
-    "workbench": "backbones dataset images",
+    "workbench": "backbones dataset images masks",
     "cell_run": "cell errors method metrics protocol randomness workbench",
     "trainer": "cell cell_run method workbench",
     "results": "cell cell_run errors files metrics protocol",
-    "study": "backbones cell cell_run dataset errors files images pretraining protocol registry words workbench",
+    "study": "backbones cell cell_run dataset errors files hyperparameters images masks pretraining protocol registry words workbench",
     "sweep": "cell cell_run errors provenance registry results study trainer",
     "conformance": (
         "backbones cell cell_run dataset errors images method protocol randomness registry trainer words workbench"
@@ -48,6 +52,9 @@ MAY_IMPORT = {
     "listing": "dataset errors hyperparameters registry results",
     "catalogue": "cell_run method registry study",
     "template": "errors files registry",
+    "setting_options": "comparison study",
+    "inspection": "dataset errors images protocol randomness inspection.*",
+    "data_cli": "dataset display errors files hyperparameters protocol registry inspection.*",
     "cli": "*",
 }
 
@@ -57,7 +64,7 @@ FOLDERS_MAY_IMPORT = {
         "backbones dataset errors hyperparameters method protocol randomness registry "  # the contracts
         "losses layers.*"
     ),
-    "datasets": "dataset errors protocol registry coco_format files randomness words",
+    "datasets": "dataset errors hyperparameters protocol registry coco_format files randomness words",
 }
 
 WITHOUT_TESTS_OF_THEIR_OWN = {"errors"}

@@ -488,3 +488,20 @@ def test_an_error_in_the_program_is_not_taken_for_bad_input(bench, world, monkey
     monkeypatch.setattr("mlrpl_bench.comparison.compare", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         bench("run", "plain", *OF_TINY, *world.plugins)
+
+
+def test_validation_numbers_have_files_of_their_own(bench, world, results):
+    before = contents(results / "tiny")
+    answer = bench(*FIRST, *world.plugins, f"--results-dir={results}", "--evaluate-on=val", "--mask-scheme=by_id")
+    assert answer.code == 0 and "held out: for tuning" in answer.out and "mask scheme by_id" in answer.out
+    kept = contents(results / "tiny")
+    assert {name: kept[name] for name in before} == before
+    assert {"leaderboard-val.csv", "leaderboard-val.md"} <= {Path(name).name for name in kept}
+
+
+def test_one_label_an_image_has_no_upper_line(bench, world, results):
+    answer = bench(
+        "leaderboard", "--dataset=tiny", "--epochs=1", "--device=cpu", "--methods=plain", "--mask-scheme=single_positive",
+        *world.plugins, f"--results-dir={results}",
+    )  # fmt: skip
+    assert answer.code == 0 and "100 %" in answer.out and not any(line in answer.out for line in LINES)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from tiny import DATASET, METHOD, contents, finished, write_plugin
@@ -29,13 +30,21 @@ PRESET = Preset(32, "small", ratios=(0.2, 0.4))
     ],
 )
 def test_ratios_are_listed_or_all_or_the_presets(text, ratios):
-    assert comparison.ratios(text, PRESET) == ratios
+    assert comparison.ratios(text, PRESET, Options()) == ratios
+
+
+def test_one_label_an_image_has_one_column_and_a_mask_file_one_ratio():
+    assert comparison.ratios(None, PRESET, Options(mask_scheme="single_positive")) == (1.0,)
+    assert comparison.ratios("0.3", PRESET, Options(mask_file=Path("mask.npz"))) == (0.3,)
+    for text in (None, "all", "0.1,0.5"):
+        with pytest.raises(UserError, match="name its known ratio"):
+            comparison.ratios(text, PRESET, Options(mask_file=Path("mask.npz")))
 
 
 @pytest.mark.parametrize("text", ["0", "1.5", "0.5,-0.1", "nan", "inf", "x", "", "0.5,", "0.1;0.5", "50%"])
 def test_ratios_that_are_none_are_refused_in_one_line(text):
     with pytest.raises(UserError, match=r"outside \(0, 1\]|is no number; write 0\.1,0\.5 or all") as refusal:
-        comparison.ratios(text, PRESET)
+        comparison.ratios(text, PRESET, Options())
     assert "\n" not in str(refusal.value)
 
 

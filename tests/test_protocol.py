@@ -117,3 +117,36 @@ def test_the_known_share_is_counted_for_each_state_apart():
 
 def test_the_known_share_of_a_state_that_does_not_occur_is_nan():
     assert math.isnan(known_share(np.full((1, 2), ABSENT, dtype=np.int8), np.ones((1, 2), dtype=bool))["present"])
+
+
+# Other schemes
+
+
+def test_by_id_an_image_keeps_its_mask_wherever_it_stands():
+    ids = [10, 11, 12, 13]
+    mask_NC = known_mask((4, 50), 0.5, 2, "by_id", ids=ids)
+    np.testing.assert_array_equal(known_mask((2, 50), 0.5, 2, "by_id", ids=[13, 10]), mask_NC[[3, 0]])
+    assert (mask_NC != known_mask((4, 50), 0.5, 3, "by_id", ids=ids)).any()
+    assert (known_mask((4, 50), 0.2, 2, "by_id", ids=ids) <= mask_NC).all()
+    many_NC = known_mask((2000, 50), 0.3, 0, "by_id", ids=range(2000))
+    assert many_NC.mean() == pytest.approx(0.3, abs=0.01) and known_mask((4, 50), 1, 0, "by_id", ids=ids).all()
+
+
+def test_positives_only_knows_a_share_of_the_present_labels_and_no_absent_one():
+    labels_NC = np.where(np.random.default_rng(0).random((2000, 10)) < 0.3, PRESENT, ABSENT).astype(np.int8)
+    mask_NC = known_mask(labels_NC.shape, 0.4, 0, "positives_only", labels_NC=labels_NC)
+    assert not mask_NC[labels_NC == ABSENT].any()
+    np.testing.assert_array_equal(mask_NC, known_mask(labels_NC.shape, 0.4) & (labels_NC == PRESENT))
+    everything_NC = known_mask(labels_NC.shape, 1, 0, "positives_only", labels_NC=labels_NC)
+    np.testing.assert_array_equal(everything_NC, labels_NC == PRESENT)
+
+
+def test_single_positive_knows_one_present_label_of_each_image_that_has_any():
+    labels_NC = np.where(np.random.default_rng(0).random((2000, 4)) < 0.5, PRESENT, ABSENT).astype(np.int8)
+    mask_NC = known_mask(labels_NC.shape, 1, 0, "single_positive", labels_NC=labels_NC)
+    np.testing.assert_array_equal(mask_NC.sum(axis=1), (labels_NC == PRESENT).any(axis=1))
+    assert (labels_NC[mask_NC] == PRESENT).all()
+    full_N = (labels_NC == PRESENT).all(axis=1)  # here each of the four is as likely
+    assert (mask_NC[full_N].mean(axis=0) > 0.1).all()
+    with pytest.raises(UserError, match="no known ratio"):
+        known_mask(labels_NC.shape, 0.5, 0, "single_positive", labels_NC=labels_NC)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -9,10 +10,12 @@ from tiny import CATEGORIES, DATASET, METHOD, method, study, write_plugin
 from torch import nn
 
 from mlrpl_bench import backbones, protocol
+from mlrpl_bench.cell_run import CellRun
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.protocol import hide, known_mask, mask_hash
 from mlrpl_bench.registry import load_datasets
 from mlrpl_bench.study import Options, Study
-from mlrpl_bench.words import hashed_vectors, vectors_hash
+from mlrpl_bench.words import hashed_vectors, prepare, vectors_hash
 
 TUNED = METHOD.replace(
     "    def __init__",
@@ -74,6 +77,13 @@ def variant(path, *changes: tuple[str, str], **options) -> Study:
         ({"device": "cuda:"}, "no device 'cuda:'; there are: auto, cpu, cuda, cuda:1 ..."),
         ({"device": "cpu:1"}, "no device 'cpu:1'; there are: auto, cpu, cuda, cuda:1 ..."),
         ({"device": "cuda:999"}, "device cuda:999 is not there; use --device cpu or auto"),
+        ({"evaluate_on": "train"}, "no split to evaluate on 'train'; there are: test, val"),
+        (
+            {"mask_scheme": "some"},
+            "no mask scheme 'some'; there are: hcp, by_id, positives_only, single_positive",
+        ),
+        ({"on_bad_image": "hide"}, "no way with bad images 'hide'; there are: error, skip"),
+        ({"data": {"year": "2012"}}, "tiny has no option 'year'; it has none"),
         ({"epochs": 0}, "--epochs 0 must be at least 1"),
         ({"workers": -1}, "--workers -1 must be at least 0"),
         ({"weights": "no/such.pth"}, "--weights no/such.pth: there is no such file"),
@@ -211,7 +221,7 @@ WITH_VECTORS_TO_TRAIN = ("tuple(INKS))", 'tuple(INKS), np.eye(4, dtype=np.float3
 
 def test_a_dataset_without_word_vectors_gets_those_made_from_its_names(plugin):
     made = study(plugin)
-    assert made.setting.word_vectors == vectors_hash(hashed_vectors(CATEGORIES))[:16]
+    assert made.setting.word_vectors == "fallback:" + vectors_hash(hashed_vectors(CATEGORIES))[:16]
     assert (made.train.word_vectors_CE == hashed_vectors(CATEGORIES)).all()
     assert any(line.startswith("no word vectors given") for line in made.deviations())
 
@@ -221,6 +231,58 @@ def test_a_datasets_own_word_vectors_are_kept(plugin, change):
     made = variant(plugin, change)
     assert made.setting.word_vectors == vectors_hash(torch.eye(4).numpy())[:16]
     assert not any("word vectors" in line for line in made.deviations())
+
+
+def test_prepared_word_vectors_stand_in_for_missing_ones(plugin, tmp_path):
+    np.save(tmp_path / "vectors.npy", np.eye(4) + 1)
+    prepare(CATEGORIES, tmp_path / "vectors.npy")
+    made = study(plugin)
+    assert (made.train.word_vectors_CE == np.eye(4) + 1).all()
+    assert not made.setting.word_vectors.startswith("fallback")
+
+
+# What is evaluated, known and left out
+
+
+def test_validation_images_come_out_of_the_training_set_before_labels_are_hidden(plugin, entry):
+    whole, made = study(plugin), study(plugin, evaluate_on="val")
+    assert (len(made.train), len(made.test)) == (11, 1)
+    assert {*made.train.ids, *made.test.ids} == set(whole.train.ids)
+    cell = made.job(entry, 0.5, 0, 0, {}).cell
+    assert cell.setting.evaluate_on == "val"
+    assert cell.mask_hash == mask_hash(known_mask((11, 4), 0.5))
+    assert cell.key != whole.job(entry, 0.5, 0, 0, {}).cell.key
+
+
+@pytest.mark.parametrize("scheme", ["by_id", "positives_only", "single_positive"])
+def test_a_mask_scheme_is_part_of_the_cell_and_what_the_method_gets(plugin, entry, scheme):
+    made = study(plugin, mask_scheme=scheme)
+    ratio = 1 if scheme == "single_positive" else 0.5
+    job = made.job(entry, ratio, 0, 0, {})
+    expected_NC = known_mask((12, 4), ratio, 0, scheme, ids=made.train.ids, labels_NC=made.train.labels_NC)
+    assert (job.cell.setting.mask_scheme, job.cell.mask_hash) == (scheme, mask_hash(expected_NC))
+    assert (CellRun(job, made.workbench).labels_NC.numpy() == hide(made.train.labels_NC, expected_NC)).all()
+    assert f"mask scheme {scheme} (papers: hcp)" in made.deviations()
+
+
+def test_a_mask_from_a_file_is_used(plugin, entry, tmp_path):
+    mask_NC = np.arange(48).reshape(12, 4) % 2 == 0
+    np.save(tmp_path / "mask.npy", mask_NC)
+    job = study(plugin, mask_file=tmp_path / "mask.npy").job(entry, 0.5, 0, 0, {})
+    assert (job.cell.setting.mask_scheme, job.cell.mask_hash) == ("file", mask_hash(mask_NC))
+
+
+def test_damaged_images_are_left_out_after_labels_are_hidden_and_counted(plugin, entry, cache):
+    whole = study(plugin)
+    (cache / "tiny" / "3.png").write_bytes(b"no picture")
+    made = study(plugin, on_bad_image="skip")
+    assert 3 not in made.train.ids and (len(made.train), len(made.test)) == (11, 7)
+    kept = [row for row in range(12) if row != 3]
+    assert (made.masks(0.5, 0) == whole.masks(0.5, 0)[kept]).all()
+    cell = made.job(entry, 0.5, 0, 0, {}).cell
+    assert cell.setting.bad_images == "skip" and cell.setting.fingerprint != whole.setting.fingerprint
+    assert "1 training images left out, undecodable" in made.deviations()
+    assert len(CellRun(made.job(entry, 0.5, 0, 0, {}), made.workbench).labels_NC) == 11
 
 
 def test_how_the_setting_differs_from_the_papers_is_listed(plugin):

@@ -1,9 +1,13 @@
 """Word vectors for category names."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mlrpl_bench.words import hashed_vectors, vectors_hash
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.words import hashed_vectors, prepare, prepared, vectors_hash
 
 
 def test_there_is_one_float32_row_a_name():
@@ -54,3 +58,95 @@ def test_the_hash_tells_values_and_shapes_apart_but_not_layouts():
     assert vectors_hash(vectors_CE) == vectors_hash(vectors_CE.astype(np.float64))
     others = [vectors_CE[::-1], vectors_CE.reshape(3, 4), vectors_CE + 1]
     assert len({vectors_hash(vectors_CE), *map(vectors_hash, others)}) == 4
+
+
+# Real vectors
+
+NAMES = ["cat", "hot dog", "diningtable"]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def glove(tmp_path):
+    words = ["the", "cat", "dog", "hot", "table", "dining", "."]
+    rows = [
+        " ".join([word, *(f"{number + place / 10:.4f}" for place in range(4))]) for number, word in enumerate(words)
+    ]
+    path = tmp_path / "glove.txt"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_names_words_are_averaged_and_kept_for_these_names(cache, glove):
+    assert prepared(NAMES) is None
+    reports = []
+    prepare(NAMES, glove, lambda done, in_all: reports.append((done, in_all)))
+    first_number_C = [1, (3 + 2) / 2, (5 + 4) / 2]  # of cat, hot dog, dining table
+    expected_CE = np.array(first_number_C)[:, None] + np.arange(4) / 10
+    np.testing.assert_allclose(prepared(NAMES), expected_CE, atol=1e-6)
+    assert prepared(NAMES).dtype == np.float32
+    assert reports[-1] == (glove.stat().st_size,) * 2
+    assert prepared(NAMES[::-1]) is None and prepared(NAMES[:2]) is None
+
+
+def test_an_array_has_its_rows_in_the_order_of_the_names(cache, tmp_path):
+    vectors_CE = np.random.default_rng(0).normal(size=(3, 300))
+    np.save(tmp_path / "vectors.npy", vectors_CE)
+    prepare(NAMES, tmp_path / "vectors.npy")
+    np.testing.assert_array_equal(prepared(NAMES), vectors_CE.astype(np.float32))
+
+
+def test_words_that_are_missing_are_named(cache, glove):
+    with pytest.raises(UserError, match="no vector for 2 of the 3 words .*: boat, zebra"):
+        prepare(["cat", "zebra boat"], glove)
+    assert prepared(["cat", "zebra boat"]) is None
+
+
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (np.ones((2, 300)), "one row of floats"),
+        (np.ones(3), "one row of floats"),
+        (np.ones((3, 4), dtype=int), "one row of floats"),
+        (np.zeros((3, 4)), "all zeros"),
+        (np.full((3, 4), np.nan), "not finite"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(cache, tmp_path, array, problem):
+    np.save(tmp_path / "vectors.npy", array)
+    with pytest.raises(UserError, match=problem):
+        prepare(NAMES, tmp_path / "vectors.npy")
+    assert prepared(NAMES) is None
+
+
+def test_damaged_files_are_named(cache, tmp_path, glove):
+    with pytest.raises(UserError, match="there is no file of word vectors"):
+        prepare(NAMES, tmp_path / "none.txt")
+    (tmp_path / "bad.npy").write_text("no array")
+    with pytest.raises(UserError, match="bad.npy is no array"):
+        prepare(NAMES, tmp_path / "bad.npy")
+    glove.write_text(glove.read_text().replace("cat 1.0000", "cat one"))
+    with pytest.raises(UserError, match="line 2: 'cat' is not followed by numbers"):
+        prepare(NAMES, glove)
+    glove.write_text(glove.read_text().replace("cat one ", "cat "))
+    with pytest.raises(UserError, match="several lengths"):
+        prepare(NAMES, glove)
+    np.save(tmp_path / "good.npy", np.ones((3, 4)))
+    kept = prepare(NAMES, tmp_path / "good.npy")
+    kept.write_bytes(kept.read_bytes()[:50])
+    with pytest.raises(UserError, match="damaged"):
+        prepared(NAMES)
+
+
+def test_real_vectors_of_real_names_are_taken(cache):
+    folder = os.environ.get("MLRPL_TEST_DATA")
+    if not folder:
+        pytest.skip("MLRPL_TEST_DATA is not set")
+    vectors_CE = np.load(f"{folder}/word-vectors/coco80_glove300.npy")
+    names = [f"category {number}" for number in range(80)]
+    prepare(names, Path(folder) / "word-vectors" / "coco80_glove300.npy")
+    np.testing.assert_array_equal(prepared(names), vectors_CE.astype(np.float32))

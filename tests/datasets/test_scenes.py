@@ -240,7 +240,7 @@ def generate_when_both_are_here(folder, recipe, report):
     build(folder, recipe, report)
 
 module.generate = generate_when_both_are_here
-print(cls(recipe).load(root, "train").fingerprint())
+print(cls(recipe=recipe).load(root, "train").fingerprint())
 """
 
 
