@@ -3,6 +3,8 @@
 An image has a category when at least one annotation says so, crowds included. Rows keep the order of the file's
 ``images`` list, because the order decides the mask (torchvision's CocoDetection sorts, and gives other masks);
 columns are the category ids in ascending order, which may have gaps.
+
+`read_list` and `locate` read a plain list of names and find the files it names; they serve other formats as well.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -33,6 +37,94 @@ def read(annotation_file: Path, image_folder: Path) -> Split:
     Raises:
         UserError: the file is missing, cut short or inconsistent; the line names it.
     """
+    file_names, split = _read(annotation_file, image_folder)
+    return replace(split, image_paths=[image_folder / name for name in file_names])
+
+
+def read_with_images(annotation_file: Path, image_folders: Sequence[Path]) -> Split:
+    """As `read`, with every image found in the first of the folders that has it.
+
+    Raises:
+        UserError: as `read`, or images are missing; the line says how many and names the first.
+    """
+    file_names, split = _read(annotation_file, image_folders[0])
+    return replace(split, image_paths=locate(file_names, image_folders, annotation_file))
+
+
+def write(
+    annotation_file: Path,
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write an annotation file, atomically; equal content gives equal bytes.
+
+    Args:
+        images: each with ``id`` and ``file_name`` (relative to the image folder), in the order of the rows.
+        annotations: each with ``id``, ``image_id`` and ``category_id``.
+        categories: each with ``id`` and ``name``.
+    """
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_atomically(annotation_file, json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n")
+
+
+def read_list(list_file: Path) -> list[str]:
+    """The names in a text file, one a line; a last line counts with and without a line break, blank lines do not.
+
+    Raises:
+        UserError: the file is missing, is no text or has no names.
+    """
+    if not list_file.is_file():
+        raise UserError(f"no list {list_file}; check the path of the data, or download the file")
+    try:
+        lines = list_file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{list_file} is no text ({error}); download it again") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"{list_file} has no names; download it again")
+    return names
+
+
+def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> list[Path]:
+    """Where each of the listed files lies: in the first of the folders that has it.
+
+    A folder is listed once, which takes less time than asking for 80,000 files one by one.
+
+    Raises:
+        UserError: files are missing (how many, and the first), or a name is there twice or leads out of the folders.
+    """
+    _refuse_repeated(names, "file name", listed_in)
+    _refuse_outside(names, folders[0], listed_in)
+    content: dict[Path, frozenset[str]] = {}
+
+    def is_there(path: Path) -> bool:
+        if path.parent not in content:
+            content[path.parent] = _files_in(path.parent)
+        return path.name in content[path.parent]
+
+    found = [next(filter(is_there, (folder / name for folder in folders)), None) for name in names]
+    missing = [name for name, path in zip(names, found, strict=True) if path is None]
+    if missing:
+        raise UserError(
+            f"{listed_in} lists {len(names)} files, of which {len(missing)} are missing, the first is {missing[0]!r} "
+            f"(looked for in {', '.join(map(str, folders))}); finish the download or unpack the archive again"
+        )
+    return [path for path in found if path is not None]
+
+
+def _files_in(folder: Path) -> frozenset[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _read(annotation_file: Path, image_folder: Path) -> tuple[list[str], Split]:
+    """The images' file names, and a split whose paths are those names."""
     content = _parse(annotation_file)
     images, annotations, categories = (content[name] for name in LISTS)
     names = tuple(category["name"] for category in categories)
@@ -53,24 +145,7 @@ def read(annotation_file: Path, image_folder: Path) -> Split:
     column_A = _places(annotations, "category_id", category_ids, annotation_file)
     labels_NC = np.full((len(images), len(categories)), ABSENT, dtype=np.int8)
     labels_NC[row_A, column_A] = PRESENT
-    return Split(image_ids, [image_folder / name for name in file_names], labels_NC, names)
-
-
-def write(
-    annotation_file: Path,
-    images: Sequence[Mapping[str, Any]],
-    annotations: Sequence[Mapping[str, Any]],
-    categories: Sequence[Mapping[str, Any]],
-) -> None:
-    """Write an annotation file, atomically; equal content gives equal bytes.
-
-    Args:
-        images: each with ``id`` and ``file_name`` (relative to the image folder), in the order of the rows.
-        annotations: each with ``id``, ``image_id`` and ``category_id``.
-        categories: each with ``id`` and ``name``.
-    """
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    write_atomically(annotation_file, json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n")
+    return file_names, Split(image_ids, [Path(name) for name in file_names], labels_NC, names)
 
 
 def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:

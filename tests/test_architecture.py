@@ -37,11 +37,14 @@ MAY_IMPORT = {
     "prepared": "dataset errors files image_files views",
     "pretraining": "backbones dataset errors files images protocol randomness",
     "cell": "errors files method protocol",
-    "workbench": "backbones dataset images masks",
+    "workbench": "backbones dataset images masks views views",
     "cell_run": "cell errors method metrics protocol randomness workbench",
     "trainer": "cell cell_run method workbench",
     "results": "cell cell_run errors files metrics protocol",
-    "study": "backbones cell cell_run dataset errors files hyperparameters images masks pretraining protocol registry words workbench",
+    "study": (
+        "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
+        "registry views words workbench"
+    ),
     "sweep": "cell cell_run errors provenance registry results study trainer",
     "conformance": (
         "backbones cell cell_run dataset errors images method protocol randomness registry trainer words workbench"
@@ -53,8 +56,10 @@ MAY_IMPORT = {
     "catalogue": "cell_run method registry study",
     "template": "errors files registry",
     "setting_options": "comparison study",
-    "inspection": "dataset errors images protocol randomness inspection.*",
-    "data_cli": "dataset display errors files hyperparameters protocol registry inspection.*",
+    "inspection": "dataset errors image_files protocol randomness inspection.*",
+    "data_cli": (
+        "dataset display errors files hyperparameters masks prepared protocol registry views words inspection.*"
+    ),
     "cli": "*",
 }
 

@@ -501,7 +501,7 @@ def test_validation_numbers_have_files_of_their_own(bench, world, results):
 
 def test_one_label_an_image_has_no_upper_line(bench, world, results):
     answer = bench(
-        "leaderboard", "--dataset=tiny", "--epochs=1", "--device=cpu", "--methods=plain", "--mask-scheme=single_positive",
-        *world.plugins, f"--results-dir={results}",
+        "leaderboard", "--dataset=tiny", "--epochs=1", "--device=cpu", "--methods=plain",
+        "--mask-scheme=single_positive", *world.plugins, f"--results-dir={results}",
     )  # fmt: skip
     assert answer.code == 0 and "100 %" in answer.out and not any(line in answer.out for line in LINES)

@@ -1,6 +1,7 @@
 """COCO-format annotations: what is read, in which order, and what is refused."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mlrpl_bench import coco_format
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.protocol import ABSENT, PRESENT
 
-REAL_SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco2017-mini"
+REAL_SAMPLE = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco2017-mini"
 
 
 def small_content():
@@ -170,7 +171,7 @@ def test_a_file_name_may_have_folders_and_dots(read, content):
     assert read(content).image_paths[0].parts[-2:] == ("train", "a..b.jpg")
 
 
-@pytest.mark.skipif(not REAL_SAMPLE.is_dir(), reason="real COCO sample not present beside the checkout")
+@pytest.mark.skipif(not REAL_SAMPLE.is_dir(), reason="MLRPL_TEST_DATA names no folder with coco2017-mini")
 @pytest.mark.parametrize("part", ["train2017", "val2017"])
 def test_real_coco_gives_the_labels_that_an_obvious_loop_gives(part):
     file = REAL_SAMPLE / "annotations" / f"instances_{part}.json"
@@ -187,3 +188,36 @@ def test_real_coco_gives_the_labels_that_an_obvious_loop_gives(part):
     assert len(split) == len(content["images"])
     assert split.categories[:2] == ("person", "bicycle")
     assert list(split.ids) != sorted(split.ids)
+
+
+def test_a_file_is_taken_from_the_first_folder_that_has_it(tmp_path):
+    for name in ("one/a.jpg", "two/a.jpg", "two/deep/b.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    folders = [tmp_path / "none", tmp_path / "one", tmp_path / "two"]
+    expected = [tmp_path / "two" / "deep" / "b.jpg", tmp_path / "one" / "a.jpg"]
+    assert coco_format.locate(["deep/b.jpg", "a.jpg"], folders, tmp_path / "list") == expected
+
+
+def test_missing_files_are_counted_and_the_first_in_the_list_is_named(tmp_path):
+    (tmp_path / "b.jpg").touch()
+    with pytest.raises(UserError, match=r"list lists 3 files, of which 2 are missing, the first is 'c\.jpg'"):
+        coco_format.locate(["b.jpg", "c.jpg", "a.jpg"], [tmp_path], tmp_path / "list")
+
+
+@pytest.mark.parametrize("text", ["a.jpg\nb.jpg\n", "a.jpg\nb.jpg", "a.jpg\r\nb.jpg\r\n", "\n a.jpg \n\nb.jpg"])
+def test_a_list_is_read_whatever_its_line_breaks(tmp_path, text):
+    (tmp_path / "list.txt").write_bytes(text.encode())
+    assert coco_format.read_list(tmp_path / "list.txt") == ["a.jpg", "b.jpg"]
+
+
+def test_reading_with_images_finds_them_or_refuses(tmp_path, content):
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    for name in ("c.jpg", "z.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"1 are missing, the first is 'a\.jpg'"):
+        coco_format.read_with_images(tmp_path / "instances.json", [tmp_path])
+    (tmp_path / "a.jpg").touch()
+    split = coco_format.read_with_images(tmp_path / "instances.json", [tmp_path / "none", tmp_path])
+    assert split.fingerprint() == coco_format.read(tmp_path / "instances.json", tmp_path).fingerprint()
+    assert list(split.image_paths) == [tmp_path / name for name in ("c.jpg", "z.jpg", "a.jpg")]

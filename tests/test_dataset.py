@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrpl_bench.dataset import NINE_RATIOS, Dataset, Preset, Split, hold_out
+from mlrpl_bench.dataset import NINE_RATIOS, Dataset, Preset, Split, held_out
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 SPLIT = Split(
@@ -74,14 +74,15 @@ def test_a_preset_shows_the_nine_ratios_of_the_papers_unless_it_names_others():
     assert Preset(448, "resnet101").ratios == NINE_RATIOS == tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 
 
-def test_held_out_images_are_a_tenth_drawn_by_seed_and_keep_their_order(tmp_path):
-    labels_NC = np.where(np.arange(40)[:, None] % 3 == np.arange(2), PRESENT, ABSENT).astype(np.int8)
-    split = Split(list(range(40)), [tmp_path / str(row) for row in range(40)], labels_NC, ("a", "b"))
-    rest, held = hold_out(split)
-    assert (len(rest), len(held)) == (36, 4)
-    assert sorted([*rest.ids, *held.ids]) == list(range(40))
-    for part in (rest, held):
-        assert list(part.ids) == sorted(part.ids)
-        assert [int(path.name) for path in part.image_paths] == list(part.ids)
-        np.testing.assert_array_equal(part.labels_NC, labels_NC[list(part.ids)])
-    assert hold_out(split)[1].ids == held.ids != hold_out(split, seed=1)[1].ids
+def test_held_out_rows_are_a_tenth_drawn_by_seed():
+    held_N = held_out(40)
+    assert held_N.shape == (40,) and held_N.sum() == 4
+    assert (held_out(40) == held_N).all() and (held_out(40, seed=1) != held_N).any()
+    assert held_out(40, share=0.5).sum() == 20
+
+
+def test_rows_are_taken_in_the_order_given():
+    taken = SPLIT.rows(np.array([1, 0]))
+    assert (taken.ids, taken.image_paths) == ([1, 3], [Path("1.jpg"), Path("3.jpg")])
+    np.testing.assert_array_equal(taken.labels_NC, SPLIT.labels_NC[::-1])
+    assert taken.categories == SPLIT.categories and taken.fingerprint() != SPLIT.fingerprint()

@@ -171,7 +171,7 @@ def test_without_room_files_are_read_again_with_the_same_outcome(paths, monkeypa
     roomy = seen(Reader(paths, VIEW).training(0, 0, 1))
     monkeypatch.setattr(images, "KEEP_DECODED_BYTES", 3 * 20 * 50)  # for the first image alone
     decoded = []
-    monkeypatch.setattr(images, "decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr(images, "decode", lambda path, *_: decoded.append(path) or decode(path))
     reader = Reader(paths, VIEW)
     list(reader.in_order(1))
     assert all(torch.equal(pixels, roomy[row]) for row, pixels in seen(reader.training(0, 0, 1)).items())

@@ -62,7 +62,7 @@ def test_a_mask_of_other_images_categories_or_labels_is_refused(split, tmp_path)
         masks.read(path, replace(split, ids=split.ids[::-1]), RATIO)
     with pytest.raises(UserError, match="other categories"):
         masks.read(path, replace(split, categories=tuple("abcdx")), RATIO)
-    with pytest.raises(UserError, match="cannot stand for a known ratio of 0.5"):
+    with pytest.raises(UserError, match=r"cannot stand for a known ratio of 0\.5"):
         masks.read(path, split, 0.5)
     np.save(tmp_path / "theirs.npy", hide(split.labels_NC, mask_NC)[::-1])
     with pytest.raises(UserError, match="in another order"):

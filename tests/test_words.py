@@ -101,7 +101,7 @@ def test_an_array_has_its_rows_in_the_order_of_the_names(cache, tmp_path):
 
 
 def test_words_that_are_missing_are_named(cache, glove):
-    with pytest.raises(UserError, match="no vector for 2 of the 3 words .*: boat, zebra"):
+    with pytest.raises(UserError, match=r"no vector for 2 of the 3 words .*: boat, zebra"):
         prepare(["cat", "zebra boat"], glove)
     assert prepared(["cat", "zebra boat"]) is None
 
@@ -127,7 +127,7 @@ def test_damaged_files_are_named(cache, tmp_path, glove):
     with pytest.raises(UserError, match="there is no file of word vectors"):
         prepare(NAMES, tmp_path / "none.txt")
     (tmp_path / "bad.npy").write_text("no array")
-    with pytest.raises(UserError, match="bad.npy is no array"):
+    with pytest.raises(UserError, match=r"bad\.npy is no array"):
         prepare(NAMES, tmp_path / "bad.npy")
     glove.write_text(glove.read_text().replace("cat 1.0000", "cat one"))
     with pytest.raises(UserError, match="line 2: 'cat' is not followed by numbers"):

@@ -1,0 +1,171 @@
+"""How many training images a second one core reads, for each backend of the views and for the plain torchvision chain.
+
+    python benchmarks/data_pipeline.py [--images FOLDER] [--json PATH]
+
+All run in one process on the same files, in turns; the best of several rounds counts, in the processor's own time.
+The backends end in uint8 pixels stacked to a batch, as a reader gives them (the network's device normalises);
+torchvision's chain ends in normalised floats. The second column normalises the backends' batches on the same core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torchvision import transforms
+
+from mlrpl_bench.dataset import Split
+from mlrpl_bench.images import DEVIATION_3, MEAN_3, decode, normalise
+from mlrpl_bench.prepared import prepare
+from mlrpl_bench.views import BACKENDS, BICUBIC, REFERENCE, View
+
+TORCHVISION = "torchvision"
+BATCH = 16
+
+
+def make_images(folder: Path, num_images: int, width: int = 640, height: int = 480) -> list[Path]:
+    """JPEGs with details at many scales, a detail's contrast in proportion to its size, as in photographs."""
+    paths = []
+    for row in range(num_images):
+        random = np.random.default_rng(row)
+        pixels_HW3 = np.full((height, width, 3), 128.0)
+        for cell in (160, 80, 40, 20, 10, 5, 2):
+            coarse = random.integers(256, size=(height // cell, width // cell, 3), dtype=np.uint8)
+            smooth = Image.fromarray(coarse).resize((width, height), BICUBIC)
+            pixels_HW3 += (np.asarray(smooth) - 127.5) * 0.5 * (cell / 160) ** 0.5
+        paths.append(folder / f"{row:04d}.jpg")
+        Image.fromarray(pixels_HW3.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
+
+
+def plain_torchvision(size: int, random: np.random.Generator) -> transforms.Compose:
+    """The chain that most training scripts have, with the same distribution of crop sides."""
+    view = View(size)
+    bicubic = transforms.InterpolationMode.BICUBIC
+    return transforms.Compose(
+        [
+            transforms.Resize((view.enlarged, view.enlarged), bicubic),
+            transforms.RandomCrop(view.draw(random).side),
+            transforms.Resize((size, size), bicubic),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN_3, DEVIATION_3),
+        ]
+    )
+
+
+def readers(paths: Sequence[Path], size: int, folder: Path) -> dict[str, Callable[[int], np.ndarray]]:
+    """For each backend the pixels (size x size x 3, uint8) of a row's training view; the draws follow from the row."""
+    labels_NC = np.ones((len(paths), 1), np.int8)
+    split = Split(list(range(len(paths))), list(paths), labels_NC, ("anything",))
+
+    def reader(backend: str) -> Callable[[int], np.ndarray]:
+        view = View(size, backend=backend)
+        prepared = prepare(split, folder / backend, backend, view.enlarged) if view.is_prepared else None
+
+        def read(row: int) -> np.ndarray:
+            image = decode(paths[row], view.decode_at_least) if prepared is None else prepared[row]
+            return np.asarray(view.train(image, np.random.default_rng(row)))
+
+        return read
+
+    return {backend: reader(backend) for backend in BACKENDS}
+
+
+def read_all(read: Callable[[int], np.ndarray], num_rows: int, with_normalise: bool) -> None:
+    for start in range(0, num_rows, BATCH):
+        pixels_BHW3 = np.stack([read(row) for row in range(start, min(start + BATCH, num_rows))])
+        pixels_B3HW = torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2)
+        if with_normalise:
+            normalise(pixels_B3HW)
+
+
+def read_all_with_torchvision(paths: Sequence[Path], size: int) -> None:
+    for start in range(0, len(paths), BATCH):
+        rows = range(start, min(start + BATCH, len(paths)))
+        chains = [plain_torchvision(size, np.random.default_rng(row)) for row in rows]
+        torch.stack([chain(decode(paths[row])) for chain, row in zip(chains, rows, strict=True)])
+
+
+def measure(paths: Sequence[Path], size: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
+    """By name: images a second (with and without normalising), the ratio to torchvision, the mean pixel difference."""
+    read_by_name = readers(paths, size, folder)
+    jobs: dict[tuple[str, bool], Callable[[], None]] = {
+        (TORCHVISION, True): lambda: read_all_with_torchvision(paths, size)
+    }
+    for name, read in read_by_name.items():
+        for with_normalise in (False, True):
+            jobs[name, with_normalise] = lambda read=read, also=with_normalise: read_all(read, len(paths), also)
+    best = dict.fromkeys(jobs, float("inf"))
+    for _ in range(rounds):
+        for key, job in jobs.items():
+            start = time.process_time()
+            job()
+            best[key] = min(best[key], time.process_time() - start)
+    rates = {key: len(paths) / seconds for key, seconds in best.items()}
+    plain = rates[TORCHVISION, True]
+    rows = {TORCHVISION: {"images_per_s_normalised": plain, "ratio_normalised": 1.0}}
+    for name, read in read_by_name.items():
+        differences = [np.abs(read(row).astype(int) - read_by_name[REFERENCE](row)).mean() for row in range(len(paths))]
+        rows[name] = {
+            "images_per_s": rates[name, False],
+            "ratio": rates[name, False] / plain,
+            "images_per_s_normalised": rates[name, True],
+            "ratio_normalised": rates[name, True] / plain,
+            "mean_absolute_difference": float(np.mean(differences)),
+        }
+    return rows
+
+
+def table_of(rows: dict[str, dict[str, float]], title: str) -> Table:
+    columns = {
+        "images_per_s": ("images/s", ".1f"),
+        "ratio": ("x torchvision", ".2f"),
+        "images_per_s_normalised": ("and normalise", ".1f"),
+        "ratio_normalised": ("x torchvision", ".2f"),
+        "mean_absolute_difference": ("mean pixel difference", ".3f"),
+    }
+    table = Table(title=title)
+    table.add_column("one core", no_wrap=True)
+    for heading, _ in columns.values():
+        table.add_column(heading, justify="right")
+    for name, facts in rows.items():
+        table.add_row(name, *(format(facts[key], form) if key in facts else "" for key, (_, form) in columns.items()))
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="a folder with JPEGs; else photograph-like ones are made")
+    parser.add_argument("--num-images", type=int, default=64)
+    parser.add_argument("--size", type=int, default=448, help="side of the network's input, pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.images is None:
+            paths = make_images(folder, options.num_images)
+        else:
+            paths = sorted(options.images.glob("*.jpg"))[: options.num_images]
+        if not paths:
+            parser.error(f"there is no .jpg file in {options.images}")
+        rows = measure(paths, options.size, options.rounds, folder)
+    Console().print(table_of(rows, f"{len(paths)} images, {options.size} pixels, best of {options.rounds} rounds"))
+    if options.json is not None:
+        facts = {"num_images": len(paths), "size": options.size, "rounds": options.rounds, "rows": rows}
+        options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The benchmark scripts run, and say what they promise. Their numbers are not tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mlrpl_bench.views import BACKENDS, PREPARED_RAW, REFERENCE
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_data_pipelines_benchmark_measures_every_backend_beside_torchvision(tmp_path):
+    script, report = ROOT / "benchmarks" / "data_pipeline.py", tmp_path / "report.json"
+    command = [sys.executable, script, "--num-images", "4", "--size", "28", "--rounds", "1", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    rows = json.loads(report.read_text())["rows"]
+    assert list(rows) == ["torchvision", *BACKENDS]
+    assert all(facts["images_per_s_normalised"] > 0 for facts in rows.values())
+    assert [rows[name]["mean_absolute_difference"] == 0 for name in BACKENDS] == [
+        name in (REFERENCE, PREPARED_RAW) for name in BACKENDS
+    ]
+    assert all(name[:8] in printed for name in rows)
