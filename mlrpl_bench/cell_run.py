@@ -80,7 +80,7 @@ class CellRun:
         batch = self.cell.recipe.batch
         assert batch is not None, "the recipe is not resolved"
         if workbench.steps_per_epoch(batch) == 0:
-            raise UserError(f"no batch of {batch} in {len(train)} training images; a smaller batch is needed")
+            raise UserError(f"no batch of {batch} in {len(train)} training images; choose a smaller one with --batch")
         mask_NC = workbench.masks(self.cell.ratio, self.cell.mask_seed)
         hidden_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
         self.known_share = known_share(train.labels_NC, mask_NC)

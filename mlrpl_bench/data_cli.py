@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.display import Display
     from mlrpl_bench.inspection.checking import Findings
     from mlrpl_bench.registry import DatasetEntry
+    from mlrpl_bench.views import View
 
 IMAGE_KINDS = {"jpeg": "prepared-jpeg95", "raw": "prepared-raw"}
 ASK_ABOVE_BYTES = 5e9
@@ -140,12 +141,16 @@ def prepare(
     images: Annotated[
         str | None, typer.Option("--images", help="Resize images once: jpeg (quality 95) or raw (lossless, large).")
     ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=16, help="The network's input they are for. [default: preset's]")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that resize; 0 for this one.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not stop after saying how large it will be.")] = False,
 ) -> None:
     """Keep the word vectors of the categories, and images resized once, in the cache folder."""
     from mlrpl_bench import words
     from mlrpl_bench.display import Display
+    from mlrpl_bench.views import View
 
     if word_vectors is None and images is None:
         raise UserError("nothing to prepare; name --word-vectors FILE, or --images jpeg or raw, or both")
@@ -158,7 +163,8 @@ def prepare(
             path = words.prepare(splits["train"].categories, word_vectors, report)
             print(f"wrote {path}")
         if images is not None:
-            _prepare_images(entry, splits, IMAGE_KINDS[images], workers, yes, display)
+            view = View(image_size or entry.preset.image_size, backend=IMAGE_KINDS[images])
+            _prepare_images(view, splits, workers, yes, display)
 
 
 @data_app.command()
@@ -192,13 +198,10 @@ def mask(
     )
 
 
-def _prepare_images(
-    entry: DatasetEntry, splits: dict[str, Split], kind: str, workers: int, yes: bool, display: Display
-) -> None:
+def _prepare_images(view: View, splits: dict[str, Split], workers: int, yes: bool, display: Display) -> None:
     from mlrpl_bench import prepared
-    from mlrpl_bench.views import View
 
-    view = View(entry.preset.image_size, entry.preset.crop_sides, entry.preset.flip, kind)
+    kind = view.backend
     folders = {name: prepared.prepared_folder(split, view) for name, split in splits.items()}
     size = sum(prepared.size_of(split, kind, view.enlarged) for split in splits.values())
     print(f"{view.enlarged} x {view.enlarged} pixels, about {size / 1e9:.2f} GB in {folders['train'].parent}")

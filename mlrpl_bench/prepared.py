@@ -118,7 +118,9 @@ class Prepared:
         self._pixels_NHW3: NDArray[np.uint8] | None = None
         if not (folder / MANIFEST).exists():
             what = "is unfinished" if (folder / UNFINISHED).exists() else "does not exist"
-            raise UserError(f"the cache of prepared images {folder} {what}; prepare the images first")
+            raise UserError(
+                f"the cache of prepared images {folder} {what}; prepare the images first, with data prepare --images"
+            )
         _check(_read_facts(folder / MANIFEST), _facts(split, kind, side), folder)
         if kind == PREPARED_RAW:
             self._map()

@@ -21,6 +21,10 @@ def _setting(
         list[str] | None, typer.Option("--set-data", help="An option of the dataset, name=value. Repeatable.")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Training length. [default: preset's]")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images per step. [default: preset's]")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Side of the network's input. [default: preset's]")
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="small, resnet101 or a timm model. [default: preset's]")
     ] = None,
@@ -57,6 +61,8 @@ def _setting(
         data_root=data_root,
         data=settings(set_data or [], "--set-data"),
         epochs=epochs,
+        batch=batch,
+        image_size=image_size,
         backbone=backbone,
         weights=weights,
         evaluate_on=evaluate_on,

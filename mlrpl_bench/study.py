@@ -39,7 +39,8 @@ class Options:
     """What a user may choose about a setting; None is the dataset preset's choice.
 
     Attributes:
-        epochs: training length. backbone, weights: see `backbones.build`.
+        epochs: training length. batch: images per step. image_size: side of the network's input, pixels.
+        backbone, weights: see `backbones.build`.
         precision: ``32-true`` or ``bf16-mixed``. device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         workers: loader processes; the numbers do not depend on them.
         data: the dataset's own options by name.
@@ -51,6 +52,8 @@ class Options:
 
     data_root: Path | None = None
     epochs: int | None = None
+    batch: int | None = None
+    image_size: int | None = None
     backbone: str | None = None
     weights: str | None = None
     precision: str = "32-true"
@@ -79,7 +82,8 @@ class Study:
     ) -> None:
         self.entry, self.options, self.report = entry, options, report
         _check(options)
-        self.preset = _with(entry.preset, epochs=options.epochs, backbone=options.backbone)
+        chosen = ("epochs", "batch", "image_size", "backbone")
+        self.preset = _with(entry.preset, **{name: getattr(options, name) for name in chosen})
         self.dataset = entry.cls(build_options(entry.cls.Options, dict(options.data), entry.name, "option"))
         self.dataset.report = report
         if options.data_root is None and self.dataset.needs_root:
@@ -260,12 +264,16 @@ def _check(options: Options) -> None:
     ):
         if chosen not in choices:
             raise UserError(f"no {what} {chosen!r}; there are: {', '.join(choices)}")
-    if options.epochs is not None and options.epochs < 1:
-        raise UserError(f"--epochs {options.epochs} must be at least 1")
+    for option, number, least in (
+        ("--epochs", options.epochs, 1),
+        ("--batch", options.batch, 2),
+        ("--image-size", options.image_size, 16),
+        ("--workers", options.workers, 0),
+    ):
+        if number is not None and number < least:
+            raise UserError(f"{option} {number} must be at least {least}")
     if options.data_root is not None and not options.data_root.is_dir():
         raise UserError(f"--data-root {options.data_root} is not a folder")
-    if options.workers is not None and options.workers < 0:
-        raise UserError(f"--workers {options.workers} must be at least 0")
     _device(options.device)
 
 

@@ -47,13 +47,21 @@ def test_the_data_root_may_stand_in_the_environment(call, tmp_path):
 
 def test_every_field_of_the_options_can_be_set(call):
     values = {
-        "data_root": "d", "epochs": "7", "backbone": "b", "weights": "w", "precision": "p", "device": "x",
+        "data_root": "d", "epochs": "7", "batch": "8", "image_size": "64",
+        "backbone": "b", "weights": "w", "precision": "p", "device": "x",
         "workers": "2", "evaluate_on": "val", "mask_scheme": "by_id", "mask_file": "m", "on_bad_image": "skip",
         "image_backend": "fast",
     }  # fmt: skip
     arguments = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", value)]
     options = call("sarb", *arguments, "--set-data", "a=b")["options"]
-    converted = {"data_root": Path("d"), "epochs": 7, "workers": 2, "mask_file": Path("m")}
+    converted = {
+        "data_root": Path("d"),
+        "epochs": 7,
+        "batch": 8,
+        "image_size": 64,
+        "workers": 2,
+        "mask_file": Path("m"),
+    }
     assert options == Options(**{**values, **converted}, data={"a": "b"})
     assert set(values) | {"data"} == set(inspect.signature(Options).parameters)
 

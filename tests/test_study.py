@@ -84,6 +84,8 @@ def variant(path, *changes: tuple[str, str], **options) -> Study:
         ),
         ({"on_bad_image": "hide"}, "no way with bad images 'hide'; there are: error, skip"),
         ({"data": {"year": "2012"}}, "tiny has no option 'year'; it has none"),
+        ({"batch": 1}, "--batch 1 must be at least 2"),
+        ({"image_size": 8}, "--image-size 8 must be at least 16"),
         ({"epochs": 0}, "--epochs 0 must be at least 1"),
         ({"workers": -1}, "--workers -1 must be at least 0"),
         ({"weights": "no/such.pth"}, "--weights no/such.pth: there is no such file"),

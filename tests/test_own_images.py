@@ -1,0 +1,94 @@
+"""From a user's own folder of images to a table: every command leaves the folder as it was."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import METHOD, contents, write_plugin
+
+from mlrpl_bench import cli
+
+NAMES, IN_TRAIN, IN_TEST = ("red thing", "green thing", "blue thing"), 12, 6
+
+
+def draw(folder, first, count):
+    """Pictures that show the things that their number's bits say."""
+    folder.mkdir(parents=True)
+    for number in range(first, first + count):
+        pixels_HW3 = np.full((40, 60, 3), 60, dtype=np.uint8)
+        for place in range(3):
+            if number >> place & 1:
+                pixels_HW3[5:30, 20 * place : 20 * place + 15, place] = 250
+        Image.fromarray(pixels_HW3).save(folder / f"{number}.jpg")
+
+
+def annotate(path, first, count):
+    path.parent.mkdir(exist_ok=True)
+    numbers = range(first, first + count)
+    pairs = [(number, place) for number in numbers for place in range(3) if number >> place & 1]
+    content = {
+        "images": [{"id": number, "file_name": f"{number}.jpg"} for number in numbers],
+        "annotations": [{"id": k, "image_id": n, "category_id": place} for k, (n, place) in enumerate(pairs)],
+        "categories": [{"id": place, "name": name} for place, name in enumerate(NAMES)],
+    }
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    root, work = tmp_path / "data", tmp_path / "work"
+    work.mkdir()
+    for name, first, count in (("train", 1, IN_TRAIN), ("test", 1 + IN_TRAIN, IN_TEST)):
+        draw(root / name, first, count)
+        annotate(root / "annotations" / f"instances_{name}.json", first, count)
+    write_plugin(work / "plain.py", METHOD)
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLRPL_DATA", str(root))
+
+    def bench(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return bench
+
+
+TRAIN = (
+    "leaderboard", "--dataset=coco_json", "--methods=plain", "--plugin=plain.py", "--ratios=0.5", "--epochs=1",
+    "--backbone=small", "--weights=random", "--device=cpu", "--batch=4", "--image-size=32",
+)  # fmt: skip
+
+
+def test_every_command_works_and_leaves_the_data_as_they_were(bench, tmp_path):
+    before = contents(tmp_path / "data")
+    np.save("vectors.npy", np.eye(3))
+    for command in (
+        ("data", "check", "coco_json"),
+        ("data", "stats", "coco_json"),
+        ("data", "show", "coco_json", "--images=3"),
+        ("data", "prepare", "coco_json", "--word-vectors=vectors.npy", "--images=raw", "--image-size=32"),
+        ("data", "mask", "coco_json", "--ratio=0.5", "--output=mask.npz"),
+        TRAIN,
+        (*TRAIN, "--image-backend=prepared-raw", "--mask-file=mask.npz", "--no-train"),
+    ):
+        code, _, err = bench(*command)
+        if "--no-train" in command:  # the other backend's record must not stand in for it
+            assert code == 2 and "no records of this setting" in err
+        else:
+            assert code == 0, (command, err)
+    assert contents(tmp_path / "data") == before
+
+
+def test_a_damaged_image_is_named_by_check_and_by_training_and_can_be_skipped(bench, tmp_path):
+    damaged = tmp_path / "data" / "train" / "5.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    code, out, _ = bench("data", "check", "coco_json")
+    assert code == 1 and "5.jpg" in out
+    code, _, err = bench(*TRAIN)
+    assert code in (1, 2) and "5.jpg" in err and "Traceback" not in err
+    code, out, err = bench(*TRAIN, "--on-bad-image=skip")
+    assert code == 0 and "1 training images left out" in " ".join(out.split())
