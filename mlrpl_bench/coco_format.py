@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import write_atomically
+from mlrpl_bench.label_cache import kept
 from mlrpl_bench.protocol import ABSENT, PRESENT
 
 LISTS = ("images", "annotations", "categories")
@@ -37,8 +38,8 @@ def read(annotation_file: Path, image_folder: Path) -> Split:
     Raises:
         UserError: the file is missing, cut short or inconsistent; the line names it.
     """
-    file_names, split = _read(annotation_file, image_folder)
-    return replace(split, image_paths=[image_folder / name for name in file_names])
+    split = kept(annotation_file, lambda: _read(annotation_file, image_folder))
+    return replace(split, image_paths=[image_folder / name for name in split.image_paths])
 
 
 def read_with_images(annotation_file: Path, image_folders: Sequence[Path]) -> Split:
@@ -47,8 +48,8 @@ def read_with_images(annotation_file: Path, image_folders: Sequence[Path]) -> Sp
     Raises:
         UserError: as `read`, or images are missing; the line says how many and names the first.
     """
-    file_names, split = _read(annotation_file, image_folders[0])
-    return replace(split, image_paths=locate(file_names, image_folders, annotation_file))
+    split = kept(annotation_file, lambda: _read(annotation_file, image_folders[0]))
+    return replace(split, image_paths=locate([str(path) for path in split.image_paths], image_folders, annotation_file))
 
 
 def write(
@@ -123,8 +124,8 @@ def _files_in(folder: Path) -> frozenset[str]:
         raise UserError(f"{folder} cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _read(annotation_file: Path, image_folder: Path) -> tuple[list[str], Split]:
-    """The images' file names, and a split whose paths are those names."""
+def _read(annotation_file: Path, image_folder: Path) -> Split:
+    """A split whose image paths are the file's own relative names."""
     content = _parse(annotation_file)
     images, annotations, categories = (content[name] for name in LISTS)
     names = tuple(category["name"] for category in categories)
@@ -145,7 +146,7 @@ def _read(annotation_file: Path, image_folder: Path) -> tuple[list[str], Split]:
     column_A = _places(annotations, "category_id", category_ids, annotation_file)
     labels_NC = np.full((len(images), len(categories)), ABSENT, dtype=np.int8)
     labels_NC[row_A, column_A] = PRESENT
-    return file_names, Split(image_ids, [Path(name) for name in file_names], labels_NC, names)
+    return Split(image_ids, [Path(name) for name in file_names], labels_NC, names)
 
 
 def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:

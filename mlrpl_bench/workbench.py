@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mlrpl_bench.backbones import Backbone
@@ -14,6 +13,9 @@ from mlrpl_bench.dataset import Split
 from mlrpl_bench.images import PreparedImages, Reader, normalise
 from mlrpl_bench.masks import Masks
 from mlrpl_bench.views import View
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # imported where one is made: it takes a second
 
 KEEP_FEATURES_BYTES = 2**30
 """The frozen part's output under the test transform never changes; it is kept up to this much memory per split."""
