@@ -107,7 +107,7 @@ def run(
     request = comparison.Request(
         rows=[(methods[method], changed)],
         ratios=comparison.ratios(ratios, datasets[dataset].preset, options),
-        seeds=comparison.seed_pairs(seeds, mask_seed),
+        seeds=comparison.seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
     )
@@ -145,7 +145,7 @@ def leaderboard(
     request = comparison.Request(
         rows=[(entry, {}) for entry in comparison.chosen_methods(registry, methods)],
         ratios=comparison.ratios(ratios, datasets[dataset].preset, options),
-        seeds=comparison.seed_pairs(seeds, mask_seed),
+        seeds=comparison.seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
         only_these_rows=methods is not None,
@@ -201,6 +201,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(_complain(f"{error.filename}: {error.strerror}; check the path and its permissions", 2))
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own errors about arguments have it
             raise

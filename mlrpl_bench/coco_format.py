@@ -95,7 +95,7 @@ def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> li
     Raises:
         UserError: files are missing (how many, and the first), or a name is there twice or leads out of the folders.
     """
-    _refuse_repeated(names, "file name", listed_in)
+    _refuse_repeated([os.path.normpath(name) for name in names], "file name", listed_in)
     _refuse_outside(names, folders[0], listed_in)
     content: dict[Path, frozenset[str]] = {}
 
@@ -135,7 +135,7 @@ def _read(annotation_file: Path, image_folder: Path) -> Split:
     category_ids = [category["id"] for category in categories]
     for what, values in (
         ("image id", image_ids),
-        ("file name", file_names),
+        ("file name", [os.path.normpath(name) for name in file_names]),
         ("category id", category_ids),
         ("category name", names),
     ):
@@ -176,6 +176,8 @@ def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
         raise UserError(
             f"{annotation_file} is JSON but no COCO instances file ({error}); check which file it is"
         ) from error
+    except RecursionError as error:
+        raise UserError(f"{annotation_file} is nested too deeply for a COCO instances file; get it again") from error
     except ValueError as error:  # JSON that does not parse, bytes that are no text
         raise UserError(
             f"{annotation_file} is cut short or not JSON ({error}); download or generate it again"

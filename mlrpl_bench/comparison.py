@@ -13,6 +13,7 @@ from mlrpl_bench.dataset import NINE_RATIOS, Preset
 from mlrpl_bench.display import Display
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.leaderboard import Leaderboard, build
+from mlrpl_bench.masks import FROM_FILE
 from mlrpl_bench.protocol import COMPLETE_AT_ONE, check_ratio
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.results import Record, ResultStore
@@ -152,12 +153,13 @@ def _shown(
     records: Sequence[Record], request: Request, jobs: Sequence[Job], study: Study, methods: Registry[MethodEntry]
 ) -> list[Record]:
     """The table's records: the requested ratios and seeds; other methods that were trained so stand beside."""
-    asked = {job.cell.label for job in jobs}
+    asked, hashes = {job.cell.label for job in jobs}, {job.cell.mask_hash for job in jobs}
     return [
         record
         for record in sweep.rows_of_setting(records, study, methods.entries)
         if (record.cell.seed, record.cell.mask_seed) in request.seeds
         and record.cell.ratio in request.ratios
+        and (study.setting.mask_scheme != FROM_FILE or record.cell.mask_hash in hashes)
         and (record.cell.label in asked or not request.only_these_rows)
     ]
 

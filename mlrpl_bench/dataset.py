@@ -105,7 +105,7 @@ class Dataset(ABC):
     class Options:
         """Fields made with `hyperparameters.parameter`; ``--set-data name=value`` changes them.
 
-        They need no place in a cell's key: whatever they change in ids, categories or labels is in the fingerprint.
+        Those that differ from the defaults are part of a cell's key, since they may name other pictures.
         """
 
     expected_files = ""

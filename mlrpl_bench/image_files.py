@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 from PIL import Image
 
 from mlrpl_bench.errors import UserError
@@ -56,11 +57,20 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
                 image.load()
-                return image if image.mode == "RGB" else image.convert("RGB")
+                return image if image.mode == "RGB" else _as_rgb(image)
     except FileNotFoundError:
         raise UserError(f"image {path} does not exist; check the data folder") from None
     except CANNOT_DECODE as error:
         raise UserError(f"image {path} cannot be decoded ({error}); replace the file") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Other colours as RGB; 16 bits are scaled to 8, since Pillow's own conversion makes everything above 255 white."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
 
 
 class FileFacts(NamedTuple):

@@ -177,7 +177,8 @@ def _notes(
         return ["no records"]
     setting = records[0].cell.setting
     seeds = sorted({(record.cell.seed, record.cell.mask_seed) for record in records})
-    pairs = ", ".join(f"{seed} (mask {mask_seed})" for seed, mask_seed in seeds)
+    of_mask = f"from file {records[0].cell.mask_hash[:8]}" if setting.mask_scheme == "file" else ""
+    pairs = ", ".join(f"{seed} (mask {of_mask or mask_seed})" for seed, mask_seed in seeds)
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [
         f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "

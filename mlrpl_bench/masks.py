@@ -23,7 +23,7 @@ from mlrpl_bench.protocol import UNKNOWN, known_mask
 FROM_FILE = "file"
 """The name of the scheme of a mask that was read; the mask's hash says which."""
 MAY_DIFFER = 0.05
-"""A mask that was read must have about the known ratio that it is used for."""
+"""A mask of other code must have about the known ratio that it is used for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,11 @@ def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
     """
     arrays = _arrays(path)
     if {"known_NC", "shape"} <= set(arrays):
+        if lacking := {"ids", "categories", "ratio"} - set(arrays):
+            raise UserError(f"mask {path} lacks {', '.join(sorted(lacking))}; write it again with data mask")
         shape = tuple(arrays["shape"].tolist())
+        if len(arrays["known_NC"]) != -(-int(np.prod(shape)) // 8):
+            raise UserError(f"mask {path} is cut short; write it again with data mask")
         mask_NC = np.unpackbits(arrays["known_NC"], count=int(np.prod(shape))).reshape(shape).astype(bool)
         for what, own in (("ids", split.ids), ("categories", split.categories)):
             if arrays[what].tolist() != [str(name) for name in own]:
@@ -87,8 +91,9 @@ def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
         raise UserError(
             f"mask {path} has the shape {mask_NC.shape}, the training set {split.labels_NC.shape} (images, categories)"
         )
-    share = float(arrays["ratio"]) if "ratio" in arrays else float(mask_NC.mean())
-    if abs(share - ratio) > MAY_DIFFER:
+    ours = "ratio" in arrays
+    share = float(arrays["ratio"]) if ours else float(mask_NC.mean())
+    if abs(share - ratio) > (1e-9 if ours else MAY_DIFFER):
         raise UserError(f"mask {path} knows {share:.3g} of the labels; it cannot stand for a known ratio of {ratio:g}")
     return mask_NC
 

@@ -13,6 +13,7 @@ memory-mapped file, without loss. The folder of one split and kind:
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import math
@@ -176,7 +177,14 @@ class PreparedRows:
 
 def prepared_folder(split: Split, view: View) -> Path:
     """Where the images of a split that a view takes are kept."""
-    return cache_folder() / "prepared" / f"{split.fingerprint()[:12]}-{view.enlarged}-{view.backend}"
+    digest = hashlib.sha256(split.fingerprint().encode())
+    for path in split.image_paths:  # the same labels may stand for other pictures, or for pictures that were replaced
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise UserError(f"image {path} cannot be read ({error.strerror}); check the data folder") from error
+        digest.update(repr((str(path.resolve()), facts.st_size, facts.st_mtime_ns)).encode())
+    return cache_folder() / "prepared" / f"{digest.hexdigest()[:16]}-{view.enlarged}-{view.backend}"
 
 
 def _facts(split: Split, kind: str, side: int) -> dict[str, Any]:

@@ -141,6 +141,8 @@ class Study:
             ("image backend", s.transform, "reference"),
         ]
         lines = [f"{what} {here} (papers: {there})" for what, here, there in papers if here != there]
+        lines += [f"dataset option {option}" for option in self._data_options()]
+        lines += self._unexpected_counts()
         if self._fallback_words:
             lines.append("no word vectors given: fixed pseudo-random ones, a name's words averaged (papers: GloVe)")
         lines += [f"{count} {of} images left out, undecodable" for of, count in self.skipped.items() if count]
@@ -167,6 +169,8 @@ class Study:
             self.skipped = {"training": int((~readable).sum()), "evaluation": int((~readable_test).sum())}
             self.masks = dataclasses.replace(self.masks, kept_rows=np.flatnonzero(readable))
             train_rows, test_rows = train_rows[readable], test_rows[readable_test]
+        if not len(train_rows) or not len(test_rows):
+            raise UserError(f"{self.entry.name}: no images left to train on, or none to evaluate on")
         self.sources = {"train": (whole, train_rows), "test": (evaluated, test_rows)}
         return whole.rows(train_rows), evaluated.rows(test_rows)
 
@@ -203,7 +207,7 @@ class Study:
         return Setting(
             protocol_version=protocol.VERSION,
             dataset=self.entry.name,
-            fingerprint=f"{self.train.fingerprint()[:16]}-{self.test.fingerprint()[:16]}",
+            fingerprint="-".join([self.train.fingerprint()[:16], self.test.fingerprint()[:16], *self._data_options()]),
             evaluate_on=self.options.evaluate_on,
             mask_scheme=self.options.mask_scheme if self.options.mask_file is None else FROM_FILE,
             backbone=self.preset.backbone,
@@ -218,6 +222,22 @@ class Study:
             epochs=self.preset.epochs,
             batch=self.preset.batch,
         )
+
+    def _data_options(self) -> list[str]:
+        """The dataset's options that are not the usual ones: they may change pictures under the same labels."""
+        chosen, usual = dataclasses.asdict(self.dataset.options), dataclasses.asdict(self.entry.cls.Options())
+        return [f"{name}={chosen[name]}" for name in chosen if chosen[name] != usual[name]]
+
+    def _unexpected_counts(self) -> list[str]:
+        expected = {split: count for split, count in self.dataset.expected_counts.items() if split in self.sources}
+        if self.options.evaluate_on != "test":
+            expected.pop("test", None)
+        found = {name: len(split) for name, (split, _) in self.sources.items()}
+        return [
+            f"{found[name]:,} {name} images (official: {count:,})"
+            for name, count in expected.items()
+            if found[name] != count
+        ]
 
     def _view(self) -> View:
         return View(self.preset.image_size, self.preset.crop_sides, self.preset.flip, self.options.image_backend)

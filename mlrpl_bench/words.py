@@ -92,6 +92,8 @@ def _from_npy(names: Sequence[str], source: Path) -> NDArray[np.float32]:
 
 def _from_text(names: Sequence[str], source: Path, report: Callable[[int, int], None]) -> NDArray[np.float32]:
     """Streamed: the file has gigabytes, and only the words of the names are kept."""
+    if all(re.fullmatch(r"category \d+", name) for name in names):
+        raise UserError("the categories have no names, only numbers, for which words have no meaning; give an .npy")
     wanted = {word for name in names for word in _real_words(name)}
     found: dict[str, NDArray[np.float32]] = {}
     size, done = source.stat().st_size, 0

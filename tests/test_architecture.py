@@ -52,7 +52,9 @@ MAY_IMPORT = {
     ),
     "leaderboard": "dataset results",
     "display": "cell_run trainer",
-    "comparison": ("cell_run dataset display errors files leaderboard protocol registry results study sweep trainer"),
+    "comparison": (
+        "cell_run dataset display errors files leaderboard masks protocol registry results study sweep trainer"
+    ),
     "listing": "dataset errors hyperparameters registry results",
     "catalogue": "cell_run method registry study",
     "template": "errors files registry",

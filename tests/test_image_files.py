@@ -203,3 +203,9 @@ def test_a_worker_that_is_ended_from_outside_is_one_line():
 def test_worker_processes_need_no_torch():
     code = "import sys, mlrpl_bench.image_files; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    ramp_HW = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp_HW).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(np.asarray(decode(tmp_path / "deep.png"))[..., 0], ramp_HW >> 8)

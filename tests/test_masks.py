@@ -92,3 +92,19 @@ def test_a_damaged_mask_file_is_named(split, tmp_path, damage):
         np.savez(path, np.array([{"not": "ours"}], dtype=object))
     with pytest.raises(UserError, match="mask"):
         masks.read(path, split, RATIO)
+
+
+def test_a_mask_that_was_cut_or_stands_for_another_ratio_is_refused(split, tmp_path):
+    path = tmp_path / "mask.npz"
+    masks.write(path, known_mask((N, C), RATIO), split, RATIO, 0)
+    with pytest.raises(UserError, match="cannot stand for a known ratio of 0.32"):  # noqa: RUF043
+        masks.read(path, split, 0.32)
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    np.savez(path, **{**content, "known_NC": content["known_NC"][:2]})
+    with pytest.raises(UserError, match="cut short"):
+        masks.read(path, split, RATIO)
+    del content["ids"]
+    np.savez(path, **content)
+    with pytest.raises(UserError, match="lacks ids"):
+        masks.read(path, split, RATIO)

@@ -92,3 +92,36 @@ def test_a_damaged_image_is_named_by_check_and_by_training_and_can_be_skipped(be
     assert code in (1, 2) and "5.jpg" in err and "Traceback" not in err
     code, out, err = bench(*TRAIN, "--on-bad-image=skip")
     assert code == 0 and "1 training images left out" in " ".join(out.split())
+
+
+def test_other_pictures_under_the_same_labels_are_another_cell_and_another_cache(bench, tmp_path):
+    draw(tmp_path / "data" / "other", 2, IN_TRAIN + 1)
+    (tmp_path / "data" / "other" / "1.jpg").write_bytes((tmp_path / "data" / "other" / "2.jpg").read_bytes())
+    code, _, err = bench(*TRAIN)
+    assert code == 0, err
+    other = ("--set-data=train_images=other",)
+    code, out, _ = bench(*TRAIN, *other, "--dry-run")
+    assert code == 0 and "plain 50 % seed 0" in out
+    code, out, _ = bench(*TRAIN, *other)
+    assert code == 0 and "dataset option train_images=other" in " ".join(out.split())
+    prepare = ("data", "prepare", "coco_json", "--images=raw", "--image-size=32")
+    folders = [{line for line in bench(*prepare, *more)[1].splitlines() if "wrote" in line} for more in ((), other)]
+    assert len(folders[0] & folders[1]) == 1, "the test images are the same, the training images are not"
+
+
+def test_two_masks_from_files_are_not_averaged(bench):
+    for seed in (1, 2):
+        bench("data", "mask", "coco_json", "--ratio=0.5", f"--seed={seed}", f"--output={seed}.npz")
+    numbers = []
+    for seed in (1, 2, 1):
+        code, out, _ = bench(*TRAIN, f"--mask-file={seed}.npz", "--json")
+        assert code == 0
+        (row,) = (row for name, row in json.loads(out)["rows"].items() if name == "plain")
+        assert row["50 %"]["seeds"] == 1
+        numbers.append(row["50 %"]["mean"])
+    assert numbers[0] == numbers[2]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(bench):
+    code, _, err = bench("data", "mask", "coco_json", "--ratio=0.5", "--output=/proc/none/mask.npz")
+    assert code == 2 and len(err.strip().splitlines()) == 1
