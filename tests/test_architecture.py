@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "hyperparameters": "errors",
     "backbones": "errors randomness",
     "metrics": "errors protocol",
+    "statistics": "errors protocol randomness",
     "losses": "protocol",
     "layers": "backbones hyperparameters losses method protocol layers.*",
     "dataset": "errors protocol",

@@ -1,0 +1,454 @@
+"""Influences against the metrics themselves, intervals and tests against simulations with a known truth."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mlrpl_bench import statistics
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.metrics import evaluate
+from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.statistics import Measured, average_rank, holm, influences, interval, paired, resampled_means
+
+METRICS = ("mAP", "OF1", "CF1")
+SIMULATED_IMAGES = 400
+
+
+def simulated(images, categories=4, seed=0, unknown=0.0):
+    """Scores that know something about the labels; categories from frequent to rare."""
+    random = np.random.default_rng(seed)
+    present_NC = random.random((images, categories)) < np.linspace(0.5, 0.15, categories)
+    scores_NC = 1.5 * present_NC - 1.0 + random.normal(size=(images, categories))
+    labels_NC = np.where(present_NC, PRESENT, ABSENT)
+    labels_NC[random.random((images, categories)) < unknown] = UNKNOWN
+    return scores_NC, labels_NC
+
+
+def evaluated(scores_NC, labels_NC):
+    result = evaluate(scores_NC, labels_NC)
+    return np.array([result[name] for name in METRICS])
+
+
+# Influences
+
+
+def average_precision_with_weights(scores_N, present_N, weights_N):
+    """Interpolated average precision with weighted images, by loops; the definition that is differentiated."""
+    rows = sorted(range(len(scores_N)), key=lambda n: -scores_N[n])
+    found, seen, curve = 0.0, 0.0, []
+    for n in rows:
+        seen += weights_N[n]
+        found += weights_N[n] * present_N[n]
+        curve.append((weights_N[n] * present_N[n], found / seen))
+    return sum(weight * max(p for _, p in curve[k:]) for k, (weight, _) in enumerate(curve)) / found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_influence_on_average_precision_is_its_derivative_by_the_images_weight(seed):
+    scores_NC, labels_NC = simulated(40, categories=1, seed=seed)
+    scores_N, present_N = scores_NC[:, 0], labels_NC[:, 0] == PRESENT
+    step, derivatives_N = 1e-6, []
+    for n in range(40):
+        up, down = (
+            average_precision_with_weights(scores_N, present_N, 1 + sign * step * (np.arange(40) == n))
+            for sign in (1, -1)
+        )
+        derivatives_N.append((up - down) / (2 * step))
+    np.testing.assert_allclose(influences(scores_NC, labels_NC)["mAP"], 40 * np.array(derivatives_N), atol=1e-6)
+
+
+@pytest.mark.parametrize("unknown", [0.0, 0.3])
+def test_influences_agree_with_leaving_each_image_out(unknown):
+    images = 400
+    scores_NC, labels_NC = simulated(images, unknown=unknown)
+    whole = evaluated(scores_NC, labels_NC)
+    found = influences(scores_NC, labels_NC)
+    without = np.array(
+        [evaluated(np.delete(scores_NC, n, axis=0), np.delete(labels_NC, n, axis=0)) for n in range(images)]
+    )
+    for column, name in enumerate(METRICS):
+        jackknife_N = (images - 1) * (whole[column] - without[:, column])
+        assert np.corrcoef(jackknife_N, found[name])[0, 1] > 0.99, name
+        assert found[name].std() == pytest.approx(jackknife_N.std(), rel=0.05), name
+
+
+@pytest.mark.parametrize("unknown", [0.0, 0.3])
+def test_the_standard_error_is_that_of_the_full_bootstrap(unknown):
+    images, resamples = 400, 500
+    scores_NC, labels_NC = simulated(images, seed=1, unknown=unknown)
+    random = np.random.default_rng(0)
+    rows = random.integers(images, size=(resamples, images))
+    full = np.array([evaluated(scores_NC[of_one], labels_NC[of_one]) for of_one in rows])
+    found = influences(scores_NC, labels_NC)
+    for column, name in enumerate(METRICS):
+        linear_R = found[name][rows].mean(axis=1)
+        # 500 resamples know a standard error to 3 %; the rest is curvature.
+        assert found[name].std() / np.sqrt(images) == pytest.approx(full[:, column].std(), rel=0.12), name
+        assert np.corrcoef(linear_R, full[:, column])[0, 1] > 0.97, name
+
+
+@st.composite
+def problems(draw):
+    shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 4)))
+    draws = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scores_NC = draws.integers(-2, 3, size=shape).astype(float)  # many ties
+    labels_NC = draws.choice([PRESENT, ABSENT, UNKNOWN], size=shape)
+    labels_NC[0, 0] = PRESENT
+    return scores_NC, labels_NC
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_influences_are_finite_and_have_mean_zero(problem):
+    for name, influences_N in influences(*problem).items():
+        assert influences_N.dtype == np.float64
+        assert influences_N.shape == (len(problem[0]),)
+        assert influences_N.mean() == pytest.approx(0, abs=1e-12), name
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_the_best_rank_at_or_after_is_where_the_maximum_is(problem):
+    values_P = problem[0][:, 0]
+    best_P = statistics._best_at_or_after(values_P)
+    assert (best_P >= np.arange(len(values_P))).all()
+    assert values_P[best_P].tolist() == [max(values_P[k:]) for k in range(len(values_P))]
+
+
+def test_unknown_entries_have_no_influence():
+    scores_NC, labels_NC = simulated(60, unknown=0.3)
+    other_NC = np.where(labels_NC == UNKNOWN, 9.0, scores_NC)
+    for name in METRICS:
+        np.testing.assert_array_equal(influences(scores_NC, labels_NC)[name], influences(other_NC, labels_NC)[name])
+
+
+def test_a_category_without_positives_counts_only_in_the_overall_f1():
+    scores_NC, labels_NC = simulated(60)
+    more = np.hstack([scores_NC, scores_NC[:, :1]]), np.hstack([labels_NC, np.full((60, 1), ABSENT)])
+    before, after = influences(scores_NC, labels_NC), influences(*more)
+    np.testing.assert_allclose(before["mAP"], after["mAP"])
+    np.testing.assert_allclose(before["CF1"], after["CF1"])
+    assert not np.allclose(before["OF1"], after["OF1"])
+
+
+def test_perfect_scores_and_scores_that_predict_nothing_have_no_influence():
+    _, labels_NC = simulated(60)
+    assert all(np.allclose(found_N, 0) for found_N in influences(labels_NC * 3.0, labels_NC).values())
+    assert np.all(influences(labels_NC - 5.0, labels_NC)["CF1"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        (np.zeros((3, 2)), np.ones((2, 2)), "of one shape"),
+        (np.zeros(3), np.ones(3), "of one shape"),
+        (np.zeros((0, 2)), np.ones((0, 2)), "of one shape"),
+        (np.full((2, 2), np.nan), np.ones((2, 2)), "NaN or infinite"),
+        (np.zeros((2, 2)), np.full((2, 2), ABSENT), "no label is present"),
+    ],
+)
+def test_what_has_no_influences_is_refused(scores, labels, message):
+    with pytest.raises(UserError, match=message):
+        influences(scores, labels)
+
+
+# Resampling
+
+
+def test_resampled_means_are_means_of_images_drawn_with_replacement():
+    influences_KN = np.random.default_rng(0).normal(size=(2, 30))
+    drawn_RN = statistics._times_drawn(30, 100, 7)
+    assert (drawn_RN.sum(axis=1) == 30).all()
+    by_loop = [[np.repeat(vector, times).mean() for times in drawn_RN] for vector in influences_KN]
+    np.testing.assert_allclose(resampled_means(influences_KN, 100, 7), by_loop)
+
+
+def test_resampled_means_of_a_difference_are_the_difference_and_a_seed_repeats_them():
+    a_KN, b_KN = np.random.default_rng(0).normal(size=(2, 1, 50))
+    apart = resampled_means(a_KN, 200, 1) - resampled_means(b_KN, 200, 1)
+    np.testing.assert_allclose(resampled_means(a_KN - b_KN, 200, 1), apart, atol=1e-12)
+    statistics._times_drawn.cache_clear()
+    np.testing.assert_allclose(resampled_means(a_KN - b_KN, 200, 1), apart, atol=1e-12)
+    assert not np.allclose(resampled_means(a_KN, 200, 1), resampled_means(a_KN, 200, 2))
+
+
+@pytest.mark.parametrize(("values", "resamples"), [([1.0], 9), ([[np.nan]], 9), ([[]], 9), ([[1.0]], 0)])
+def test_what_cannot_be_resampled_is_refused(values, resamples):
+    with pytest.raises(UserError, match=r"influences|resamples"):
+        resampled_means(values, resamples)
+
+
+# Intervals
+
+
+def test_with_one_seed_the_interval_is_over_images_and_says_so():
+    influences_N = np.random.default_rng(0).normal(size=500)
+    found = interval([influences_N], [0.6])
+    error = influences_N.std() / np.sqrt(500)
+    assert (found.mean, found.seeds) == (0.6, 1)
+    assert "one seed" in found.caution and "nothing can be concluded about the method" in found.caution
+    assert np.isnan(found.seeds_error)
+    assert found.images_error == pytest.approx(error)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.08)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_without_noise_from_images_the_interval_is_students(seeds):
+    estimates_S = np.random.default_rng(seeds).normal(0.6, 0.01, size=seeds)
+    found = interval(np.zeros((seeds, 50)), estimates_S)
+    low, high = stats.t.interval(0.95, seeds - 1, estimates_S.mean(), stats.sem(estimates_S))
+    # Up to how finely 2000 draws resolve the tails.
+    assert (found.low, found.high) == (pytest.approx(low, rel=0.002), pytest.approx(high, rel=0.002))
+    assert bool(found.caution) == (seeds == 2)
+
+
+def test_noise_of_one_seed_on_one_image_is_counted_once():
+    random = np.random.default_rng(0)
+    own_SN = random.normal(size=(4, 5000))
+    estimates_S = own_SN.mean(axis=1)
+    alone = interval(own_SN, estimates_S)
+    assert alone.images_error < 0.2 * alone.seeds_error
+    shared = interval(own_SN + random.normal(size=5000), estimates_S)
+    assert shared.images_error == pytest.approx(1 / np.sqrt(5000), rel=0.1)
+
+
+def test_a_higher_level_is_wider_and_equal_arguments_give_equal_intervals():
+    influences_SN = np.random.default_rng(0).normal(size=(3, 100))
+    narrow, wide = (interval(influences_SN, [0.5, 0.6, 0.7], level=level) for level in (0.8, 0.95))
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert wide == interval(influences_SN, [0.5, 0.6, 0.7])
+    assert wide != interval(influences_SN, [0.5, 0.6, 0.7], seed=1)
+
+
+@pytest.mark.parametrize(
+    ("influences_SN", "estimates_S", "level"),
+    [
+        (np.zeros((2, 5)), [0.5], 0.95),
+        (np.zeros(5), [0.5], 0.95),
+        (np.zeros((0, 5)), [], 0.95),
+        (np.zeros((1, 5)), [np.nan], 0.95),
+        (np.full((1, 5), np.inf), [0.5], 0.95),
+        (np.zeros((1, 5)), [0.5], 95),
+    ],
+)
+def test_what_has_no_interval_is_refused(influences_SN, estimates_S, level):
+    with pytest.raises(UserError, match=r"influences|level"):
+        interval(influences_SN, estimates_S, level)
+
+
+# Simulations with a known truth
+
+
+def trained(random, present_NC, hardness_NC, signals_S):
+    """One method: every seed has a strength of its own, and its own noise on top of what makes an image hard."""
+    labels_NC = np.where(present_NC, PRESENT, ABSENT)
+    found, estimates_S3 = [], []
+    for signal in signals_S:
+        scores_NC = signal * present_NC - 1.0 + hardness_NC + random.normal(scale=0.5, size=present_NC.shape)
+        found.append(influences(scores_NC, labels_NC))
+        estimates_S3.append(evaluated(scores_NC, labels_NC))
+    estimates_S3 = np.array(estimates_S3)
+    return {
+        name: Measured(np.array([one[name] for one in found]), estimates_S3[:, column])
+        for column, name in enumerate(METRICS)
+    }
+
+
+def images_of(random, images=SIMULATED_IMAGES):
+    present_NC = random.random((images, 3)) < 0.3
+    return present_NC, random.normal(scale=0.8, size=present_NC.shape)
+
+
+def signals(random, seeds, spread, strength=2.0):
+    return random.normal(strength, spread, size=seeds)
+
+
+@functools.lru_cache
+def population_values(spread):
+    """What an endless test set gives, averaged over endless seeds (by Gauss-Hermite quadrature over strengths)."""
+    random = np.random.default_rng(99)
+    present_NC, hardness_NC = images_of(random, 200_000)
+    labels_NC = np.where(present_NC, PRESENT, ABSENT)
+    around_NC = hardness_NC - 1.0 + random.normal(scale=0.5, size=present_NC.shape)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(7 if spread else 1)
+    values = [evaluated((2.0 + spread * node) * present_NC + around_NC, labels_NC) for node in nodes]
+    return np.average(values, axis=0, weights=weights)
+
+
+def coverage(seeds, spread, repeats=200):
+    truth, random = dict(zip(METRICS, population_values(spread), strict=True)), np.random.default_rng(5)
+    covered = dict.fromkeys(METRICS, 0)
+    for _ in range(repeats):
+        measured = trained(random, *images_of(random), signals(random, seeds, spread))
+        for name in METRICS:
+            found = interval(*measured[name], resamples=1000)
+            covered[name] += found.low <= truth[name] <= found.high
+    return {name: count / repeats for name, count in covered.items()}
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.2), (5, 0.2)])
+def test_intervals_cover_the_population_value_about_95_times_in_100(seeds, spread):
+    # mAP with one seed covers 92: interpolation lifts it on 400 images by a third of its standard error.
+    found = coverage(seeds, spread)
+    assert all(0.90 <= share <= 0.995 for share in found.values()), found
+
+
+def rejections(seeds, spread, advantage=0.0, repeats=200):
+    random = np.random.default_rng(6)
+    rejected = dict.fromkeys(METRICS, 0)
+    for _ in range(repeats):
+        images = images_of(random)
+        a = trained(random, *images, signals(random, seeds, spread, 2.0 + advantage))
+        b = trained(random, *images, signals(random, seeds, spread))
+        for name in METRICS:
+            rejected[name] += paired(a[name], b[name], resamples=1000).p_value < 0.05
+    return {name: count / repeats for name, count in rejected.items()}
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.2), (5, 0.0)])
+def test_methods_that_do_not_differ_are_told_apart_about_5_times_in_100(seeds, spread):
+    found = rejections(seeds, spread)
+    assert all(0.01 <= share <= 0.10 for share in found.values()), found
+
+
+def test_a_real_difference_is_found():
+    found = rejections(5, 0.05, advantage=0.5, repeats=60)
+    assert all(share > 0.9 for share in found.values()), found
+
+
+# Paired comparison
+
+
+def test_a_paired_difference_is_the_interval_of_differences():
+    random = np.random.default_rng(0)
+    a, b = (Measured(random.normal(size=(3, 80)), random.normal(0.6, 0.01, size=3)) for _ in range(2))
+    found = paired(a, b)
+    apart = interval(a.influences_SN - b.influences_SN, a.estimates_S - b.estimates_S)
+    assert (found.mean, found.low, found.high) == (apart.mean, apart.low, apart.high)
+    back = paired(b, a)
+    assert back.mean == -found.mean
+    assert back.p_value == pytest.approx(found.p_value, rel=0.05)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_without_noise_from_images_the_p_value_is_that_of_the_paired_t_test(seeds):
+    a_S, b_S = np.random.default_rng(seeds).normal(0.6, 0.01, size=(2, seeds))
+    nothing_SN = np.zeros((seeds, 50))
+    found = paired(Measured(nothing_SN, a_S), Measured(nothing_SN, b_S))
+    assert found.p_value == pytest.approx(stats.ttest_rel(a_S, b_S).pvalue)
+
+
+def test_with_one_seed_a_comparison_says_what_cannot_be_concluded():
+    influences_SN = np.random.default_rng(0).normal(scale=0.1, size=(1, 400))
+    found = paired(Measured(influences_SN, [0.7]), Measured(np.zeros((1, 400)), [0.6]))
+    assert found.seeds == 1
+    assert "nothing can be concluded about the method" in found.caution
+    assert found.p_value == pytest.approx(1 / 2001)
+
+
+def test_a_method_does_not_differ_from_itself():
+    for seeds in (1, 4):
+        same = Measured(np.random.default_rng(0).normal(size=(seeds, 40)), np.linspace(0.5, 0.6, seeds))
+        found = paired(same, same)
+        assert (found.mean, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+def test_p_value_and_interval_agree_on_what_is_significant():
+    random = np.random.default_rng(3)
+    for _ in range(50):
+        a, b = (Measured(random.normal(size=(3, 80)), random.normal(0.6, 0.2, size=3)) for _ in range(2))
+        found = paired(a, b)
+        if abs(found.p_value - 0.05) > 0.01:
+            assert (found.p_value < 0.05) == (not found.low <= 0 <= found.high)
+
+
+def test_other_seeds_or_images_are_refused():
+    with pytest.raises(UserError, match="same seeds and images"):
+        paired(Measured(np.zeros((2, 9)), [0.5, 0.6]), Measured(np.zeros((1, 9)), [0.5]))
+
+
+# Families of comparisons
+
+
+def holm_by_loop(p_values):
+    adjusted = {}
+    highest = 0.0
+    for rejected, k in enumerate(sorted(range(len(p_values)), key=lambda k: p_values[k])):
+        highest = max(highest, min(1.0, (len(p_values) - rejected) * p_values[k]))
+        adjusted[k] = highest
+    return [adjusted[k] for k in range(len(p_values))]
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_the_step_down_procedure(p_values):
+    found = holm(p_values)
+    np.testing.assert_allclose(found, holm_by_loop(p_values))
+    assert (found >= np.array(p_values)).all()
+
+
+@pytest.mark.parametrize("p_values", [[0.1, np.nan], [1.1], [-0.1], [[0.1]], 0.1])
+def test_what_is_no_p_value_is_refused(p_values):
+    with pytest.raises(UserError, match="p-values"):
+        holm(p_values)
+
+
+# Ranks
+
+# Demšar 2006, table 6: AUC of C4.5 with and without tuning on 14 data sets, and what its section 3.2.4 computes.
+DEMSAR = np.array(
+    [
+        [0.763, 0.768, 0.771, 0.798],
+        [0.599, 0.591, 0.590, 0.569],
+        [0.954, 0.971, 0.968, 0.967],
+        [0.628, 0.661, 0.654, 0.657],
+        [0.882, 0.888, 0.886, 0.898],
+        [0.936, 0.931, 0.916, 0.931],
+        [0.661, 0.668, 0.609, 0.685],
+        [0.583, 0.583, 0.563, 0.625],
+        [0.775, 0.838, 0.866, 0.875],
+        [1.000, 1.000, 1.000, 1.000],
+        [0.940, 0.962, 0.965, 0.962],
+        [0.619, 0.666, 0.614, 0.669],
+        [0.972, 0.981, 0.9751, 0.975],
+        [0.957, 0.978, 0.946, 0.970],
+    ]
+)
+
+
+def test_ranks_and_critical_difference_are_those_of_the_published_example():
+    found = average_rank(DEMSAR)
+    np.testing.assert_allclose(found.ranks_M, [3.143, 2.000, 2.893, 1.964], atol=5e-4)
+    assert found.critical_difference == pytest.approx(1.25, abs=0.005)
+    assert average_rank(DEMSAR, level=0.9).critical_difference == pytest.approx(1.12, abs=0.005)
+    assert found.blocks == 14
+
+
+def test_ranks_and_friedmans_test_are_scipys():
+    table_BM = np.random.default_rng(0).integers(0, 5, size=(9, 6)).astype(float)
+    found = average_rank(table_BM)
+    by_loop = np.mean([stats.rankdata([-value for value in block]) for block in table_BM], axis=0)
+    np.testing.assert_allclose(found.ranks_M, by_loop)
+    expected = stats.friedmanchisquare(*table_BM.T)
+    assert (found.statistic, found.p_value) == (pytest.approx(expected.statistic), pytest.approx(expected.pvalue))
+
+
+def test_two_methods_have_ranks_but_no_friedman_test():
+    found = average_rank([[0.5, 0.4], [0.5, 0.4], [0.3, 0.4]])
+    np.testing.assert_allclose(found.ranks_M, [4 / 3, 5 / 3])
+    assert np.isnan(found.p_value)
+    assert found.critical_difference == pytest.approx(1.960 / np.sqrt(3), abs=1e-3)
+
+
+def test_methods_that_tie_everywhere_are_not_told_apart():
+    found = average_rank(np.ones((4, 3)))
+    assert (found.ranks_M.tolist(), found.statistic, found.p_value) == ([2, 2, 2], 0, 1)
+
+
+@pytest.mark.parametrize("table", [np.zeros((1, 3)), np.zeros((3, 1)), np.zeros(3), [[1, 2], [np.nan, 1]]])
+def test_what_cannot_be_ranked_is_refused(table):
+    with pytest.raises(UserError, match="block"):
+        average_rank(table)
