@@ -1,6 +1,7 @@
 """How many training images a second one core reads, for each backend of the views and for the plain torchvision chain.
 
     python benchmarks/data_pipeline.py [--images FOLDER] [--json PATH]
+    python benchmarks/data_pipeline.py --labels    # instead: labels, masks and the label graph, as many as COCO's
 
 All run in one process on the same files, in turns; the best of several rounds counts, in the processor's own time.
 The backends end in uint8 pixels stacked to a batch, as a reader gives them (the network's device normalises);
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +26,27 @@ from rich.console import Console
 from rich.table import Table
 from torchvision import transforms
 
+from mlrpl_bench import coco_format
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.images import DEVIATION_3, MEAN_3, decode, normalise
+from mlrpl_bench.layers.label_graph import cooccurrence
 from mlrpl_bench.prepared import prepare
+from mlrpl_bench.protocol import hide, known_mask
 from mlrpl_bench.views import BACKENDS, BICUBIC, REFERENCE, View
 
 TORCHVISION = "torchvision"
 BATCH = 16
+
+COCO_IMAGES, COCO_CATEGORIES, COCO_ANNOTATIONS = 82_783, 80, 604_907
+"""Of COCO's training part of 2014."""
+RATIO = 0.5
+
+
+class Reads(NamedTuple):
+    """The pixels (size x size x 3, uint8) of a row: its training view, and its test view."""
+
+    training: Callable[[int], np.ndarray]
+    test: Callable[[int], np.ndarray]
 
 
 def make_images(folder: Path, num_images: int, width: int = 640, height: int = 480) -> list[Path]:
@@ -63,22 +80,28 @@ def plain_torchvision(size: int, random: np.random.Generator) -> transforms.Comp
     )
 
 
-def readers(paths: Sequence[Path], size: int, folder: Path) -> dict[str, Callable[[int], np.ndarray]]:
-    """For each backend the pixels (size x size x 3, uint8) of a row's training view; the draws follow from the row."""
+def readers(paths: Sequence[Path], size: int, folder: Path) -> dict[str, Reads]:
+    """For each backend how a row is read; the training view's draws follow from the row."""
     labels_NC = np.ones((len(paths), 1), np.int8)
     split = Split(list(range(len(paths))), list(paths), labels_NC, ("anything",))
 
-    def reader(backend: str) -> Callable[[int], np.ndarray]:
+    def reads(backend: str) -> Reads:
         view = View(size, backend=backend)
         prepared = prepare(split, folder / backend, backend, view.enlarged) if view.is_prepared else None
 
-        def read(row: int) -> np.ndarray:
-            image = decode(paths[row], view.decode_at_least) if prepared is None else prepared[row]
-            return np.asarray(view.train(image, np.random.default_rng(row)))
+        def image_of(row: int) -> Image.Image:
+            return decode(paths[row], view.decode_at_least) if prepared is None else prepared[row]
 
-        return read
+        return Reads(
+            lambda row: np.asarray(view.train(image_of(row), np.random.default_rng(row))),
+            lambda row: np.asarray(view.test(image_of(row))),
+        )
 
-    return {backend: reader(backend) for backend in BACKENDS}
+    return {backend: reads(backend) for backend in BACKENDS}
+
+
+def mean_difference(one: Callable[[int], np.ndarray], other: Callable[[int], np.ndarray], num_rows: int) -> float:
+    return float(np.mean([np.abs(one(row).astype(int) - other(row)).mean() for row in range(num_rows)]))
 
 
 def read_all(read: Callable[[int], np.ndarray], num_rows: int, with_normalise: bool) -> None:
@@ -97,14 +120,16 @@ def read_all_with_torchvision(paths: Sequence[Path], size: int) -> None:
 
 
 def measure(paths: Sequence[Path], size: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
-    """By name: images a second (with and without normalising), the ratio to torchvision, the mean pixel difference."""
-    read_by_name = readers(paths, size, folder)
+    """By name: images a second (with and without normalising), the ratio to torchvision, the mean pixel differences."""
+    reads_of = readers(paths, size, folder)
     jobs: dict[tuple[str, bool], Callable[[], None]] = {
         (TORCHVISION, True): lambda: read_all_with_torchvision(paths, size)
     }
-    for name, read in read_by_name.items():
+    for name, reads in reads_of.items():
         for with_normalise in (False, True):
-            jobs[name, with_normalise] = lambda read=read, also=with_normalise: read_all(read, len(paths), also)
+            jobs[name, with_normalise] = lambda read=reads.training, also=with_normalise: read_all(
+                read, len(paths), also
+            )
     best = dict.fromkeys(jobs, float("inf"))
     for _ in range(rounds):
         for key, job in jobs.items():
@@ -114,14 +139,14 @@ def measure(paths: Sequence[Path], size: int, rounds: int, folder: Path) -> dict
     rates = {key: len(paths) / seconds for key, seconds in best.items()}
     plain = rates[TORCHVISION, True]
     rows = {TORCHVISION: {"images_per_s_normalised": plain, "ratio_normalised": 1.0}}
-    for name, read in read_by_name.items():
-        differences = [np.abs(read(row).astype(int) - read_by_name[REFERENCE](row)).mean() for row in range(len(paths))]
+    for name, reads in reads_of.items():
         rows[name] = {
             "images_per_s": rates[name, False],
             "ratio": rates[name, False] / plain,
             "images_per_s_normalised": rates[name, True],
             "ratio_normalised": rates[name, True] / plain,
-            "mean_absolute_difference": float(np.mean(differences)),
+            "mean_absolute_difference": mean_difference(reads.training, reads_of[REFERENCE].training, len(paths)),
+            "mean_absolute_difference_test": mean_difference(reads.test, reads_of[REFERENCE].test, len(paths)),
         }
     return rows
 
@@ -129,12 +154,14 @@ def measure(paths: Sequence[Path], size: int, rounds: int, folder: Path) -> dict
 def table_of(rows: dict[str, dict[str, float]], title: str) -> Table:
     columns = {
         "images_per_s": ("images/s", ".1f"),
-        "ratio": ("x torchvision", ".2f"),
-        "images_per_s_normalised": ("and normalise", ".1f"),
-        "ratio_normalised": ("x torchvision", ".2f"),
-        "mean_absolute_difference": ("mean pixel difference", ".3f"),
+        "ratio": ("times", ".2f"),
+        "images_per_s_normalised": ("normalised", ".1f"),
+        "ratio_normalised": ("times", ".2f"),
+        "mean_absolute_difference": ("train", ".3f"),
+        "mean_absolute_difference_test": ("test", ".3f"),
     }
-    table = Table(title=title)
+    caption = "times: torchvision's images/s; train, test: mean absolute difference of that view's pixels (0 to 255)"
+    table = Table(title=title, caption=f"{caption} from the reference's")
     table.add_column("one core", no_wrap=True)
     for heading, _ in columns.values():
         table.add_column(heading, justify="right")
@@ -143,8 +170,69 @@ def table_of(rows: dict[str, dict[str, float]], title: str) -> Table:
     return table
 
 
+def write_annotations(file: Path, num_images: int, num_annotations: int) -> None:
+    """Objects at random, some categories much more frequent than others, each with a box and an outline."""
+    random = np.random.default_rng(0)
+    share_C = 1 / np.arange(1, COCO_CATEGORIES + 1)
+    image_A = random.integers(num_images, size=num_annotations).tolist()
+    category_A = random.choice(COCO_CATEGORIES, num_annotations, p=share_C / share_C.sum()).tolist()
+    outlines_A = random.random((num_annotations, 24)).round(4).tolist()
+    coco_format.write(
+        file,
+        [
+            {"id": number, "file_name": f"{number:012d}.jpg", "height": 480, "width": 640}
+            for number in range(num_images)
+        ],
+        [
+            {"id": number, "image_id": image, "category_id": category, "bbox": outline[:4], "segmentation": [outline]}
+            for number, (image, category, outline) in enumerate(zip(image_A, category_A, outlines_A, strict=True))
+        ],
+        [{"id": number, "name": f"thing {number}"} for number in range(COCO_CATEGORIES)],
+    )
+
+
+def measure_labels(num_images: int, num_annotations: int, folder: Path) -> dict[str, float]:
+    """Seconds by step; the cache folder is one of its own."""
+    file = folder / "instances.json"
+    write_annotations(file, num_images, num_annotations)
+    os.environ["MLRPL_CACHE"] = str(folder / "cache")
+    seconds: dict[str, float] = {}
+
+    def timed(step: str, job: Callable[[], object]) -> Any:
+        start = time.process_time()
+        result = job()
+        seconds[step] = time.process_time() - start
+        return result
+
+    split = timed("labels, first reading", lambda: coco_format.read(file, folder))
+    again = timed("labels, kept", lambda: coco_format.read(file, folder))
+    assert again.fingerprint() == split.fingerprint()
+    shape = split.labels_NC.shape
+    mask_NC = timed("mask, hcp", lambda: known_mask(shape, RATIO))
+    timed("mask, by_id", lambda: known_mask(shape, RATIO, scheme="by_id", ids=split.ids))
+    labels_NC = torch.from_numpy(hide(split.labels_NC, mask_NC))
+    timed("label graph", lambda: cooccurrence(labels_NC))
+    return seconds
+
+
+def print_labels(num_images: int, num_annotations: int, folder: Path) -> dict[str, float]:
+    seconds = measure_labels(num_images, num_annotations, folder)
+    size = (folder / "instances.json").stat().st_size / 2**20
+    table = Table(
+        title=f"{num_images:,} images, {num_annotations:,} annotations, {COCO_CATEGORIES} categories, {size:.0f} MiB"
+    )
+    table.add_column("one core")
+    table.add_column("seconds", justify="right")
+    for step, taken in seconds.items():
+        table.add_row(step, f"{taken:.2f}")
+    Console().print(table)
+    return seconds
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", action="store_true", help="time labels, masks and the label graph instead")
+    parser.add_argument("--num-labelled", type=int, default=COCO_IMAGES, help="images with --labels")
     parser.add_argument("--images", type=Path, help="a folder with JPEGs; else photograph-like ones are made")
     parser.add_argument("--num-images", type=int, default=64)
     parser.add_argument("--size", type=int, default=448, help="side of the network's input, pixels")
@@ -154,6 +242,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.labels:
+            annotations = options.num_labelled * COCO_ANNOTATIONS // COCO_IMAGES
+            seconds = print_labels(options.num_labelled, annotations, folder)
+            if options.json is not None:
+                facts = {"images": options.num_labelled, "annotations": annotations, "seconds": seconds}
+                options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            return
         if options.images is None:
             paths = make_images(folder, options.num_images)
         else:

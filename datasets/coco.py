@@ -14,8 +14,8 @@ annotation makes its category present. Some images are grey, which is the image 
 Differs from the reference: nothing in ids, order or labels. The papers print 82,801 training images; the file
 has 82,783.
 
-Licence: the annotations are CC BY 4.0; the photographs belong to their Flickr authors, each under the licence that the
-JSON names for it.
+Licence: CC BY 4.0 for the annotations; each photograph, from Flickr, has the licence that the JSON names for it. See
+the data set's page.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Coco(Dataset):
         self.expected_counts = COUNTS[self.year]
 
     def load(self, root: Path, split: str) -> Split:
-        """The split, every image found; `root` is the folder that holds ``annotations/``."""
+        """The split; `root` is the folder that holds ``annotations/``."""
         if split not in PARTS:
             raise UserError(f"coco has no split {split!r}; there are: {', '.join(PARTS)}")
         part = f"{PARTS[split]}{self.year}"

@@ -50,7 +50,7 @@ ROOT/
 """
 
     def load(self, root: Path, split: str) -> Split:
-        """The split, every image found; the test split is also compared with the training split."""
+        """The split; the test split is also compared with the training split."""
         if split not in SPLITS:
             raise UserError(f"coco_json has no split {split!r}; there are: {', '.join(SPLITS)}")
         loaded = self._load(root, split)

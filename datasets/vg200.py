@@ -20,13 +20,13 @@ this recipe:
 - An object's names are put in lower case, with single blanks. A category's frequency is the number of images, of both
   splits, that have it; categories are the 200 most frequent names, the most frequent first, equal ones by name.
 - Image ids in ascending order are shuffled by NumPy's ``RandomState(0).permutation``. The first 10,000 are the test
-  split, the others train; rows of both are in ascending order of ids. Expected are 98,077 and 10,000 images.
+  split, the others train; rows of both are in ascending order of ids. Visual Genome 1.2 has 108,077 images, so that
+  98,077 and 10,000 are expected.
 - Names stay as annotators typed them: "man" and "men", "tree" and "trees" are two categories each. Annotation is not
   exhaustive, so absent means that nobody named it.
 - Its numbers cannot be compared with vg200's or with published ones.
 
-Licence: Visual Genome's annotations are CC BY 4.0; the photographs (from YFCC100M and COCO) belong to their Flickr
-authors.
+Licence: Visual Genome's annotations are CC BY 4.0; for the photographs (of YFCC100M and COCO) see the data set's page.
 """
 
 from __future__ import annotations
@@ -72,10 +72,12 @@ ROOT/
 """
 
     def load(self, root: Path, split: str) -> Split:
-        """The split, every image found."""
+        """The split; the test list is also compared with the training list."""
         _refuse_split("vg200", split)
         list_file = root / f"{split}_list_500.txt"
         names = read_list(list_file)
+        if split == "test":
+            _refuse_shared(names, root / "train_list_500.txt", list_file)
         paths = locate(names, _image_folders(root), list_file)
         return Split(names, paths, _listed_labels(root, names, list_file), _category_names(root))
 
@@ -93,7 +95,7 @@ ROOT/
 """
 
     def load(self, root: Path, split: str) -> Split:
-        """The split, every image found. Reading ``objects.json`` (about 400 MB) takes a while, once per process."""
+        """The split. Reading ``objects.json``, which is large, takes a while, once per process."""
         _refuse_split("vg200_rebuilt", split)
         file = root / "objects.json"
         if not file.is_file():
@@ -125,6 +127,16 @@ def _parse(file: Path, **hooks: Any) -> Any:
 
 
 # vg200
+
+
+def _refuse_shared(test_names: list[str], train_list: Path, test_list: Path) -> None:
+    in_train = set(read_list(train_list))
+    shared = [name for name in test_names if name in in_train]
+    if shared:
+        raise UserError(
+            f"{test_list} has {len(shared):,} images of {train_list}, the first is {shared[0]}; testing on training "
+            "images says nothing, get the two lists from one place"
+        )
 
 
 def _listed_labels(root: Path, names: list[str], list_file: Path) -> NDArray[np.int8]:

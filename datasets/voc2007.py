@@ -15,7 +15,7 @@ settings cannot be compared. Parts of a person (head, hand, foot) are no categor
 
 Differs from the reference: nothing with the default. Other benchmarks (ML-GCN among them) go by ``ignore``.
 
-Licence: the photographs are Flickr's and under Flickr's terms of use; for research.
+Licence: the photographs are from Flickr, and their use must respect Flickr's terms; see the data set's page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.coco_format import locate, read_list
+from mlrpl_bench.coco_format import locate, read_list, refuse_missing
 from mlrpl_bench.dataset import Dataset, Preset, Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.hyperparameters import parameter
@@ -90,7 +90,7 @@ ROOT/    (may be VOCdevkit/ or VOC2007/ itself)
 """
 
     def load(self, root: Path, split: str) -> Split:
-        """The split, every image and annotation found."""
+        """The split; every annotation must be there, the images are asked for by whoever reads them."""
         if split not in LISTS:
             raise UserError(f"voc2007 has no split {split!r}; there are: {', '.join(LISTS)}")
         kit = _find_kit(root, LISTS[split])
@@ -98,6 +98,7 @@ ROOT/    (may be VOCdevkit/ or VOC2007/ itself)
         ids = read_list(list_file)
         image_paths = locate([f"{identity}.jpg" for identity in ids], [kit / "JPEGImages"], list_file)
         annotation_files = locate([f"{identity}.xml" for identity in ids], [kit / "Annotations"], list_file)
+        refuse_missing(annotation_files, list_file)
 
         assert isinstance(self.options, self.Options)
         difficult_only = {"absent": ABSENT, "ignore": UNKNOWN}[self.options.difficult]

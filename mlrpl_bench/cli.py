@@ -12,6 +12,7 @@ import typer
 
 from mlrpl_bench.data_cli import data_app
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.predict_cli import predict
 from mlrpl_bench.setting_options import with_setting
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", help="Your own method or dataset file; it is run. Repeatable.")
 ]
 ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Where records and tables are kept.")]
+ResultsOptions = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--results-dir", help="Where records and tables are kept. More than one: the others are only read. [results]"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
 
@@ -69,7 +76,7 @@ def list_(
     if markdown:
         print(_page_of_methods(methods, datasets["scenes"]), end="")
         return
-    rows = listing.KINDS[what](methods, datasets, _store(results_dir), verbose)
+    rows = listing.KINDS[what](methods, datasets, _store([results_dir]), verbose)
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
@@ -88,7 +95,7 @@ def run(
     group: GroupOption = 1,
     keep_weights: KeepWeightsOption = "last",
     plugin: PluginOption = None,
-    results_dir: ResultsOption = Path("results"),
+    results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
     *,
@@ -132,7 +139,7 @@ def leaderboard(
         bool, typer.Option("--no-train", help="Only make the tables, from the records there are.")
     ] = False,
     plugin: PluginOption = None,
-    results_dir: ResultsOption = Path("results"),
+    results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
     *,
@@ -187,6 +194,9 @@ def new(name: Annotated[str, typer.Argument(help="The new method's name, a Pytho
     print(f"  {_program()} run {name}{template.plugin_hint(path)}")
 
 
+app.command()(predict)
+
+
 def main() -> None:
     """The entry point: one line and exit code 2 for bad input, no traceback."""
     try:
@@ -235,10 +245,11 @@ def _page_of_methods(methods: Registry[MethodEntry], dataset: DatasetEntry) -> s
     return catalogue.page(methods, costs, "ssgrl", f"{where} on {study.workbench.fabric.device.type}")
 
 
-def _store(results_dir: Path) -> ResultStore:
+def _store(results_dirs: list[Path] | None) -> ResultStore:
     from mlrpl_bench.results import ResultStore
 
-    return ResultStore(results_dir)
+    first, *others = results_dirs or [Path("results")]
+    return ResultStore(first, others)
 
 
 def _finish(result: Result, as_json: bool) -> None:
@@ -252,9 +263,11 @@ def _finish(result: Result, as_json: bool) -> None:
             result.leaderboard.print()
     for path in result.written:
         print(f"wrote {path}", file=sys.stderr)
+    for problem in result.problems:
+        print(f"not used: {problem}", file=sys.stderr)
     for failure in result.failures:
         print(f"failed: {failure}", file=sys.stderr)
-    if result.failures:
+    if result.failures or result.problems:
         raise typer.Exit(1)
 
 

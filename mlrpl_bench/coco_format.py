@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import write_atomically
+from mlrpl_bench.image_files import is_in_folder, missing_rows
 from mlrpl_bench.label_cache import kept
 from mlrpl_bench.protocol import ABSENT, PRESENT
 
@@ -43,11 +45,7 @@ def read(annotation_file: Path, image_folder: Path) -> Split:
 
 
 def read_with_images(annotation_file: Path, image_folders: Sequence[Path]) -> Split:
-    """As `read`, with every image found in the first of the folders that has it.
-
-    Raises:
-        UserError: as `read`, or images are missing; the line says how many and names the first.
-    """
+    """As `read`, with every image in the first of the folders that has it; see `locate` for those that are missing."""
     split = kept(annotation_file, lambda: _read(annotation_file, image_folders[0]))
     return replace(split, image_paths=locate([str(path) for path in split.image_paths], image_folders, annotation_file))
 
@@ -90,38 +88,32 @@ def read_list(list_file: Path) -> list[str]:
 def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> list[Path]:
     """Where each of the listed files lies: in the first of the folders that has it.
 
-    A folder is listed once, which takes less time than asking for 80,000 files one by one.
+    One that no folder has gets a path where most of the others are. It is not refused: whether a run goes on without
+    an image is the user's choice (``--on-bad-image``), and `image_files.missing_rows` finds it.
 
     Raises:
-        UserError: files are missing (how many, and the first), or a name is there twice or leads out of the folders.
+        UserError: a name is there twice or leads out of the folders, or a folder cannot be read.
     """
     _refuse_repeated([os.path.normpath(name) for name in names], "file name", listed_in)
     _refuse_outside(names, folders[0], listed_in)
-    content: dict[Path, frozenset[str]] = {}
+    listed: dict[Path, frozenset[str]] = {}
+    places = [next((f for f in folders if is_in_folder(f / name, listed)), None) for name in names]
+    found = Counter(folder for folder in places if folder is not None)
+    usual = found.most_common(1)[0][0] if found else folders[0]
+    return [(folder or usual) / name for folder, name in zip(places, names, strict=True)]
 
-    def is_there(path: Path) -> bool:
-        if path.parent not in content:
-            content[path.parent] = _files_in(path.parent)
-        return path.name in content[path.parent]
 
-    found = [next(filter(is_there, (folder / name for folder in folders)), None) for name in names]
-    missing = [name for name, path in zip(names, found, strict=True) if path is None]
-    if missing:
+def refuse_missing(paths: Sequence[Path], listed_in: Path) -> None:
+    """For files that nothing can be read without.
+
+    Raises:
+        UserError: some are not there; the line says how many, and names the first.
+    """
+    if missing := missing_rows(paths):
         raise UserError(
-            f"{listed_in} lists {len(names)} files, of which {len(missing)} are missing, the first is {missing[0]!r} "
-            f"(looked for in {', '.join(map(str, folders))}); finish the download or unpack the archive again"
+            f"{listed_in} lists {len(paths):,} files, of which {len(missing):,} are missing, the first is "
+            f"{paths[missing[0]]}; finish the download or unpack the archive again"
         )
-    return [path for path in found if path is not None]
-
-
-def _files_in(folder: Path) -> frozenset[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if entry.is_file())
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _read(annotation_file: Path, image_folder: Path) -> Split:

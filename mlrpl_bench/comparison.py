@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlrpl_bench import sweep
-from mlrpl_bench.cell_run import Job
+from mlrpl_bench.cell import Cell
+from mlrpl_bench.cell_run import Finished, Job
 from mlrpl_bench.dataset import NINE_RATIOS, Preset
 from mlrpl_bench.display import Display
 from mlrpl_bench.errors import UserError
-from mlrpl_bench.leaderboard import Leaderboard, build
+from mlrpl_bench.evidence import Collector
+from mlrpl_bench.hyperparameters import settings as settings
+from mlrpl_bench.leaderboard import Context, Leaderboard, build
 from mlrpl_bench.masks import FROM_FILE
 from mlrpl_bench.protocol import COMPLETE_AT_ONE, check_ratio
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
-from mlrpl_bench.results import Record, ResultStore
+from mlrpl_bench.results import ResultStore
+from mlrpl_bench.selection import Selection, select
 from mlrpl_bench.study import Options, Study
 from mlrpl_bench.trainer import Failed
 
@@ -65,12 +71,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out: a plan (dry run) or a leaderboard, files written, cells that failed in words."""
+    """What came out: a plan (dry run) or a leaderboard, files written, cells that failed, records not used."""
 
     plan: Plan | None = None
     leaderboard: Leaderboard | None = None
     written: Sequence[Path] = ()
     failures: Sequence[str] = field(default_factory=list)
+    problems: Sequence[str] = field(default_factory=list)
 
 
 def compare(
@@ -85,54 +92,93 @@ def compare(
 ) -> Result:
     """Train the requested cells that have no record and make the table of all the requested ones.
 
+    A record that cannot be used is named and stands in no table. One of a cell that was asked for is moved aside and
+    the cell is trained anew.
+
     Raises:
-        UserError: bad options, missing data, damaged records; nothing was trained then.
+        UserError: bad options, missing data, or nothing to show; nothing was trained then.
     """
     with Display() as display:
         study = Study(dataset, options, display.report)
-        jobs = [
-            study.job(entry, ratio, seed, mask_seed, changed)
-            for entry, changed in request.rows
-            for ratio in request.ratios
-            for seed, mask_seed in request.seeds
-        ]
-        lines = _lines(request, study, methods)
-        jobs += [job for of_line in lines.values() for job in of_line if job.cell.key not in {j.cell.key for j in jobs}]
-        records = store.records(dataset.name)  # refuses damaged records before anything is trained
+        jobs, lines = _jobs(request, study, methods)
         todo = sweep.missing(jobs, store)
         if dry_run:
             return Result(plan=Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size)))
-        failures = [] if no_train else _train(todo, request, study, store, display, records)
+        failures = [] if no_train else _train(todo, request, study, store, display)
+        found = _selection(request, study, methods, store, jobs, lines, display)
     described = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failures]
-    shown = _shown(store.records(dataset.name), request, jobs, study, methods)
-    drawn = {name: [r for job in of_line if (r := store.find(job.cell)) is not None] for name, of_line in lines.items()}
-    if not shown:
+    if not found.cells:
         if failures:
-            return Result(failures=described)
+            return Result(failures=described, problems=found.problems)
+        reasons = "".join(f"; {line}" for line in [*found.problems, *found.left_out][:3])
         raise UserError(
-            f"no records of this setting in {store.root / dataset.name}; train some first, without --no-train"
+            f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
         )
-    differs = {name: methods[name].differs for name in methods}
-    table = build(shown, request.ratios, differs, study.deviations(), drawn)
+    table = _leaderboard(request, study, methods, jobs, lines, found)
     written = []
     if request.leaderboard:
-        name = "leaderboard" if options.evaluate_on == "test" else f"leaderboard-{options.evaluate_on}"
-        for suffix, content in ((".csv", table.to_csv()), (".md", table.to_markdown())):
-            written.append(store.write_table(dataset.name, f"{name}{suffix}", content))
-    return Result(leaderboard=table, written=written, failures=described)
+        for name, content in table_files(table, variant(options, dataset.preset)).items():
+            written.append(store.write_table(dataset.name, name, content))
+    return Result(leaderboard=table, written=written, failures=described, problems=found.problems)
 
 
-def _train(
-    todo: Sequence[Job], request: Request, study: Study, store: ResultStore, display: Display, records: list[Record]
-) -> list[Failed]:
+def table_files(table: Leaderboard, variant: str) -> dict[str, str]:
+    """The files of a leaderboard by name; those of another setting than the data set's usual one say so in it."""
+    ending = f"-{variant}" if variant else ""
+    return {
+        f"leaderboard{ending}.csv": table.to_csv(),
+        f"leaderboard{ending}.md": table.to_markdown(),
+        f"leaderboard{ending}.tex": table.to_latex(),
+        f"measurements{ending}.csv": table.tidy_csv(),
+    }
+
+
+def variant(options: Options, preset: Preset) -> str:
+    """What of the options makes another setting than the data set's usual one: ``val-by_id-epochs=5``, or nothing."""
+    parts = [options.evaluate_on, options.mask_scheme, options.image_backend, options.precision, options.on_bad_image]
+    usual = ["test", "hcp", "reference", "32-true", "error"]
+    words = [word for word, of_usual in zip(parts, usual, strict=True) if word != of_usual]
+    if options.mask_file is not None:
+        words.append(f"mask={options.mask_file.stem}")
+    for name in ("epochs", "batch", "image_size", "backbone"):
+        if getattr(options, name) not in (None, getattr(preset, name)):
+            words.append(f"{name}={getattr(options, name)}")
+    if options.weights is not None:
+        words.append(f"weights={Path(options.weights).stem}")
+    words += [f"{name}={value}" for name, value in sorted(options.data.items())]
+    return re.sub(r"[^\w=.,-]", "_", "-".join(words))[:150]
+
+
+def _jobs(request: Request, study: Study, methods: Registry[MethodEntry]) -> tuple[list[Job], dict[str, list[Job]]]:
+    """All cells that are asked for, and those among them that are drawn as lines."""
+    jobs = [
+        study.job(entry, ratio, seed, mask_seed, changed)
+        for entry, changed in request.rows
+        for ratio in request.ratios
+        for seed, mask_seed in request.seeds
+    ]
+    lines = _lines(request, study, methods)
+    keys = {job.cell.key for job in jobs}
+    return [*jobs, *(job for of_line in lines.values() for job in of_line if job.cell.key not in keys)], lines
+
+
+def _train(todo: Sequence[Job], request: Request, study: Study, store: ResultStore, display: Display) -> list[Failed]:
+    records = store.survey(study.setting.dataset).records
     for name in sorted({job.cell.method for job in todo if sweep.edited_since(job.cell, records)}):
         display.console.print(f"the file of {name} changed since its record; its cells are trained anew")
+    for job in todo:
+        if (reason := store.damage(job.cell)) is not None:
+            display.console.print(f"{reason}; moved to {store.set_aside(job.cell)}, trained anew", markup=False)
+    collector = Collector(study.train, study.test, study.masks)
     failures, done = [], 0
     for job, event in sweep.run(todo, study, store, request.keep_weights, request.group):
         display.cells(done, len(todo))
         display.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
             failures.append(event)
+        if isinstance(event, Finished) and (record := store.find(job.cell)) is not None:
+            with contextlib.suppress(UserError):  # the table names it
+                collector.of(record)
         done += display.ends_a_cell(event)
     return failures
 
@@ -149,30 +195,63 @@ def _lines(request: Request, study: Study, methods: Registry[MethodEntry]) -> di
     }
 
 
-def _shown(
-    records: Sequence[Record], request: Request, jobs: Sequence[Job], study: Study, methods: Registry[MethodEntry]
-) -> list[Record]:
+def _selection(
+    request: Request,
+    study: Study,
+    methods: Registry[MethodEntry],
+    store: ResultStore,
+    jobs: Sequence[Job],
+    lines: Mapping[str, Sequence[Job]],
+    display: Display,
+) -> Selection:
     """The table's records: the requested ratios and seeds; other methods that were trained so stand beside."""
     asked, hashes = {job.cell.label for job in jobs}, {job.cell.mask_hash for job in jobs}
-    return [
-        record
-        for record in sweep.rows_of_setting(records, study, methods.entries)
-        if (record.cell.seed, record.cell.mask_seed) in request.seeds
-        and record.cell.ratio in request.ratios
-        and (study.setting.mask_scheme != FROM_FILE or record.cell.mask_hash in hashes)
-        and (record.cell.label in asked or not request.only_these_rows)
-    ]
+
+    def wanted(cell: Cell) -> bool:
+        return (
+            (cell.seed, cell.mask_seed) in request.seeds
+            and cell.ratio in request.ratios
+            and (study.setting.mask_scheme != FROM_FILE or cell.mask_hash in hashes)
+            and (cell.label in asked or not request.only_these_rows)
+        )
+
+    return select(
+        study,
+        methods.entries,
+        store,
+        wanted,
+        asked=[job.cell for job in jobs if wanted(job.cell)],
+        lines={name: [job.cell for job in of_line] for name, of_line in lines.items()},
+        ratios=request.ratios,
+        report=display.report,
+    )
 
 
-def settings(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:
-    """``["alpha=0.3"]`` to ``{"alpha": "0.3"}``."""
-    changed = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"{option} {pair!r} is not valid; write it as name=value")
-        changed[name.strip()] = value.strip()
-    return changed
+def _leaderboard(
+    request: Request,
+    study: Study,
+    methods: Registry[MethodEntry],
+    jobs: Sequence[Job],
+    lines: Mapping[str, Sequence[Job]],
+    found: Selection,
+) -> Leaderboard:
+    of_lines = {job.cell.key for of_line in lines.values() for job in of_line}
+    return build(
+        found.cells,
+        [job.cell.label for job in jobs if job.cell.key not in of_lines],
+        request.ratios,
+        Context(
+            differs={name: methods[name].differs for name in methods},
+            deviations=study.deviations(),
+            lines={
+                name: f"{of_line[0].cell.method} with {100 * of_line[0].cell.ratio:g} % of the labels known"
+                for name, of_line in lines.items()
+            },
+            categories=study.test.categories,
+            left_out=found.left_out,
+        ),
+        found.holes,
+    )
 
 
 def ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IMAGE_KINDS = {"jpeg": "prepared-jpeg95", "raw": "prepared-raw"}
 ASK_ABOVE_BYTES = 5e9
+SHOWN = 10
+"""Images named of those that are left out; the others are counted."""
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Check a dataset's files, count its labels, look at its images, make them ready."
@@ -37,6 +39,7 @@ PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", help="Your own dataset file; it is run. Repeatable.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+MaskSeedOption = Annotated[int, typer.Option("--mask-seed", min=0, max=2**32 - 1, help="0 is the papers' mask.")]
 
 
 @data_app.command()
@@ -61,7 +64,7 @@ def check(
     folder = _root(entry, root)
     with Display() as display:
         instance.report = display.report
-        findings = checking.check(instance, folder, quick, workers, display.report)
+        findings = checking.check(instance, folder, quick, workers, display.report, entry.preset)
     content = json.dumps({"dataset": dataset, **findings.to_json()}, indent=1)
     if as_json:
         print(content)
@@ -80,24 +83,29 @@ def stats(
     root: RootOption = None,
     set_data: SetDataOption = None,
     plugin: PluginOption = None,
+    mask_seed: MaskSeedOption = 0,
     as_json: JsonOption = False,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Where the picture goes. [default: DATASET-stats.png]")
+        Path | None,
+        typer.Option("--output", help="Where the picture goes, and DATASET-card.md. [default: DATASET-stats.png]"),
     ] = None,
 ) -> None:
-    """Count images, labels, pairs of categories and what is known at each ratio; draw it."""
+    """Count images, labels, pairs of categories and what is known at each ratio; draw it, and write it as a card."""
     from mlrpl_bench.files import write_atomically
     from mlrpl_bench.inspection import card, label_statistics, statistics_picture
 
     path = _picture_path(output, f"{dataset}-stats.png")
+    card_path = path.with_name(f"{dataset}-card.md")
     entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
-    statistics = label_statistics.measure(splits)
+    statistics = label_statistics.measure(splits, mask_seed=mask_seed)
     if as_json:
         print(json.dumps({"dataset": dataset, **statistics.to_json()}, indent=1))
     else:
         card.print_card(statistics, dataset, _about(entry))
+        print(f"\nknown positives of every category at every ratio: {card_path}")
     write_atomically(path, statistics_picture.draw(statistics, dataset))
-    print(f"wrote {path}", file=sys.stderr)
+    write_atomically(card_path, card.markdown(statistics, dataset, _about(entry), every_category=True) + "\n")
+    print(f"wrote {path}\nwrote {card_path}", file=sys.stderr)
 
 
 @data_app.command()
@@ -109,6 +117,7 @@ def show(
     images: Annotated[int, typer.Option("--images", min=1, help="How many images.")] = 12,
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Which images are drawn.")] = 0,
+    mask_seed: MaskSeedOption = 0,
     split: Annotated[str, typer.Option("--split", help="train or test.")] = "train",
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the picture goes. [default: DATASET-images.png]")
@@ -124,8 +133,8 @@ def show(
         raise UserError(f"no split {split!r}; there are: train, test")
     path = _picture_path(output, f"{dataset}-images.png")
     _, splits = _splits(dataset, root, set_data, plugin, (split,))
-    title = f"{dataset}, {split} images, {100 * ratio:g} % of the labels known"
-    write_atomically(path, contact_sheet.draw(splits[split], title, ratio, images, seed))
+    title = f"{dataset}, {split} images, {100 * ratio:g} % of the labels known, mask seed {mask_seed}"
+    write_atomically(path, contact_sheet.draw(splits[split], title, ratio, images, seed, mask_seed))
     print(f"wrote {path}", file=sys.stderr)
 
 
@@ -144,6 +153,9 @@ def prepare(
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=16, help="The network's input they are for. [default: preset's]")
     ] = None,
+    on_bad_image: Annotated[
+        str, typer.Option("--on-bad-image", help="error, or skip: leave out images that are missing or damaged.")
+    ] = "error",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that resize; 0 for this one.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not stop after saying how large it will be.")] = False,
 ) -> None:
@@ -156,15 +168,21 @@ def prepare(
         raise UserError("nothing to prepare; name --word-vectors FILE, or --images jpeg or raw, or both")
     if images not in (None, *IMAGE_KINDS):
         raise UserError(f"--images {images} is not valid; it is jpeg or raw")
+    if on_bad_image not in ("error", "skip"):
+        raise UserError(f"--on-bad-image {on_bad_image} is not valid; it is error or skip")
     entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
     with Display() as display:
         if word_vectors is not None:
             report = lambda done, in_all: display.report("reading word vectors", done, in_all)  # noqa: E731
             path = words.prepare(splits["train"].categories, word_vectors, report)
             print(f"wrote {path}")
+            _warn_of_width(splits["train"].categories)
         if images is not None:
             view = View(image_size or entry.preset.image_size, backend=IMAGE_KINDS[images])
-            _prepare_images(view, splits, workers, yes, display)
+            _prepare_images(view, splits, on_bad_image == "skip", workers, yes, display)
+            size = f" --image-size {view.size}" if view.size != entry.preset.image_size else ""
+            skip = " --on-bad-image skip" if on_bad_image == "skip" else ""
+            print(f"use them with --image-backend {view.backend}{size}{skip}")
 
 
 @data_app.command()
@@ -175,13 +193,19 @@ def mask(
     root: RootOption = None,
     set_data: SetDataOption = None,
     plugin: PluginOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="The mask seed; 0 is the papers' mask.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--mask-seed", help="The mask seed; 0 is the papers' mask.")] = 0,
+    evaluate_on: Annotated[
+        str, typer.Option("--evaluate-on", help="val: of the nine tenths that are trained on with --evaluate-on val.")
+    ] = "test",
     scheme: Annotated[
         str, typer.Option("--mask-scheme", help="hcp (the papers'), by_id, positives_only or single_positive.")
     ] = "hcp",
 ) -> None:
     """Write which training labels are known at a ratio, for other code or for --mask-file."""
+    import numpy as np
+
     from mlrpl_bench import masks
+    from mlrpl_bench.dataset import held_out
     from mlrpl_bench.protocol import check_ratio, known_share
 
     check_ratio(ratio)
@@ -189,29 +213,78 @@ def mask(
         raise UserError(f"--output {output}: a mask file is an .npz; name it something.npz")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be between 0 and {2**32 - 1}")
-    _, splits = _splits(dataset, root, set_data, plugin, ("train",))
-    mask_NC = masks.Masks(splits["train"], scheme)(ratio, seed)
-    masks.write(output, mask_NC, splits["train"], ratio, seed)
-    share = known_share(splits["train"].labels_NC, mask_NC)
+    if evaluate_on not in ("test", "val"):
+        raise UserError(f"--evaluate-on {evaluate_on} is not valid; it is test or val")
+    _refuse_no_folder(output)
+    train = _splits(dataset, root, set_data, plugin, ("train",))[1]["train"]
+    if evaluate_on == "val":
+        train = train.rows(np.flatnonzero(~held_out(len(train))))
+    mask_NC = masks.Masks(train, scheme)(ratio, seed)
+    masks.write(output, mask_NC, train, ratio, seed)
+    share = known_share(train.labels_NC, mask_NC)
     print(
-        f"wrote {output}: {100 * share['present']:.1f} % of the present and {100 * share['absent']:.1f} % of the absent"
+        f"wrote {output}: {100 * share['present']:.1f} % of the present and {100 * share['absent']:.1f} % of the "
+        f"absent labels of {len(train):,} images"
     )
 
 
-def _prepare_images(view: View, splits: dict[str, Split], workers: int, yes: bool, display: Display) -> None:
+def _prepare_images(
+    view: View, splits: dict[str, Split], skip: bool, workers: int, yes: bool, display: Display
+) -> None:
     from mlrpl_bench import prepared
+    from mlrpl_bench.image_files import BadImage, bad_rows
 
-    kind = view.backend
+    kind, side = view.backend, view.enlarged
     folders = {name: prepared.prepared_folder(split, view) for name, split in splits.items()}
-    size = sum(prepared.size_of(split, kind, view.enlarged) for split in splits.values())
-    print(f"{view.enlarged} x {view.enlarged} pixels, about {size / 1e9:.2f} GB in {folders['train'].parent}")
-    if not yes and size > ASK_ABOVE_BYTES:
-        raise UserError("that is large: say --yes to go on, or choose another place with MLRPL_CACHE")
+    left_out: dict[str, dict[int, str]] = {name: {} for name in splits}
     for name, split in splits.items():
-        report = lambda done, in_all, name=name: display.report(f"resizing {name} images", done, in_all)  # noqa: E731
-        prepared.prepare(split, folders[name], kind, view.enlarged, report, workers)
-        print(f"wrote {folders[name]}")
-    print(f"use them with --image-backend {kind}")
+        if skip:
+            look = lambda done, in_all: display.report("looking for damaged images", done, in_all)  # noqa: E731
+            left_out[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
+        else:
+            _refuse_missing(name, split)
+    try:
+        size = sum(prepared.size_of(split, kind, side) for split in splits.values())
+        print(f"{side} x {side} pixels, about {size / 1e9:.2f} GB in {folders['train'].parent}")
+        if not yes and size > ASK_ABOVE_BYTES:
+            raise UserError(
+                "that is large: say --yes to go on, choose another place with MLRPL_CACHE, or a smaller --image-size"
+            )
+        prepared.refuse_to_fill_the_disk([(split, folders[name]) for name, split in splits.items()], kind, side)
+        for name, split in splits.items():
+            report = lambda done, in_all, name=name: display.report(f"resizing {name} images", done, in_all)  # noqa: E731
+            made = prepared.prepare(split, folders[name], kind, side, report, workers, left_out[name])
+            print(f"wrote {folders[name]}")
+            _tell_left_out(name, split, made.left_out)
+    except BadImage as error:
+        raise UserError(f"{error}, or leave it out with --on-bad-image skip") from error
+
+
+def _refuse_missing(name: str, split: Split) -> None:
+    from mlrpl_bench.image_files import missing_rows
+
+    if missing := missing_rows(split.image_paths):
+        raise UserError(
+            f"{len(missing):,} of {len(split):,} {name} images are missing, the first is "
+            f"{split.image_paths[missing[0]]}; finish the download, or leave them out with --on-bad-image skip"
+        )
+
+
+def _tell_left_out(name: str, split: Split, left_out: dict[int, str]) -> None:
+    for number, (row, reason) in enumerate(left_out.items()):
+        if number == SHOWN:
+            print(f"  and {len(left_out) - SHOWN:,} more {name} images")
+            break
+        print(f"left out: {split.image_paths[row]} ({reason})")
+
+
+def _warn_of_width(categories: tuple[str, ...]) -> None:
+    from mlrpl_bench.words import WIDTH, prepared
+
+    vectors_CE = prepared(categories)
+    assert vectors_CE is not None, "they were kept a moment ago"
+    if vectors_CE.shape[1] != WIDTH:
+        print(f"warning: the vectors are {vectors_CE.shape[1]} wide; the papers use GloVe of width {WIDTH}")
 
 
 def _dataset(name: str, set_data: list[str] | None, plugin: list[Path] | None) -> tuple[DatasetEntry, Dataset]:
@@ -223,19 +296,9 @@ def _dataset(name: str, set_data: list[str] | None, plugin: list[Path] | None) -
     for path, error in registry.failures.items():
         print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
     entry = registry[name]
-    options = hyperparameters.build(entry.cls.Options, _pairs(set_data or []), entry.name)
+    chosen = hyperparameters.settings(set_data or [], "--set-data")
+    options = hyperparameters.build(entry.cls.Options, chosen, entry.name, "option")
     return entry, entry.cls(options)
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    """``["difficult=ignore"]`` to ``{"difficult": "ignore"}``."""
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UserError(f"--set-data {text!r} is not valid; write it as name=value")
-        found[name.strip()] = value.strip()
-    return found
 
 
 def _root(entry: DatasetEntry, root: Path | None) -> Path:
@@ -271,9 +334,13 @@ def _picture_path(output: Path | None, usual: str) -> Path:
     path = output or Path(usual)
     if path.suffix.lower() != ".png":
         raise UserError(f"--output {path}: the picture is a PNG; name it something.png")
+    _refuse_no_folder(path)
+    return path
+
+
+def _refuse_no_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"--output {path}: there is no folder {path.parent}")
-    return path
 
 
 def _about(entry: DatasetEntry) -> str:
@@ -285,26 +352,29 @@ def _about(entry: DatasetEntry) -> str:
 def _print_next(
     findings: Findings, dataset: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None
 ) -> None:
-    """The next command to type."""
-    repeated = [f"--plugin {shlex.quote(str(path))}" for path in plugin or ()]
-    repeated += [f"--set-data {shlex.quote(pair)}" for pair in set_data or ()]
-    given = [] if root is None else [f"--root {shlex.quote(str(root))}"]
-    again = " ".join([_program(), "data check", dataset, *given, *repeated])
-    run = " ".join(
-        [
-            _program(),
-            "leaderboard --dataset",
-            dataset,
-            *(one.replace("--root", "--data-root", 1) for one in given),
-            *repeated,
-        ]
-    )
-    if not findings.ok:
+    """The next command to type, with the options that the findings say to add."""
+    added = [option.removeprefix("--set-data ") for option in findings.to_add if option.startswith("--set-data ")]
+    replaced = {pair.partition("=")[0] for pair in added}
+    pairs = [
+        *(pair for pair in set_data or () if pair.partition("=")[0].strip() not in replaced),
+        *added,
+    ]
+    given = [f"--plugin {shlex.quote(str(path))}" for path in plugin or ()]
+    given += [f"--set-data {shlex.quote(pair)}" for pair in pairs]
+    folder = "" if root is None else shlex.quote(str(root))
+    again = " ".join([_program(), "data check", dataset, *([f"--root {folder}"] if folder else []), *given])
+    run = [_program(), "leaderboard --dataset", dataset, *([f"--data-root {folder}"] if folder else []), *given]
+    run += [option for option in findings.to_add if not option.startswith("--set-data ")]
+    if findings.options_are_enough:
+        print(f"next:\n  {' '.join(run)}")
+        if findings.quick:
+            print(f"all images are decoded by:\n  {again}")
+    elif added:
+        print(f"next:\n  {again}")
+    else:
         print(f"next: mend what is named above, then\n  {again}")
-        return
-    print(f"next:\n  {run}")
-    if findings.quick:
-        print(f"all images are decoded by:\n  {again}")
+    if findings.images_can_be_left_out:
+        print(f"or go on without these images:\n  {' '.join(run)} --on-bad-image skip")
 
 
 def _program() -> str:

@@ -125,7 +125,9 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, root: Path, split: str) -> Split:
-        """Read a split (``"train"`` or ``"test"``).
+        """Read a split (``"train"`` or ``"test"``): labels and where the images should be.
+
+        Whether the images are there is not asked here; who uses them does, and may leave missing ones out.
 
         Args:
             root: the folder with the user's data (the cache folder where `needs_root` is False).

@@ -7,7 +7,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlrpl_bench.errors import UserError
@@ -23,6 +23,21 @@ def parameter(
 ) -> Any:
     """A dataclass field that knows its meaning and its valid values (bounds are inclusive)."""
     return dataclasses.field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+
+
+def settings(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:
+    """``["alpha=0.3"]`` to ``{"alpha": "0.3"}``.
+
+    Raises:
+        UserError: a pair that is none; the line names the command-line option that it came by.
+    """
+    changed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"{option} {pair!r} is not valid; write it as name=value")
+        changed[name.strip()] = value.strip()
+    return changed
 
 
 def build(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:

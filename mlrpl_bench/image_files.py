@@ -5,6 +5,10 @@ Imports no torch, so that worker processes start quickly.
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,9 +18,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image
+import PIL
+from PIL import Image, UnidentifiedImageError
 
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.files import cache_folder, write_atomically
 
 FILES_PER_PIECE = 16
 """How many files a worker process is given at a time, where folders are looked through or prepared."""
@@ -27,17 +33,29 @@ Report = Callable[[int, int], None]
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 CANNOT_DECODE = (OSError, SyntaxError, ValueError, *BOMB)
 """What Pillow raises for a file that is damaged or no image."""
+NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+KEEP_EVERY = 4096
+"""How many files are decoded between two writings of what was found, so that an interrupted look is not lost."""
 
 MISSING, UNREADABLE, TRUNCATED, BOMBS = "missing", "unreadable", "truncated", "decompression bomb"
-MISLABELLED = "mislabelled"
-FATAL = frozenset({MISSING, UNREADABLE, TRUNCATED, BOMBS})
+FLOATING, MISLABELLED = "floating-point", "mislabelled"
+FATAL = frozenset({MISSING, UNREADABLE, TRUNCATED, BOMBS, FLOATING})
 """Problems of files that cannot be decoded; files with the other problems can."""
 
-NOT_RGB = {"1": "grey", "L": "grey", "LA": "grey", "CMYK": "CMYK", "P": "palette", "I": "16-bit", "F": "16-bit"}
+NOT_RGB = {"1": "grey", "L": "grey", "LA": "grey", "CMYK": "CMYK", "P": "palette", "I": "16-bit"}
 """What the modes other than RGB are called; not named here: ``I;16...`` is 16-bit, the rest is "other colours"."""
 
 Result = TypeVar("Result")
 Piece = TypeVar("Piece")
+
+
+class BadImage(UserError):
+    """An image file that is itself the fault: missing, damaged or no image. Others can be trained on without it.
+
+    A file that the system could not read (no permission, too many open files) is a plain UserError: it says nothing
+    about the image, and leaving images out for it would make another training set of every bad day.
+    """
 
 
 def decode(path: Path, at_least: int | None = None) -> Image.Image:
@@ -48,7 +66,8 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
             and height stay at least this large. That is the JPEG decoder's own averaging, and much faster.
 
     Raises:
-        UserError: the file is missing, damaged, a decompression bomb or no image; the line names it.
+        BadImage: the file is missing, damaged, a decompression bomb or no image; the line names it.
+        UserError: the system could not read it.
     """
     try:
         with warnings.catch_warnings():
@@ -58,10 +77,23 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
                     image.draft(None, (at_least, at_least))
                 image.load()
                 return image if image.mode == "RGB" else _as_rgb(image)
-    except FileNotFoundError:
-        raise UserError(f"image {path} does not exist; check the data folder") from None
+    except NOT_THERE:
+        raise BadImage(f"image {path} does not exist; check the data folder") from None
     except CANNOT_DECODE as error:
-        raise UserError(f"image {path} cannot be decoded ({error}); replace the file") from error
+        if _is_the_systems(error):
+            raise UserError(f"image {path} cannot be read ({error}); check the permissions and the disk") from error
+        raise BadImage(f"image {path} cannot be decoded ({_in_words(error)}); replace the file") from error
+
+
+def _is_the_systems(error: Exception) -> bool:
+    """Whether the system failed, not the image; Pillow's own OSErrors have no number."""
+    # EINVAL comes from a damaged header that sends the decoder to a place before the file's start.
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+def _in_words(error: BaseException) -> str:
+    """Never empty, and without the path that Pillow puts into one of its messages."""
+    return "it is no image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -105,13 +137,14 @@ def inspect(path: Path) -> FileFacts:
                 mode, size = image.mode, image.size
                 mislabelled = _has_another_format(image, path)
                 image.load()
-                image.convert("RGB")
-    except FileNotFoundError:
+                _as_rgb(image)
+    except NOT_THERE:
         return FileFacts(mode, size, MISSING)
     except BOMB as error:
         return FileFacts(mode, size, BOMBS, str(error))
     except CANNOT_DECODE as error:
-        return FileFacts(mode, size, TRUNCATED if mode else UNREADABLE, str(error))
+        problem = FLOATING if mode == "F" else TRUNCATED if mode and not _is_the_systems(error) else UNREADABLE
+        return FileFacts(mode, size, problem, _in_words(error))
     if mislabelled:
         return FileFacts(mode, size, MISLABELLED, f"its content is {image.format}")
     other_colours = "16-bit" if mode.startswith("I;16") else NOT_RGB.get(mode, "other colours")
@@ -123,14 +156,59 @@ def inspect_all(paths: Sequence[Path], workers: int = 0, report: Report | None =
     return _map_files(inspect, paths, workers, report)
 
 
-def bad_rows(paths: Sequence[Path], workers: int = 0, report: Report | None = None) -> list[tuple[int, str]]:
-    """The rows whose image cannot be decoded, each with the line that says why; decodes every file.
+def bad_rows(
+    paths: Sequence[Path], workers: int = 0, report: Report | None = None, remember: bool = False
+) -> list[tuple[int, str]]:
+    """The rows whose image is missing or cannot be decoded, each with the reason; decodes every file.
 
     Whoever goes on without them removes them from the split *after* hiding: the mask is drawn over all rows, so
     that of the other rows stays as it was.
+
+    Args:
+        remember: keep what was found in the cache folder, and decode only files that are new or changed since.
+
+    Raises:
+        UserError: the system could not read a file.
     """
-    reasons = _map_files(_reason_against, paths, workers, report)
-    return [(row, reason) for row, reason in enumerate(reasons) if reason is not None]
+    keys = [_key_of(path) for path in paths]
+    memory = _memory_of(paths) if remember and paths else None
+    found = {} if memory is None else _remembered(memory)
+    new = [row for row, key in enumerate(keys) if key is not None and key not in found]
+    for start in range(0, len(new), KEEP_EVERY):
+        rows = new[start : start + KEEP_EVERY]
+        told = None if report is None else lambda done, _, start=start: report(start + done, len(new))
+        reasons = _map_files(_reason_against, [paths[row] for row in rows], workers, told)
+        found |= {keys[row]: reason for row, reason in zip(rows, reasons, strict=True)}
+        if memory is not None:
+            write_atomically(memory, json.dumps(found))
+    all_reasons = [MISSING if key is None else found[key] for key in keys]
+    return [(row, reason) for row, reason in enumerate(all_reasons) if reason is not None]
+
+
+def missing_rows(paths: Sequence[Path]) -> list[int]:
+    """The rows whose file is not there. A folder is listed once, which is faster than asking for each file.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    folders: dict[Path, frozenset[str]] = {}
+    return [row for row, path in enumerate(paths) if not is_in_folder(path, folders)]
+
+
+def is_in_folder(path: Path, folders: dict[Path, frozenset[str]]) -> bool:
+    """Whether there is such a file; `folders` are those listed so far, and grows.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    if path.parent not in folders:
+        folders[path.parent] = _files_in(path.parent)
+    return path.name in folders[path.parent]
+
+
+def usable_cores() -> set[int]:
+    """The cores that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def in_parallel(
@@ -178,9 +256,46 @@ def _of_each(
 def _reason_against(path: Path) -> str | None:
     try:
         decode(path)
-    except UserError as error:
-        return str(error)
+    except BadImage as error:
+        return MISSING if error.__cause__ is None else _in_words(error.__cause__)
     return None
+
+
+def _key_of(path: Path) -> str | None:
+    """What a file is known by while it does not change; None if it is not there."""
+    try:
+        facts = path.stat()
+    except NOT_THERE:
+        return None
+    except OSError as error:
+        raise UserError(f"image {path} cannot be read ({error.strerror}); check the permissions") from error
+    text = repr((os.path.abspath(path), facts.st_size, facts.st_mtime_ns))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _memory_of(paths: Sequence[Path]) -> Path:
+    """Where it is kept what decoding these files gave: one file for all below a folder, and for one decoder."""
+    folder = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
+    name = repr((folder, PIL.__version__, Image.MAX_IMAGE_PIXELS))
+    return cache_folder() / "decoded" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+
+
+def _remembered(memory: Path) -> dict[str | None, str | None]:
+    try:
+        found = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or damaged: then everything is decoded once more
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _files_in(folder: Path) -> frozenset[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _has_another_format(image: Image.Image, path: Path) -> bool:

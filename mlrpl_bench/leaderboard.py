@@ -1,18 +1,22 @@
-"""Records in, tables out. Pure: the same records give the same bytes."""
+"""Evidence in, leaderboard out. Pure: the same records give the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mlrpl_bench.dataset import NINE_RATIOS
-from mlrpl_bench.results import Record
+from mlrpl_bench import secondary
+from mlrpl_bench.evidence import Cells, Evidence
+from mlrpl_bench.measurements import average_name, measure
+from mlrpl_bench.secondary import Lookup
+from mlrpl_bench.selection import Holes
+from mlrpl_bench.tables import NOT_DISTINGUISHED, Entry, Table
 
 AVERAGED = ("mAP", "OF1", "CF1")
-
 
 EVALUATED = {
     "test": "complete test labels",
@@ -20,128 +24,126 @@ EVALUATED = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Leaderboard:
-    """One row a method, one column a known ratio, then averages over the ratios; all in percent.
+class Context(NamedTuple):
+    """What a leaderboard says around its numbers.
 
     Attributes:
-        means, deviations: by row label and column; the mean over seeds and their sample standard deviation.
-        counts: how many seeds each entry rests on.
-        notes: footnotes, in order.
-    """
-
-    title: str
-    means: pd.DataFrame
-    deviations: pd.DataFrame
-    counts: pd.DataFrame
-    notes: list[str]
-
-    def to_csv(self) -> str:
-        """Means and, where there are several seeds, deviations; two decimals."""
-        columns: dict[str, pd.Series] = {}
-        for column in self.means:
-            columns[column] = self.means[column]
-            if (self.counts[column] > 1).any():
-                columns[f"{column} std"] = self.deviations[column]
-        table = pd.DataFrame(columns)
-        table.index.name = "method"
-        return table.to_csv(float_format="%.2f", lineterminator="\n")
-
-    def rows(self) -> list[list[str]]:
-        """The table as printed: one decimal, ``60.9 ± 0.5`` over several seeds, ``-`` where there is no record."""
-        return [[label, *(self._entry(label, column) for column in self.means)] for label in self.means.index]
-
-    def to_markdown(self) -> str:
-        """A pipe table with title and footnotes."""
-        header = ["method", *self.means.columns]
-        lines = [header, ["---", *("---:" for _ in self.means.columns)], *self.rows()]
-        table = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
-        notes = "\n".join(f"- {note}" for note in self.notes)
-        return f"# {self.title}\n\n{table}\n\n{notes}\n"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; None where there is no record."""
-        rows = {
-            label: {
-                column: {
-                    "mean": _number(self.means.at[label, column]),
-                    "std": _number(self.deviations.at[label, column]),
-                    "seeds": int(self.counts.at[label, column]),
-                }
-                for column in self.means
-            }
-            for label in self.means.index
-        }
-        return {"title": self.title, "rows": rows, "notes": self.notes}
-
-    def print(self) -> None:
-        """To standard output, as wide as the terminal allows."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(title=self.title, title_justify="left")
-        table.add_column("method", no_wrap=True)
-        for column in self.means:
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in self.rows():
-            table.add_row(*map(Text, row))  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 240
-        console.print(table)
-        for note in self.notes:
-            console.print(f"- {note}", markup=False)
-
-    def _entry(self, label: str, column: str) -> str:
-        mean, deviation = self.means.at[label, column], self.deviations.at[label, column]
-        if pd.isna(mean):
-            return "-"
-        return f"{mean:.1f}" if pd.isna(deviation) else f"{mean:.1f} ± {deviation:.1f}"
-
-
-def build(
-    records: Iterable[Record],
-    ratios: Sequence[float],
-    differs: Mapping[str, str],
-    deviations: Sequence[str],
-    lines: Mapping[str, Sequence[Record]] | None = None,
-) -> Leaderboard:
-    """The leaderboard of records of one setting.
-
-    Args:
-        ratios: the columns.
         differs: by method, how it differs from its paper.
         deviations: how the setting differs from the papers'.
-        lines: rows that stand on top and have the same number in every column, such as a method on complete labels.
+        lines: rows on top that have the same number in every column, and what they are, in words.
+        categories: names of the categories.
+        left_out: lines about records that are not in the tables.
     """
-    lines = {name: of_line for name, of_line in (lines or {}).items() if of_line}
-    chosen = sorted(
-        (record for record in records if record.cell.ratio in ratios),
-        key=lambda record: (record.cell.label, record.cell.ratio, record.cell.seed, record.cell.mask_seed),
-    )
-    rows = [_numbers(record, record.cell.label, record.cell.ratio) for record in chosen]
-    rows += [_numbers(record, name, ratio) for name, of_line in lines.items() for record in of_line for ratio in ratios]
-    long = pd.DataFrame(rows, columns=["label", "ratio", "seed", *AVERAGED])
-    by_ratio = long.pivot_table(index=["label", "seed"], columns="ratio", values=list(AVERAGED), dropna=False)
-    columns = {ratio_title(ratio): _column(by_ratio, "mAP", [ratio]) for ratio in sorted(ratios)}
-    columns |= {average_title(name, ratios): _column(by_ratio, name, sorted(ratios)) for name in AVERAGED}
-    seeds = pd.DataFrame(columns)
-    grouped = seeds.groupby(level="label", sort=True)
-    order = [*lines, *(label for label in _from_weak_to_strong(grouped.mean()) if label not in lines)]
-    return Leaderboard(
-        title=f"Leaderboard of {chosen[0].cell.setting.dataset}" if chosen else "Leaderboard",
-        means=grouped.mean().loc[order],
-        deviations=grouped.std().loc[order],
-        counts=grouped.count().loc[order],
-        notes=_notes(chosen, order, differs, deviations, lines),
-    )
+
+    differs: Mapping[str, str] = {}
+    deviations: Sequence[str] = ()
+    lines: Mapping[str, str] = {}
+    categories: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
 
-def _numbers(record: Record, label: str, ratio: float) -> dict[str, Any]:
-    """A record's numbers, in percent, under the row and the column in which they are shown."""
-    seeds = (record.cell.seed, record.cell.mask_seed)
-    return {"label": label, "ratio": ratio, "seed": seeds, **{n: 100 * record.metrics[n] for n in AVERAGED}}
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """The tables of a dataset under one setting.
+
+    Attributes:
+        measurements: everything that the tables show and more, see `measurements.measure`.
+        main: one row a method, one column a known ratio, then averages over the ratios; percent.
+        others: secondary tables.
+        notes: footnotes of the main table, in order.
+        cells: the evidence behind, by row label and known ratio.
+        labels, ratios: the rows in order, the known ratios in ascending order.
+        context: see `Context`.
+    """
+
+    measurements: pd.DataFrame
+    main: Table
+    others: Sequence[Table]
+    cells: Cells
+    labels: Sequence[str]
+    ratios: Sequence[float]
+    context: Context
+
+    @property
+    def title(self) -> str:
+        """``Leaderboard of scenes``."""
+        return self.main.title
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Footnotes of the main table."""
+        return self.main.notes
+
+    def to_csv(self) -> str:
+        """The main table: means and, where there are several seeds, deviations; two decimals."""
+        wide: dict[str, list[float]] = {}
+        found = Lookup(self.measurements)
+        for title, known_ratio, metric in main_columns(self.ratios):
+            rows = [found.row(label, known_ratio, metric) for label in self.labels]
+            wide[title] = [row.mean for row in rows]
+            if any(row.n > 1 for row in rows):
+                wide[f"{title} std"] = [row.std for row in rows]
+            if title.startswith("mAP (avg"):
+                wide |= {f"{title} low": [row.low for row in rows], f"{title} high": [row.high for row in rows]}
+        table = pd.DataFrame(wide, index=pd.Index(self.labels, name="method"))
+        return table.to_csv(float_format="%.2f", lineterminator="\n")
+
+    def tidy_csv(self) -> str:
+        """The measurements: one row a method, known ratio and metric; four significant digits or more."""
+        return self.measurements.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+    def to_markdown(self) -> str:
+        """All tables with titles and footnotes."""
+        return "\n".join([self.main.markdown(1), *(table.markdown(2) for table in self.others)])
+
+    def to_latex(self) -> str:
+        """All tables, for ``\\input`` where booktabs is loaded."""
+        return "% needs \\usepackage{booktabs}\n" + "\n".join(t.latex() for t in (self.main, *self.others))
+
+    def to_json(self) -> dict[str, Any]:
+        """The main table as plain data; None where there is no number."""
+        found = Lookup(self.measurements)
+        rows = {
+            label: {
+                title: _facts(found.row(label, known_ratio, metric))
+                for title, known_ratio, metric in main_columns(self.ratios)
+            }
+            for label in self.labels
+        }
+        return {"title": self.title, "rows": rows, "notes": list(self.notes)}
+
+    def print(self) -> None:
+        """The main table, to standard output."""
+        self.main.print()
+
+
+def build(cells: Cells, labels: Sequence[str], ratios: Sequence[float], context: Context, holes: Holes) -> Leaderboard:
+    """The leaderboard of evidence of one setting.
+
+    Args:
+        labels: rows that were asked for, which are shown even if nothing is known of them; others that have cells
+            stand beside.
+        ratios: the columns.
+        holes: why cells are missing.
+    """
+    ratios = sorted(ratios)
+    labels = [label for label in dict.fromkeys([*sorted(labels), *sorted(label for label, _ in cells)])]
+    shown = [label for label in labels if any((label, ratio) in cells or (label, ratio) in holes for ratio in ratios)]
+    frame = measure(cells, shown, ratios, context.categories, unmarked=context.lines, holes=holes)
+    found = Lookup(frame)
+    order = _from_weak_to_strong(shown, found, ratios, context.lines)
+    rank = {label: place for place, label in enumerate(order)}
+    frame = frame.sort_values("method", key=lambda names: names.map(rank), kind="stable", ignore_index=True)
+    main = _main_table(order, ratios, found, cells, context, holes)
+    others = secondary.tables(order, ratios, found, cells, context.categories, context.lines)
+    return Leaderboard(frame, main, others, cells, order, ratios, context)
+
+
+def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
+    """Title, known ratio and metric of each column of the main table."""
+    average = average_name(ratios)
+    columns = [(ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
+    return columns + [(f"{metric} ({average})", average, metric) for metric in AVERAGED]
 
 
 def ratio_title(ratio: float) -> str:
@@ -149,34 +151,55 @@ def ratio_title(ratio: float) -> str:
     return f"{100 * ratio:g} %"
 
 
-def average_title(metric: str, ratios: Sequence[float]) -> str:
-    """``mAP (avg)`` over the papers' nine ratios; over any other set it says over how many."""
-    return f"{metric} (avg)" if tuple(sorted(ratios)) == NINE_RATIOS else f"{metric} (avg of {len(ratios)})"
+def _main_table(
+    labels: Sequence[str], ratios: Sequence[float], found: Lookup, cells: Cells, context: Context, holes: Holes
+) -> Table:
+    records = [evidence for by_seed in cells.values() for evidence in by_seed.values()]
+    most = max((len(by_seed) for by_seed in cells.values()), default=0)
+    titles: list[str] = []
+    rows: list[tuple[str, list[Entry]]] = [(label, []) for label in labels]
+    for title, known_ratio, metric in main_columns(ratios):
+        titles.append(title)
+        for label, entries in rows:
+            entries.append(found.entry(label, known_ratio, metric, most))
+        if metric == "mAP" and known_ratio == average_name(ratios):
+            titles.append("95 % interval")
+            for label, entries in rows:
+                entries.append(found.interval(label, known_ratio, metric))
+    dataset = records[0].record.cell.setting.dataset if records else ""
+    if records and records[0].record.cell.setting.mask_scheme == "single_positive":
+        titles = [title.replace("100 %", "1 label an image") for title in titles]
+    notes = _notes(records, labels, found, ratios, context, holes)
+    title = f"Leaderboard of {dataset}" if dataset else "Leaderboard"
+    return Table("leaderboard", title, tuple(titles), rows, tuple(notes))
 
 
-def _column(by_ratio: pd.DataFrame, metric: str, ratios: Sequence[float]) -> pd.Series:
-    """Mean over ratios for each row label and seed; missing where one of them is."""
-    wanted = [(metric, ratio) for ratio in ratios]
-    return by_ratio.reindex(columns=pd.MultiIndex.from_tuples(wanted)).mean(axis=1, skipna=False)
-
-
-def _from_weak_to_strong(means: pd.DataFrame) -> list[str]:
+def _from_weak_to_strong(
+    labels: Sequence[str], found: Lookup, ratios: Sequence[float], lines: Mapping[str, str]
+) -> list[str]:
     """Rows by their average mAP, holes last, equal ones by name: an order that does not depend on the file system."""
-    average = next(column for column in means.columns if column.startswith("mAP (avg"))
-    return list(means.sort_index().sort_values(average, kind="stable", na_position="last").index)
+
+    def strength(label: str) -> tuple[int, float, str]:
+        mean = found.row(label, average_name(ratios), "mAP").mean
+        place = 0 if label in lines else 2 if math.isnan(mean) else 1
+        return place, 0.0 if place != 1 else mean, label
+
+    return sorted(labels, key=strength)
 
 
 def _notes(
-    records: Sequence[Record],
+    evidence: Sequence[Evidence],
     labels: Sequence[str],
-    differs: Mapping[str, str],
-    deviations: Sequence[str],
-    lines: Mapping[str, Sequence[Record]],
+    found: Lookup,
+    ratios: Sequence[float],
+    context: Context,
+    holes: Holes,
 ) -> list[str]:
-    if not records:
+    if not evidence:
         return ["no records"]
+    records = [e.record for e in evidence]
     setting = records[0].cell.setting
-    seeds = sorted({(record.cell.seed, record.cell.mask_seed) for record in records})
+    seeds = sorted({e.seeds for e in evidence})
     of_mask = f"from file {records[0].cell.mask_hash[:8]}" if setting.mask_scheme == "file" else ""
     pairs = ", ".join(f"{seed} (mask {of_mask or mask_seed})" for seed, mask_seed in seeds)
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
@@ -185,23 +208,51 @@ def _notes(
         f"{spread} {pairs}",
         f"setting: {setting.backbone} backbone, {setting.image_size} px, {setting.epochs} epochs, "
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
+        *_about_sureness(labels, found, ratios, len(seeds)),
     ]
-    if len(seeds) == 1:
-        notes.append("one seed: differences between rows may be chance")
-    notes += [
-        f"{name} is {of_line[0].cell.method} with {100 * of_line[0].cell.ratio:g} % of the labels known; "
-        "every column shows the same number"
-        for name, of_line in lines.items()
+    notes += [f"{name}: {what}; every column shows the same number" for name, what in context.lines.items()]
+    notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(holes.items())]
+    notes += context.left_out
+    notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
+    methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
+    differs = context.differs
+    return notes + [f"{name} differs from its paper: {differs[name]}" for name in methods if differs.get(name)]
+
+
+def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float], num_seeds: int) -> list[str]:
+    """What the marks and the interval mean, and what they cannot mean."""
+    cautions = {found.row(label, average_name(ratios), "mAP").caution for label in labels} - {""}
+    lines = [
+        f"95 % interval: of the average mAP, over test images and seeds; {caution}" for caution in sorted(cautions)
     ]
-    notes += [f"this setting is not the papers': {'; '.join(deviations)}"] if deviations else []
-    methods = dict.fromkeys(record.cell.method for label in labels for record in records if record.cell.label == label)
-    notes += [f"{method} differs from its paper: {differs[method]}" for method in methods if differs.get(method)]
-    return notes
+    lines = lines or ["95 % interval: of the average mAP, over test images and seeds"]
+    marked = [label for label in labels if found.row(label, average_name(ratios), "mAP").mark]
+    if marked:
+        basis = "the same images and seeds" if num_seeds > 1 else "the same images"
+        lines.append(
+            f"the best of a column is bold; {NOT_DISTINGUISHED}: not told from it at 5 %, compared on {basis}, "
+            "with Holm's correction over the table"
+        )
+    if num_seeds == 1:
+        lines.append("one seed: differences between rows may be chance")
+    return lines
+
+
+def _label(evidence: Evidence) -> str:
+    return evidence.record.cell.label
+
+
+def _facts(row: Any) -> dict[str, Any]:
+    return {
+        "mean": _number(row.mean),
+        "std": _number(row.std),
+        "seeds": int(row.n),
+        "low": _number(row.low),
+        "high": _number(row.high),
+        "mark": row.mark,
+        "status": row.status,
+    }
 
 
 def _number(value: float) -> float | None:
     return None if pd.isna(value) else round(float(value), 4)
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")

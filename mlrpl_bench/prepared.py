@@ -3,11 +3,13 @@
 Two kinds, named like the views' backends that read them: JPEG files of quality 95, small, and raw pixels in one
 memory-mapped file, without loss. The folder of one split and kind:
 
-    manifest.json          what it is; written last, so the cache is complete where it exists
+    manifest.json          what it is, and the rows left out with the reason; written last, so the cache is complete
+                           where it exists
     unfinished.json        the same, while the cache is being written
     0012/0012345.jpg       row 12345 (JPEG)
     pixels_NHW3.npy        all rows (raw)
     done.bin               which pieces of rows are written (raw, while unfinished)
+    owner.lock             held by the process that writes
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,7 +36,7 @@ from PIL import Image
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import cache_folder, write_atomically
-from mlrpl_bench.image_files import FILES_PER_PIECE, Report, decode, in_parallel
+from mlrpl_bench.image_files import FILES_PER_PIECE, NOT_THERE, BadImage, Report, decode, in_parallel
 from mlrpl_bench.views import BICUBIC, PREPARED_JPEG, PREPARED_RAW, View
 
 KINDS = (PREPARED_JPEG, PREPARED_RAW)
@@ -45,6 +50,8 @@ MARGIN = 1.1
 """How much more than the estimate must be free on the disk."""
 
 MANIFEST, UNFINISHED, PIXELS, DONE = "manifest.json", "unfinished.json", "pixels_NHW3.npy", "done.bin"
+LOCK = "owner.lock"
+LEFT_OUT = "left_out"
 
 
 def size_of(split: Split, kind: str, side: int) -> int:
@@ -60,7 +67,7 @@ def size_of(split: Split, kind: str, side: int) -> int:
     for path in split.image_paths[::step]:
         try:
             sizes.append(len(_as_jpeg(_enlarge(path, side))))
-        except UserError as error:  # what becomes of it is decided elsewhere
+        except BadImage as error:  # what becomes of it is decided elsewhere
             problem = error
     if problem is not None and not sizes:
         raise problem
@@ -68,7 +75,13 @@ def size_of(split: Split, kind: str, side: int) -> int:
 
 
 def prepare(
-    split: Split, folder: Path, kind: str, side: int, report: Report | None = None, workers: int = 0
+    split: Split,
+    folder: Path,
+    kind: str,
+    side: int,
+    report: Report | None = None,
+    workers: int = 0,
+    left_out: Mapping[int, str] = MappingProxyType({}),
 ) -> Prepared:
     """Resize all images of a split into a folder, unless that is done; what an earlier try has done stays.
 
@@ -77,37 +90,57 @@ def prepare(
         side: of the square, pixels: `View.enlarged`.
         report: told (rows done, rows in all).
         workers: processes; 0 for this one.
+        left_out: rows whose image is not read, with the reason; the manifest keeps them.
 
     Raises:
-        UserError: the folder holds something else, an image cannot be decoded, or the disk is or would be full.
+        BadImage: an image cannot be decoded.
+        UserError: the folder holds something else, another process is preparing it, or the disk is or would be full.
     """
     assert kind in KINDS, f"there is no kind {kind!r} of prepared images"
-    if (folder / MANIFEST).exists():
-        return Prepared(folder, split, kind, side)
-    facts = _facts(split, kind, side)
-    if (folder / UNFINISHED).exists():
-        _check(_read_facts(folder / UNFINISHED), facts, folder)
-    pieces = [range(len(split))[start : start + FILES_PER_PIECE] for start in range(0, len(split), FILES_PER_PIECE)]
-    try:
-        done_rows = _begin(split, folder, kind, side, facts)
-        _write_missing(split, folder, kind, side, pieces, done_rows, report, workers)
-        write_atomically(folder / MANIFEST, json.dumps(facts, indent=1))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk of {folder} is full; free some space and start again; what is done stays"
-            ) from error
-        raise UserError(f"{folder} cannot be written ({error}); choose another folder") from error
-    for name in (UNFINISHED, DONE):
-        (folder / name).unlink(missing_ok=True)
+    if not (folder / MANIFEST).exists():
+        refuse_to_fill_the_disk([(split, folder)], kind, side)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _claimed(folder):
+                if not (folder / MANIFEST).exists():  # another process may have finished just now
+                    _write_all(split, folder, kind, side, report, workers, left_out)
+                (folder / LOCK).unlink(missing_ok=True)  # whoever has it open already finds the manifest
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"the disk of {folder} is full; free some space and start again; what is done stays"
+                ) from error
+            raise UserError(f"{folder} cannot be written ({error}); choose another folder") from error
     return Prepared(folder, split, kind, side)
+
+
+def refuse_to_fill_the_disk(parts: Sequence[tuple[Split, Path]], kind: str, side: int) -> None:
+    """Refuse to prepare splits, each in its folder on the same disk, if what is not done of them does not fit together.
+
+    Raises:
+        UserError: it does not.
+    """
+    needed = 0.0
+    for split, folder in parts:
+        if not (folder / MANIFEST).exists():
+            share = 1 - len(set(_done_rows(folder, kind, len(split)))) / len(split)
+            needed += share and share * size_of(split, kind, side) * (MARGIN if kind == PREPARED_JPEG else 1)
+    folder = parts[0][1]
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise UserError(
+            f"the prepared images need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on the disk of "
+            f"{folder}; free some space, choose another place with MLRPL_CACHE, or a smaller --image-size"
+        )
 
 
 class Prepared:
     """The prepared images of a split, by row; what an `images.Reader` takes instead of the files.
 
     What it gives for a row, RGB of `side` x `side` pixels, is for `PREPARED_RAW` exactly the original resized by the
-    first step of the reference's training transform, for `PREPARED_JPEG` that after JPEG's loss.
+    first step of the reference's training transform, for `PREPARED_JPEG` that after JPEG's loss. A row of `left_out`
+    has no image; its reason stands there.
 
     Raises:
         UserError: the cache is missing, unfinished, damaged, of another version, split, kind or size.
@@ -122,7 +155,10 @@ class Prepared:
             raise UserError(
                 f"the cache of prepared images {folder} {what}; prepare the images first, with data prepare --images"
             )
-        _check(_read_facts(folder / MANIFEST), _facts(split, kind, side), folder)
+        facts = _read_facts(folder / MANIFEST)
+        _check(facts, _facts(split, kind, side), folder)
+        self.left_out: dict[int, str] = dict(facts.get(LEFT_OUT, []))
+        self._names = {row: str(split.image_paths[row]) for row in self.left_out}
         if kind == PREPARED_RAW:
             self._map()
 
@@ -130,6 +166,11 @@ class Prepared:
         return self._num_rows
 
     def __getitem__(self, row: int) -> Image.Image:
+        if row in self.left_out:
+            raise BadImage(
+                f"image {self._names[row]} was left out when the images were prepared ({self.left_out[row]}); "
+                "use --on-bad-image skip, or mend it and prepare the images again"
+            )
         if self.kind == PREPARED_JPEG:
             try:
                 image = decode(_jpeg_path(self.folder, row))
@@ -180,10 +221,13 @@ def prepared_folder(split: Split, view: View) -> Path:
     digest = hashlib.sha256(split.fingerprint().encode())
     for path in split.image_paths:  # the same labels may stand for other pictures, or for pictures that were replaced
         try:
-            facts = path.stat()
+            found = path.stat()
+            facts = (found.st_size, found.st_mtime_ns)
+        except NOT_THERE:  # one that is left out; once it is there, the images are others
+            facts = (0, 0)
         except OSError as error:
             raise UserError(f"image {path} cannot be read ({error.strerror}); check the data folder") from error
-        digest.update(repr((str(path.resolve()), facts.st_size, facts.st_mtime_ns)).encode())
+        digest.update(repr((str(path.resolve()), *facts)).encode())
     return cache_folder() / "prepared" / f"{digest.hexdigest()[:16]}-{view.enlarged}-{view.backend}"
 
 
@@ -215,15 +259,50 @@ def _damaged(folder: Path, what: str) -> UserError:
     return UserError(f"the prepared images in {folder} are damaged ({what}); delete the folder and prepare them again")
 
 
-def _begin(split: Split, folder: Path, kind: str, side: int, facts: dict[str, Any]) -> set[int]:
-    """Sees to the folder, the space and the raw file; the rows that an earlier try has written."""
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Nobody else writes to the folder meanwhile: two processes would otherwise begin the raw file anew for each other.
+
+    The system takes a lock back when its owner ends, however that happens; a mark that merely exists would outlive a
+    crash. It is a record lock because worker processes do not inherit these: else they would hold it for a dead owner.
+    """
+    with (folder / LOCK).open("a") as file:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise
+            raise UserError(f"another process is preparing {folder}; wait for it, or end it and start again") from None
+        yield
+
+
+def _write_all(
+    split: Split,
+    folder: Path,
+    kind: str,
+    side: int,
+    report: Report | None,
+    workers: int,
+    left_out: Mapping[int, str],
+) -> None:
+    facts = _facts(split, kind, side)
+    if (folder / UNFINISHED).exists():
+        _check(_read_facts(folder / UNFINISHED), facts, folder)
     done_rows = set(_done_rows(folder, kind, len(split)))
-    if len(done_rows) < len(split):
-        _check_space(split, folder, kind, side, 1 - len(done_rows) / len(split))
     write_atomically(folder / UNFINISHED, json.dumps(facts, indent=1))
     if kind == PREPARED_RAW and not done_rows:
         np.lib.format.open_memmap(folder / PIXELS, "w+", np.uint8, (len(split), side, side, 3))
-    return done_rows
+    _write_missing(split, folder, kind, side, done_rows, report, workers, left_out)
+    write_atomically(folder / MANIFEST, json.dumps({**facts, LEFT_OUT: list(left_out.items())}, indent=1))
+    for name in (UNFINISHED, DONE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _done_rows(folder: Path, kind: str, num_rows: int) -> Iterator[int]:
@@ -237,30 +316,21 @@ def _done_rows(folder: Path, kind: str, num_rows: int) -> Iterator[int]:
             yield from (row for row in range(num_rows) if done[row // FILES_PER_PIECE])
 
 
-def _check_space(split: Split, folder: Path, kind: str, side: int, share: float) -> None:
-    needed = share * size_of(split, kind, side) * (MARGIN if kind == PREPARED_JPEG else 1)
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if needed > free:
-        raise UserError(
-            f"the prepared images need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on the disk of "
-            f"{folder}; free some space or choose another folder"
-        )
-
-
 def _write_missing(
     split: Split,
     folder: Path,
     kind: str,
     side: int,
-    pieces: Sequence[range],
     done_rows: set[int],
     report: Report | None,
     workers: int,
+    left_out: Mapping[int, str],
 ) -> None:
-    missing = [[row for row in piece if row not in done_rows] for piece in pieces]
+    finished = done_rows | left_out.keys()
+    pieces = [range(len(split))[start : start + FILES_PER_PIECE] for start in range(0, len(split), FILES_PER_PIECE)]
+    missing = [[row for row in piece if row not in finished] for piece in pieces]
     tasks = [tuple((row, split.image_paths[row]) for row in rows) for rows in missing if rows]
-    num_done, done = len(done_rows), bytearray(not rows for rows in missing)
+    num_done, done = len(finished), bytearray(not rows for rows in missing)
     header = _npy_header_bytes(len(split), side)
     write = partial(_write_jpegs, folder, side) if kind == PREPARED_JPEG else partial(_write_raw, folder, side, header)
     if report is not None:
@@ -281,10 +351,11 @@ def _write_jpegs(folder: Path, side: int, rows: Sequence[tuple[int, Path]]) -> N
 
 def _write_raw(folder: Path, side: int, header: int, rows: Sequence[tuple[int, Path]]) -> None:
     """Rows of one piece; an ordinary write, since through a memory map a full disk would end the process."""
-    pixels_NHW3 = np.stack([np.asarray(_enlarge(path, side)) for _, path in rows])
+    pixels = {row: np.asarray(_enlarge(path, side)).tobytes() for row, path in rows}
     with (folder / PIXELS).open("r+b") as file:
-        file.seek(header + rows[0][0] * _bytes_per_row(side))
-        file.write(pixels_NHW3.tobytes())
+        for row, its_pixels in pixels.items():  # not one block: rows that are left out lie between
+            file.seek(header + row * _bytes_per_row(side))
+            file.write(its_pixels)
         file.flush()
         os.fsync(file.fileno())
 

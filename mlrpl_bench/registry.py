@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -222,7 +223,12 @@ def line_in_file(path: Path, error: BaseException) -> str:
 
 def source_digest(path: Path) -> str:
     """SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments, layout."""
-    return hashlib.sha256(_canonical(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+    return _digest_of_text(path.read_text(encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=256)  # asked for once a record, and parsing takes ten milliseconds
+def _digest_of_text(text: str) -> str:
+    return hashlib.sha256(_canonical(ast.parse(text)).encode()).hexdigest()
 
 
 def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) -> Registry:

@@ -10,6 +10,8 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     weights.safetensors   the method's state
     record.json           written last: metrics, provenance, sizes and hashes of the others
     failed.json           instead of all these, if the cell failed: why
+    running.json          while it is being trained: by which process
+    evidence.npz          derived from the others, see `evidence`
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,9 @@ from mlrpl_bench.files import sha256_of_file, write_atomically
 
 RECORD = "record.json"
 FAILED = "failed.json"
+RUNNING = "running.json"
+SET_ASIDE = ".damaged-"
+"""In the name of a folder whose record is damaged and which was moved aside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +59,42 @@ class Record:
     content: dict[str, Any]
 
 
-class ResultStore:
-    """All the records below one folder, which is made when the first one is written."""
+@dataclass(frozen=True)
+class Survey:
+    """What a look through all folders found.
 
-    def __init__(self, root: Path) -> None:
-        try:
-            os.listdir(root)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise UserError(f"--results-dir {root} cannot be read ({error.strerror}); name another folder") from error
-        self.root = root
+    Attributes:
+        records: those that are whole, in a fixed order, one for a key.
+        problems: a line for everything that is there and cannot be used.
+    """
+
+    records: list[Record]
+    problems: list[str]
+
+
+class ResultStore:
+    """All the records below one folder, which is made when the first one is written.
+
+    Args:
+        root: where records are written and looked for.
+        others: folders that are only read, such as another machine's.
+    """
+
+    def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
+        for folder in (root, *others):
+            try:
+                os.listdir(folder)
+            except FileNotFoundError:
+                if folder != root:
+                    raise UserError(f"--results-dir {folder} is not there; only the first may be new") from None
+            except OSError as error:
+                message = f"--results-dir {folder} cannot be read ({error.strerror}); name another folder"
+                raise UserError(message) from error
+        self.root, self.others = root, tuple(others)
 
     def folder(self, cell: Cell) -> Path:
         """Where a cell's files are, or will be."""
-        name = f"{cell.ratio:g}-s{cell.seed}-{cell.key[:8]}"
-        return self.root / cell.setting.dataset / cell.method / name
+        return self.root / _place(cell)
 
     def find(self, cell: Cell) -> Record | None:
         """The cell's record, or None while there is none.
@@ -79,7 +105,12 @@ class ResultStore:
         path = self.folder(cell) / RECORD
         with _readable(path):
             there = path.is_file()
-        return read_record(path) if there else None
+        if there:
+            return read_record(path)
+        for root in self.others:
+            with contextlib.suppress(UserError):  # named by `survey`; only our own stands in the way
+                return read_record(root / _place(cell) / RECORD)
+        return None
 
     def records(self, dataset: str) -> list[Record]:
         """Every record of a dataset, in a fixed order.
@@ -87,10 +118,75 @@ class ResultStore:
         Raises:
             UserError: a record is damaged or of another protocol version; nothing is touched.
         """
-        with _readable(self.root / dataset):
-            cells = [cell for method in _folders_in(self.root / dataset) for cell in _folders_in(method)]
-            paths = [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
-        return [read_record(path) for path in paths]
+        return [read_record(path) for root in (self.root, *self.others) for path in _record_files(root / dataset)]
+
+    def survey(self, dataset: str) -> Survey:
+        """Every record of a dataset that can be used, and a line for each that cannot; nothing is touched.
+
+        A cell whose records in two folders state different metrics is not used at all: which one is right?
+
+        Raises:
+            UserError: a folder cannot be read.
+        """
+        by_key: dict[str, list[Record]] = {}
+        problems = []
+        for root in (self.root, *self.others):
+            for path in _record_files(root / dataset):
+                try:
+                    record = read_record(path)
+                except UserError as error:
+                    problems.append(str(error))
+                else:
+                    by_key.setdefault(record.cell.key, []).append(record)
+        records = []
+        for of_key in by_key.values():
+            if all(_plain(record.metrics) == _plain(of_key[0].metrics) for record in of_key):
+                records.append(of_key[0])
+            else:
+                folders = " and ".join(str(record.folder) for record in of_key)
+                problems.append(f"{folders} are of one cell and disagree; move the wrong one away")
+        return Survey(records, problems)
+
+    def damage(self, cell: Cell) -> str | None:
+        """What is wrong with a cell's record; None where it is whole or there is none."""
+        try:
+            self.find(cell)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def set_aside(self, cell: Cell) -> Path:
+        """Move a cell's folder out of the way, without deleting anything; where it is then."""
+        folder = self.folder(cell)
+        number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}{SET_ASIDE}{n}").exists())
+        try:
+            return folder.rename(folder.with_name(f"{folder.name}{SET_ASIDE}{number}"))
+        except OSError as error:
+            raise UserError(f"{folder} is damaged and cannot be moved aside ({error.strerror}); move it") from error
+
+    def begin(self, cell: Cell) -> None:
+        """Say that this process is training a cell now."""
+        _write(self.folder(cell) / RUNNING, _to_json({"pid": os.getpid(), "host": platform.node()}))
+
+    def end(self, cell: Cell) -> None:
+        """Say that it is not any more."""
+        (self.folder(cell) / RUNNING).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder(cell).rmdir()  # only if nothing else came of it
+
+    def why_missing(self, cell: Cell) -> str:
+        """Why a cell has no record that could be used, in a few words."""
+        folder = self.folder(cell)
+        if (folder / RECORD).exists():
+            return "record damaged"
+        with contextlib.suppress(UserError):  # a damaged note says nothing
+            if (reason := self.failure(cell)) is not None:
+                return f"failed: {reason}"
+            if (folder / RUNNING).is_file():
+                by = _read_json(folder / RUNNING)
+                state = "interrupted" if _is_dead(by) else "still running"
+                return f"{state} (process {by.get('pid')} on {by.get('host')})"
+        return "not run"
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
         """Store a finished cell; the record appears last, by one rename.
@@ -136,12 +232,14 @@ class ResultStore:
         }
         _write(folder / RECORD, _to_json(record))
         (folder / FAILED).unlink(missing_ok=True)
+        self.end(finished.cell)
         return read_record(folder / RECORD)
 
     def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
         """Remember why a cell has no record; replaced by the record once it is trained."""
         path = self.folder(cell) / FAILED
         _write(path, _to_json({"cell": cell.to_json(), "reason": reason, "traceback": traceback}))
+        self.end(cell)
         return path
 
     def write_table(self, dataset: str, name: str, content: str) -> Path:
@@ -179,8 +277,9 @@ def read_record(path: Path) -> Record:
         metrics = {name: _from_plain(value) for name, value in content["metrics"].items()}
         if content["key"] != cell.key:
             raise ValueError("its key is not that of its cell")
-        if not all(isinstance(metrics[name], float) for name in ("mAP", "OF1", "CF1")):
-            raise ValueError("its metrics are no numbers")
+        for name in ("mAP", "OF1", "CF1"):
+            if not isinstance(metrics[name], float) or not 0 <= metrics[name] <= 1:  # NaN neither
+                raise ValueError(f"its {name} is no share between 0 and 1")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
     for name, size in files.items():
@@ -213,6 +312,31 @@ def _readable(path: Path) -> Iterator[None]:
     except OSError as error:
         message = f"{error.filename or path} cannot be read ({error.strerror}); allow it, or name another --results-dir"
         raise UserError(message) from error
+
+
+def _is_dead(process: dict[str, Any]) -> bool:
+    """Whether a process is known to be gone; of another machine's nothing is known."""
+    if process.get("host") != platform.node() or not isinstance(pid := process.get("pid"), int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _place(cell: Cell) -> Path:
+    """A cell's folder below the results folder."""
+    return Path(cell.setting.dataset, cell.method, f"{cell.ratio:g}-s{cell.seed}-{cell.key[:8]}")
+
+
+def _record_files(folder: Path) -> list[Path]:
+    """The records below a dataset's folder, in a fixed order."""
+    with _readable(folder):
+        cells = [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
+        return [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -41,7 +41,7 @@ def _setting(
         Path | None, typer.Option("--mask-file", help="Use this mask (.npz, .npy) instead of drawing one.")
     ] = None,
     on_bad_image: Annotated[
-        str, typer.Option("--on-bad-image", help="error, or skip: leave out images that cannot be decoded.")
+        str, typer.Option("--on-bad-image", help="error, or skip: leave out missing and damaged images.")
     ] = "error",
     image_backend: Annotated[
         str, typer.Option("--image-backend", help="reference, fast, prepared-jpeg95 or prepared-raw.")
@@ -54,7 +54,7 @@ def _setting(
     ] = None,
 ) -> Options:
     """What decides a setting, for every command that trains."""
-    from mlrpl_bench.comparison import settings
+    from mlrpl_bench.hyperparameters import settings
     from mlrpl_bench.study import Options
 
     return Options(

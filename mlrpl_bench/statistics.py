@@ -43,8 +43,8 @@ class Measured(NamedTuple):
         estimates_S: the metric by seed, from `metrics.evaluate`.
     """
 
-    influences_SN: ArrayLike
-    estimates_S: ArrayLike
+    influences_SN: NDArray[np.floating]
+    estimates_S: NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,19 @@ class Difference(Interval):
     """
 
     p_value: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What many comparisons together say of the seeds' variance in each of them, see `common_spread`.
+
+    Attributes:
+        variance: between seeds, typical of the family.
+        degrees: how many seeds' worth of knowledge that is (degrees of freedom), infinity if all are alike.
+    """
+
+    variance: float
+    degrees: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +204,18 @@ def interval(
     Raises:
         UserError: shapes do not fit, a number is not finite, or the level is not in (0, 1).
     """
-    return _interval_and_draws(Measured(influences_SN, estimates_S), level, resamples, seed)[0]
+    measured = Measured(np.asarray(influences_SN), np.asarray(estimates_S))
+    return _interval_and_draws(measured, level, resamples, seed, None)[0]
 
 
-def paired(a: Measured, b: Measured, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Difference:
+def paired(
+    a: Measured,
+    b: Measured,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    spread: Spread | None = None,
+) -> Difference:
     """How much better a is than b, on the same test images and with the same seeds in the same order.
 
     `interval` of the differences, image by image and seed by seed, so that what both methods share cancels. The p-value
@@ -206,6 +227,10 @@ def paired(a: Measured, b: Measured, level: float = 0.95, resamples: int = 2000,
     With one seed, `seeds` is 1 and `caution` says that nothing can be concluded about the methods: a small p-value then
     says that these two trained models differ.
 
+    Args:
+        spread: of a family of comparisons that this one belongs to: the seeds' variance is then moderated by it, see
+            `common_spread`. It has no part in a comparison with one seed.
+
     Raises:
         UserError: a and b are not of the same images and seeds, or see `interval`.
     """
@@ -216,8 +241,41 @@ def paired(a: Measured, b: Measured, level: float = 0.95, resamples: int = 2000,
             f"a paired comparison needs the same seeds and images on both sides, not {a_SN.shape} and {b_SN.shape} "
             "(seeds x images); leave out the seeds that one of them lacks"
         )
-    found, images_R = _interval_and_draws(Measured(a_SN - b_SN, a_S - b_S), level, resamples, seed)
-    return Difference(**vars(found), p_value=_p_value(found, images_R))
+    found, images_R, degrees = _interval_and_draws(Measured(a_SN - b_SN, a_S - b_S), level, resamples, seed, spread)
+    return Difference(**vars(found), p_value=_p_value(found, images_R, degrees))
+
+
+def common_spread(variances_K: ArrayLike, degrees: int) -> Spread | None:
+    """What K comparisons with few seeds each teach about the variance between seeds in all of them.
+
+    Two seeds say nearly nothing about their own variance, but thirty methods with two seeds each say much about what is
+    usual. The true variances are taken for draws from a scaled inverse chi-squared distribution, whose scale and
+    degrees of freedom d0 are fitted by the moments of the logarithms; a comparison's own variance s² then becomes
+    (d0 s0² + d s²) / (d0 + d) with d0 + d degrees (Smyth 2004, "Linear models and empirical Bayes methods for assessing
+    differential expression", section 6.2: what limma does). Its assumption: none of them is of another kind.
+
+    Args:
+        variances_K: sample variances of the seeds' differences.
+        degrees: of each, the seeds less one.
+
+    Returns:
+        None for fewer than four comparisons, or with one seed: too little to learn from.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import digamma, polygamma
+
+    variances_K = np.asarray(variances_K, dtype=np.float64)
+    if degrees < 1 or len(variances_K) < 4 or not variances_K.any():
+        return None
+    floored_K = np.maximum(
+        variances_K, 1e-5 * np.median(variances_K[variances_K > 0])
+    )  # a variance of 0 has no logarithm
+    logs_K = np.log(floored_K) - digamma(degrees / 2) + math.log(degrees / 2)
+    excess = float(logs_K.var(ddof=1) - polygamma(1, degrees / 2))
+    if excess <= 1e-6:
+        return Spread(float(np.exp(logs_K.mean())), math.inf)
+    prior = 2 * brentq(lambda half: float(polygamma(1, half)) - excess, 1e-6, 1e7)
+    return Spread(float(np.exp(logs_K.mean() + digamma(prior / 2) - math.log(prior / 2))), prior)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -390,9 +448,9 @@ def _times_drawn(images: int, resamples: int, seed: int) -> NDArray[np.uint8]:
 
 
 def _interval_and_draws(
-    measured: Measured, level: float, resamples: int, seed: int
-) -> tuple[Interval, NDArray[np.float64]]:
-    """The interval, and the images' part of each resample."""
+    measured: Measured, level: float, resamples: int, seed: int, spread: Spread | None
+) -> tuple[Interval, NDArray[np.float64], float]:
+    """The interval, the images' part of each resample, and the degrees of freedom of the seeds' part."""
     influences_SN = np.asarray(measured.influences_SN, dtype=np.float64)
     estimates_S = np.asarray(measured.estimates_S, dtype=np.float64)
     _check_level(level)
@@ -405,13 +463,23 @@ def _interval_and_draws(
     seeds, images = influences_SN.shape
     shared = _shared_part(influences_SN)
     images_R = shared * resampled_means(influences_SN.mean(axis=0, keepdims=True), resamples, seed)[0]
-    seeds_error = float(estimates_S.std(ddof=1) / math.sqrt(seeds)) if seeds > 1 else math.nan
-    draws_R = images_R + (seeds_error * _student_draws(seeds - 1, resamples, seed) if seeds > 1 else 0.0)
+    variance, degrees = _moderated(float(estimates_S.var(ddof=1)), seeds - 1, spread) if seeds > 1 else (math.nan, 0)
+    seeds_error = math.sqrt(variance / seeds)
+    draws_R = images_R + (seeds_error * _student_draws(degrees, resamples, seed) if seeds > 1 else 0.0)
     mean = float(estimates_S.mean())
     low, high = (float(end) for end in mean + np.quantile(draws_R, [(1 - level) / 2, (1 + level) / 2]))
     images_error = float(shared * influences_SN.mean(axis=0).std() / math.sqrt(images))
     caution = {1: ONE_SEED, 2: TWO_SEEDS}.get(seeds, "")
-    return Interval(mean, low, high, level, seeds, images_error, seeds_error, caution), images_R
+    return Interval(mean, low, high, level, seeds, images_error, seeds_error, caution), images_R, degrees
+
+
+def _moderated(variance: float, degrees: float, spread: Spread | None) -> tuple[float, float]:
+    if spread is None:
+        return variance, degrees
+    if math.isinf(spread.degrees):
+        return spread.variance, math.inf
+    total = spread.degrees + degrees
+    return (spread.degrees * spread.variance + degrees * variance) / total, total
 
 
 def _shared_part(influences_SN: NDArray[np.float64]) -> float:
@@ -428,7 +496,7 @@ def _shared_part(influences_SN: NDArray[np.float64]) -> float:
     return math.sqrt(max(shared, 0.0) / variance)
 
 
-def _student_draws(degrees: int, resamples: int, seed: int) -> NDArray[np.float64]:
+def _student_draws(degrees: float, resamples: int, seed: int) -> NDArray[np.float64]:
     """Student's t at evenly spaced probabilities, shuffled: heavy tails without the noise of drawing them."""
     from scipy.stats import t
 
@@ -436,14 +504,14 @@ def _student_draws(degrees: int, resamples: int, seed: int) -> NDArray[np.float6
     return random.permutation(t.ppf((np.arange(resamples) + 0.5) / resamples, degrees))
 
 
-def _p_value(found: Interval, images_R: NDArray[np.float64]) -> float:
+def _p_value(found: Interval, images_R: NDArray[np.float64], degrees: float) -> float:
     from scipy.stats import t
 
     distance = abs(found.mean)
     if not found.seeds_error > 0:  # NaN with one seed
         return float((1 + (np.abs(images_R) >= distance).sum()) / (1 + len(images_R)))
-    above_R = t.sf((distance - images_R) / found.seeds_error, found.seeds - 1)
-    below_R = t.cdf((-distance - images_R) / found.seeds_error, found.seeds - 1)
+    above_R = t.sf((distance - images_R) / found.seeds_error, degrees)
+    below_R = t.cdf((-distance - images_R) / found.seeds_error, degrees)
     return min(1.0, float((above_R + below_R).mean()))
 
 

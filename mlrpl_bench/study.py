@@ -18,7 +18,7 @@ from mlrpl_bench.dataset import Preset, Split, held_out
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import cache_folder, sha256_of_file
 from mlrpl_bench.hyperparameters import build as build_options
-from mlrpl_bench.image_files import bad_rows
+from mlrpl_bench.image_files import bad_rows, missing_rows, usable_cores
 from mlrpl_bench.masks import FROM_FILE, Masks
 from mlrpl_bench.prepared import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.registry import DatasetEntry, MethodEntry
@@ -46,7 +46,7 @@ class Options:
         data: the dataset's own options by name.
         evaluate_on: ``test``, or ``val``: a tenth of the training images, held out before labels are hidden.
         mask_scheme: see `protocol.SCHEMES`. mask_file: one mask to use instead, see `masks`.
-        on_bad_image: ``error``, or ``skip``: images that cannot be decoded are left out, and counted in the notes.
+        on_bad_image: ``error``, or ``skip``: images that are missing or damaged are left out, and counted in the notes.
         image_backend: how images are made ready, see `View`.
     """
 
@@ -73,9 +73,15 @@ class Study:
     Args:
         report: told about long preparations as (what, done, in all).
 
+    Attributes:
+        left_out: of the ``training`` and the ``evaluation`` images those that a run goes on without, as (id, reason);
+            none unless `Options.on_bad_image` is ``skip``.
+
     Raises:
         UserError: options that do not exist, data that is missing or damaged.
     """
+
+    left_out: dict[str, list[tuple[int | str, str]]]
 
     def __init__(
         self, entry: DatasetEntry, options: Options, report: Callable[[str, int, int], None] = lambda *_: None
@@ -121,7 +127,7 @@ class Study:
         fabric = _fabric(self.options)
         workers = self.options.workers
         if workers is None:  # on a CPU the loader would only take cores from the training
-            workers = 0 if fabric.device.type == "cpu" else min(16, len(_usable_cores()))
+            workers = 0 if fabric.device.type == "cpu" else min(16, len(usable_cores()))
         return Workbench(self.train, self.test, backbone, self._view(), fabric, workers, self.masks, self._prepared())
 
     def deviations(self) -> list[str]:
@@ -145,7 +151,7 @@ class Study:
         lines += self._unexpected_counts()
         if self._fallback_words:
             lines.append("no word vectors given: fixed pseudo-random ones, a name's words averaged (papers: GloVe)")
-        lines += [f"{count} {of} images left out, undecodable" for of, count in self.skipped.items() if count]
+        lines += [f"{len(bad)} {of} images left out, missing or damaged" for of, bad in self.left_out.items() if bad]
         return lines
 
     def _splits(self) -> tuple[Split, Split]:
@@ -163,24 +169,36 @@ class Study:
         if whole.categories != evaluated.categories:
             raise UserError(f"{self.entry.name}: train and test split have different categories, or in different order")
         self.masks = Masks(whole.rows(train_rows), self.options.mask_scheme, self.options.mask_file)
-        self.skipped = {"training": 0, "evaluation": 0}
+        self.left_out = {"training": [], "evaluation": []}
         if self.options.on_bad_image == "skip":
-            readable, readable_test = self._readable(whole, train_rows), self._readable(evaluated, test_rows)
-            self.skipped = {"training": int((~readable).sum()), "evaluation": int((~readable_test).sum())}
-            self.masks = dataclasses.replace(self.masks, kept_rows=np.flatnonzero(readable))
-            train_rows, test_rows = train_rows[readable], test_rows[readable_test]
+            kept, kept_test = self._kept("training", whole, train_rows), self._kept("evaluation", evaluated, test_rows)
+            self.masks = dataclasses.replace(self.masks, kept_rows=kept)
+            train_rows, test_rows = train_rows[kept], test_rows[kept_test]
+        else:
+            self._refuse_missing("training", whole, train_rows)
+            self._refuse_missing("evaluation", evaluated, test_rows)
         if not len(train_rows) or not len(test_rows):
             raise UserError(f"{self.entry.name}: no images left to train on, or none to evaluate on")
         self.sources = {"train": (whole, train_rows), "test": (evaluated, test_rows)}
         return whole.rows(train_rows), evaluated.rows(test_rows)
 
-    def _readable(self, split: Split, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Which of some rows' images can be decoded."""
+    def _kept(self, of: str, split: Split, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Which of some rows have an image that can be decoded; the others are `left_out`."""
         report = lambda done, in_all: self.report("looking for damaged images", done, in_all)  # noqa: E731
         paths = [split.image_paths[row] for row in rows]
-        readable_N = np.ones(len(rows), dtype=bool)
-        readable_N[[row for row, _ in bad_rows(paths, len(_usable_cores()), report)]] = False
-        return readable_N
+        bad = bad_rows(paths, len(usable_cores()), report, remember=True)
+        self.left_out[of] = [(split.ids[rows[place]], reason) for place, reason in bad]
+        return np.setdiff1d(np.arange(len(rows)), [place for place, _ in bad])
+
+    def _refuse_missing(self, of: str, split: Split, rows: NDArray[np.intp]) -> None:
+        """Before anything is trained; a damaged image is only found when it is read."""
+        missing = missing_rows([split.image_paths[row] for row in rows])
+        if missing:
+            raise UserError(
+                f"{self.entry.name}: {len(missing):,} of {len(rows):,} {of} images are missing, the first is "
+                f"{split.image_paths[rows[missing[0]]]}; finish the download or unpack the archive again (data check "
+                "lists all), or leave them out with --on-bad-image skip"
+            )
 
     def _prepared(self) -> dict[str, PreparedRows] | None:
         """The images that `data prepare` made ready, where the view reads these."""
@@ -317,9 +335,3 @@ def _fabric(options: Options) -> Any:
     kind, number = _device(options.device)
     devices: Any = [number] if kind == "cuda" else 1
     return Fabric(accelerator=kind, devices=devices, precision=options.precision)  # type: ignore[arg-type]
-
-
-def _usable_cores() -> set[int]:
-    import os
-
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished, Job
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.provenance import provenance
-from mlrpl_bench.registry import MethodEntry
 from mlrpl_bench.results import Record, ResultStore
 from mlrpl_bench.study import Study
 from mlrpl_bench.trainer import Event, Failed, StepDone, train
 
 
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
-    """The jobs whose cells have no record.
-
-    Raises:
-        UserError: a record that is asked for is damaged.
-    """
-    return [job for job in jobs if store.find(job.cell) is None]
+    """The jobs whose cells have no record, or one that is damaged."""
+    return [job for job in jobs if store.damage(job.cell) is not None or store.find(job.cell) is None]
 
 
 def run(
@@ -40,21 +35,35 @@ def run(
     """
     if jobs:
         _ = study.workbench
+    facts: dict[str, Any] = {"deviations": study.deviations(), "left_out_images": _left_out(study)} if jobs else {}
     for members in groups(jobs, group):
         unfinished = {job.cell: job for job in members}
-        for event in _train_together(members, study):
-            if isinstance(event, StepDone):
-                yield from ((job, event) for job in unfinished.values())
-                continue
-            job = unfinished[event.cell]
-            if isinstance(event, Finished):
-                facts = {"deviations": study.deviations(), **provenance(study.workbench.fabric.device)}
-                store.write(event, facts, keep_weights)
-            elif isinstance(event, Failed):
-                store.write_failure(event.cell, event.reason, event.traceback)
-            if isinstance(event, (Finished, Failed)):
-                del unfinished[event.cell]
-            yield job, event
+        for cell in unfinished:
+            store.begin(cell)
+        try:
+            for event in _train_together(members, study):
+                if isinstance(event, StepDone):
+                    yield from ((job, event) for job in unfinished.values())
+                    continue
+                job = unfinished[event.cell]
+                if isinstance(event, Finished):
+                    store.write(event, {**facts, **provenance(study.workbench.fabric.device)}, keep_weights)
+                elif isinstance(event, Failed):
+                    store.write_failure(event.cell, event.reason, event.traceback)
+                if isinstance(event, (Finished, Failed)):
+                    del unfinished[event.cell]
+                yield job, event
+        finally:
+            for cell in unfinished:  # interrupted
+                store.end(cell)
+
+
+def _left_out(study: Study) -> dict[str, list[dict[str, str]]]:
+    """The images that could not be used, by split, each with its reason."""
+    return {
+        name: [{"id": str(identity), "reason": reason} for identity, reason in images]
+        for name, images in study.left_out.items()
+    }
 
 
 def groups(jobs: Sequence[Job], size: int) -> list[list[Job]]:
@@ -73,28 +82,6 @@ def edited_since(cell: Cell, records: Sequence[Record]) -> bool:
         content == {**record.cell.to_json(), "source_digest": ""} and record.cell.source_digest != cell.source_digest
         for record in records
     )
-
-
-def rows_of_setting(records: Sequence[Record], study: Study, methods: dict[str, MethodEntry]) -> list[Record]:
-    """The records that belong into this study's table: same setting, and the method's file as it is now."""
-    return [
-        record
-        for record in records
-        if record.cell.setting == study.setting
-        and record.cell.method in methods
-        and record.cell.source_digest == methods[record.cell.method].source_digest()
-        and record.cell.recipe == methods[record.cell.method].cls.recipe.resolve(study.preset)
-        and _defaults_are_the_same(record.cell, methods[record.cell.method])
-    ]
-
-
-def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:
-    """Whether the hyper-parameters that were left alone have the values that they have now."""
-    changed = {name: cell.hyperparameters[name] for name in cell.changed}
-    try:
-        return cell.hyperparameters == dataclasses.asdict(entry.hyperparameters(changed))
-    except UserError:  # one that was changed then is not there any more
-        return False
 
 
 def _train_together(jobs: Sequence[Job], study: Study) -> Iterator[Event]:

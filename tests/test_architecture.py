@@ -31,10 +31,10 @@ MAY_IMPORT = {
     "method": "backbones dataset protocol",
     "registry": "dataset errors hyperparameters method",
     "label_cache": "dataset files",
-    "coco_format": "dataset errors files label_cache protocol",
+    "coco_format": "dataset errors files image_files label_cache protocol",
     "words": "errors files randomness",
     "views": "",
-    "image_files": "errors",
+    "image_files": "errors files",
     "images": "errors image_files randomness views",
     "prepared": "dataset errors files image_files views",
     "pretraining": "backbones dataset errors files images protocol randomness",
@@ -47,22 +47,40 @@ MAY_IMPORT = {
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
         "registry views words workbench"
     ),
-    "sweep": "cell cell_run errors provenance registry results study trainer",
+    "sweep": "cell cell_run errors provenance results study trainer",
+    "evidence": "dataset errors files method metrics protocol results statistics",
     "conformance": (
         "backbones cell cell_run dataset errors images method protocol randomness registry trainer words workbench"
     ),
-    "leaderboard": "dataset results",
+    "selection": "cell errors evidence registry results study",
+    "measurements": "dataset evidence statistics",
+    "tables": "measurements",
+    "secondary": "evidence measurements statistics tables",
+    "leaderboard": "evidence measurements secondary selection tables",
+    "published": "",
+    "pairing": "evidence statistics",
+    "comparing": "errors evidence measurements pairing statistics",
+    "seeds_needed": "",
+    "findings": "evidence measurements pairing seeds_needed statistics",
+    "claims": "dataset evidence findings pairing published statistics",
     "display": "cell_run trainer",
     "comparison": (
-        "cell_run dataset display errors files leaderboard masks protocol registry results study sweep trainer"
+        "cell cell_run dataset display errors evidence files hyperparameters leaderboard masks protocol registry "
+        "results selection study sweep trainer"
     ),
     "listing": "dataset errors hyperparameters registry results",
     "catalogue": "cell_run method registry study",
     "template": "errors files registry",
-    "setting_options": "comparison study",
-    "inspection": "dataset errors image_files protocol randomness inspection.*",
+    "setting_options": "hyperparameters study",
+    "prediction": (
+        "cell cell_run errors files image_files images prepared protocol registry results study views workbench"
+    ),
+    "predict_cli": ("display errors files image_files prediction registry report.* results setting_options study"),
+    "inspection": "backbones dataset errors image_files protocol randomness inspection.*",
+    "report": "inspection.* prediction protocol report.*",
     "data_cli": (
-        "dataset display errors files hyperparameters masks prepared protocol registry views words inspection.*"
+        "dataset display errors files hyperparameters image_files masks prepared protocol registry views words "
+        "inspection.*"
     ),
     "cli": "*",
 }

@@ -20,4 +20,18 @@ def test_the_data_pipelines_benchmark_measures_every_backend_beside_torchvision(
     assert [rows[name]["mean_absolute_difference"] == 0 for name in BACKENDS] == [
         name in (REFERENCE, PREPARED_RAW) for name in BACKENDS
     ]
+    # 28 pixels: fast decodes such large JPEGs at a smaller size, for the test view too
+    assert [rows[name]["mean_absolute_difference_test"] == 0 for name in BACKENDS] == [
+        name == REFERENCE for name in BACKENDS
+    ]
     assert all(name[:8] in printed for name in rows)
+
+
+def test_labels_masks_and_the_label_graph_are_timed(tmp_path):
+    script, report = ROOT / "benchmarks" / "data_pipeline.py", tmp_path / "report.json"
+    command = [sys.executable, script, "--labels", "--num-labelled", "200", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    steps = ["labels, first reading", "labels, kept", "mask, hcp", "mask, by_id", "label graph"]
+    assert list(facts["seconds"]) == steps and facts["images"] == 200 and facts["annotations"] == 1461
+    assert all(step in printed for step in steps)

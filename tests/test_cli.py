@@ -140,26 +140,25 @@ def test_a_leaderboard_is_trained_printed_and_written(world):
     assert "this setting is not the papers'" in out
     assert "one seed" in out
     assert "plain differs from its paper: shorter" in out
-    assert f"wrote {Path('results/tiny/leaderboard.csv')}" in err
+    assert f"wrote {Path('results/tiny/leaderboard-epochs=1.csv')}" in err
     assert "Traceback" not in err
 
 
 def test_the_files_have_the_numbers_of_the_printed_table(world):
-    printed = {row[0]: row[1:] for row in rows_of(world.first.out)[1:]}
-    with (world.results / "tiny" / "leaderboard.csv").open(newline="") as file:
-        header, *lines = csv.reader(file)
-    assert header[:3] == list(TABLE_HEAD)
-    assert {name: [float(number) for number in numbers] for name, *numbers in lines} == {
-        name: [pytest.approx(float(number), abs=0.06) for number in numbers] for name, numbers in printed.items()
-    }
-    markdown = (world.results / "tiny" / "leaderboard.md").read_text(encoding="utf-8")
-    for name, numbers in printed.items():
-        assert f"| {name} | {' | '.join(numbers)} |" in markdown
+    head, *printed = rows_of(world.first.out)
+    with (world.results / "tiny" / "leaderboard-epochs=1.csv").open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    markdown = (world.results / "tiny" / "leaderboard-epochs=1.md").read_text(encoding="utf-8").replace("**", "")
+    for name, *entries in printed:
+        for column, entry in zip(head[1:], entries, strict=True):
+            if column != "95 % interval":
+                assert float(rows[name][column]) == pytest.approx(float(entry.removeprefix("≈ ")), abs=0.06)
+        assert f"| {name} | {' | '.join(entries)} |" in markdown
 
 
 def test_every_trained_cell_is_reported_as_it_ends(world):
     reports = [line.split(" in ")[0] for line in world.first.err.split("\n") if ": mAP " in line]
-    printed = {row[0]: row[1] for row in rows_of(world.first.out)[1:]}
+    printed = {row[0]: row[1].removeprefix("≈ ") for row in rows_of(world.first.out)[1:]}
     titles = {name: f"{name} 50 % seed 0" for name in ("plain", "partial_bce")}
     titles |= {name: f"{line.method} {100 * line.ratio:g} % seed 0" for name, line in LINES.items()}
     assert reports == [f"{title}: mAP {printed[name]}" for name, title in titles.items()]
@@ -186,13 +185,13 @@ def test_called_from_another_folder_it_finds_what_it_is_told(world, tmp_path):
 def test_the_leaderboard_as_json(bench, world):
     answer = bench(*FIRST, *world.plugins, "--no-train", "--json")
     rows = json.loads(answer.out)["rows"]
-    printed = {row[0]: row[1] for row in rows_of(world.first.out)[1:]}
+    printed = {row[0]: row[1].removeprefix("≈ ") for row in rows_of(world.first.out)[1:]}
     assert {name: f"{row['50 %']['mean']:.1f}" for name, row in rows.items()} == printed
 
 
 def test_tables_that_were_deleted_come_back_without_training(bench, world, results):
-    for suffix in ("csv", "md"):
-        (results / "tiny" / f"leaderboard.{suffix}").unlink()
+    for path in [*(results / "tiny").glob("*.*"), *results.glob("tiny/*/*/evidence.npz")]:
+        path.unlink()
     bench(*FIRST, *world.plugins, "--no-train", "--results-dir", results)
     assert contents(results) == contents(world.results)
 
@@ -209,7 +208,7 @@ def test_a_run_trains_one_method_and_shows_it_beside_the_others(bench, world, re
 def test_a_run_does_not_touch_the_leaderboards_files(bench, world, results):
     bench("run", "plain", *OF_TINY, "--seeds=2", *world.plugins, "--results-dir", results)
     for suffix in ("csv", "md"):
-        name = Path("tiny") / f"leaderboard.{suffix}"
+        name = Path("tiny") / f"leaderboard-epochs=1.{suffix}"
         assert (results / name).read_bytes() == (world.results / name).read_bytes()
 
 
@@ -246,7 +245,9 @@ def test_a_cell_that_fails_is_named_at_the_end_and_the_others_are_shown(bench, w
     arguments = ("--dataset=tiny", "--ratios=0.5", "--epochs=2", "--methods=explodes,plain")
     answer = bench("leaderboard", *arguments, *world.plugins, "--results-dir", results)
     assert answer.code == 1
-    assert [row[0] for row in rows_of(answer.out)] == ["method", *LINES, "plain"]
+    assert [row[0] for row in rows_of(answer.out)] == ["method", *LINES, "plain", "explodes"]
+    assert rows_of(answer.out)[-1][1] == "failed"
+    assert "- explodes at 50 %: failed: NonFiniteLoss: loss term 'burst' is nan" in answer.out
     last = answer.err.strip().split("\n")[-1]
     assert last.startswith("failed: explodes 50 % seed 0: NonFiniteLoss: loss term 'burst' is nan at epoch 1, step 2")
     assert "failed.json" in last
@@ -432,15 +433,34 @@ def of_another_version(path: Path) -> None:
         ("steps.npz", Path.unlink, "is missing though its record names it"),
     ],
 )
-@pytest.mark.parametrize("command", [(*FIRST, "--no-train"), ("run", "plain", *OF_TINY), ("list", "cells")])
-def test_damaged_results_are_refused_in_one_line_and_left(bench, world, results, name, damage, reason, command):
-    (folder,) = (results / "tiny" / "plain").iterdir()
-    damage(folder / name)
-    before = contents(results)
-    line = refused(bench(*command, *world.plugins, "--results-dir", results))
-    assert reason in line
-    assert str(folder) in line
-    assert contents(results) == before
+class TestDamagedResults:
+    def test_are_named_and_left_and_the_table_is_made_of_the_others(self, bench, world, results, name, damage, reason):
+        (folder,) = (results / "tiny" / "plain").iterdir()
+        damage(folder / name)
+        before = contents(folder)
+        answer = bench(*FIRST, "--no-train", *world.plugins, "--results-dir", results)
+        assert answer.code == 1
+        (line,) = [line for line in answer.err.split("\n") if line.startswith("not used: ")]
+        assert reason in line and str(folder) in line
+        rows = {row[0]: row[1] for row in rows_of(answer.out)}
+        assert rows["plain"] == "record damaged" and float(rows["partial_bce"]) > 0
+        assert contents(folder) == before
+
+    def test_are_moved_aside_and_trained_anew_if_they_are_asked_for(self, bench, world, results, name, damage, reason):
+        (folder,) = (results / "tiny" / "plain").iterdir()
+        damage(folder / name)
+        before = contents(folder)
+        answer = bench("run", "plain", *OF_TINY, *world.plugins, "--results-dir", results)
+        assert answer.code == 0
+        assert reason in answer.err and "trained anew" in answer.err
+        assert contents(folder.with_name(folder.name + ".damaged-1")) == before
+        assert "plain 50 % seed 0: mAP" in answer.err
+
+    def test_stop_a_list_of_cells_in_one_line(self, bench, world, results, name, damage, reason):
+        (folder,) = (results / "tiny" / "plain").iterdir()
+        damage(folder / name)
+        line = refused(bench("list", "cells", *world.plugins, "--results-dir", results))
+        assert reason in line and str(folder) in line
 
 
 def test_a_broken_file_of_the_project_is_a_warning_and_the_rest_works(bench, tmp_path, monkeypatch):
@@ -496,7 +516,9 @@ def test_validation_numbers_have_files_of_their_own(bench, world, results):
     assert answer.code == 0 and "held out: for tuning" in answer.out and "mask scheme by_id" in answer.out
     kept = contents(results / "tiny")
     assert {name: kept[name] for name in before} == before
-    assert {"leaderboard-val.csv", "leaderboard-val.md"} <= {Path(name).name for name in kept}
+    assert {"leaderboard-val-by_id-epochs=1.csv", "measurements-val-by_id-epochs=1.csv"} <= {
+        Path(name).name for name in kept
+    }
 
 
 def test_one_label_an_image_has_no_upper_line(bench, world, results):
@@ -504,4 +526,5 @@ def test_one_label_an_image_has_no_upper_line(bench, world, results):
         "leaderboard", "--dataset=tiny", "--epochs=1", "--device=cpu", "--methods=plain",
         "--mask-scheme=single_positive", *world.plugins, f"--results-dir={results}",
     )  # fmt: skip
-    assert answer.code == 0 and "100 %" in answer.out and not any(line in answer.out for line in LINES)
+    assert answer.code == 0 and not any(line in answer.out for line in LINES)
+    assert "1 label an image" in answer.out and "100 %" not in answer.out

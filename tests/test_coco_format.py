@@ -10,6 +10,7 @@ import pytest
 
 from mlrpl_bench import coco_format
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.image_files import missing_rows
 from mlrpl_bench.protocol import ABSENT, PRESENT
 
 REAL_SAMPLE = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco2017-mini"
@@ -199,10 +200,30 @@ def test_a_file_is_taken_from_the_first_folder_that_has_it(tmp_path):
     assert coco_format.locate(["deep/b.jpg", "a.jpg"], folders, tmp_path / "list") == expected
 
 
-def test_missing_files_are_counted_and_the_first_in_the_list_is_named(tmp_path):
-    (tmp_path / "b.jpg").touch()
-    with pytest.raises(UserError, match=r"list lists 3 files, of which 2 are missing, the first is 'c\.jpg'"):
-        coco_format.locate(["b.jpg", "c.jpg", "a.jpg"], [tmp_path], tmp_path / "list")
+def test_a_missing_file_gets_a_place_where_most_of_the_others_are(tmp_path):
+    for name in ("one/a.jpg", "two/b.jpg", "two/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folders = [tmp_path / "one", tmp_path / "two"]
+    found = coco_format.locate(["a.jpg", "b.jpg", "d.jpg", "c.jpg"], folders, tmp_path / "list")
+    assert found == [tmp_path / name for name in ("one/a.jpg", "two/b.jpg", "two/d.jpg", "two/c.jpg")]
+    assert coco_format.locate(["d.jpg"], folders, tmp_path / "list") == [tmp_path / "one" / "d.jpg"]
+
+
+def test_missing_files_that_are_needed_are_counted_and_the_first_in_the_list_is_named(tmp_path):
+    (tmp_path / "b.xml").touch()
+    with pytest.raises(UserError, match=r"list lists 3 files, of which 2 are missing, the first is .*c\.xml;"):
+        coco_format.refuse_missing([tmp_path / name for name in ("b.xml", "c.xml", "a.xml")], tmp_path / "list")
+
+
+@pytest.mark.parametrize("names", [["x.jpg", "./x.jpg"], ["deep/x.jpg", "deep//x.jpg"], ["deep/./x.jpg", "deep/x.jpg"]])
+def test_one_picture_under_two_names_is_refused(tmp_path, read, content, names):
+    with pytest.raises(UserError, match=r"has the file name .*x\.jpg' twice"):
+        coco_format.locate(names, [tmp_path], tmp_path / "list")
+    for image, name in zip(content["images"], names, strict=False):
+        image["file_name"] = name
+    with pytest.raises(UserError, match=r"has the file name .*x\.jpg' twice"):
+        read(content)
 
 
 @pytest.mark.parametrize("text", ["a.jpg\nb.jpg\n", "a.jpg\nb.jpg", "a.jpg\r\nb.jpg\r\n", "\n a.jpg \n\nb.jpg"])
@@ -211,13 +232,11 @@ def test_a_list_is_read_whatever_its_line_breaks(tmp_path, text):
     assert coco_format.read_list(tmp_path / "list.txt") == ["a.jpg", "b.jpg"]
 
 
-def test_reading_with_images_finds_them_or_refuses(tmp_path, content):
+def test_reading_with_images_finds_them_and_leaves_missing_ones_to_others(tmp_path, content):
     (tmp_path / "instances.json").write_text(json.dumps(content))
     for name in ("c.jpg", "z.jpg"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"1 are missing, the first is 'a\.jpg'"):
-        coco_format.read_with_images(tmp_path / "instances.json", [tmp_path])
-    (tmp_path / "a.jpg").touch()
     split = coco_format.read_with_images(tmp_path / "instances.json", [tmp_path / "none", tmp_path])
     assert split.fingerprint() == coco_format.read(tmp_path / "instances.json", tmp_path).fingerprint()
     assert list(split.image_paths) == [tmp_path / name for name in ("c.jpg", "z.jpg", "a.jpg")]
+    assert missing_rows(split.image_paths) == [2]

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import DATASET, METHOD, contents, finished, write_plugin
 
@@ -167,7 +168,9 @@ def ask(dataset, methods, store, monkeypatch):
 
 
 def labels(result) -> set[str]:
-    return set(result.leaderboard.means.index)
+    """The rows that have a number; one that was asked for and has none is shown too."""
+    rows = result.leaderboard.to_json()["rows"]
+    return {label for label, facts in rows.items() if any(entry["seeds"] for entry in facts.values())}
 
 
 def test_other_methods_of_the_same_setting_stand_beside(put, ask):
@@ -194,7 +197,7 @@ def test_only_the_ratios_and_seeds_that_are_asked_for_are_shown(put, ask):
     put("basic"), put("basic", ratio=0.9), put("basic", seed=1), put("shown", seed=1), put("both", mask_seed=4)
     result = ask("basic")
     assert labels(result) == {"basic"}
-    assert result.leaderboard.means.columns[0] == "50 %"
+    assert result.leaderboard.main.columns[0] == "50 %"
     assert result.leaderboard.to_json()["rows"]["basic"]["50 %"]["seeds"] == 1
 
 
@@ -212,7 +215,9 @@ def test_when_everything_is_there_nothing_is_trained(put, ask):
 def test_without_records_of_what_is_asked_and_without_training_there_is_no_table(put, ask, store, other):
     put("basic", **other)
     before = contents(store.root)
-    with pytest.raises(UserError, match=r"no records of this setting in .*tiny; train some first, without --no-train"):
+    with pytest.raises(
+        UserError, match=r"no records of this setting in .*tiny.*; train some first, without --no-train"
+    ):
         ask("basic", leaderboard=True)
     assert contents(store.root) == before
 
@@ -220,27 +225,29 @@ def test_without_records_of_what_is_asked_and_without_training_there_is_no_table
 def test_the_files_are_what_is_shown(put, ask, store):
     put("basic"), put("shown", ratio=0.9)
     result = ask("basic", ratios=(0.5, 0.9), leaderboard=True)
-    csv, markdown = (store.root / "tiny" / f"leaderboard.{suffix}" for suffix in ("csv", "md"))
-    assert list(result.written) == [csv, markdown]
-    assert csv.read_text() == result.leaderboard.to_csv()
-    assert markdown.read_text(encoding="utf-8") == result.leaderboard.to_markdown()
+    files = {path.name: path.read_text(encoding="utf-8") for path in result.written}
+    assert {path.parent for path in result.written} == {store.root / "tiny"}
+    assert files["leaderboard.csv"] == result.leaderboard.to_csv()
+    assert files["leaderboard.md"] == result.leaderboard.to_markdown()
+    assert files["leaderboard.tex"] == result.leaderboard.to_latex()
+    assert files["measurements.csv"] == result.leaderboard.tidy_csv()
 
 
 def test_the_files_that_were_deleted_come_back_byte_for_byte(put, ask, store):
     put("basic"), put("shown")
     ask("basic", leaderboard=True)
     before = contents(store.root)
-    for suffix in ("csv", "md"):
-        (store.root / "tiny" / f"leaderboard.{suffix}").unlink()
+    for path in [*(store.root / "tiny").glob("*.*"), *store.root.glob("tiny/*/*/evidence.npz")]:
+        path.unlink()
     ask("basic", leaderboard=True)
     assert contents(store.root) == before
 
 
 def test_nothing_is_written_unless_it_is_asked_for(put, ask, store):
     put("basic")
-    before = contents(store.root)
+    before = set(contents(store.root))
     assert ask("basic").written == []
-    assert contents(store.root) == before
+    assert {Path(name).name for name in set(contents(store.root)) - before} == {"evidence.npz"}
 
 
 def test_a_dry_run_says_what_is_missing_and_how_much_disk_its_scores_take(put, ask, store):
@@ -255,11 +262,100 @@ def test_a_dry_run_says_what_is_missing_and_how_much_disk_its_scores_take(put, a
     assert contents(store.root) == before
 
 
-@pytest.mark.parametrize("details", [{"no_train": False}, {"no_train": False, "dry_run": True}, {"no_train": True}])
-def test_a_damaged_record_is_refused_before_anything_is_trained(put, ask, details):
-    (put("shown").folder / "record.json").write_text("{")
-    with pytest.raises(UserError, match=r"record\.json is cut short"):
-        ask("basic", **details)
+@pytest.mark.parametrize("damage", ["cut short", "NaN", "scores of other images", "unlike its scores"])
+def test_a_damaged_record_is_named_and_the_rest_of_the_table_is_made(put, ask, damage):
+    put("basic")
+    folder = put("shown").folder
+    record = json.loads((folder / "record.json").read_text())
+    if damage == "NaN":
+        record["metrics"]["mAP"] = None
+    elif damage == "unlike its scores":
+        record["metrics"]["mAP"] = 0.123
+    elif damage == "scores of other images":
+        np.savez(folder / "scores.npz", scores=np.zeros((7, 4), dtype=np.float32))
+        record["files"]["scores.npz"]["bytes"] = (folder / "scores.npz").stat().st_size
+    text = json.dumps(record)
+    (folder / "record.json").write_text(text[: len(text) // 2] if damage == "cut short" else text)
+    result = ask("basic", "shown", leaderboard=True)
+    (problem,) = result.problems
+    assert str(folder) in problem
+    assert labels(result) == {"basic"}
+    assert result.leaderboard.to_json()["rows"]["shown"]["50 %"]["mean"] is None
+    assert "damaged" in result.leaderboard.to_json()["rows"]["shown"]["50 %"]["status"]
+
+
+def test_a_damaged_record_that_is_asked_for_is_moved_aside_and_its_cell_is_trained_anew(
+    put, methods, dataset, store, monkeypatch
+):
+    folder = put("shown").folder
+    (folder / "record.json").write_text("{")
+    damaged = contents(folder)
+    trained = []
+    monkeypatch.setattr("mlrpl_bench.sweep.run", lambda todo, *_: trained.extend(todo) or iter(()))
+    with pytest.raises(UserError, match="no records"):
+        compare(Request([(methods["shown"], {})], (0.5,), [(0, 0)]), dataset, OPTIONS, methods, store)
+    assert [job.cell.method for job in trained] == ["shown"]
+    assert contents(folder.with_name(folder.name + ".damaged-1")) == damaged
+    assert not folder.exists()
+
+
+def test_records_that_do_not_belong_into_the_table_are_counted_by_reason(put, ask, store, methods):
+    put("basic"), put("basic", epochs=5), put("shown", epochs=5)
+    gone = put("both").folder
+    content = json.loads((gone / "record.json").read_text())
+    del methods.entries["both"]
+    try:
+        notes = ask("basic").leaderboard.notes
+    finally:
+        content = load_methods(folder=next(iter(methods.entries.values())).path.parent)
+        methods.entries["both"] = content["both"]
+    assert "left out: 2 records of another setting (epochs 5 instead of 2): basic, shown" in notes
+    assert any(note.startswith("left out: 1 record of a method that is not registered") for note in notes)
+
+
+def test_folders_of_two_machines_make_one_table(put, ask, store, methods, dataset, tmp_path):
+    put("basic"), put("shown")
+    other = tmp_path / "other"
+    store.root.rename(other)
+    put("both"), put("basic")
+    both = ResultStore(store.root, [other])
+    request = Request([(methods["basic"], {})], (0.5,), [(0, 0)])
+    result = compare(request, dataset, OPTIONS, methods, both, no_train=True)
+    assert (labels(result), result.problems) == ({"basic", "shown", "both"}, [])
+
+
+def test_cells_of_two_folders_that_disagree_are_named_and_neither_is_used(put, ask, store, methods, dataset, tmp_path):
+    put("shown")
+    path = put("basic").folder / "record.json"
+    other = tmp_path / "other"
+    store.root.rename(other)
+    copied = other / path.relative_to(store.root)
+    content = json.loads(copied.read_text())
+    content["metrics"]["OF1"] = 0.123
+    copied.write_text(json.dumps(content))
+    put("basic")
+    both = ResultStore(store.root, [other])
+    request = Request([(methods["basic"], {})], (0.5,), [(0, 0)])
+    result = compare(request, dataset, OPTIONS, methods, both, no_train=True)
+    assert "are of one cell and disagree" in result.problems[0]
+    assert labels(result) == {"shown"}
+    assert result.leaderboard.to_json()["rows"]["basic"]["50 %"]["mean"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, ""),
+        ({"epochs": 2}, ""),  # the preset's
+        ({"epochs": 5, "evaluate_on": "val"}, "val-epochs=5"),
+        ({"mask_scheme": "by_id", "image_backend": "fast"}, "by_id-fast"),
+        ({"data": {"year": "2017"}}, "year=2017"),
+        ({"weights": "/a/b c.pth"}, "weights=b_c"),
+    ],
+)
+def test_tables_of_another_setting_have_another_name(options, name):
+    preset = Preset(32, "small", epochs=2)
+    assert comparison.variant(Options(**options), preset) == name
 
 
 def test_the_notes_tell_how_the_shown_methods_and_the_setting_differ(put, ask, methods):

@@ -29,7 +29,7 @@ from mlrpl_bench.hyperparameters import parameter
 from mlrpl_bench.registry import register_dataset
 
 
-@register_dataset("mine", preset=Preset(32, "small"))
+@register_dataset("mine", preset=Preset(32, "small", batch=2))
 class Mine(Dataset):
     @dataclass(frozen=True)
     class Options:
@@ -99,7 +99,9 @@ def test_a_truncated_image_is_named_and_the_exit_code_is_1(ask, root):
     damaged.write_bytes(damaged.read_bytes()[:400])
     answer = ask("check", "mine", "--data-root", root)
     assert answer.code == 1 and str(damaged) in answer.out and "a run would fail" in answer.out
-    assert "data check mine --root" in answer.out.splitlines()[-1]
+    *_, again, _, without = answer.out.splitlines()
+    assert "data check mine --root" in again
+    assert "leaderboard --dataset mine" in without and without.endswith(" --on-bad-image skip")
 
 
 def test_a_missing_folder_is_told_with_the_tree_and_exit_code_1(ask, tmp_path):
@@ -132,6 +134,57 @@ def test_stats_print_a_card_and_write_a_picture(ask, root, tmp_path):
     assert Image.open(tmp_path / "mine-stats.png").width > 1000
 
 
+def test_stats_write_the_whole_card_beside_the_picture(ask, root, tmp_path):
+    (tmp_path / "out").mkdir()
+    answer = ask("stats", "mine", "--root", root, "--mask-seed", 3, "--output", "out/a.png")
+    text = (tmp_path / "out" / "mine-card.md").read_text()
+    assert "wrote out/mine-card.md" in answer.err and "wrote out/a.png" in answer.err
+    assert "known positives of every category at every ratio: out/mine-card.md" in answer.out
+    assert "## Known positives of every category at every ratio, mask seed 3" in text and "| at 0.2" in text
+    assert "| at 0.2" not in answer.out and "mask seed 3" in answer.out
+    assert text.startswith("# mine\n\nPictures in a folder.\n")
+
+
+def test_a_missing_image_hides_no_damaged_one(ask, root):
+    (root / "train0.png").unlink()
+    (root / "train1.png").write_text("no image")
+    plugin = root.parent / "mine.py"
+    plugin.write_text(plugin.read_text().replace('sorted(root.glob(f"{split}*.png"))', LISTED))
+    answer = ask("check", "mine", "--root", root)
+    assert answer.code == 1 and str(root / "train0.png") in answer.out and str(root / "train1.png") in answer.out
+    assert "1 image: missing" in answer.out and "1 image: unreadable" in answer.out
+
+
+LISTED = '[root / f"{split}{row}.png" for row in range(3 if split == "train" else 2)]'
+
+
+def test_too_few_images_for_a_step_end_with_a_run_that_would_succeed(ask, root):
+    plugin = root.parent / "mine.py"
+    plugin.write_text(plugin.read_text().replace("batch=2", "batch=16"))
+    answer = ask("check", "mine", "--root", root)
+    assert answer.code == 1 and "train has 3 images, a step takes 16" in answer.out
+    command = answer.out.splitlines()[-1].strip()
+    assert command.startswith("python bench.py leaderboard --dataset mine") and command.endswith("--batch 3")
+
+
+@pytest.mark.parametrize("given", [[], ["--set-data", "year=2014"]])
+def test_another_year_ends_with_the_check_of_that_year(ask, tmp_path, given):
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (tmp_path / "coco" / "annotations" / f"instances_{part}2017.json").write_text("{}")
+    answer = ask("check", "coco", "--root", tmp_path / "coco", *given)
+    command = answer.out.splitlines()[-1]
+    assert answer.code == 1 and command.count("year=") == 1 and "--set-data year=2017" in command
+
+
+def test_show_takes_the_mask_that_is_asked_for(ask, tmp_path):
+    sheets = []
+    for seed in (0, 1):
+        assert ask("show", "tiny", "--images", 3, "--mask-seed", seed).code == 0
+        sheets.append((tmp_path / "tiny-images.png").read_bytes())
+    assert sheets[0] != sheets[1]
+
+
 def test_stats_as_json(ask, tmp_path):
     answer = ask("stats", "tiny", "--json", "--output", "counts.png")
     found = json.loads(answer.out)
@@ -160,6 +213,8 @@ def test_show_writes_a_sheet(ask, tmp_path):
         (["show", "tiny", "--ratio", "1.5"], "known ratio 1.5 is outside"),
         (["show", "tiny", "--split", "val"], "no split 'val'"),
         (["show", "tiny", "--images", "0"], "--images"),
+        (["show", "tiny", "--mask-seed", "-1"], "--mask-seed"),
+        (["check", "tiny", "--set-data", "year=1"], "tiny has no option 'year'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(ask, arguments, part):

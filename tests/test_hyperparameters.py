@@ -104,3 +104,10 @@ def test_the_description_names_defaults_and_valid_values_in_one_line():
         "valid: prototypes=10 (int, at least 1), alpha=0.5 (float, 0 to 1), ramp=2.0 (float, at most 20), "
         "learned=True (true | false), attention=sd (sd | sam), cap=None (int, at least 1 or none)"
     )
+
+
+def test_a_pair_is_a_name_and_a_text_and_the_refusal_names_its_option():
+    assert hyperparameters.settings([" cap = none ", "path=a=b"]) == {"cap": "none", "path": "a=b"}
+    for pair in ("alpha", " =3"):
+        with pytest.raises(UserError, match=f"^--set-data '{pair}' is not valid; write it as name=value$"):
+            hyperparameters.settings([pair], "--set-data")

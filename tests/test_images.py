@@ -203,7 +203,7 @@ def folder(path):
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [truncated, no_image, empty, folder], ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("spoil", [truncated, no_image, empty], ids=lambda spoil: spoil.__name__)
 def test_a_file_that_cannot_be_decoded_is_named(tmp_path, spoil):
     path = tmp_path / "0001.jpg"
     spoil(path)
@@ -211,7 +211,9 @@ def test_a_file_that_cannot_be_decoded_is_named(tmp_path, spoil):
         decode(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+@pytest.mark.parametrize("spoil", [lambda path: None, folder], ids=["nothing", "folder"])
+def test_a_file_that_is_not_there_is_named(tmp_path, spoil):
+    spoil(tmp_path / "0001.jpg")
     with pytest.raises(UserError, match=r"^image .*0001\.jpg does not exist; check the data folder$"):
         decode(tmp_path / "0001.jpg")
 

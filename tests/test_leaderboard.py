@@ -5,10 +5,10 @@ import io
 import random
 
 import pytest
-from tiny import cell, record
+from tiny import cell, cells_of, evidence, record
 
 from mlrpl_bench.dataset import NINE_RATIOS
-from mlrpl_bench.leaderboard import Leaderboard, build
+from mlrpl_bench.leaderboard import Context, Leaderboard, build
 
 RATIOS = (0.1, 0.5)
 
@@ -27,13 +27,26 @@ def row(method: str, *percents: float, seed: int = 0, ratios: tuple[float, ...] 
     ]
 
 
-def table(records, ratios=RATIOS, differs=None, deviations=()) -> Leaderboard:
-    return build(records, ratios, differs or {}, deviations)
+def table(records, ratios=RATIOS, holes=None, asked=(), **context) -> Leaderboard:
+    in_columns = [record for record in records if record.cell.ratio in ratios]
+    return build(cells_of(in_columns), asked, ratios, Context(**context), holes or {})
+
+
+def rows(leaderboard: Leaderboard) -> list[list[str]]:
+    """Without the interval, which has its own tests."""
+    at = leaderboard.main.columns.index("95 % interval")
+    texts = [[label, *(entry.text for entry in entries)] for label, entries in leaderboard.main.rows]
+    return [[*line[: at + 1], *line[at + 2 :]] for line in texts]
 
 
 def entries(leaderboard: Leaderboard, label: str) -> list[str]:
-    (found,) = (row[1:] for row in leaderboard.rows() if row[0] == label)
+    (found,) = (row[1:] for row in rows(leaderboard) if row[0] == label)
     return found
+
+
+def numbers(leaderboard: Leaderboard, label: str, column: str) -> dict:
+    facts = leaderboard.to_json()["rows"][label][column]
+    return {name: facts[name] for name in ("mean", "std", "seeds")}
 
 
 THREE_SEEDS = [*row("a", 50, 60), *row("a", 53, 64, seed=1), *row("a", 59, 65, seed=2), *row("b", 40, 70)]
@@ -41,42 +54,43 @@ THREE_SEEDS = [*row("a", 50, 60), *row("a", 53, 64, seed=1), *row("a", 59, 65, s
 
 def test_one_seed_gives_the_numbers_themselves_and_their_averages():
     leaderboard = table(row("a", 50.04, 60.06))
-    assert list(leaderboard.means) == ["10 %", "50 %", "mAP (avg of 2)", "OF1 (avg of 2)", "CF1 (avg of 2)"]
+    columns = ("10 %", "50 %", "mAP (avg of 2)", "95 % interval", "OF1 (avg of 2)", "CF1 (avg of 2)")
+    assert leaderboard.main.columns == columns
     assert entries(leaderboard, "a") == ["50.0", "60.1", "55.0", "54.0", "53.0"]
 
 
 def test_several_seeds_give_mean_and_sample_standard_deviation():
     # 50, 53, 59: mean 54, deviations -4, -1, 5, so the sample variance is 42 / 2 = 21
-    entry = table(THREE_SEEDS).to_json()["rows"]["a"]["10 %"]
+    entry = numbers(table(THREE_SEEDS), "a", "10 %")
     assert entry == {"mean": 54.0, "std": 4.5826, "seeds": 3}
     assert entries(table(THREE_SEEDS), "a")[0] == "54.0 ± 4.6"
 
 
 def test_the_average_over_ratios_is_taken_seed_by_seed_before_the_deviation():
     # 55, 58.5, 62: mean 58.5, deviations -3.5, 0, 3.5
-    entry = table(THREE_SEEDS).to_json()["rows"]["a"]["mAP (avg of 2)"]
+    entry = numbers(table(THREE_SEEDS), "a", "mAP (avg of 2)")
     assert entry == {"mean": 58.5, "std": 3.5, "seeds": 3}
 
 
 def test_a_row_with_one_seed_has_no_deviation_beside_one_with_three():
-    assert entries(table(THREE_SEEDS), "b")[:3] == ["40.0", "70.0", "55.0"]
-    assert table(THREE_SEEDS).to_json()["rows"]["b"]["10 %"] == {"mean": 40.0, "std": None, "seeds": 1}
+    assert entries(table(THREE_SEEDS), "b")[:3] == [f"{mean} (1 of 3 seeds)" for mean in ("40.0", "70.0", "55.0")]
+    assert numbers(table(THREE_SEEDS), "b", "10 %") == {"mean": 40.0, "std": None, "seeds": 1}
 
 
 def test_averages_are_only_over_complete_rows():
     leaderboard = table([*row("a", 50, 60), *row("b", 70)])
-    assert entries(leaderboard, "b") == ["70.0", "-", "-", "-", "-"]
-    assert leaderboard.to_json()["rows"]["b"]["50 %"] == {"mean": None, "std": None, "seeds": 0}
+    assert entries(leaderboard, "b") == ["70.0", "not run", *["incomplete"] * 3]
+    assert numbers(leaderboard, "b", "50 %") == {"mean": None, "std": None, "seeds": 0}
 
 
 def test_a_seed_with_a_hole_does_not_count_in_the_average():
     leaderboard = table([*row("a", 50, 60), *row("a", 90, seed=1)])
-    assert leaderboard.to_json()["rows"]["a"]["10 %"] == {"mean": 70.0, "std": 28.2843, "seeds": 2}
-    assert leaderboard.to_json()["rows"]["a"]["mAP (avg of 2)"] == {"mean": 55.0, "std": None, "seeds": 1}
+    assert numbers(leaderboard, "a", "10 %") == {"mean": 70.0, "std": 28.2843, "seeds": 2}
+    assert numbers(leaderboard, "a", "mAP (avg of 2)") == {"mean": 55.0, "std": None, "seeds": 1}
 
 
 def test_a_column_that_nobody_has_is_shown_empty():
-    assert entries(table(row("a", 50), ratios=(0.1, 0.3)), "a") == ["50.0", "-", "-", "-", "-"]
+    assert entries(table(row("a", 50), ratios=(0.1, 0.3)), "a") == ["50.0", "not run", *["incomplete"] * 3]
 
 
 def test_records_of_other_ratios_stay_out():
@@ -85,7 +99,7 @@ def test_records_of_other_ratios_stay_out():
 
 
 def test_columns_are_in_ascending_order_of_ratio():
-    assert list(table(row("a", 50, 60), ratios=(0.5, 0.1)).means)[:2] == ["10 %", "50 %"]
+    assert table(row("a", 50, 60), ratios=(0.5, 0.1)).main.columns[:2] == ("10 %", "50 %")
 
 
 @pytest.mark.parametrize(
@@ -98,27 +112,27 @@ def test_columns_are_in_ascending_order_of_ratio():
     ],
 )
 def test_only_an_average_over_the_nine_ratios_goes_without_their_number(ratios, title):
-    assert title in table(row("a", *[50] * 9, ratios=ratios), ratios=ratios).means
+    assert title in table(row("a", *[50] * 9, ratios=ratios), ratios=ratios).main.columns
 
 
 def test_nine_other_ratios_are_not_the_nine():
     ratios = (*NINE_RATIOS[:8], 1.0)
-    assert "mAP (avg of 9)" in table(row("a", *[50] * 9, ratios=ratios), ratios=ratios).means
+    assert "mAP (avg of 9)" in table(row("a", *[50] * 9, ratios=ratios), ratios=ratios).main.columns
 
 
 def test_rows_go_from_the_lowest_average_to_the_highest_and_those_with_holes_come_last():
     records = [*row("high", 90, 90), *row("holed", 99), *row("low", 20, 30), *row("middle", 10, 80)]
-    assert list(table(records).means.index) == ["low", "middle", "high", "holed"]
+    assert list(table(records).labels) == ["low", "middle", "high", "holed"]
 
 
 def test_rows_of_one_average_go_by_name():
     records = [*row("c", 40, 60), *row("a", 50, 50), *row("b", 60, 40), *row("z"), *row("y", 1), *row("x", 2)]
-    assert list(table(records).means.index) == ["a", "b", "c", "x", "y"]
+    assert list(table(records).labels) == ["a", "b", "c", "x", "y"]
 
 
 def test_changed_hyper_parameters_are_a_row_of_their_own():
     tried = record(cell(method="a", ratio=0.1, hyperparameters={"alpha": 0.3}, changed=("alpha",)), mAP=0.7)
-    assert list(table([*row("a", 50, 60), tried]).means.index) == ["a", "a[alpha=0.3]"]
+    assert list(table([*row("a", 50, 60), tried]).labels) == ["a", "a[alpha=0.3]"]
 
 
 @pytest.mark.parametrize("shuffle", range(5))
@@ -135,9 +149,9 @@ def test_records_in_any_order_give_the_same_bytes(shuffle):
 def test_the_csv_has_two_decimals_and_nothing_where_there_is_no_record():
     lines = table([*row("a", 50.006, 60), *row("b", 12.344)]).to_csv().split("\n")
     assert lines == [
-        "method,10 %,50 %,mAP (avg of 2),OF1 (avg of 2),CF1 (avg of 2)",
-        "a,50.01,60.00,55.00,54.00,53.00",
-        "b,12.34,,,,",
+        "method,10 %,50 %,mAP (avg of 2),mAP (avg of 2) low,mAP (avg of 2) high,OF1 (avg of 2),CF1 (avg of 2)",
+        "a,50.01,60.00,55.00,55.00,55.00,54.00,53.00",
+        "b,12.34,,,,,,",
         "",
     ]
 
@@ -162,9 +176,9 @@ def test_the_markdown_is_a_table_with_title_and_footnotes():
     assert lines[:5] == [
         "# Leaderboard of tiny",
         "",
-        "| method | 10 % | 50 % | mAP (avg of 2) | OF1 (avg of 2) | CF1 (avg of 2) |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| a | 50.0 | 60.0 | 55.0 | 54.0 | 53.0 |",
+        "| method | 10 % | 50 % | mAP (avg of 2) | 95 % interval | OF1 (avg of 2) | CF1 (avg of 2) |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| a | 50.0 | 60.0 | 55.0 | 55.0 – 55.0 | 54.0 | 53.0 |",
     ]
     assert lines[6].startswith("- mAP in percent")
     assert text.endswith("\n")
@@ -172,7 +186,7 @@ def test_the_markdown_is_a_table_with_title_and_footnotes():
 
 def test_the_markdown_escapes_pipes():
     changed = cell(method="a", ratio=0.1, hyperparameters={"shape": "x|y"}, changed=("shape",))
-    assert r"| a[shape=x\|y] | 50.0 |" in table([record(changed)]).to_markdown()
+    assert r"| a\[shape=x\|y\] | 50.0 |" in table([record(changed)]).to_markdown()
 
 
 def notes(*arguments, **options) -> str:
@@ -217,7 +231,7 @@ def test_how_the_setting_differs_from_the_papers_is_said():
 
 def test_without_records_there_is_an_empty_table_that_says_so():
     leaderboard = table([])
-    assert (leaderboard.rows(), leaderboard.notes) == ([], ["no records"])
+    assert (rows(leaderboard), leaderboard.notes) == ([], ("no records",))
     assert leaderboard.to_csv().startswith("method,10 %,50 %,mAP (avg of 2)")
 
 
@@ -229,13 +243,34 @@ def test_the_printed_table_shows_labels_and_numbers_as_they_are(capsys):
         assert text in printed
 
 
-def test_a_line_stands_on_top_with_one_number_in_every_column():
-    upper = row("a", 90, ratios=(1.0,)) + row("a", 94, ratios=(1.0,), seed=1)
-    leaderboard = build(THREE_SEEDS, RATIOS, {}, (), {"upper": upper})
-    assert leaderboard.rows()[0][:4] == ["upper", "92.0 ± 2.8", "92.0 ± 2.8", "92.0 ± 2.8"]
-    assert leaderboard.rows()[1:] == table(THREE_SEEDS).rows()
-    assert any(note.startswith("upper is a with 100 %") for note in leaderboard.notes)
+def with_line(records, ratio=1.0) -> Leaderboard:
+    upper = {e.seeds: e for e in map(evidence, records)}
+    cells = {**cells_of(THREE_SEEDS), **({("upper", ratio): upper for ratio in RATIOS} if upper else {})}
+    return build(cells, ["a"], RATIOS, Context(lines={"upper": "a with 100 % of the labels known"}), {})
+
+
+def test_a_line_stands_on_top_with_one_number_in_every_column_and_is_never_the_best():
+    leaderboard = with_line(row("a", 90, ratios=(1.0,)) + row("a", 94, ratios=(1.0,), seed=1))
+    assert entries(leaderboard, "upper")[:3] == ["92.0 ± 2.8 (2 of 3 seeds)"] * 3
+    assert leaderboard.labels == ["upper", "b", "a"]
+    assert rows(leaderboard)[1:] == rows(table(THREE_SEEDS))
+    marks = {label: entries[0].mark for label, entries in leaderboard.main.rows}
+    assert marks == {"upper": "", "a": "best", "b": ""}
+    assert any(note.startswith("upper: a with 100 %") for note in leaderboard.notes)
 
 
 def test_a_line_without_records_is_not_there():
-    assert build(THREE_SEEDS, RATIOS, {}, (), {"upper": []}).to_markdown() == table(THREE_SEEDS).to_markdown()
+    assert with_line([]).labels == table(THREE_SEEDS).labels
+
+
+def test_a_hole_says_why():
+    holes = {("a", 0.5): "failed: out of memory (seed 0)", ("b", 0.1): "still running (process 3 on x) (seed 0)"}
+    leaderboard = table([*row("a", 50), *row("c", 50, 60)], holes=holes, asked=["a", "b"])
+    assert entries(leaderboard, "a")[:3] == ["50.0", "failed", "incomplete"]
+    assert entries(leaderboard, "b")[:3] == ["running", "not run", "incomplete"]
+    assert "a at 50 %: failed: out of memory (seed 0)" in leaderboard.notes
+    assert leaderboard.to_json()["rows"]["b"]["10 %"]["status"].startswith("still running")
+
+
+def test_an_entry_on_fewer_seeds_than_others_says_so():
+    assert entries(table(THREE_SEEDS), "b")[0] == "40.0 (1 of 3 seeds)"

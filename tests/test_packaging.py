@@ -116,6 +116,11 @@ def test_the_wheel_carries_every_module(wheel):
     assert modules <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def test_the_wheel_carries_the_facts(wheel):
+    facts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mlrpl_bench" / "facts").iterdir()}
+    assert facts and facts <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_installs_the_command(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))

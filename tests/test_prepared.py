@@ -4,6 +4,8 @@ import errno
 import json
 import pickle
 import re
+import subprocess
+import sys
 from collections import namedtuple
 
 import numpy as np
@@ -15,7 +17,15 @@ from mlrpl_bench import image_files, prepared
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.images import Reader, decode
-from mlrpl_bench.prepared import KINDS, PREPARED_JPEG, PREPARED_RAW, Prepared, prepare, size_of
+from mlrpl_bench.prepared import (
+    KINDS,
+    PREPARED_JPEG,
+    PREPARED_RAW,
+    Prepared,
+    prepare,
+    refuse_to_fill_the_disk,
+    size_of,
+)
 from mlrpl_bench.views import View
 
 NUM_ROWS, SIDE = 11, 32
@@ -326,6 +336,76 @@ def test_a_disk_that_fails_while_it_is_written_is_named(split, tmp_path, monkeyp
     monkeypatch.setattr(prepared, "write_atomically", fail)
     with pytest.raises(UserError, match=rf"\A[^\n]*{re.escape(str(tmp_path / 'cache'))}[^\n]*{line}[^\n]*\Z"):
         prepare(split, tmp_path / "cache", PREPARED_JPEG, SIDE)
+
+
+@both_kinds
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_that_are_left_out_are_in_the_manifest_and_refused_when_read(split, tmp_path, kind, workers):
+    whole = prepare(split, tmp_path / "whole", kind, SIDE)
+    split.image_paths[6].write_bytes(b"no image")
+    for row in (4, 5):  # a whole piece
+        split.image_paths[row].unlink()
+    reasons, told = {4: "missing", 5: "missing", 6: "it is no image"}, []
+    report = lambda *progress: told.append(progress)  # noqa: E731
+    prepare(split, tmp_path / "cache", kind, SIDE, report, workers, reasons)
+    images = Prepared(tmp_path / "cache", split, kind, SIDE)
+    assert images.left_out == reasons and told[0] == (3, NUM_ROWS) and told[-1] == (NUM_ROWS, NUM_ROWS)
+    for row in range(NUM_ROWS):
+        if row in reasons:
+            line = (
+                rf"\Aimage .*{row}\.png was left out .*\({reasons[row]}\); use --on-bad-image skip, or mend it[^\n]*\Z"
+            )
+            with pytest.raises(UserError, match=line):
+                pickle.loads(pickle.dumps(images))[row]
+        else:
+            assert np.array_equal(np.asarray(images[row]), np.asarray(whole[row]))
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mlrpl_bench.prepared import _claimed
+
+folder = Path(sys.argv[1])
+folder.mkdir(parents=True)
+with _claimed(folder):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@both_kinds
+def test_a_second_process_is_refused_while_the_first_one_lives_and_no_longer(split, tmp_path, kind):
+    folder = tmp_path / "cache"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match=r"\Aanother process is preparing .*cache; wait for it[^\n]*\Z"):
+                prepare(split, folder, kind, SIDE)
+            assert [path.name for path in folder.iterdir()] == ["owner.lock"]
+        finally:
+            owner.kill()  # it has no time to clean up
+    assert len(prepare(split, folder, kind, SIDE)) == NUM_ROWS
+    assert not (folder / "owner.lock").exists()
+
+
+def test_splits_must_fit_on_the_disk_together(split, tmp_path, monkeypatch):
+    parts = [(split, tmp_path / "one"), (split, tmp_path / "two")]
+    size = size_of(split, PREPARED_RAW, SIDE)
+    monkeypatch.setattr(prepared.shutil, "disk_usage", lambda path: Usage(0, 0, 2 * size - 1))
+    for part in parts:
+        refuse_to_fill_the_disk([part], PREPARED_RAW, SIDE)
+    with pytest.raises(UserError, match=r"are free on the disk of .*--image-size\Z"):
+        refuse_to_fill_the_disk(parts, PREPARED_RAW, SIDE)
+    prepare(split, tmp_path / "one", PREPARED_RAW, SIDE)
+    refuse_to_fill_the_disk(parts, PREPARED_RAW, SIDE)  # one is done
+
+
+def test_a_missing_original_has_its_place_in_the_name_of_the_folder(split):
+    view = View(28, backend=PREPARED_RAW)
+    whole = prepared.prepared_folder(split, view)
+    split.image_paths[2].unlink()
+    assert prepared.prepared_folder(split, view) != whole
 
 
 def test_both_kinds_are_prepared_without_the_originals_comment(split, tmp_path):

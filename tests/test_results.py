@@ -214,7 +214,7 @@ DAMAGES = {
     "key missing": (lambda f: edit_record(f, lambda c: c.pop("key")), "not a whole record .*'key'"),
     "metrics missing": (lambda f: edit_record(f, lambda c: c.pop("metrics")), "not a whole record .*'metrics'"),
     "mAP missing": (lambda f: edit_record(f, lambda c: c["metrics"].pop("mAP")), "not a whole record .*'mAP'"),
-    "mAP a word": (lambda f: edit_record(f, lambda c: c["metrics"].update(mAP="0.5")), "its metrics are no numbers"),
+    "mAP a word": (lambda f: edit_record(f, lambda c: c["metrics"].update(mAP="0.5")), "its mAP is no share"),
     "files a list": (lambda f: edit_record(f, lambda c: c.update(files=[])), "not a whole record"),
     "files without sizes": (lambda f: edit_record(f, lambda c: c["files"].update({"a": {}})), "not a whole record"),
     "a file missing": (lambda f: (f / "scores.npz").unlink(), r"scores\.npz is missing though its record names it"),

@@ -12,7 +12,16 @@ from mlrpl_bench import statistics
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.metrics import evaluate
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.statistics import Measured, average_rank, holm, influences, interval, paired, resampled_means
+from mlrpl_bench.statistics import (
+    Measured,
+    average_rank,
+    common_spread,
+    holm,
+    influences,
+    interval,
+    paired,
+    resampled_means,
+)
 
 METRICS = ("mAP", "OF1", "CF1")
 SIMULATED_IMAGES = 400
@@ -381,6 +390,46 @@ def holm_by_loop(p_values):
         highest = max(highest, min(1.0, (len(p_values) - rejected) * p_values[k]))
         adjusted[k] = highest
     return [adjusted[k] for k in range(len(p_values))]
+
+
+def test_common_spread_finds_the_scale_and_the_degrees_that_variances_were_drawn_with():
+    random = np.random.default_rng(0)
+    true = 4.0 * 6 / random.chisquare(6, size=20_000)  # scaled inverse chi-squared with 6 degrees
+    spread = common_spread(true * random.chisquare(2, size=20_000) / 2, degrees=2)
+    assert spread.variance == pytest.approx(4.0, rel=0.1)
+    assert spread.degrees == pytest.approx(6, rel=0.15)
+
+
+def test_equal_true_variances_are_known_for_certain():
+    random = np.random.default_rng(1)
+    spread = common_spread(9.0 * random.chisquare(1, size=400), degrees=1)
+    assert spread.degrees > 20 and spread.variance == pytest.approx(9.0, rel=0.3)
+
+
+@pytest.mark.parametrize(("variances", "degrees"), [([1.0, 2.0, 3.0], 1), ([1.0] * 9, 0), ([0.0] * 9, 1)])
+def test_too_little_teaches_nothing_about_the_spread(variances, degrees):
+    assert common_spread(variances, degrees) is None
+
+
+def test_two_seeds_with_a_common_spread_err_as_often_as_the_level_says_and_find_far_more():
+    """Thirty comparisons with two seeds each: of no difference, and of one of four standard deviations."""
+    random = np.random.default_rng(2)
+    still = np.zeros((2, 50))
+    found = {True: [], False: []}
+    for _ in range(40):
+        sides = np.sqrt(5 / random.chisquare(5, size=30))[:, None] * random.normal(size=(30, 2))
+        sides[15:] += 4
+        spread = common_spread(sides.var(axis=1, ddof=1), degrees=1)
+        for moderated in found:
+            found[moderated] += [
+                paired(
+                    Measured(still, side), Measured(still, np.zeros(2)), spread=spread if moderated else None
+                ).p_value
+                for side in sides
+            ]
+    rejected = {moderated: (np.reshape(p, (40, 2, 15)) < 0.05).mean(axis=(0, 2)) for moderated, p in found.items()}
+    assert 0.03 < rejected[True][0] < 0.07
+    assert rejected[True][1] > 0.9 and rejected[False][1] < 0.5
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))

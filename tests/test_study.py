@@ -1,5 +1,6 @@
 """From a dataset and a user's options to a setting and its cells; what cannot be is refused in one line."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from tiny import CATEGORIES, DATASET, METHOD, method, study, write_plugin
 from torch import nn
 
-from mlrpl_bench import backbones, protocol
+from mlrpl_bench import backbones, image_files, protocol
 from mlrpl_bench.cell_run import CellRun
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.protocol import hide, known_mask, mask_hash
@@ -283,8 +284,61 @@ def test_damaged_images_are_left_out_after_labels_are_hidden_and_counted(plugin,
     assert (made.masks(0.5, 0) == whole.masks(0.5, 0)[kept]).all()
     cell = made.job(entry, 0.5, 0, 0, {}).cell
     assert cell.setting.bad_images == "skip" and cell.setting.fingerprint != whole.setting.fingerprint
-    assert "1 training images left out, undecodable" in made.deviations()
+    assert "1 training images left out, missing or damaged" in made.deviations()
+    assert made.left_out["training"] == made.left_out["evaluation"] == [(3, "it is no image")]
+    assert whole.left_out == {"training": [], "evaluation": []}
     assert len(CellRun(made.job(entry, 0.5, 0, 0, {}), made.workbench).labels_NC) == 11
+
+
+def test_missing_images_are_named_before_training_or_left_out_like_damaged_ones(plugin, entry, cache):
+    whole = study(plugin)
+    for number in (10, 11):
+        (cache / "tiny" / f"{number}.png").unlink()
+    with pytest.raises(UserError) as refusal:
+        study(plugin)
+    line = str(refusal.value)
+    assert line.startswith("tiny: 2 of 12 training images are missing, the first is ") and "\n" not in line
+    assert str(cache / "tiny" / "10.png") in line and "--on-bad-image skip" in line
+    made = study(plugin, on_bad_image="skip")
+    assert made.left_out == {"training": [(10, "missing"), (11, "missing")], "evaluation": []}
+    assert (made.masks(0.5, 0) == whole.masks(0.5, 0)[:10]).all()
+    assert len(CellRun(made.job(entry, 0.5, 0, 0, {}), made.workbench).labels_NC) == 10
+
+
+def test_of_held_out_images_those_left_out_are_listed_by_what_they_are_for(plugin, cache):
+    held = study(plugin, evaluate_on="val")
+    (evaluated,), trained = held.test.ids, held.train.ids[0]
+    (cache / "tiny" / f"{trained}.png").write_bytes(b"no picture")
+    made = study(plugin, evaluate_on="val", on_bad_image="skip")
+    assert made.left_out == {"training": [(trained, "it is no image")], "evaluation": []}
+    (cache / "tiny" / f"{evaluated}.png").unlink()
+    with pytest.raises(UserError, match="1 of 1 evaluation images are missing"):
+        study(plugin, evaluate_on="val")
+    with pytest.raises(UserError, match="no images left to train on, or none to evaluate on"):
+        study(plugin, evaluate_on="val", on_bad_image="skip")
+
+
+def test_what_the_system_refuses_leaves_no_image_out(plugin, monkeypatch):
+    study(plugin)
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(image_files.Image, "open", refuse)
+    monkeypatch.setattr("mlrpl_bench.study.usable_cores", lambda: ())
+    with pytest.raises(UserError, match="Permission denied"):
+        study(plugin, on_bad_image="skip")
+
+
+def test_images_are_looked_through_once_and_the_progress_is_told(plugin, monkeypatch):
+    told, decoded, decode = [], [], image_files.decode
+    monkeypatch.setattr(image_files, "decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr("mlrpl_bench.study.usable_cores", lambda: ())  # no processes: they would decode unseen
+    entry = load_datasets([write_plugin(plugin, DATASET)])["tiny"]
+    for _ in range(2):
+        Study(entry, Options(device="cpu", on_bad_image="skip"), lambda *words: told.append(words))
+    assert len(decoded) == 12  # the eight test images are among the twelve
+    assert [words for words in told if words[0] == "looking for damaged images"][-1][1:] == (12, 12)
 
 
 def test_how_the_setting_differs_from_the_papers_is_listed(plugin):

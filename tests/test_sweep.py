@@ -1,13 +1,15 @@
 """Only what has no record is trained; what fails is remembered and does not stop the rest."""
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny import EXPLODING, METHOD, contents, finished, method, study, write_plugin
 
-from mlrpl_bench import metrics, sweep
+from mlrpl_bench import metrics, selection, sweep
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.results import ResultStore, read_arrays
@@ -70,11 +72,33 @@ def test_only_jobs_without_a_record_are_missing(of, plain, store):
     assert sweep.missing(jobs, store) == [jobs[0], jobs[2]]
 
 
-def test_a_damaged_record_is_refused_and_not_taken_for_missing(of, plain, store):
+def test_a_cell_whose_record_is_damaged_is_missing(of, plain, store):
     job = of.job(plain, 0.5, 0, 0, {})
     (store.write(finished(job.cell), {}).folder / "record.json").write_text("{")
+    assert sweep.missing([job], store) == [job]
+    assert "cut short" in store.damage(job.cell)
     with pytest.raises(UserError, match="cut short"):
-        sweep.missing([job], store)
+        store.find(job.cell)
+
+
+def test_a_cell_says_that_it_is_trained_while_it_is(of, plain, store):
+    job = of.job(plain, 0.5, 0, 0, {})
+    assert store.why_missing(job.cell) == "not run"
+    events = sweep.run([job], of, store)
+    next(events)
+    assert store.why_missing(job.cell).startswith(f"still running (process {os.getpid()} on ")
+    events.close()  # what Ctrl-C comes to
+    assert store.why_missing(job.cell) == "not run"
+
+
+def test_a_cell_whose_process_is_gone_was_interrupted(of, plain, store):
+    job = of.job(plain, 0.5, 0, 0, {})
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    store.begin(job.cell)
+    path = store.folder(job.cell) / "running.json"
+    path.write_text(path.read_text().replace(str(os.getpid()), str(gone.pid)))
+    assert store.why_missing(job.cell).startswith("interrupted")
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(trained):
@@ -236,13 +260,13 @@ def test_a_cell_that_differs_in_more_than_its_file_was_not_edited(edited, store)
 
 def test_the_rows_of_a_setting_are_those_of_the_methods_as_they_are_now(edited, of, store):
     entry, _, edit = edited
-    assert len(sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry})) == 1
+    assert len(selection.rows_of_setting(store.records("tiny"), of, {"mine": entry})) == 1
     edit("mean((2, 3))", "amax((2, 3))")
-    assert sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry}) == []
+    assert selection.rows_of_setting(store.records("tiny"), of, {"mine": entry}) == []
 
 
 def test_the_rows_of_a_setting_are_of_methods_that_are_there(edited, of, store):
-    assert sweep.rows_of_setting(store.records("tiny"), of, {}) == []
+    assert selection.rows_of_setting(store.records("tiny"), of, {}) == []
 
 
 @pytest.mark.parametrize("change", [{"epochs": 3}, {"precision": "bf16-mixed"}, {"weights": "file:1"}, {"batch": 8}])
@@ -250,14 +274,14 @@ def test_records_of_another_setting_are_no_rows(edited, of, store, change):
     entry, before, _ = edited
     other = replace(before.cell, setting=replace(before.cell.setting, **change), seed=1)
     store.write(finished(other), {})
-    (row,) = sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry})
+    (row,) = selection.rows_of_setting(store.records("tiny"), of, {"mine": entry})
     assert row.cell.seed == 0
 
 
 def test_records_of_another_recipe_are_no_rows(edited, of, store):
     entry, before, _ = edited
     store.write(finished(replace(before.cell, recipe=replace(before.cell.recipe, lr=1.0))), {})
-    (row,) = sweep.rows_of_setting(store.records("tiny"), of, {"mine": entry})
+    (row,) = selection.rows_of_setting(store.records("tiny"), of, {"mine": entry})
     assert row.cell.key == before.cell.key
 
 

@@ -106,6 +106,16 @@ def test_words_that_are_missing_are_named(cache, glove):
     assert prepared(["cat", "zebra boat"]) is None
 
 
+def test_numbers_instead_of_names_have_no_words(cache, glove, tmp_path):
+    numbered = [f"category {number}" for number in range(3)]
+    glove.write_text(glove.read_text() + "".join(f"{word} 1 2 3 4\n" for word in ("category", "0", "1", "2")))
+    with pytest.raises(UserError, match=r"\Athe categories have no names, only numbers.*; give an \.npy\Z"):
+        prepare(numbered, glove)
+    np.save(tmp_path / "vectors.npy", np.eye(3))
+    prepare(numbered, tmp_path / "vectors.npy")
+    np.testing.assert_array_equal(prepared(numbered), np.eye(3))
+
+
 @pytest.mark.parametrize(
     ("array", "problem"),
     [

@@ -5,6 +5,7 @@ Test modules import this; it has no tests.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from mlrpl_bench import metrics
 from mlrpl_bench.cell import Cell, Setting
 from mlrpl_bench.cell_run import Finished
+from mlrpl_bench.evidence import INFLUENCED, Cells, Evidence
 from mlrpl_bench.method import Recipe
 from mlrpl_bench.protocol import ABSENT, PRESENT, VERSION
 from mlrpl_bench.registry import load_datasets, load_methods
@@ -151,22 +153,22 @@ def cell(**changes: Any) -> Cell:
 
 
 def labels_NC() -> np.ndarray:
-    """Of six test images; nothing has the last category."""
-    bits_NC = np.array([[number >> bit & 1 for bit in range(4)] for number in range(2, 8)])
+    """Of the eight test images; nothing has the last category."""
+    bits_NC = np.array([[number >> bit & 1 for bit in range(4)] for number in range(8)])
     return np.where(bits_NC == 1, PRESENT, ABSENT).astype(np.int8)
 
 
 def finished(of: Cell, seed: int = 0, **changes: Any) -> Finished:
     """What training a cell might have left behind: random scores with the metrics that belong to them."""
     random = np.random.default_rng(seed)
-    scores_NC = random.normal(size=(6, 4)).astype(np.float32)
+    scores_NC = random.normal(size=(8, 4)).astype(np.float32)
     values: dict[str, Any] = {
         "cell": of,
         "history": [{"epoch": epoch, "loss.bce": 0.5 / (epoch + 1), "test.mAP": 0.25} for epoch in range(2)],
         "steps": {"bce": random.random(6).astype(np.float32)},
         "scores_NC": scores_NC,
         "train_scores_NC": random.normal(size=(12, 4)).astype(np.float32),
-        "examples": {"rows": np.arange(6), "scores": scores_NC},
+        "examples": {"rows": np.arange(8), "scores": scores_NC},
         "metrics": metrics.evaluate(scores_NC, labels_NC()),
         "best_epoch": 0,
         "best_metrics": metrics.evaluate(scores_NC, labels_NC()),
@@ -183,8 +185,30 @@ def finished(of: Cell, seed: int = 0, **changes: Any) -> Finished:
 
 def record(of: Cell | None = None, **metrics_: float) -> Record:
     """A record with these metrics (fractions), in no folder."""
-    values = {"mAP": 0.5, "OF1": 0.5, "CF1": 0.5, **metrics_}
-    return Record(of or cell(), Path("nowhere"), values, {"metrics": values})
+    values: dict[str, Any] = {name: 0.5 for name in metrics.evaluate(*SOME)}
+    values |= {"AP_C": np.full(4, 0.5), **metrics_}
+    cost = {"seconds": 1.5, "images_per_second": 16.0, "peak_memory_bytes": 10**8, "cells_in_group": 1}
+    return Record(of or cell(), Path("nowhere"), values, {"metrics": values, "best_metrics": values, "cost": cost})
+
+
+SOME = (np.array([[1.0], [-1.0]]), np.array([[PRESENT], [ABSENT]]))
+"""Scores and labels of two images."""
+
+
+def evidence(of: Record, noise: float = 0.0, recovery: float = 0.5) -> Evidence:
+    """What a record is evidence for; with noise from images, in points of a standard error."""
+    random = np.random.default_rng(of.cell.seed)
+    influences = {name: random.normal(scale=noise * 0.1, size=100).astype(np.float32) for name in INFLUENCED}
+    return Evidence(of, influences, recovery, np.full(4, recovery), 0.01)
+
+
+def cells_of(records: Iterable[Record], **options: float) -> Cells:
+    """Records as a table takes them."""
+    cells: dict[tuple[str, float], dict[tuple[int, int], Evidence]] = {}
+    for one in records:
+        found = evidence(one, **options)
+        cells.setdefault((one.cell.label, one.cell.ratio), {})[found.seeds] = found
+    return cells
 
 
 def contents(folder: Path) -> dict[str, bytes]:

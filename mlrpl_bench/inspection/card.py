@@ -28,8 +28,8 @@ def print_card(statistics: Statistics, name: str, about: str) -> None:
         console.print(Text(line, style="bold" if line.startswith("#") else ""), soft_wrap=True)
 
 
-def markdown(statistics: Statistics, name: str, about: str = "") -> str:
-    """The card."""
+def markdown(statistics: Statistics, name: str, about: str = "", every_category: bool = False) -> str:
+    """The card; with `every_category`, also the known positives of each category at each ratio."""
     order = statistics.by_frequency()
     sections = {
         "Images": _splits(statistics.splits),
@@ -40,6 +40,9 @@ def markdown(statistics: Statistics, name: str, about: str = "") -> str:
         f"Known training labels, mask seed {statistics.mask_seed}": _known(statistics),
         "Categories that occur together": _pairs(statistics),
     }
+    if every_category:
+        title = f"Known positives of every category at every ratio, mask seed {statistics.mask_seed}"
+        sections[title] = _every_category(statistics)
     head = [f"# {name}", *([about] if about else [])]
     return "\n\n".join([*head, *(f"## {title}\n\n{table}" for title, table in sections.items())])
 
@@ -74,6 +77,13 @@ def _categories(statistics: Statistics, columns: Sequence[int]) -> str:
             *(f"{counts.positives_C[column]:,}" for counts in known),
         ])  # fmt: skip
     return _table(head, rows)
+
+
+def _every_category(statistics: Statistics) -> str:
+    head = ["category", "train", *(f"at {counts.ratio:g}" for counts in statistics.known)]
+    counted = [statistics.train.positives_C, *(counts.positives_C for counts in statistics.known)]
+    order = statistics.by_frequency()
+    return _table(head, [[statistics.categories[c], *(f"{of_C[c]:,}" for of_C in counted)] for c in order])
 
 
 def _known(statistics: Statistics) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from mlrpl_bench.dataset import Dataset, Split
+from mlrpl_bench.dataset import Dataset, Preset, Split
 from mlrpl_bench.errors import UserError
-from mlrpl_bench.image_files import FileFacts, inspect_all
+from mlrpl_bench.image_files import FileFacts, inspect_all, missing_rows, usable_cores
 from mlrpl_bench.protocol import PRESENT
 from mlrpl_bench.randomness import seed_of
 
 SPLITS = ("train", "test")
 SAMPLE = 200
 """Images of each split that a quick check decodes."""
+
+ADD_AN_OPTION = r"\badd (--set-data \w+=\w+)"
+"""How a dataset's refusal names an option that would have been right."""
 
 IN_THIS_PROCESS = 64
 """Up to this many images are decoded without starting worker processes."""
@@ -75,6 +78,8 @@ class Findings:
         expected_files: the tree that the dataset expects.
         quick: whether only a sample was decoded.
         obstacles: why a run would fail though both splits load. warnings: what is worth knowing.
+        to_add: options that take a problem or an obstacle away, such as ``--batch 6``.
+        needs_network: whether a run fetches pre-trained weights first; whether it can is not tried.
     """
 
     root: Path
@@ -84,6 +89,19 @@ class Findings:
     splits: list[SplitFindings]
     obstacles: list[str]
     warnings: list[str]
+    to_add: list[str] = field(default_factory=list)
+    needs_network: bool = False
+
+    @property
+    def options_are_enough(self) -> bool:
+        """Whether a run with the options of `to_add` would succeed, though one without them fails."""
+        return len(self.obstacles) <= len(self.to_add) and all(split.ok for split in self.splits)
+
+    @property
+    def images_can_be_left_out(self) -> bool:
+        """Whether a run fails for images alone, and would go on with ``--on-bad-image skip``."""
+        bad = any(split.missing or split.broken for split in self.splits)
+        return bad and not self.obstacles and not any(split.problem for split in self.splits)
 
     @property
     def ok(self) -> bool:
@@ -100,6 +118,8 @@ class Findings:
             "splits": {split.name: split.to_json() for split in self.splits},
             "obstacles": self.obstacles,
             "warnings": self.warnings,
+            "options to add": self.to_add,
+            "needs network": self.needs_network,
         }
 
 
@@ -109,10 +129,12 @@ def check(
     quick: bool = False,
     workers: int | None = None,
     report: Callable[[str, int, int], None] = lambda *_: None,
+    preset: Preset | None = None,
 ) -> Findings:
     """Load the train and the test split and decode their images, in parallel.
 
     Args:
+        preset: the setting of a run without options; with it, what would stop such a run is looked for too.
         quick: decode a sample of each split (always the same one) instead of all images.
         workers: processes (0: this one); None for one a core.
         report: told about the progress as (what, done, in all).
@@ -132,9 +154,14 @@ def check(
         else:
             _inspect(loaded[name], found, quick, len(usable_cores()) if workers is None else workers, report)
         findings.append(found)
-    return Findings(
+    result = Findings(
         root, contents(root), dataset.expected_files, quick, findings, _obstacles(loaded), _warnings(loaded, findings)
     )
+    named = [option for found in findings for option in re.findall(ADD_AN_OPTION, found.problem)]
+    result.to_add = [*dict.fromkeys(named)]
+    if preset is not None and len(loaded) == len(SPLITS):
+        _look_ahead(preset, result)
+    return result
 
 
 def contents(root: Path) -> list[str]:
@@ -152,17 +179,12 @@ def sample(paths: Sequence[Path], name: str) -> list[Path]:
     return [paths[row] for row in sorted(rows.tolist())]
 
 
-def usable_cores() -> set[int]:
-    """The cores that this process may use."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-
-
 def _inspect(
     split: Split, found: SplitFindings, quick: bool, workers: int, report: Callable[[str, int, int], None]
 ) -> None:
     """Look at a split's files and add to what was found. Whether a file is there is asked of every one."""
     found.images, found.categories = len(split), len(split.categories)
-    found.missing = [path for path in split.image_paths if not path.is_file()]
+    found.missing = [split.image_paths[row] for row in missing_rows(split.image_paths)]
     gone = set(found.missing)
     there = [path for path in split.image_paths if path not in gone]
     chosen = sample(there, found.name) if quick else there
@@ -190,6 +212,59 @@ def _obstacles(loaded: dict[str, Split]) -> list[str]:
     if len(loaded) == len(SPLITS) and loaded["train"].categories != loaded["test"].categories:
         return ["train and test split have different categories, or in different order"]
     return []
+
+
+def _look_ahead(preset: Preset, findings: Findings) -> None:
+    """What would stop a run under the preset, or may."""
+    train = findings.splits[0]
+    if train.images == 1:
+        findings.obstacles.append("train has one image; a step takes at least two")
+    elif 1 < train.images < preset.batch:
+        findings.to_add.append(f"--batch {train.images}")
+        findings.obstacles.append(
+            f"train has {train.images} images, a step takes {preset.batch}; add --batch {train.images}, or less"
+        )
+    source = missing_weights(preset)
+    if source is not None and _is_offline():
+        findings.obstacles.append(
+            f"the ImageNet weights {source} are not on this machine and HF_HUB_OFFLINE forbids to fetch them; name a "
+            "local file with --weights FILE"
+        )
+    elif source is not None:
+        findings.needs_network = True
+        findings.warnings.append(
+            f"the ImageNet weights {source} are not on this machine and will be fetched by the first run; where "
+            "there is no network that fails: then name a local file with --weights FILE"
+        )
+
+
+def missing_weights(preset: Preset) -> str | None:
+    """The pre-trained weights that a run under the preset would fetch over the network; None if it needs none."""
+    from mlrpl_bench.backbones import SMALL, pretrained_tag  # imported late, as all here: torch takes seconds
+
+    if preset.backbone == SMALL:
+        return None
+    import huggingface_hub
+    import timm
+    import torch
+
+    name = pretrained_tag(preset.backbone)
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None:
+        return None
+    if config.hf_hub_id:  # where timm looks first
+        files = ("model.safetensors", "pytorch_model.bin")
+        kept = [huggingface_hub.try_to_load_from_cache(config.hf_hub_id, file) for file in files]
+        there = any(isinstance(path, str) for path in kept)
+    else:
+        there = not config.url or Path(torch.hub.get_dir(), "checkpoints", Path(str(config.url)).name).is_file()
+    return None if there else name
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[str]:

@@ -28,7 +28,7 @@ def lines(findings: Findings, name: str) -> list[Text]:
         text += _split(split, findings.quick)
     text += [_line("error", obstacle, "red") for obstacle in findings.obstacles]
     text += [_line("warning", warning, "yellow") for warning in findings.warnings]
-    if any(split.problem or split.missing for split in findings.splits):
+    if any(split.problem or 2 * len(split.missing) > split.images for split in findings.splits):
         text += _expected(findings)
     return [*text, _verdict(findings)]
 
@@ -86,7 +86,9 @@ def _verdict(findings: Findings) -> Text:
     if not findings.ok:
         return Text("a run would fail", style="bold red")
     sampled = findings.quick and any(split.inspected < split.images for split in findings.splits)
-    return Text("ok, as far as the sample goes" if sampled else "ok, a run would succeed", style="bold green")
+    fetching = ", if it can fetch the weights" if findings.needs_network else ""
+    verdict = "ok, as far as the sample goes" if sampled else "ok, a run would succeed"
+    return Text(verdict + fetching, style="bold green")
 
 
 def _line(word: str, message: str, style: str) -> Text:

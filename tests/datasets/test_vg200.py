@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.image_files import missing_rows
 from mlrpl_bench.protocol import ABSENT, PRESENT
 from mlrpl_bench.registry import load_datasets
 
@@ -118,8 +119,8 @@ def test_bad_labels_are_refused_by_name(root, text, message):
 
 
 BAD_LISTS = {
-    "missing image": ("10.jpg\n11.jpg\n12.jpg\n", "of which 2 are missing, the first is '11.jpg'"),
     "twice": ("10.jpg\n20.jpg\n10.jpg\n", "'10.jpg' twice"),
+    "twice by another name": ("10.jpg\n20.jpg\n./10.jpg\n", "10.jpg' twice"),
     "outside": ("../10.jpg\n", "outside"),
     "empty": ("", "no names"),
 }
@@ -129,6 +130,19 @@ BAD_LISTS = {
 def test_a_bad_list_is_refused_by_name(root, text, message):
     (root / "train_list_500.txt").write_text(text)
     assert message in refused(root) and "train_list_500.txt" in refused(root)
+
+
+def test_a_missing_image_keeps_its_row(root):
+    (root / "VG_100K_2" / "20.jpg").unlink()
+    loaded = load(root)
+    assert list(loaded.ids) == ["30.jpg", "10.jpg", "20.jpg"] and missing_rows(loaded.image_paths) == [2]
+
+
+def test_a_test_image_that_is_trained_on_is_refused(root):
+    (root / "test_list_500.txt").write_text("5.jpg\n20.jpg\n30.jpg\n")
+    message = refused(root, "test")
+    assert "test_list_500.txt has 2 images of" in message and "train_list_500.txt, the first is 20.jpg" in message
+    load(root, "train")
 
 
 @pytest.mark.parametrize("file", ["train_list_500.txt", LABELS_200])
@@ -236,9 +250,9 @@ def test_bad_objects_are_refused_by_name(visual_genome, text, message):
     assert message in shown and "objects.json" in shown
 
 
-def test_a_missing_image_or_file_is_named(visual_genome):
-    missing = load(visual_genome, "train", "vg200_rebuilt").image_paths[4]
-    missing.unlink()
-    assert missing.name in refused(visual_genome, "train", "vg200_rebuilt")
+def test_a_missing_image_keeps_its_row_and_a_missing_file_is_named(visual_genome):
+    whole = load(visual_genome, "train", "vg200_rebuilt")
+    whole.image_paths[4].unlink()
+    assert missing_rows(load(visual_genome, "train", "vg200_rebuilt").image_paths) == [4]
     (visual_genome / "objects.json").unlink()
     assert "objects.json" in refused(visual_genome, "train", "vg200_rebuilt")

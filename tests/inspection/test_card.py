@@ -62,3 +62,17 @@ def test_a_name_that_looks_like_markup_is_printed_as_it_is(capsys):
     odd = Split(plain.ids, plain.image_paths, plain.labels_NC, ("[red]a|b[/red]", "c"))
     card.print_card(measure({"train": odd}), "mine", "")
     assert "| [red]a\\|b[/red] |" in capsys.readouterr().out
+
+
+def test_the_whole_card_has_the_known_positives_of_every_category_at_every_ratio(statistics):
+    title = "Known positives of every category at every ratio, mask seed 0"
+    assert title not in tables(card.markdown(statistics, "mine"))
+    head, *rows = tables(card.markdown(statistics, "mine", every_category=True))[title]
+    assert head == ["category", "train", *(f"at 0.{tenth}" for tenth in range(1, 10))]
+    assert [row[0] for row in rows] == [statistics.categories[column] for column in statistics.by_frequency()]
+    for row in rows:
+        column = statistics.categories.index(row[0])
+        assert row[1:] == [
+            str(of_C[column])
+            for of_C in (statistics.train.positives_C, *(known.positives_C for known in statistics.known))
+        ]

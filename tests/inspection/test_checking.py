@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from made_up import Folder, draw, fill, labels, split, truncate
 
-from mlrpl_bench.dataset import Dataset
+from mlrpl_bench.dataset import Dataset, Preset
+from mlrpl_bench.errors import UserError
 from mlrpl_bench.inspection import checking
 from mlrpl_bench.protocol import PRESENT
 
@@ -122,3 +123,82 @@ def test_a_quick_check_decodes_a_sample_and_misses_no_missing_file(tmp_path, mon
     assert findings.splits[0].inspected == 2 and findings.ok == hidden_by_the_sample
     (root / other).unlink()
     assert not checking.check(Folder(), root, quick=True, workers=0).ok
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_missing_images_hide_nothing_else(tmp_path, quick):
+    root = fill(tmp_path)
+    for row in (0, 4):
+        (root / f"train{row}.jpg").unlink()
+    truncate(root / "train2.jpg")
+    draw(root / "train3.jpg", "L")
+    train = checking.check(Folder(), root, quick, workers=0).splits[0]
+    assert [path.name for path in train.missing] == ["train0.jpg", "train4.jpg"]
+    assert [path.name for path, _ in train.broken["truncated"]] == ["train2.jpg"]
+    assert [path.name for path, _ in train.unusual["grey"]] == ["train3.jpg"]
+    assert (train.images, train.inspected, train.problem) == (6, 4, "")
+
+
+def test_fewer_images_than_a_step_takes_are_an_obstacle_with_the_option_that_helps(tmp_path):
+    root = fill(tmp_path)
+    findings = checking.check(Folder(), root, workers=0, preset=Preset(32, "small", batch=8))
+    assert not findings.ok and findings.obstacles == ["train has 6 images, a step takes 8; add --batch 6, or less"]
+    assert findings.to_add == ["--batch 6"] and findings.options_are_enough
+    assert checking.check(Folder(), root, workers=0, preset=Preset(32, "small", batch=6)).ok
+    (root / "train0.jpg").unlink()
+    assert not checking.check(Folder(), root, workers=0, preset=Preset(32, "small", batch=8)).options_are_enough
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of weights; calling it puts a model's file there."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def put(model):
+        snapshot = tmp_path / "hub" / f"models--timm--{model}" / "snapshots" / "abc"
+        snapshot.mkdir(parents=True)
+        (snapshot / "model.safetensors").touch()
+        (snapshot.parents[1] / "refs").mkdir()
+        (snapshot.parents[1] / "refs" / "main").write_text("abc")
+
+    return put
+
+
+def test_weights_that_are_not_there_are_told_as_surely_as_can_be_known(tmp_path, hub, monkeypatch):
+    from huggingface_hub import constants
+
+    root, preset = fill(tmp_path / "data"), Preset(32, "resnet101", batch=2)
+    unsure = checking.check(Folder(), root, workers=0, preset=preset)
+    assert unsure.ok and unsure.needs_network and "resnet101.tv_in1k are not on this machine" in unsure.warnings[0]
+    assert "--weights FILE" in unsure.warnings[0]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    sure = checking.check(Folder(), root, workers=0, preset=preset)
+    assert not sure.ok and not sure.options_are_enough and "--weights FILE" in sure.obstacles[0]
+    hub("resnet101.tv_in1k")
+    there = checking.check(Folder(), root, workers=0, preset=preset)
+    assert there.ok and there.warnings == [] and not there.needs_network
+
+
+def test_a_network_that_is_pre_trained_here_needs_no_weights():
+    assert checking.missing_weights(Preset(32, "small")) is None
+
+
+def test_an_option_that_a_refusal_names_is_to_be_added(tmp_path):
+    class OtherYear(Dataset):
+        def load(self, root, name):
+            raise UserError(f"no file {name}2014.json: add --set-data year=2017, or download 2014")
+
+    findings = checking.check(OtherYear(), tmp_path, workers=0)
+    assert findings.to_add == ["--set-data year=2017"] and not findings.options_are_enough
+
+
+def test_one_image_is_too_few_for_any_step(tmp_path):
+    class One(Folder):
+        def load(self, root, name):
+            return super().load(root, name).rows(np.arange(1))
+
+    findings = checking.check(One(), fill(tmp_path), workers=0, preset=Preset(32, "small"))
+    assert findings.obstacles == ["train has one image; a step takes at least two"] and not findings.options_are_enough

@@ -32,6 +32,15 @@ def test_what_is_missing_stands_beside_the_expected_tree_and_what_is_there(tmp_p
     assert f"in {tmp_path} there is: other.jpg" in lines and lines[-1] == "a run would fail"
 
 
+def test_the_tree_is_shown_where_most_images_are_missing_and_not_for_a_few(tmp_path):
+    root = fill(tmp_path)
+    for row in range(4):
+        assert "expected files:" not in text(root)
+        (root / f"train{row}.jpg").unlink()
+        assert f"      {root / f'train{row}.jpg'}" in text(root)
+    assert "expected files:" in text(root)
+
+
 def test_damaged_files_are_named_the_first_ones_of_many(tmp_path, monkeypatch):
     monkeypatch.setattr(findings_text, "SHOWN", 2)
     root = fill(tmp_path)
@@ -50,3 +59,9 @@ def test_paths_are_not_broken_into_lines_nor_read_as_markup(tmp_path, capsys, mo
     truncate(root / "train0.jpg")
     findings_text.print_findings(checking.check(Folder(), root, workers=0), "mine")
     assert str(root / "train0.jpg") in capsys.readouterr().out
+
+
+def test_where_weights_must_be_fetched_nothing_more_is_promised(tmp_path):
+    findings = checking.check(Folder(), fill(tmp_path), workers=0)
+    findings.needs_network = True
+    assert findings_text.lines(findings, "mine")[-1].plain == "ok, a run would succeed, if it can fetch the weights"

@@ -1,0 +1,179 @@
+"""The tables beside the main one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlrpl_bench import statistics
+from mlrpl_bench.evidence import INFLUENCED, Cells
+from mlrpl_bench.measurements import (
+    CATEGORY,
+    COLUMNS,
+    COSTS,
+    FLUCTUATION,
+    LEVEL,
+    RECOVERY,
+    THRESHOLDED,
+    average_name,
+)
+from mlrpl_bench.tables import Entry, Table
+
+HOLE = "-"
+
+
+class Lookup:
+    """Finds measurements by row, known ratio and metric, and words them."""
+
+    def __init__(self, measurements: pd.DataFrame) -> None:
+        self._rows = {(row.method, row.known_ratio, row.metric): row for row in measurements.itertuples(index=False)}
+        nothing = dict.fromkeys(COLUMNS, math.nan) | {"n": 0, "mark": "", "status": "not run", "caution": ""}
+        self._nothing = next(pd.DataFrame([nothing]).itertuples(index=False))
+
+    def row(self, label: str, known_ratio: str, metric: str) -> Any:
+        """The measurement, with attributes named like the columns; of one that is not there, NaN."""
+        return self._rows.get((label, known_ratio, metric), self._nothing)
+
+    def entry(self, label: str, known_ratio: str, metric: str, seeds: int = 0, decimals: int = 1) -> Entry:
+        """``60.9 ± 0.5`` over several seeds; a hole in a word; how many seeds, where there are fewer than `seeds`."""
+        row = self.row(label, known_ratio, metric)
+        if math.isnan(row.mean):
+            return Entry(_hole(row.status), place=(label, known_ratio))
+        text = f"{row.mean:.{decimals}f}" + ("" if math.isnan(row.std) else f" ± {row.std:.{decimals}f}")
+        text += f" ({row.n} of {seeds} seeds)" if 0 < row.n < seeds else ""
+        return Entry(text, row.mark, (label, known_ratio), row.mean)
+
+    def interval(self, label: str, known_ratio: str, metric: str) -> Entry:
+        """``58.1 – 63.0``."""
+        row = self.row(label, known_ratio, metric)
+        text = HOLE if math.isnan(row.low) else f"{row.low:.1f} – {row.high:.1f}"
+        return Entry(text, place=(label, known_ratio), value=row.low)
+
+
+def tables(
+    labels: Sequence[str],
+    ratios: Sequence[float],
+    found: Lookup,
+    cells: Cells,
+    categories: Sequence[str],
+    lines: Collection[str],
+) -> list[Table]:
+    """All of them; one that would be empty is left out."""
+    average = average_name(ratios)
+    methods = [label for label in labels if label not in lines]
+    candidates = [
+        _rank(methods, ratios, found),
+        _thresholded(labels, average, found),
+        _best_epoch(labels, average, found),
+        _recovery(methods, ratios, found),
+        _fluctuation(methods, ratios, found),
+        _by_category(labels, average, found, categories),
+        _cost(methods, ratios, found),
+    ]
+    return [table for table in candidates if table is not None]
+
+
+def _rank(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+    """Average ranks over the ratios, of the methods that have all of them."""
+    means = {label: [found.row(label, f"{ratio:g}", "mAP").mean for ratio in ratios] for label in methods}
+    complete = [label for label, of_label in means.items() if not np.isnan(of_label).any()]
+    if len(complete) < 2 or len(ratios) < 2:
+        return None
+    ranking = statistics.average_rank(np.array([means[label] for label in complete]).T, LEVEL)
+    by_rank = sorted(zip(ranking.ranks_M.tolist(), complete, strict=True))
+    rows = [(label, [Entry(f"{rank:.2f}", value=rank)]) for rank, label in by_rank]
+    notes = [
+        f"rank by mAP, averaged over {ranking.blocks} known ratios; 1 is best",
+        f"two methods whose average ranks differ by less than {ranking.critical_difference:.2f} are not told apart at "
+        "5 % (Nemenyi); the ratios of one data set share images and seeds, so even that claims too much",
+    ]
+    if not math.isnan(ranking.p_value):
+        notes.append(f"Friedman's test of all being equal: p = {ranking.p_value:.2g}")
+    if left := [label for label in methods if label not in complete]:
+        notes.append(f"without every ratio, so not ranked: {', '.join(left)}")
+    return Table("rank", "Average rank", ("average rank",), rows, tuple(notes))
+
+
+def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
+    columns = [*THRESHOLDED, *(f"{name}_top3" for name in THRESHOLDED)]
+    rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
+    titles = tuple(column.replace("_top3", " top-3") for column in columns)
+    note = (
+        f"percent, {average} ratios; a label is predicted where its logit is 0 or more, top-3: at most three an image"
+    )
+    return Table("thresholded", "Precision, recall and F1", titles, rows, (note.replace("avg ratios", "average"),))
+
+
+def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
+    titles, columns = [], []
+    for metric in INFLUENCED:
+        titles += [metric, f"{metric} best epoch"]
+        columns += [metric, f"{metric} (best epoch)"]
+    rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
+    note = (
+        "best epoch: of the epoch with the highest mAP on the test images, the reference protocol; it looks at the "
+        "test labels to choose, and is shown only to compare with published numbers"
+    )
+    return Table("best-epoch", "Last epoch beside best epoch", tuple(titles), rows, (note,))
+
+
+def _by_ratio(
+    name: str, title: str, metric: str, labels: Sequence[str], ratios: Sequence[float], found: Lookup,
+    notes: tuple[str, ...], decimals: int = 1,
+) -> Table | None:  # fmt: skip
+    columns = [*(f"{ratio:g}" for ratio in ratios), average_name(ratios)]
+    rows = [(label, [found.entry(label, column, metric, decimals=decimals) for column in columns]) for label in labels]
+    rows = [(label, entries) for label, entries in rows if any(not math.isnan(entry.value) for entry in entries)]
+    titles = (*(f"{100 * ratio:g} %" for ratio in ratios), average_name(ratios))
+    return Table(name, title, titles, rows, notes) if rows else None
+
+
+def _recovery(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+    note = (
+        "mAP in percent over the training labels that were hidden: how well a method, once trained, ranks what it was "
+        "not told; the complete labels are seen by no method"
+    )
+    return _by_ratio("recovery", "Recovery of hidden training labels", RECOVERY, methods, ratios, found, (note,))
+
+
+def _fluctuation(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+    note = (
+        "mean absolute second difference of the supervised loss term (partial_bce) from step to step, from the epoch "
+        "on in which labels begin to be filled in; lower is smoother; not comparable between losses of different scale"
+    )
+    return _by_ratio("fluctuation", "Loss fluctuation", FLUCTUATION, methods, ratios, found, (note,), decimals=4)
+
+
+def _by_category(labels: Sequence[str], average: str, found: Lookup, categories: Sequence[str]) -> Table | None:
+    rows = [
+        (category, [found.entry(label, average, f"{CATEGORY}{category}") for label in labels])
+        for category in categories
+    ]
+    note = "average precision in percent, averaged over the ratios"
+    return Table("categories", "By category", tuple(labels), rows, (note,), corner="category") if rows else None
+
+
+def _cost(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table:
+    columns = COSTS
+    rows = [
+        (label, [found.entry(label, average_name(ratios), column, decimals=1) for column in columns])
+        for label in methods
+    ]
+    notes = (
+        "seconds: from the first step to the last evaluation; cells trained side by side share reading and the frozen "
+        "part, and each states the time of its whole group",
+        "peak memory in GB: of the device, on a CPU of the process since it began",
+    )
+    return Table("cost", "Cost of a cell", tuple(column.replace("_", " ") for column in columns), rows, notes)
+
+
+def _hole(status: str) -> str:
+    """A hole in a word or two; the notes have the whole reason."""
+    for word in ("failed", "still running", "interrupted", "record damaged", "not run", "incomplete"):
+        if status.startswith(word):
+            return "running" if word == "still running" else word
+    return HOLE

@@ -1,0 +1,152 @@
+"""Which records a table may be made from; what is left out is said, never averaged in and never silently dropped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+from mlrpl_bench.cell import Cell, Setting
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.evidence import Cells, Collector, Evidence, Seeds
+from mlrpl_bench.registry import MethodEntry
+from mlrpl_bench.results import Record, ResultStore
+from mlrpl_bench.study import Study
+
+NAMED = 4
+"""How many row labels a line about records names."""
+
+Holes = Mapping[tuple[str, float], str]
+"""By row label and known ratio: why one of its cells has no number."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The records of one table, and what stands in none of it.
+
+    Attributes:
+        cells: their evidence.
+        holes: why cells that were asked for are not among them.
+        left_out: a line for each kind of records of the data set that are not in the table.
+        problems: a line for each record that cannot be used though it should be.
+    """
+
+    cells: Cells
+    holes: Holes
+    left_out: list[str]
+    problems: list[str]
+
+
+def select(
+    study: Study,
+    methods: Mapping[str, MethodEntry],
+    store: ResultStore,
+    wanted: Callable[[Cell], bool],
+    asked: Iterable[Cell] = (),
+    lines: Mapping[str, Sequence[Cell]] | None = None,
+    ratios: Sequence[float] = (),
+    report: Callable[[str, int, int], None] = lambda *_: None,
+) -> Selection:
+    """Look through the store for the records of a setting.
+
+    Args:
+        wanted: whether a cell of this setting belongs into the table.
+        asked: cells that should be there; what is missing of them becomes a hole.
+        lines: rows that show the same cells at each of `ratios`, by name.
+        report: told about the making of evidence as (what, done, in all).
+    """
+    survey = store.survey(study.setting.dataset)
+    problems, left_out = list(survey.problems), defaultdict(list)
+    of_table, of_setting = [], []
+    for record in survey.records:
+        reason = reason_against(record.cell, study, methods)
+        if reason is not None:
+            left_out[reason].append(record)
+            continue
+        of_setting.append(record)
+        if wanted(record.cell):
+            of_table.append(record)
+    found = _evidence(of_table, study, problems, report)
+    cells: dict[tuple[str, float], dict[Seeds, Evidence]] = defaultdict(dict)
+    for key, evidence in found.items():
+        assert key == evidence.record.cell.key
+        cells[evidence.record.cell.label, evidence.record.cell.ratio][evidence.seeds] = evidence
+    by_key = {record.cell.key: record for record in of_setting}
+    for name, of_line in (lines or {}).items():
+        drawn = _evidence([by_key[cell.key] for cell in of_line if cell.key in by_key], study, problems, report)
+        for ratio in ratios if drawn else ():
+            cells[name, ratio] = {evidence.seeds: evidence for evidence in drawn.values()}
+    holes = _holes([cell for cell in asked if cell.key not in found], store, {record.cell.key for record in of_table})
+    return Selection(dict(cells), holes, [_line(reason, of) for reason, of in left_out.items()], problems)
+
+
+def reason_against(cell: Cell, study: Study, methods: Mapping[str, MethodEntry]) -> str | None:
+    """Why a record does not belong into a study's table whatever is asked for, or None if it may."""
+    if cell.setting != study.setting:
+        return f"of another setting ({_differences(cell.setting, study.setting)})"
+    entry = methods.get(cell.method)
+    if entry is None:
+        return "of a method that is not registered (a plug-in that is not named with --plugin?)"
+    if cell.source_digest != entry.source_digest():
+        return "trained before the method's file was edited"
+    if cell.recipe != entry.cls.recipe.resolve(study.preset):
+        return "trained with another recipe of the method"
+    if not _defaults_are_the_same(cell, entry):
+        return "trained with other default hyper-parameters"
+    return None
+
+
+def rows_of_setting(records: Sequence[Record], study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
+    """The records that may stand in a study's table."""
+    return [record for record in records if reason_against(record.cell, study, methods) is None]
+
+
+def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:
+    """Whether the hyper-parameters that were left alone have the values that they have now."""
+    changed = {name: cell.hyperparameters[name] for name in cell.changed}
+    try:
+        return cell.hyperparameters == asdict(entry.hyperparameters(changed))
+    except UserError:  # one that was changed then is not there any more
+        return False
+
+
+def _differences(there: Setting, here: Setting) -> str:
+    """``epochs 5 instead of 10, ...``."""
+    a, b = asdict(there), asdict(here)
+    names = [field.name for field in fields(Setting) if a[field.name] != b[field.name]]
+    return ", ".join(f"{name.replace('_', ' ')} {a[name]} instead of {b[name]}" for name in names)
+
+
+def _evidence(
+    records: Sequence[Record], study: Study, problems: list[str], report: Callable[[str, int, int], None]
+) -> dict[str, Evidence]:
+    """By key; a record whose scores cannot be used becomes a problem."""
+    collector = Collector(study.train, study.test, study.masks)
+    found = {}
+    for number, record in enumerate(records):
+        try:
+            found[record.cell.key] = collector.of(record)
+        except UserError as error:
+            problems.append(str(error))
+        report("reading scores", number + 1, len(records))
+    return found
+
+
+def _holes(missing: Sequence[Cell], store: ResultStore, unusable: Collection[str]) -> Holes:
+    """Why cells are missing; `unusable` are the keys of whole records whose scores gave no evidence."""
+    reasons: dict[tuple[str, float], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for cell in missing:
+        reason = "record damaged" if cell.key in unusable else store.why_missing(cell)
+        reasons[cell.label, cell.ratio][reason].append(cell.seed)
+    return {
+        place: "; ".join(
+            f"{reason} (seed {', '.join(map(str, sorted(set(seeds))))})" for reason, seeds in of_place.items()
+        )
+        for place, of_place in reasons.items()
+    }
+
+
+def _line(reason: str, records: Sequence[Record]) -> str:
+    labels = sorted({record.cell.label for record in records})
+    named = ", ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED} more" if len(labels) > NAMED else "")
+    return f"left out: {len(records)} record{'s' if len(records) > 1 else ''} {reason}: {named}"

@@ -1,0 +1,154 @@
+"""A table, and how it is written as text, Markdown, CSV and LaTeX. It knows nothing of what stands in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlrpl_bench.measurements import BEST, TIED
+
+NOT_DISTINGUISHED = "≈"
+"""Stands before a number that a test does not tell from the best."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a table.
+
+    Attributes:
+        text: as printed.
+        mark: `BEST`, `TIED` or empty.
+        place: what it shows, (table row's label, known ratio), where it can be followed to records.
+        value: the number itself, NaN where there is none; what a page sorts by.
+    """
+
+    text: str
+    mark: str = ""
+    place: tuple[str, str] | None = None
+    value: float = math.nan
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns; the first column holds the rows' labels.
+
+    Attributes:
+        name: for files and anchors, such as ``recovery``.
+        corner: heads the labels.
+        rows: a label and an entry for each column.
+        notes: lines below the table.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, Sequence[Entry]]]
+    notes: tuple[str, ...] = ()
+    corner: str = "method"
+
+    def markdown(self, level: int = 2) -> str:
+        """A pipe table under a heading of a level, its notes below it; the best is bold."""
+        head = [self.corner, *self.columns]
+        lines = [_pipes(map(escape_markdown, head)), _pipes(["---", *("---:" for _ in self.columns)])]
+        lines += [_pipes([escape_markdown(label), *map(_markdown, entries)]) for label, entries in self.rows]
+        notes = "".join(f"\n- {note}" for note in map(escape_markdown, self.notes))
+        body = "\n".join(lines) + (f"\n{notes}" if notes else "")
+        return f"{'#' * level} {escape_markdown(self.title)}\n\n{body}\n"
+
+    def latex(self) -> str:
+        """A ``table`` environment with the rules of booktabs; the best is bold, what ties with it underlined."""
+        head = " & ".join(map(escape_latex, [self.corner, *self.columns]))
+        body = "\n".join(
+            " & ".join([escape_latex(label), *map(_latex, entries)]) + r" \\" for label, entries in self.rows
+        )
+        return "\n".join([
+            r"\begin{table}",
+            rf"\caption{{{escape_latex(self.title)}}}",
+            rf"\label{{tab:{self.name}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
+            r"\toprule",
+            rf"{head} \\",
+            r"\midrule",
+            body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(rf"\par\footnotesize {escape_latex(note)}" for note in self.notes),
+            r"\end{table}",
+            "",
+        ])  # fmt: skip
+
+    def csv(self) -> str:
+        """As printed, without marks."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([self.corner, *self.columns])
+        writer.writerows([label, *(entry.text for entry in entries)] for label, entries in self.rows)
+        return buffer.getvalue()
+
+    def print(self) -> None:
+        """To standard output, as wide as the terminal allows; without a terminal as wide as it is."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(title=Text(self.title), title_justify="left")
+        table.add_column(self.corner, no_wrap=True)
+        for column in self.columns:
+            table.add_column(Text(column), justify="right", no_wrap=True)
+        for label, entries in self.rows:  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
+            table.add_row(Text(label), *(Text(_plain(e), style="bold" if e.mark == BEST else "") for e in entries))
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 240
+        console.print(table)
+        for note in self.notes:
+            console.print(f"- {note}", markup=False)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table."""
+    # An underscore within a word is shown as it is, and method names stay readable in the source.
+    return re.sub(r"([\\`*\[\]<>|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text.replace("\n", " "))
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "≥": r"$\geq$",
+    "–": "--",
+    "<": r"$<$",
+    ">": r"$>$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    return "".join(LATEX.get(character, character) for character in text.replace("\n", " "))
+
+
+def _plain(entry: Entry) -> str:
+    return f"{NOT_DISTINGUISHED} {entry.text}" if entry.mark == TIED else entry.text
+
+
+def _markdown(entry: Entry) -> str:
+    text = escape_markdown(_plain(entry))
+    return f"**{text}**" if entry.mark == BEST else text
+
+
+def _latex(entry: Entry) -> str:
+    text = escape_latex(entry.text)
+    if entry.mark == BEST:
+        return rf"\textbf{{{text}}}"
+    return rf"\underline{{{text}}}" if entry.mark == TIED else text
+
+
+def _pipes(cells) -> str:
+    return f"| {' | '.join(cells)} |"

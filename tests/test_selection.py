@@ -1,0 +1,100 @@
+"""What a table may be made from: reasons against records, holes, and lines about what is left out."""
+
+import dataclasses
+
+import pytest
+from tiny import METHOD, finished, method, study
+
+from mlrpl_bench.results import ResultStore
+from mlrpl_bench.selection import reason_against, select
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    of = study(tmp_path / "set.py")
+    entry = method(tmp_path / "plain.py")
+    return of, entry, ResultStore(tmp_path / "results")
+
+
+def put(of, entry, store, ratio=0.5, seed=0, **changes):
+    cell = dataclasses.replace(of.job(entry, ratio, seed, seed, {}).cell, **changes)
+    return store.write(finished(cell), {})
+
+
+def test_a_record_of_this_setting_has_no_reason_against_it(world):
+    of, entry, _store = world
+    assert reason_against(put(*world).cell, of, {"plain": entry}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"source_digest": "x"}, "trained before the method's file was edited"),
+        ({"method": "gone"}, "of a method that is not registered"),
+        ({"hyperparameters": {"alpha": 1}}, "trained with other default hyper-parameters"),
+    ],
+)
+def test_the_reason_is_named(world, change, reason):
+    of, entry, _ = world
+    assert reason_against(put(*world, **change).cell, of, {"plain": entry}).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fingerprint": "other"}, "fingerprint other instead of"),
+        ({"mask_scheme": "by_id"}, "mask scheme by_id instead of hcp"),
+        ({"epochs": 7, "precision": "bf16-mixed"}, "precision bf16-mixed instead of 32-true, epochs 7 instead of 2"),
+    ],
+)
+def test_another_setting_is_named_by_what_differs(world, change, words):
+    of, entry, _ = world
+    record = put(*world)
+    cell = dataclasses.replace(record.cell, setting=dataclasses.replace(of.setting, **change))
+    assert words in reason_against(cell, of, {"plain": entry})
+
+
+def test_cells_are_found_by_row_ratio_and_seeds(world):
+    of, entry, store = world
+    put(*world), put(*world, seed=1), put(*world, ratio=0.9)
+    found = select(of, {"plain": entry}, store, lambda cell: cell.ratio == 0.5)
+    assert {place: set(by_seed) for place, by_seed in found.cells.items()} == {("plain", 0.5): {(0, 0), (1, 1)}}
+    assert (found.holes, found.left_out, found.problems) == ({}, [], [])
+
+
+def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
+    of, entry, store = world
+    jobs = [of.job(entry, 0.5, seed, seed, {}) for seed in range(4)]
+    store.write(finished(jobs[0].cell), {})
+    store.write_failure(jobs[1].cell, "out of memory", "")
+    store.begin(jobs[2].cell)
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=[job.cell for job in jobs])
+    hole = found.holes["plain", 0.5]
+    assert "failed: out of memory (seed 1)" in hole
+    assert "still running" in hole
+    assert hole.endswith("not run (seed 3)")
+
+
+def test_a_line_has_its_cells_at_every_ratio(world):
+    of, entry, store = world
+    upper = put(*world, ratio=1.0)
+    found = select(
+        of, {"plain": entry}, store, lambda cell: cell.ratio < 1, lines={"upper": [upper.cell]}, ratios=(0.1, 0.5)
+    )
+    assert set(found.cells) == {("upper", 0.1), ("upper", 0.5)}
+    assert found.cells["upper", 0.1][0, 0].record.cell.key == upper.cell.key
+
+
+def test_what_is_left_out_is_counted_by_reason_with_the_first_names(world, tmp_path):
+    of, entry, store = world
+    for number in range(6):
+        other = method(tmp_path / f"m{number}.py", METHOD.replace('"plain"', f'"m{number}"'))
+        put(of, other, store)
+    put(*world)
+    found = select(of, {"plain": entry}, store, lambda _: True)
+    (line,) = found.left_out
+    assert line == (
+        "left out: 6 records of a method that is not registered (a plug-in that is not named with --plugin?): "
+        "m0, m1, m2, m3 and 2 more"
+    )
