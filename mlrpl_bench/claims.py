@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mlrpl_bench import pairing
@@ -94,6 +94,11 @@ class Claims:
     margin: float
     verdicts: list[Verdict]
 
+    def measured(self) -> Claims:
+        """Only the claims about which something was measured."""
+        there = [one for one in self.verdicts if any(not math.isnan(f.difference) for f in one.findings)]
+        return replace(self, verdicts=there)
+
     def rows(self) -> list[list[str]]:
         """As text under `HEADER`: a claim of several parts has a row for itself, then one for each part."""
         return [row for verdict in self.verdicts for row in self._rows_of(verdict)]
@@ -175,6 +180,11 @@ def load() -> list[Claim]:
     for row in rows:
         by_name.setdefault(row["claim"], []).append(row)
     return [_claim(of_claim[0], rows, tests[name]) for name, of_claim in by_name.items()]
+
+
+def rows_needed() -> set[str]:
+    """The rows that claims speak of, controls included."""
+    return {row for claim in load() for row in (claim.a, claim.b, claim.equal_to, claim.control) if row}
 
 
 def judge(cells: Cells, dataset: str, ratios: Sequence[float], level: float = 0.95, margin: float = MARGIN) -> Claims:

@@ -6,20 +6,34 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlrpl_bench.analysis_cli import claims, compare
+from mlrpl_bench.cli_common import (
+    DatasetOption,
+    JsonOption,
+    PluginOption,
+    RatiosOption,
+    ResultsOptions,
+    program,
+    registries,
+    result_store,
+)
 from mlrpl_bench.data_cli import data_app
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.predict_cli import predict
 from mlrpl_bench.setting_options import with_setting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlrpl_bench.comparison import Result
+    from mlrpl_bench.leaderboard import Leaderboard
+    from mlrpl_bench.options import Options
     from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
-    from mlrpl_bench.results import ResultStore
-    from mlrpl_bench.study import Options
+    from mlrpl_bench.unchanged import Question, Remembered
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -32,27 +46,12 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-DatasetOption = Annotated[str, typer.Option("--dataset", help="A registered dataset; see: list datasets.")]
-RatiosOption = Annotated[
-    str | None, typer.Option("--ratios", help="Known shares such as 0.1,0.5, or all (0.1 to 0.9). [default: preset's]")
-]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
 MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
 GroupOption = Annotated[
     int, typer.Option("--group", help="Cells trained side by side: reading and the frozen part are shared.")
 ]
 KeepWeightsOption = Annotated[str, typer.Option("--keep-weights", help="last or none.")]
-PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="Your own method or dataset file; it is run. Repeatable.")
-]
-ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Where records and tables are kept.")]
-ResultsOptions = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--results-dir", help="Where records and tables are kept. More than one: the others are only read. [results]"
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
 
 
@@ -63,20 +62,20 @@ def list_(
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/methods.md; measures costs.")] = False,
     plugin: PluginOption = None,
-    results_dir: ResultsOption = Path("results"),
+    results_dir: ResultsOptions = None,
 ) -> None:
     """Methods and datasets that are registered, or cells that have a record."""
     from mlrpl_bench import listing
 
     if what not in listing.KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(listing.KINDS)}")
-    methods, datasets = _registries(plugin)
+    methods, datasets = registries(plugin)
     if markdown and what != "methods":
         raise UserError(f"--markdown makes the page of methods; there is none of {what}")
     if markdown:
         print(_page_of_methods(methods, datasets["scenes"]), end="")
         return
-    rows = listing.KINDS[what](methods, datasets, _store([results_dir]), verbose)
+    rows = listing.KINDS[what](methods, datasets, result_store(results_dir), verbose)
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
@@ -104,7 +103,7 @@ def run(
     """Train one method over known ratios (where it has no record yet) and print its row beside the others."""
     from mlrpl_bench import comparison
 
-    methods, datasets = _registries(plugin)
+    methods, datasets = registries(plugin)
     if (alias := methods.aliases.get(method)) is not None:
         if ratios is not None:
             raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratios out")
@@ -118,7 +117,8 @@ def run(
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
     )
-    result = comparison.compare(request, datasets[dataset], options, methods, _store(results_dir), dry_run=dry_run)
+    store = result_store(results_dir)
+    result = comparison.compare(request, datasets[dataset], options, methods, store, dry_run=dry_run)
     _finish(result, as_json)
 
 
@@ -138,6 +138,9 @@ def leaderboard(
     no_train: Annotated[
         bool, typer.Option("--no-train", help="Only make the tables, from the records there are.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Also a table of the papers' own numbers beside the measured ones.")
+    ] = False,
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
@@ -146,9 +149,13 @@ def leaderboard(
     options: Options,
 ) -> None:
     """Train what has no record yet, then write and print the leaderboard of a dataset."""
+    question = _question(dict(locals()), dataset, options, plugin, results_dir)
+    if not dry_run and question is not None and (remembered := question.find()) is not None:
+        _print_again(remembered, as_json)
+        return
     from mlrpl_bench import comparison
 
-    registry, datasets = _registries(plugin)
+    registry, datasets = registries(plugin)
     request = comparison.Request(
         rows=[(entry, {}) for entry in comparison.chosen_methods(registry, methods)],
         ratios=comparison.ratios(ratios, datasets[dataset].preset, options),
@@ -157,12 +164,15 @@ def leaderboard(
         group=comparison.group(group),
         only_these_rows=methods is not None,
         leaderboard=True,
+        published=published,
     )
-    store = _store(results_dir)
+    store = result_store(results_dir)
     result = comparison.compare(
         request, datasets[dataset], options, registry, store, dry_run=dry_run, no_train=no_train
     )
     _finish(result, as_json)
+    if question is not None and result.leaderboard is not None:
+        _remember(question, result.leaderboard, result.written)
 
 
 @app.command("test-method")
@@ -173,7 +183,7 @@ def test_method(
     """Run the checks that every method must pass, on small random data."""
     from mlrpl_bench import conformance
 
-    methods, _ = _registries(plugin)
+    methods, _ = registries(plugin)
     failures = 0
     for check, problem in conformance.run(methods[method]):
         print(f"{'ok    ' if problem is None else 'FAILED'}  {check}" + (f": {problem}" if problem else ""))
@@ -189,11 +199,13 @@ def new(name: Annotated[str, typer.Argument(help="The new method's name, a Pytho
 
     path = template.write(name)
     print(
-        f"wrote {path}: a working method. Edit it, then\n  {_program()} test-method {name}{template.plugin_hint(path)}"
+        f"wrote {path}: a working method. Edit it, then\n  {program()} test-method {name}{template.plugin_hint(path)}"
     )
-    print(f"  {_program()} run {name}{template.plugin_hint(path)}")
+    print(f"  {program()} run {name}{template.plugin_hint(path)}")
 
 
+app.command()(compare)
+app.command()(claims)
 app.command()(predict)
 
 
@@ -219,23 +231,14 @@ def main() -> None:
         if not hasattr(error, "format_message"):  # typer's own errors about arguments have it
             raise
         message = error.format_message().rstrip(".")  # empty where no command was named: the help was shown
-        sys.exit(_complain(f"{message}; see {_program()} --help", 2) if message else 2)
-
-
-def _registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Registry[DatasetEntry]]:
-    from mlrpl_bench.registry import describe_failure, load_datasets, load_methods
-
-    plugins = [path.resolve() for path in plugin or ()]
-    methods, datasets = load_methods(plugins), load_datasets(plugins)
-    for path, error in {**methods.failures, **datasets.failures}.items():
-        print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
-    return methods, datasets
+        sys.exit(_complain(f"{message}; see {program()} --help", 2) if message else 2)
 
 
 def _page_of_methods(methods: Registry[MethodEntry], dataset: DatasetEntry) -> str:
     from mlrpl_bench import catalogue
     from mlrpl_bench.display import Display
-    from mlrpl_bench.study import Options, Study
+    from mlrpl_bench.options import Options
+    from mlrpl_bench.study import Study
 
     with Display() as display:
         study = Study(dataset, Options(), display.report)
@@ -245,11 +248,32 @@ def _page_of_methods(methods: Registry[MethodEntry], dataset: DatasetEntry) -> s
     return catalogue.page(methods, costs, "ssgrl", f"{where} on {study.workbench.fabric.device.type}")
 
 
-def _store(results_dirs: list[Path] | None) -> ResultStore:
-    from mlrpl_bench.results import ResultStore
+def _question(
+    asked: dict[str, Any], dataset: str, options: Options, plugin: list[Path] | None, results_dir: list[Path] | None
+) -> Question | None:
+    """What a leaderboard rests on; None where every image would have to be looked at."""
+    from mlrpl_bench.unchanged import Question
 
-    first, *others = results_dirs or [Path("results")]
-    return ResultStore(first, others)
+    if options.on_bad_image != "error":
+        return None
+    asked = {name: value for name, value in asked.items() if name not in ("as_json", "dry_run")}
+    files = [*(plugin or ()), *(Path(name) for name in (options.weights, options.mask_file) if name is not None)]
+    return Question(asked, dataset, tuple(results_dir or [Path("results")]), options.data_root, tuple(files))
+
+
+def _print_again(remembered: Remembered, as_json: bool) -> None:
+    if as_json:
+        print(remembered.json)
+    else:
+        remembered.table.print()
+    for name in remembered.written:
+        print(f"unchanged {name}", file=sys.stderr)
+
+
+def _remember(question: Question, table: Leaderboard, written: Sequence[Path]) -> None:
+    from mlrpl_bench.unchanged import Remembered
+
+    question.remember(Remembered.of(table.main, table.to_json(), written))
 
 
 def _finish(result: Result, as_json: bool) -> None:
@@ -274,7 +298,3 @@ def _finish(result: Result, as_json: bool) -> None:
 def _complain(message: str, code: int) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _program() -> str:
-    return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "mlrpl-bench"

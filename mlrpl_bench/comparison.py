@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench import sweep
+from mlrpl_bench import claims, published, sweep
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished, Job
 from mlrpl_bench.dataset import NINE_RATIOS, Preset
@@ -19,11 +19,13 @@ from mlrpl_bench.evidence import Collector
 from mlrpl_bench.hyperparameters import settings as settings
 from mlrpl_bench.leaderboard import Context, Leaderboard, build
 from mlrpl_bench.masks import FROM_FILE
+from mlrpl_bench.options import Options
 from mlrpl_bench.protocol import COMPLETE_AT_ONE, check_ratio
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.results import ResultStore
 from mlrpl_bench.selection import Selection, select
-from mlrpl_bench.study import Options, Study
+from mlrpl_bench.study import Study
+from mlrpl_bench.tables import Table, from_text
 from mlrpl_bench.trainer import Failed
 
 
@@ -37,6 +39,7 @@ class Request:
         group: how many cells are trained side by side.
         only_these_rows: leave other methods' records out of the table.
         leaderboard: whether the table gets its upper line (the registered aliases), and is written to files.
+        published: whether the papers' own numbers get a table.
     """
 
     rows: Sequence[tuple[MethodEntry, dict[str, str]]]
@@ -46,6 +49,7 @@ class Request:
     group: int = 1
     only_these_rows: bool = False
     leaderboard: bool = False
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ def compare(
             f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
         )
     table = _leaderboard(request, study, methods, jobs, lines, found)
+    if request.published:
+        table = table.with_tables([_published(table, methods, options, dataset.name)])
+    if request.leaderboard:
+        table = table.with_tables(_claims(table, dataset.name))
     written = []
     if request.leaderboard:
         for name, content in table_files(table, variant(options, dataset.preset)).items():
@@ -252,6 +260,28 @@ def _leaderboard(
         ),
         found.holes,
     )
+
+
+def _published(table: Leaderboard, methods: Registry[MethodEntry], options: Options, dataset: str) -> Table:
+    """The papers' numbers beside ours, which must be of the papers' data."""
+    if options.evaluate_on != "test" or options.data or options.mask_scheme != "hcp" or options.mask_file is not None:
+        raise UserError(
+            "--published sets the papers' numbers beside test numbers of the usual data and masks; leave out "
+            "--evaluate-on, --set-data, --mask-scheme and --mask-file"
+        )
+    names = {name: methods[name].published for name in methods}
+    found = published.beside(table.measurements, dataset, names, table.ratios)
+    if not found.lines:
+        raise UserError(f"there are no published numbers on {dataset} at these ratios; leave --published out")
+    return from_text("published", "Published numbers beside ours", published.HEADER, found.rows(), found.notes())
+
+
+def _claims(table: Leaderboard, dataset: str) -> list[Table]:
+    """Those of the papers' claims that the table's rows say something about."""
+    judged = claims.judge(table.cells, dataset, table.ratios).measured()
+    if not judged.verdicts:
+        return []
+    return [from_text("claims", "The papers' claims", claims.HEADER, judged.rows(), judged.notes(), wraps=True)]
 
 
 def ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:

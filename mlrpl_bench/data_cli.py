@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlrpl_bench.cli_common import JsonOption, PluginOption, program
 from mlrpl_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ RootOption = Annotated[
 SetDataOption = Annotated[
     list[str] | None, typer.Option("--set-data", help="An option of the dataset, name=value. Repeatable.")
 ]
-PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="Your own dataset file; it is run. Repeatable.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 MaskSeedOption = Annotated[int, typer.Option("--mask-seed", min=0, max=2**32 - 1, help="0 is the papers' mask.")]
 
 
@@ -325,7 +322,7 @@ def _splits(
         splits = {split: instance.load(folder, split) for split in wanted}
     for split, content in splits.items():
         if not len(content) or not content.categories:
-            raise UserError(f"{name}: the {split} split is empty; check it with: {_program()} data check {name}")
+            raise UserError(f"{name}: the {split} split is empty; check it with: {program()} data check {name}")
     return entry, splits
 
 
@@ -362,8 +359,8 @@ def _print_next(
     given = [f"--plugin {shlex.quote(str(path))}" for path in plugin or ()]
     given += [f"--set-data {shlex.quote(pair)}" for pair in pairs]
     folder = "" if root is None else shlex.quote(str(root))
-    again = " ".join([_program(), "data check", dataset, *([f"--root {folder}"] if folder else []), *given])
-    run = [_program(), "leaderboard --dataset", dataset, *([f"--data-root {folder}"] if folder else []), *given]
+    again = " ".join([program(), "data check", dataset, *([f"--root {folder}"] if folder else []), *given])
+    run = [program(), "leaderboard --dataset", dataset, *([f"--data-root {folder}"] if folder else []), *given]
     run += [option for option in findings.to_add if not option.startswith("--set-data ")]
     if findings.options_are_enough:
         print(f"next:\n  {' '.join(run)}")
@@ -375,7 +372,3 @@ def _print_next(
         print(f"next: mend what is named above, then\n  {again}")
     if findings.images_can_be_left_out:
         print(f"or go on without these images:\n  {' '.join(run)} --on-bad-image skip")
-
-
-def _program() -> str:
-    return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "mlrpl-bench"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -73,6 +73,10 @@ class Leaderboard:
     def notes(self) -> tuple[str, ...]:
         """Footnotes of the main table."""
         return self.main.notes
+
+    def with_tables(self, tables: Sequence[Table]) -> Leaderboard:
+        """The same with more secondary tables."""
+        return replace(self, others=[*self.others, *tables])
 
     def to_csv(self) -> str:
         """The main table: means and, where there are several seeds, deviations; two decimals."""

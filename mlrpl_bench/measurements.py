@@ -16,12 +16,11 @@ from mlrpl_bench import statistics
 from mlrpl_bench.dataset import NINE_RATIOS
 from mlrpl_bench.evidence import INFLUENCED, Cells, Evidence, Seeds
 from mlrpl_bench.statistics import Measured
+from mlrpl_bench.tables import BEST, TIED
 
 LEVEL = 0.95
 CATEGORY = "AP: "
 """Begins the name of the metric that is one category's average precision."""
-
-BEST, TIED = "best", "tied"
 
 
 @dataclass(frozen=True)

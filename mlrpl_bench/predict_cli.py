@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlrpl_bench.cli_common import JsonOption, PluginOption, ResultsOptions, registries, result_store
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.setting_options import with_setting
 
 if TYPE_CHECKING:
+    from mlrpl_bench.options import Options
     from mlrpl_bench.prediction import Prediction, Wanted
-    from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
-    from mlrpl_bench.study import Options
+    from mlrpl_bench.registry import DatasetEntry, MethodEntry
 
 DRAWN = 20
 """The picture shows at most so many images; scores are printed for all."""
@@ -37,13 +38,9 @@ def predict(
         bool, typer.Option("--threshold", help="Of these, only the predicted ones: 50 % or above.")
     ] = False,
     output: Annotated[Path, typer.Option("--output", help="Where the picture goes, a .png.")] = Path("prediction.png"),
-    plugin: Annotated[
-        list[Path] | None, typer.Option("--plugin", help="Your own method or dataset file; it is run. Repeatable.")
-    ] = None,
-    results_dir: Annotated[
-        list[Path] | None, typer.Option("--results-dir", help="Where records are kept. Repeatable. [results]")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    as_json: JsonOption = False,
     *,
     options: Options,
 ) -> None:
@@ -53,14 +50,14 @@ def predict(
     from mlrpl_bench.report import attention_picture
 
     _check(images, cell, ratio, seed, top, output)
-    methods, datasets = _registries(plugin)
+    methods, datasets = registries(plugin)
     if (alias := methods.aliases.get(method)) is not None:
         if ratio is not None:
             raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratio out")
         method, ratio = alias.method, None if cell is not None else alias.ratio
     wanted = Wanted(cell, ratio, seed)
     title, key, categories, predictions = _predict(
-        methods[method], datasets[dataset], options, results_dir or [Path("results")], wanted, images
+        methods[method], datasets[dataset], options, results_dir, wanted, images
     )
     picture = attention_picture.draw_prediction(predictions[:DRAWN], categories, title, top, threshold)
     write_atomically(output, picture)
@@ -79,19 +76,18 @@ def _predict(
     method: MethodEntry,
     dataset: DatasetEntry,
     options: Options,
-    results: list[Path],
+    results: list[Path] | None,
     wanted: Wanted,
     images: list[Path],
 ) -> tuple[str, str, Sequence[str], list[Prediction]]:
     """The cell's title and key, the categories, and what it says of each image."""
     from mlrpl_bench import prediction
     from mlrpl_bench.display import Display
-    from mlrpl_bench.results import ResultStore
     from mlrpl_bench.study import Study
 
     with Display() as display:
         study = Study(dataset, options, display.report)
-        survey = ResultStore(results[0], results[1:]).survey(dataset.name)
+        survey = result_store(results).survey(dataset.name)
         for problem in survey.problems:
             print(f"not used: {problem}", file=sys.stderr)
         record, fitting = prediction.find(survey.records, method, study, wanted)
@@ -120,16 +116,6 @@ def _check(images: list[Path], cell: str | None, ratio: float | None, seed: int 
         raise UserError(f"--output {output}: there is no folder {output.parent}")
     for image in images:
         decode(image)
-
-
-def _registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Registry[DatasetEntry]]:
-    from mlrpl_bench.registry import describe_failure, load_datasets, load_methods
-
-    plugins = [path.resolve() for path in plugin or ()]
-    methods, datasets = load_methods(plugins), load_datasets(plugins)
-    for path, error in {**methods.failures, **datasets.failures}.items():
-        print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
-    return methods, datasets
 
 
 def _print_tables(predictions: Sequence[Prediction], categories: Sequence[str], top: int, only_predicted: bool) -> None:

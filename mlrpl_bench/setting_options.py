@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mlrpl_bench.study import Options
+    from mlrpl_bench.options import Options
 
 
 def _setting(
@@ -55,7 +55,7 @@ def _setting(
 ) -> Options:
     """What decides a setting, for every command that trains."""
     from mlrpl_bench.hyperparameters import settings
-    from mlrpl_bench.study import Options
+    from mlrpl_bench.options import Options
 
     return Options(
         data_root=data_root,

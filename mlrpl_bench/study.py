@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from mlrpl_bench.files import cache_folder, sha256_of_file
 from mlrpl_bench.hyperparameters import build as build_options
 from mlrpl_bench.image_files import bad_rows, missing_rows, usable_cores
 from mlrpl_bench.masks import FROM_FILE, Masks
+from mlrpl_bench.options import Options
 from mlrpl_bench.prepared import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.views import BACKENDS, View
@@ -32,39 +32,6 @@ if TYPE_CHECKING:
 PRECISIONS = ("32-true", "bf16-mixed")
 EVALUATE_ON = ("test", "val")
 ON_BAD_IMAGE = ("error", "skip")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose about a setting; None is the dataset preset's choice.
-
-    Attributes:
-        epochs: training length. batch: images per step. image_size: side of the network's input, pixels.
-        backbone, weights: see `backbones.build`.
-        precision: ``32-true`` or ``bf16-mixed``. device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        workers: loader processes; the numbers do not depend on them.
-        data: the dataset's own options by name.
-        evaluate_on: ``test``, or ``val``: a tenth of the training images, held out before labels are hidden.
-        mask_scheme: see `protocol.SCHEMES`. mask_file: one mask to use instead, see `masks`.
-        on_bad_image: ``error``, or ``skip``: images that are missing or damaged are left out, and counted in the notes.
-        image_backend: how images are made ready, see `View`.
-    """
-
-    data_root: Path | None = None
-    epochs: int | None = None
-    batch: int | None = None
-    image_size: int | None = None
-    backbone: str | None = None
-    weights: str | None = None
-    precision: str = "32-true"
-    device: str = "auto"
-    workers: int | None = None
-    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    evaluate_on: str = "test"
-    mask_scheme: str = "hcp"
-    mask_file: Path | None = None
-    on_bad_image: str = "error"
-    image_backend: str = "reference"
 
 
 class Study:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlrpl_bench.measurements import BEST, TIED
+BEST, TIED = "best", "tied"
+"""Marks of an entry."""
 
 NOT_DISTINGUISHED = "≈"
 """Stands before a number that a test does not tell from the best."""
@@ -41,6 +42,7 @@ class Table:
         corner: heads the labels.
         rows: a label and an entry for each column.
         notes: lines below the table.
+        wraps: whether entries are sentences, which may be broken where the terminal is narrow.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Table:
     rows: Sequence[tuple[str, Sequence[Entry]]]
     notes: tuple[str, ...] = ()
     corner: str = "method"
+    wraps: bool = False
 
     def markdown(self, level: int = 2) -> str:
         """A pipe table under a heading of a level, its notes below it; the best is bold."""
@@ -96,9 +99,9 @@ class Table:
         from rich.text import Text
 
         table = RichTable(title=Text(self.title), title_justify="left")
-        table.add_column(self.corner, no_wrap=True)
+        table.add_column(self.corner, no_wrap=not self.wraps)
         for column in self.columns:
-            table.add_column(Text(column), justify="right", no_wrap=True)
+            table.add_column(Text(column), justify="left" if self.wraps else "right", no_wrap=not self.wraps)
         for label, entries in self.rows:  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
             table.add_row(Text(label), *(Text(_plain(e), style="bold" if e.mark == BEST else "") for e in entries))
         console = Console(highlight=False)
@@ -107,6 +110,19 @@ class Table:
         console.print(table)
         for note in self.notes:
             console.print(f"- {note}", markup=False)
+
+
+def from_text(
+    name: str,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str],
+    wraps: bool = False,
+) -> Table:
+    """A table of texts; the first column holds the labels."""
+    entries = [(label, [Entry(text) for text in texts]) for label, *texts in rows]
+    return Table(name, title, tuple(header[1:]), entries, tuple(notes), header[0], wraps)
 
 
 def escape_markdown(text: str) -> str:

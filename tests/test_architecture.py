@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "results": "cell cell_run errors files metrics protocol",
     "study": (
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
-        "registry views words workbench"
+        "options registry views words workbench"
     ),
     "sweep": "cell cell_run errors provenance results study trainer",
     "evidence": "dataset errors files method metrics protocol results statistics",
@@ -53,8 +53,10 @@ MAY_IMPORT = {
         "backbones cell cell_run dataset errors images method protocol randomness registry trainer words workbench"
     ),
     "selection": "cell errors evidence registry results study",
-    "measurements": "dataset evidence statistics",
-    "tables": "measurements",
+    "tables": "",
+    "measurements": "dataset evidence statistics tables",
+    "options": "",
+    "unchanged": "files tables",
     "secondary": "evidence measurements statistics tables",
     "leaderboard": "evidence measurements secondary selection tables",
     "published": "",
@@ -65,22 +67,28 @@ MAY_IMPORT = {
     "claims": "dataset evidence findings pairing published statistics",
     "display": "cell_run trainer",
     "comparison": (
-        "cell cell_run dataset display errors evidence files hyperparameters leaderboard masks protocol registry "
-        "results selection study sweep trainer"
+        "cell cell_run claims dataset display errors evidence files hyperparameters leaderboard masks options protocol "
+        "published registry results selection study sweep tables trainer report.*"
     ),
     "listing": "dataset errors hyperparameters registry results",
     "catalogue": "cell_run method registry study",
     "template": "errors files registry",
-    "setting_options": "hyperparameters study",
+    "setting_options": "hyperparameters options",
     "prediction": (
         "cell cell_run errors files image_files images prepared protocol registry results study views workbench"
     ),
-    "predict_cli": ("display errors files image_files prediction registry report.* results setting_options study"),
+    "predict_cli": (
+        "cli_common display errors files image_files options prediction registry report.* results setting_options study"
+    ),
     "inspection": "backbones dataset errors image_files protocol randomness inspection.*",
     "report": "inspection.* prediction protocol report.*",
     "data_cli": (
-        "dataset display errors files hyperparameters image_files masks prepared protocol registry views words "
+        "cli_common dataset display errors files hyperparameters image_files masks prepared protocol registry views words "
         "inspection.*"
+    ),
+    "cli_common": "registry results",
+    "analysis_cli": (
+        "claims cli_common comparing comparison display errors evidence options selection setting_options study tables"
     ),
     "cli": "*",
 }

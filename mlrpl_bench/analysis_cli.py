@@ -1,0 +1,123 @@
+"""The commands ``compare`` and ``claims``: what the records at hand say, without training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrpl_bench.cli_common import (
+    DatasetOption,
+    JsonOption,
+    PluginOption,
+    RatiosOption,
+    ResultsOptions,
+    registries,
+    result_store,
+)
+from mlrpl_bench.errors import UserError
+from mlrpl_bench.setting_options import with_setting
+
+if TYPE_CHECKING:
+    from mlrpl_bench.evidence import Cells
+    from mlrpl_bench.options import Options
+
+MaskSeedOption = Annotated[
+    int | None, typer.Option("--mask-seed", help="Only cells of this mask. [default: those of mask seed = seed]")
+]
+
+
+@with_setting
+def compare(
+    a: Annotated[str, typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.")],
+    b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.")],
+    dataset: DatasetOption = "scenes",
+    ratios: RatiosOption = None,
+    mask_seed: MaskSeedOption = None,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    as_json: JsonOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Compare two methods on the same images and seeds, with intervals and corrected p-values, from their records."""
+    from mlrpl_bench import comparing, tables
+
+    cells, shown = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, {a, b}.__contains__)
+    found = comparing.compare(cells, a, b, shown)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+        return
+    title = f"{a} and {b} on {dataset}"
+    tables.from_text("compare", title, found.header(), found.rows(), found.notes(), wraps=True).print()
+
+
+@with_setting
+def claims(
+    dataset: DatasetOption = "scenes",
+    ratios: RatiosOption = None,
+    mask_seed: MaskSeedOption = None,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    as_json: JsonOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Whether what the papers claim holds in the records there are; also written as claims.md."""
+    from mlrpl_bench import claims as papers_claims
+    from mlrpl_bench import tables
+
+    rows = papers_claims.rows_needed()
+    cells, shown = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, rows.__contains__)
+    found = papers_claims.judge(cells, dataset, shown)
+    path = result_store(results_dir).write_table(dataset, "claims.md", found.to_markdown())
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        title = f"The papers' claims on {dataset}"
+        header = list(papers_claims.HEADER)
+        tables.from_text("claims", title, header, found.rows(), found.notes(), wraps=True).print()
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def _cells(
+    dataset: str,
+    ratios: str | None,
+    mask_seed: int | None,
+    plugin: list[Path] | None,
+    results_dir: list[Path] | None,
+    options: Options,
+    is_wanted: Callable[[str], bool],
+) -> tuple[Cells, Sequence[float]]:
+    """The evidence of the rows that are wanted, of all seeds there are, and the ratios that are looked at."""
+    from mlrpl_bench import comparison, selection
+    from mlrpl_bench.display import Display
+    from mlrpl_bench.study import Study
+
+    methods, datasets = registries(plugin)
+    shown = comparison.ratios(ratios, datasets[dataset].preset, options)
+    store = result_store(results_dir)
+    with Display() as display:
+        study = Study(datasets[dataset], options, display.report)
+        found = selection.select(
+            study,
+            methods.entries,
+            store,
+            lambda cell: (
+                is_wanted(cell.label)
+                and cell.ratio in shown
+                and cell.mask_seed == (cell.seed if mask_seed is None else mask_seed)
+            ),
+            report=display.report,
+        )
+    for line in found.problems:
+        print(f"not used: {line}", file=sys.stderr)
+    for line in found.left_out:
+        print(line, file=sys.stderr)
+    if not found.cells:
+        raise UserError(f"no records of these methods and of this setting in {store.root / dataset}; train some first")
+    return found.cells, shown

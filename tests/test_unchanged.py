@@ -1,0 +1,103 @@
+"""A leaderboard is found again while nothing has changed, and only then."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from mlrpl_bench import unchanged
+from mlrpl_bench.tables import BEST, Entry, Table
+from mlrpl_bench.unchanged import Question, Remembered
+
+TABLE = Table("t", "T", ("10 %",), [("a", [Entry("60.9", BEST, ("a", "0.1"), 60.9)])], ("a note",))
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """A question that was answered: one record, a file of labels beside an image, and a written table."""
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(unchanged, "CODE", (tmp_path / "code",))
+    for name in (
+        "results/d/m/cell/record.json",
+        "data/labels.json",
+        "data/images/1.jpg",
+        "results/d/table.md",
+        "my.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("something")
+    question = Question({"ratios": "0.1"}, "d", (tmp_path / "results",), tmp_path / "data", (tmp_path / "my.py",))
+    question.remember(Remembered.of(TABLE, {"x": 1}, [tmp_path / "results/d/table.md"]))
+    return question
+
+
+def test_while_nothing_changes_it_is_found_as_it_was(asked):
+    found = asked.find()
+    assert found.table.markdown() == TABLE.markdown()
+    assert found.table.rows[0][1][0].mark == BEST
+    assert found.json == '{\n "x": 1\n}'
+
+
+def test_what_was_not_asked_is_not_found(asked):
+    assert replace(asked, asked={"ratios": "0.5"}).find() is None
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("something else, and longer")
+
+
+def touch(path):
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (write, "results/d/m/cell/record.json"),
+        (touch, "results/d/m/cell/record.json"),
+        (write, "results/d/m/other/record.json"),
+        (write, "results/d/m/other/failed.json"),
+        (write, "data/labels.json"),
+        (write, "data/more.txt"),
+        (write, "data/images/2.jpg"),
+        (write, "my.py"),
+        (write, "code/a.py"),
+        (write, "code/deeper/b.py"),
+        (write, "cache/words/vectors.npy"),
+        (write, "results/d/table.md"),
+        (lambda path: path.unlink(), "results/d/table.md"),
+        (lambda path: path.unlink(), "results/d/m/cell/record.json"),
+    ],
+)
+def test_whatever_changes_it_is_made_again(asked, tmp_path, change, name):
+    change(tmp_path / name)
+    assert asked.find() is None
+
+
+def test_other_libraries_are_another_answer(asked, monkeypatch):
+    monkeypatch.setattr(unchanged, "LIBRARIES", ("numpy", "pandas"))
+    assert asked.find() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"table": {"rows": 1}}'])
+def test_what_is_damaged_is_made_again(asked, tmp_path, content):
+    (path,) = (tmp_path / "cache/unchanged").iterdir()
+    path.write_text(content)
+    assert asked.find() is None
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_obstacle(asked, monkeypatch):
+    def refuse(path, content):
+        raise PermissionError(13, "read-only", str(path))
+
+    monkeypatch.setattr(unchanged, "write_atomically", refuse)
+    replace(asked, asked={}).remember(Remembered.of(TABLE, {}, []))
+    assert replace(asked, asked={}).find() is None
+
+
+def test_looking_imports_nothing_that_takes_long():
+    code = "import sys; import mlrpl_bench.unchanged; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
