@@ -219,8 +219,18 @@ def _notes(
     notes += context.left_out
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
-    differs = context.differs
-    return notes + [f"{name} differs from its paper: {differs[name]}" for name in methods if differs.get(name)]
+    return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)
+
+
+def _differences_from_papers(methods: Sequence[str], differs: Mapping[str, str]) -> list[str]:
+    """A line for each difference, with the methods (of one family, say) that have it."""
+    by_text: dict[str, list[str]] = {}
+    for name in methods:
+        by_text.setdefault(differs[name], []).append(name)
+    return [
+        f"{', '.join(names)} {'differs from its paper' if len(names) == 1 else 'differ from their papers'}: {text}"
+        for text, names in by_text.items()
+    ]
 
 
 def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float], num_seeds: int) -> list[str]:

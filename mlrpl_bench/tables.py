@@ -12,6 +12,9 @@ from dataclasses import dataclass
 BEST, TIED = "best", "tied"
 """Marks of an entry."""
 
+LATEX_COLUMNS = 13
+"""Nine known ratios, three averages and an interval."""
+
 NOT_DISTINGUISHED = "≈"
 """Stands before a number that a test does not tell from the best."""
 
@@ -63,26 +66,32 @@ class Table:
         return f"{'#' * level} {escape_markdown(self.title)}\n\n{body}\n"
 
     def latex(self) -> str:
-        """A ``table`` environment with the rules of booktabs; the best is bold, what ties with it underlined."""
-        head = " & ".join(map(escape_latex, [self.corner, *self.columns]))
-        body = "\n".join(
-            " & ".join([escape_latex(label), *map(_latex, entries)]) + r" \\" for label, entries in self.rows
-        )
+        """A ``table`` environment with the rules of booktabs; the best is bold, what ties with it underlined.
+
+        More columns than fit on a page follow below, in tabulars of `LATEX_COLUMNS` each.
+        """
+        pieces = [slice(start, start + LATEX_COLUMNS) for start in range(0, len(self.columns), LATEX_COLUMNS)]
         return "\n".join([
             r"\begin{table}",
+            r"\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{escape_latex(self.title)}}}",
             rf"\label{{tab:{self.name}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
-            r"\toprule",
-            rf"{head} \\",
-            r"\midrule",
-            body,
-            r"\bottomrule",
-            r"\end{tabular}",
+            *map(self._tabular, pieces),
             *(rf"\par\footnotesize {escape_latex(note)}" for note in self.notes),
             r"\end{table}",
             "",
         ])  # fmt: skip
+
+    def _tabular(self, piece: slice) -> str:
+        columns = self.columns[piece]
+        head = " & ".join(map(escape_latex, [self.corner, *columns]))
+        body = [
+            " & ".join([escape_latex(label), *map(_latex, entries[piece])]) + r" \\" for label, entries in self.rows
+        ]
+        width = f"p{{{0.85 / (len(columns) + 1):.3f}\\linewidth}}"  # of a column of sentences
+        layout = width * (len(columns) + 1) if self.wraps else f"l{'r' * len(columns)}"
+        lines = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+        return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}"])
 
     def csv(self) -> str:
         """As printed, without marks."""

@@ -222,6 +222,11 @@ def test_how_methods_in_the_table_differ_from_their_papers_is_said_once_each():
     assert "c differs" not in text
 
 
+def test_methods_that_differ_alike_share_a_line():
+    text = notes([*row("a", 50, 60), *row("b", 40, 60), *row("c", 30, 60)], differs={"a": "x", "b": "y", "c": "x"})
+    assert "c, a differ from their papers: x" in text and "b differs from its paper: y" in text
+
+
 def test_how_the_setting_differs_from_the_papers_is_said():
     deviations = ["epochs 2 (papers: 20)", "batch 4 (papers: 16)"]
     text = notes(row("a", 50, 60), deviations=deviations)

@@ -55,6 +55,18 @@ def test_the_printed_table_shows_labels_as_they_are(capsys):
         assert text in printed
 
 
+def test_latex_puts_columns_that_do_not_fit_below():
+    wide = Table("w", "W", tuple(f"c{n}" for n in range(30)), [("x", [Entry(str(n)) for n in range(30)])])
+    text = wide.latex()
+    assert text.count(r"\begin{tabular}{l" + 13 * "r" + "}") == 2 and text.count(r"\begin{tabular}{lrrrr}") == 1
+    assert "x & 26 & 27 & 28 & 29" in text and "method & c13 & " in text
+
+
+def test_latex_breaks_sentences():
+    sentences = Table("s", "S", ("a",), [("x", [Entry("long")])], wraps=True)
+    assert r"\begin{tabular}{p{0.425\linewidth}p{0.425\linewidth}}" in sentences.latex()
+
+
 @pytest.mark.parametrize(
     ("text", "escaped"),
     [
@@ -86,7 +98,7 @@ def test_latex_sets_names_as_they_are(text, escaped):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
 def test_latex_compiles(tmp_path):
     hostile = Table("h", r"\evil{} & _ ^ ~ # $ %", (r"5 % \x",), [("a_b{}[k=1]", [Entry("1 – 2", BEST)])], ("≈ ±",))
-    body = TABLE.latex() + hostile.latex()
+    body = TABLE.latex() + hostile.latex() + Table("s", "S", ("a",), [("x", [Entry("long")])], wraps=True).latex()
     head = r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs}\begin{document}"
     (tmp_path / "t.tex").write_text(head + body + r"\end{document}", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
