@@ -81,7 +81,10 @@ MAY_IMPORT = {
         "cli_common display errors files image_files options prediction registry report.* results setting_options study"
     ),
     "inspection": "backbones dataset errors image_files protocol randomness inspection.*",
-    "report": "inspection.* prediction protocol report.*",
+    "report": (
+        "dataset errors evidence image_files inspection.* leaderboard measurements prediction protocol report.* results "
+        "tables views"
+    ),
     "data_cli": (
         "cli_common dataset display errors files hyperparameters image_files masks prepared protocol registry views words "
         "inspection.*"
