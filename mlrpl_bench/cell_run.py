@@ -95,6 +95,45 @@ class CellRun:
         self.steps: list[dict[str, float]] = []
         self.best: tuple[int, dict[str, Any]] = (-1, {"mAP": -1.0})
         self.training_seconds = 0.0
+        self.terms: list[dict[str, Tensor]] = []
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training goes on from, after a step: plain data and tensors, see `checkpoint`.
+
+        Taken between two steps; what a method keeps outside its buffers and ``get_extra_state`` is not in it.
+        """
+        epoch, metrics_of_best = self.best
+        return {
+            "epoch": self.progress.epoch,
+            "step": len(self.terms),
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "steps": self.steps,
+            "terms": self.terms,
+            "best": (epoch, {name: _plain(value) for name, value in metrics_of_best.items()}),
+            "training_seconds": self.training_seconds,
+            "epoch_seconds": time.perf_counter() - self.epoch_start,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, in the middle of its epoch.
+
+        Raises:
+            Exception: whatever a method raises for a state that is not its own.
+        """
+        recipe, workbench = self.cell.recipe, self.workbench
+        assert recipe.epochs and recipe.batch
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.start_epoch(Progress(state["epoch"], recipe.epochs, 0, workbench.steps_per_epoch(recipe.batch)))
+        device = workbench.fabric.device
+        self.terms = [{name: loss.to(device) for name, loss in step.items()} for step in state["terms"]]
+        self.history, self.steps = state["history"], state["steps"]
+        epoch, metrics_of_best = state["best"]
+        self.best = (epoch, {name: _from_plain(value) for name, value in metrics_of_best.items()})
+        self.training_seconds = state["training_seconds"]
+        self.epoch_start -= state["epoch_seconds"]
 
     def start_epoch(self, progress: Progress) -> None:
         """Training modes are set here and nowhere else; evaluation and passes leave the method in eval mode.
@@ -104,7 +143,7 @@ class CellRun:
         self.method.train()
         self.progress = progress
         self.epoch_start = time.perf_counter()
-        self.terms: list[dict[str, Tensor]] = []
+        self.terms = []
 
     def step(self, shared: SharedBatch, progress: Progress) -> None:
         """One optimiser step. Losses stay on the device until the epoch ends: reading them would stall a GPU."""
@@ -256,6 +295,14 @@ class CellRun:
                 return examples
             maps.append(maps_BCHW.float().cpu())
         return examples | {"attention": torch.cat(maps).numpy()}
+
+
+def _plain(value: Any) -> Any:
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _from_plain(value: Any) -> Any:
+    return value.numpy() if isinstance(value, Tensor) else value
 
 
 def _optimizer(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[float]]:

@@ -23,6 +23,7 @@ from mlrpl_bench.cli_common import (
 )
 from mlrpl_bench.data_cli import data_app
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.interruption import Interrupted
 from mlrpl_bench.predict_cli import predict
 from mlrpl_bench.setting_options import with_setting
 
@@ -50,6 +51,9 @@ SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from
 MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
 GroupOption = Annotated[
     int, typer.Option("--group", help="Cells trained side by side: reading and the frozen part are shared.")
+]
+CheckpointOption = Annotated[
+    float, typer.Option("--checkpoint-every", min=0, help="Minutes of work that may be lost when training is cut off.")
 ]
 KeepWeightsOption = Annotated[str, typer.Option("--keep-weights", help="last or none.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
@@ -92,6 +96,7 @@ def run(
     mask_seed: MaskSeedOption = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, name=value. Repeatable.")] = None,
     group: GroupOption = 1,
+    checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
@@ -116,6 +121,7 @@ def run(
         seeds=comparison.seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
+        checkpoint_seconds=60 * checkpoint_every,
     )
     store = result_store(results_dir)
     result = comparison.compare(request, datasets[dataset], options, methods, store, dry_run=dry_run)
@@ -134,6 +140,7 @@ def leaderboard(
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
     group: GroupOption = 1,
+    checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
     no_train: Annotated[
         bool, typer.Option("--no-train", help="Only make the tables, from the records there are.")
@@ -162,6 +169,7 @@ def leaderboard(
         seeds=comparison.seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
         keep_weights=comparison.keep_weights(keep_weights),
         group=comparison.group(group),
+        checkpoint_seconds=60 * checkpoint_every,
         only_these_rows=methods is not None,
         leaderboard=True,
         published=published,
@@ -220,6 +228,9 @@ def main() -> None:
         sys.exit(_complain(str(error), 2))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted; finished cells are kept, the same command goes on with the rest", INTERRUPTED))
+    except Interrupted as stop:
+        message = "stopped; finished cells and checkpoints of the others are kept, the same command goes on from them"
+        sys.exit(_complain(f"{message} ({stop})", stop.exit_code))
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -36,7 +36,7 @@ class Request:
     Attributes:
         rows: methods, each with the hyper-parameters that the user changed.
         seeds: pairs of training seed and mask seed.
-        group: how many cells are trained side by side.
+        group: how many cells are trained side by side. checkpoint_seconds: how much work may be lost.
         only_these_rows: leave other methods' records out of the table.
         leaderboard: whether the table gets its upper line (the registered aliases), and is written to files.
         published: whether the papers' own numbers get a table.
@@ -47,6 +47,7 @@ class Request:
     seeds: Sequence[tuple[int, int]]
     keep_weights: bool = True
     group: int = 1
+    checkpoint_seconds: float = sweep.CHECKPOINT_SECONDS
     only_these_rows: bool = False
     leaderboard: bool = False
     published: bool = False
@@ -179,7 +180,7 @@ def _train(todo: Sequence[Job], request: Request, study: Study, store: ResultSto
             display.console.print(f"{reason}; moved to {store.set_aside(job.cell)}, trained anew", markup=False)
     collector = Collector(study.train, study.test, study.masks)
     failures, done = [], 0
-    for job, event in sweep.run(todo, study, store, request.keep_weights, request.group):
+    for job, event in sweep.run(todo, study, store, request.keep_weights, request.group, request.checkpoint_seconds):
         display.cells(done, len(todo))
         display.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):

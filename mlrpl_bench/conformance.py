@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor
 
-from mlrpl_bench import backbones, protocol
+from mlrpl_bench import backbones, checkpoint, protocol
 from mlrpl_bench.cell import Cell, Setting
 from mlrpl_bench.cell_run import CellRun, Finished, Job
 from mlrpl_bench.dataset import Preset, Split
@@ -27,7 +27,7 @@ from mlrpl_bench.method import Batch, Progress
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.randomness import generator_at
 from mlrpl_bench.registry import MethodEntry, line_in_file
-from mlrpl_bench.trainer import Failed, Group, train
+from mlrpl_bench.trainer import Failed, Group, StepDone, train
 from mlrpl_bench.words import hashed_vectors
 from mlrpl_bench.workbench import Workbench
 
@@ -233,6 +233,25 @@ def keeps_its_state_in_buffers(sample: Sample) -> None:
     _require(same, "the saved state does not give the scores back")
 
 
+def goes_on_exactly_from_a_checkpoint(sample: Sample) -> None:
+    """Going on from a checkpoint gives the scores of training without a break, to the bit."""
+    job = sample.job()
+    with tempfile.TemporaryDirectory() as folder:
+        for event in train([job], sample.workbench()):
+            # In the second half, so that what starts late has started.
+            if isinstance(event, StepDone) and (event.epoch, event.step) == (2, 2):
+                checkpoint.write(Path(folder), job.cell, event.states()[job.cell])
+                break
+        state = checkpoint.read(Path(folder), job.cell)
+    assert state is not None
+    *_, last = train([job], sample.workbench(), {job.cell: state})
+    if isinstance(last, Failed):
+        raise Violation(f"going on failed: {last.reason}")
+    assert isinstance(last, Finished)
+    same = np.array_equal(last.scores_NC, sample.finished.scores_NC)
+    _require(same, "the scores differ: keep what training needs in buffers or get_extra_state")
+
+
 CHECKS: tuple[Callable[[Sample], None], ...] = (
     trains_without_failing,
     gives_logits_of_the_right_shape,
@@ -245,6 +264,7 @@ CHECKS: tuple[Callable[[Sample], None], ...] = (
     cannot_reach_hidden_labels,
     trains_in_a_group_as_alone,
     keeps_its_state_in_buffers,
+    goes_on_exactly_from_a_checkpoint,
 )
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mlrpl_bench.cell_run import Finished
-from mlrpl_bench.trainer import EpochDone, Event, Failed, StepDone
+from mlrpl_bench.trainer import EpochDone, Event, Failed, Note, StepDone
 
 
 class Display:
@@ -56,6 +56,8 @@ class Display:
                 f"epoch {event.row['epoch'] + 1:.0f}/{epochs}  loss {loss:.4f}  mAP {100 * event.row['test.mAP']:.1f}"
             )
             self.progress.update(self.tasks[title], facts=facts)
+        elif isinstance(event, Note):
+            self.console.print(f"{title}: {event.text}", markup=False, soft_wrap=True)
         else:
             if title in self.tasks:
                 self.progress.remove_task(self.tasks.pop(title))

@@ -105,12 +105,13 @@ class Reader:
         """Training steps in an epoch; the last short batch is dropped."""
         return self._num_rows // batch
 
-    def training(self, seed: int, epoch: int, batch: int) -> Iterator[PixelBatch]:
-        """One epoch in its addressed order, augmented; the last short batch is dropped."""
+    def training(self, seed: int, epoch: int, batch: int, first_step: int = 0) -> Iterator[PixelBatch]:
+        """One epoch in its addressed order from a step on, augmented; the last short batch is dropped."""
         order = row_order(self._num_rows, seed, epoch).tolist()
         whole = self.steps_per_epoch(batch) * batch
         self._batches.addresses = [
-            [_Address(row, seed, epoch) for row in order[start : start + batch]] for start in range(0, whole, batch)
+            [_Address(row, seed, epoch) for row in order[start : start + batch]]
+            for start in range(first_step * batch, whole, batch)
         ]
         yield from self._read()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,17 +18,23 @@ from torch import Tensor
 
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import CellRun, Finished, Job
+from mlrpl_bench.checkpoint import State
 from mlrpl_bench.method import Progress
 from mlrpl_bench.workbench import Workbench
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """Every cell of the group made a step."""
+    """Every cell of the group made a step; training can be left here and taken up again.
+
+    Attributes:
+        states: gives the state of each cell; to be called before the next event is asked for.
+    """
 
     epoch: int
     step: int
     steps_per_epoch: int
+    states: Callable[[], dict[Cell, State]] = dict
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,23 @@ class Failed:
         return cls(cell, reason, "".join(traceback.format_exception(error)))
 
 
-Event = StepDone | EpochDone | Finished | Failed
+@dataclass(frozen=True)
+class Note:
+    """Something about a cell that a user should read."""
+
+    cell: Cell
+    text: str
 
 
-def train(jobs: Sequence[Job], workbench: Workbench) -> Iterator[Event]:
+Event = StepDone | EpochDone | Finished | Failed | Note
+
+
+def train(jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State] | None = None) -> Iterator[Event]:
     """Train cells side by side; each gets exactly the scores that it would get alone.
 
     Args:
         jobs: cells of one setting, seed, number of epochs and batch size.
+        states: where to go on from, all of one epoch and step and one for each cell; None to begin.
 
     Yields:
         A `StepDone` a step, an `EpochDone` a cell and epoch, and at the end one `Finished` or `Failed` a cell.
@@ -75,13 +90,13 @@ def train(jobs: Sequence[Job], workbench: Workbench) -> Iterator[Event]:
     assert len(shared_facts) == 1, "cells trained together share setting, seed, epochs and batch"
     devices = [workbench.fabric.device] if workbench.fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        yield from Group(jobs, workbench).train()
+        yield from Group(jobs, workbench, states).train()
 
 
 class Group:
     """The cells that are trained together (`runs`), and those that have failed since the last report."""
 
-    def __init__(self, jobs: Sequence[Job], workbench: Workbench) -> None:
+    def __init__(self, jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State] | None = None) -> None:
         recipe = jobs[0].cell.recipe
         assert recipe.epochs and recipe.batch, "the recipe is not resolved"
         self.seed, self.epochs, self.batch = jobs[0].cell.seed, recipe.epochs, recipe.batch
@@ -90,23 +105,31 @@ class Group:
         self.runs: list[CellRun] = []
         self.failures: list[Failed] = []
 
+        positions = {(state["epoch"], state["step"]) for state in (states or {}).values()}
+        assert len(positions) <= 1, "cells that go on together stand at one place"
+        self.first = next(iter(positions), (0, 0))
+        self.seconds_before = max((state["seconds"] for state in (states or {}).values()), default=0.0)
         for job in jobs:
             try:
-                self.runs.append(CellRun(job, workbench))
+                run = CellRun(job, workbench)
+                if states:
+                    run.restore(states[job.cell])
+                self.runs.append(run)
             except Exception as error:  # a method may fail in any way; the other cells go on
                 self.failures.append(Failed.because_of(job.cell, error))
 
     def train(self) -> Iterator[Event]:
-        start = time.perf_counter()
+        self.start = time.perf_counter() - self.seconds_before
         test_scores: dict[CellRun, NDArray] = {}
-        for epoch in range(self.epochs):
-            yield from self._train_epoch(epoch)
+        first_epoch, first_step = self.first
+        for epoch in range(first_epoch, self.epochs):
+            yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
             test_scores = self._scores("test")
             self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
             yield from self._take_failures()
             yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
         train_scores = self._scores("train")
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - self.start
         finished: list[Finished] = []
         self._each(
             lambda run: finished.append(run.finish(test_scores[run], train_scores[run], seconds, self.cells_in_group))
@@ -114,20 +137,26 @@ class Group:
         yield from self._take_failures()
         yield from finished
 
-    def _train_epoch(self, epoch: int) -> Iterator[Event]:
-        start = Progress(epoch, self.epochs, 0, self.steps_per_epoch)
-        self._pass_over_training_set(start)
-        self._each(lambda run: run.start_epoch(start))
+    def _train_epoch(self, epoch: int, first_step: int = 0) -> Iterator[Event]:
+        """One epoch; the part of it from a step on, where the cells' states are of that place."""
+        if not first_step:
+            start = Progress(epoch, self.epochs, 0, self.steps_per_epoch)
+            self._pass_over_training_set(start)
+            self._each(lambda run: run.start_epoch(start))
         yield from self._take_failures()
-        batches = self.workbench.training_batches(self.seed, epoch, self.batch) if self.runs else ()
-        for step, shared in enumerate(batches):
+        batches = self.workbench.training_batches(self.seed, epoch, self.batch, first_step) if self.runs else ()
+        for step, shared in enumerate(batches, start=first_step):
             progress = Progress(epoch, self.epochs, step, self.steps_per_epoch)
             self._each(lambda run: run.step(shared, progress))  # noqa: B023 - called at once
             yield from self._take_failures()
             if not self.runs:
                 return
-            yield StepDone(epoch, step + 1, self.steps_per_epoch)
+            yield StepDone(epoch, step + 1, self.steps_per_epoch, self._states)
         self._each(lambda run: run.end_steps())
+
+    def _states(self) -> dict[Cell, State]:
+        seconds = time.perf_counter() - self.start
+        return {run.cell: {**run.state(), "seconds": seconds} for run in self.runs}
 
     def _pass_over_training_set(self, progress: Progress) -> None:
         """One look at the whole training set serves every cell that wants one before this epoch."""

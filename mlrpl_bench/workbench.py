@@ -68,9 +68,9 @@ class Workbench:
         """Training steps in an epoch; the last short batch is dropped."""
         return self._readers["train"].steps_per_epoch(batch)
 
-    def training_batches(self, seed: int, epoch: int, batch: int) -> Iterator[SharedBatch]:
-        """One epoch of augmented training images, in the order of (seed, epoch)."""
-        for pixels_B3HW, index_B in self._readers["train"].training(seed, epoch, batch):
+    def training_batches(self, seed: int, epoch: int, batch: int, first_step: int = 0) -> Iterator[SharedBatch]:
+        """One epoch of augmented training images from a step on, in the order of (seed, epoch)."""
+        for pixels_B3HW, index_B in self._readers["train"].training(seed, epoch, batch, first_step):
             yield self._share(pixels_B3HW, index_B)
 
     def in_order(self, split: str, batch: int) -> Iterator[SharedBatch]:

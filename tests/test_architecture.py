@@ -41,16 +41,19 @@ MAY_IMPORT = {
     "cell": "errors files method protocol",
     "workbench": "backbones dataset images masks views views",
     "cell_run": "cell errors method metrics protocol randomness workbench",
-    "trainer": "cell cell_run method workbench",
+    "checkpoint": "cell errors files",
+    "interruption": "",
+    "trainer": "cell cell_run checkpoint method workbench",
     "results": "cell cell_run errors files metrics protocol",
     "study": (
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
         "options registry views words workbench"
     ),
-    "sweep": "cell cell_run errors provenance results study trainer",
+    "sweep": "cell cell_run checkpoint errors interruption provenance results study trainer",
     "evidence": "dataset errors files method metrics protocol results statistics",
     "conformance": (
-        "backbones cell cell_run dataset errors images method protocol randomness registry trainer words workbench"
+        "backbones cell cell_run checkpoint dataset errors images method protocol randomness registry trainer words "
+        "workbench"
     ),
     "selection": "cell errors evidence registry results study",
     "tables": "",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from dataclasses import replace
 
@@ -12,8 +13,9 @@ from tiny import EXPLODING, METHOD, contents, finished, method, study, write_plu
 from mlrpl_bench import metrics, selection, sweep
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.interruption import Interrupted
 from mlrpl_bench.results import ResultStore, read_arrays
-from mlrpl_bench.trainer import EpochDone, Failed, StepDone
+from mlrpl_bench.trainer import EpochDone, Failed, Note, StepDone
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,63 @@ def test_a_cell_whose_record_is_damaged_is_missing(of, plain, store):
     assert "cut short" in store.damage(job.cell)
     with pytest.raises(UserError, match="cut short"):
         store.find(job.cell)
+
+
+def test_a_cell_that_is_left_goes_on_from_its_checkpoint_to_the_same_scores(trained, of, plain, store):
+    jobs, _, whole = trained
+    events = sweep.run(jobs[1:], of, store, checkpoint_seconds=0)
+    for job, event in events:
+        if isinstance(event, StepDone) and (job, event.epoch, event.step) == (jobs[1], 1, 1):
+            break
+    next(events)  # the checkpoint is written when the next event is asked for
+    events.close()
+    assert "checkpoint.pt" in contents(store.folder(jobs[1].cell))
+    notes = [event.text for _, event in sweep.run(jobs[1:], of, store) if isinstance(event, Note)]
+    assert len(notes) == 1 and notes[0].startswith("goes on at epoch 2, step ")
+    for job in jobs[1:]:
+        found = contents(store.folder(job.cell))
+        assert "checkpoint.pt" not in found
+        assert found["scores.npz"] == contents(whole.folder(job.cell))["scores.npz"]
+        assert found["steps.npz"] == contents(whole.folder(job.cell))["steps.npz"]
+
+
+def test_a_damaged_checkpoint_is_named_moved_aside_and_the_cell_begins_anew(trained, of, store):
+    jobs, _, whole = trained
+    folder = store.folder(jobs[1].cell)
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").write_bytes(b"nothing")
+    notes = [event.text for _, event in sweep.run([jobs[1]], of, store) if isinstance(event, Note)]
+    assert len(notes) == 1 and "checkpoint.pt is damaged; moved to checkpoint.pt.unused-1" in notes[0]
+    assert contents(folder)["scores.npz"] == contents(whole.folder(jobs[1].cell))["scores.npz"]
+    assert contents(folder)["checkpoint.pt.unused-1"] == b"nothing"
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_note_and_training_goes_on(trained, of, store, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlrpl_bench.checkpoint.write", full)
+    jobs, _, _ = trained
+    events = [event for _, event in sweep.run([jobs[1]], of, store, checkpoint_seconds=0)]
+    notes = {event.text for event in events if isinstance(event, Note)}
+    assert notes == {"its checkpoint cannot be written (No space left on device); training goes on without"}
+    assert isinstance(events[-1], Finished)
+
+
+def test_cells_that_stand_at_different_places_are_not_trained_together(of, plain):
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5, 0.9)]
+    positions = {jobs[1].cell: (1, 2)}
+    assert sweep.groups(jobs, 3, positions) == [[jobs[0], jobs[2]], [jobs[1]]]
+
+
+def test_a_request_to_stop_writes_checkpoints_first(trained, of, store):
+    jobs, _, _ = trained
+    with pytest.raises(Interrupted):
+        for _, event in sweep.run([jobs[1]], of, store):
+            if isinstance(event, StepDone):
+                os.kill(os.getpid(), signal.SIGTERM)
+    assert "checkpoint.pt" in contents(store.folder(jobs[1].cell))
+    assert store.why_missing(jobs[1].cell) == "not run"
 
 
 def test_a_cell_says_that_it_is_trained_while_it_is(of, plain, store):
@@ -193,10 +252,10 @@ def test_an_image_that_cannot_be_read_fails_the_cell_and_is_named(tmp_path, monk
 def test_what_breaks_outside_the_method_fails_one_cell_and_not_the_sweep(of, plain, store, monkeypatch):
     train = sweep.train
 
-    def out_of_memory_once(jobs, workbench):
+    def out_of_memory_once(jobs, workbench, states):
         if jobs[0].cell.ratio == 0.1:
             raise MemoryError("tried to allocate 20 GiB")
-        yield from train(jobs, workbench)
+        yield from train(jobs, workbench, states)
 
     monkeypatch.setattr(sweep, "train", out_of_memory_once)
     jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]

@@ -1,0 +1,77 @@
+"""Whatever moment a run is killed at, the same command goes on and the scores are those of a run without a break."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import DATASET, contents, write_plugin
+
+BENCH = Path(__file__).resolve().parents[1] / "bench.py"
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The command that trains one cell with a checkpoint at every step, for a results folder."""
+    plugin = write_plugin(tmp_path / "tiny_set.py", DATASET)
+    asked = ("run", "sarb", "--dataset=tiny", "--ratios=0.5", "--epochs=12", "--device=cpu", "--checkpoint-every=0")
+
+    def command(results: Path) -> list[str]:
+        return [sys.executable, str(BENCH), *asked, f"--plugin={plugin}", f"--results-dir={results}"]
+
+    return command
+
+
+@pytest.fixture
+def environment(tmp_path):
+    return {**os.environ, "MLRPL_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+def scores(results: Path) -> dict[str, np.ndarray]:
+    (folder,) = (results / "tiny" / "sarb").iterdir()
+    assert "checkpoint.pt" not in contents(folder) and "running.json" not in contents(folder)
+    arrays = {}
+    for name in ("scores", "train_scores", "steps"):
+        with np.load(folder / f"{name}.npz") as found:
+            arrays |= {f"{name} {key}": found[key] for key in found}
+    return arrays
+
+
+def killed_until_done(command: list[str], environment: dict[str, str], kills: int, seed: int, whole: float) -> int:
+    """Start a command again and again, kill it at random moments, then let it finish; how often it was killed."""
+    moments, killed = random.Random(seed), 0
+    for _ in range(kills):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moments.uniform(0.3 * whole, whole))
+            return killed  # it was quicker
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    for _ in range(2):  # the second one finds it done
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    return killed
+
+
+@pytest.mark.parametrize(("runs", "kills"), [(1, 2), pytest.param(12, 5, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_gives_the_scores_of_one_that_is_not(tmp_path, command, environment, runs, kills):
+    subprocess.run(command(tmp_path / "warm"), env=environment, check=True, capture_output=True)  # draws the pictures
+    start = time.monotonic()
+    subprocess.run(command(tmp_path / "whole"), env=environment, check=True, capture_output=True)
+    whole = time.monotonic() - start
+    expected = scores(tmp_path / "whole")
+    killed = 0
+    for run in range(runs):
+        results = tmp_path / f"killed-{run}"
+        killed += killed_until_done(command(results), environment, kills, run, whole)
+        found = scores(results)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array, err_msg=f"{name} of run {run}")
+    assert killed >= runs  # else nothing was tried
