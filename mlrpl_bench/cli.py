@@ -277,8 +277,7 @@ def _print_again(remembered: Remembered, as_json: bool) -> None:
         print(remembered.json)
     else:
         remembered.table.print()
-    for name in remembered.written:
-        print(f"unchanged {name}", file=sys.stderr)
+    _say_written("unchanged", [Path(name) for name in remembered.written])
 
 
 def _remember(question: Question, table: Leaderboard, written: Sequence[Path]) -> None:
@@ -296,14 +295,23 @@ def _finish(result: Result, as_json: bool) -> None:
             print(json.dumps(result.leaderboard.to_json(), indent=1))
         else:
             result.leaderboard.print()
-    for path in result.written:
-        print(f"wrote {path}", file=sys.stderr)
+    _say_written("wrote", result.written)
     for problem in result.problems:
         print(f"not used: {problem}", file=sys.stderr)
     for failure in result.failures:
         print(f"failed: {failure}", file=sys.stderr)
     if result.failures or result.problems:
         raise typer.Exit(1)
+
+
+def _say_written(verb: str, paths: Sequence[Path]) -> None:
+    """A line for each file; the figures are many and get one together."""
+    figures = [path for path in paths if path.parent.name.startswith("figures")]
+    for path in paths:
+        if path not in figures:
+            print(f"{verb} {path}", file=sys.stderr)
+    if figures:
+        print(f"{verb} {len(figures)} figures in {figures[0].parent}", file=sys.stderr)
 
 
 def _complain(message: str, code: int) -> int:

@@ -122,24 +122,45 @@ def compare(
     table = _leaderboard(request, study, methods, jobs, lines, found)
     if request.published:
         table = table.with_tables([_published(table, methods, options, dataset.name)])
+    written: list[Path] = []
     if request.leaderboard:
         table = table.with_tables(_claims(table, dataset.name))
-    written = []
-    if request.leaderboard:
-        for name, content in table_files(table, variant(options, dataset.preset)).items():
-            written.append(store.write_table(dataset.name, name, content))
+        with Display() as display:
+            written = _write(table, study, methods, store, variant(options, dataset.preset), display)
     return Result(leaderboard=table, written=written, failures=described, problems=found.problems)
 
 
-def table_files(table: Leaderboard, variant: str) -> dict[str, str]:
-    """The files of a leaderboard by name; those of another setting than the data set's usual one say so in it."""
-    ending = f"-{variant}" if variant else ""
+def table_files(table: Leaderboard, ending: str) -> dict[str, str]:
+    """The tables of a leaderboard as files, by name."""
     return {
         f"leaderboard{ending}.csv": table.to_csv(),
         f"leaderboard{ending}.md": table.to_markdown(),
         f"leaderboard{ending}.tex": table.to_latex(),
         f"measurements{ending}.csv": table.tidy_csv(),
     }
+
+
+def _write(
+    table: Leaderboard, study: Study, methods: Registry[MethodEntry], store: ResultStore, variant: str, display: Display
+) -> list[Path]:
+    """Tables, figures and the page; those of another setting than the data set's usual one say so in their names."""
+    from mlrpl_bench.report import examples, figures, page  # takes a second, and most commands write nothing
+
+    ending = f"-{variant}" if variant else ""
+    display.report("drawing", 0, 2)
+    files: dict[str, str | bytes] = {**table_files(table, ending)}
+    defaults = [name for name in methods if methods[name].default]
+    drawn = {f"figures{ending}/{name}": content for name, content in figures.draw_all(table, defaults).items()}
+    display.report("drawing", 1, 2)
+    files[f"index{ending}.html"] = page.render(
+        table,
+        pictures=examples.draw(table, study.test),
+        defaults=defaults,
+        papers={name: methods[name].paper for name in methods},
+        files=[*files, *drawn],
+    )
+    display.report("drawing", 2, 2)
+    return [store.write_table(study.setting.dataset, name, content) for name, content in {**files, **drawn}.items()]
 
 
 def variant(options: Options, preset: Preset) -> str:

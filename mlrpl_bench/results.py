@@ -242,7 +242,7 @@ class ResultStore:
         self.end(cell)
         return path
 
-    def write_table(self, dataset: str, name: str, content: str) -> Path:
+    def write_table(self, dataset: str, name: str, content: str | bytes) -> Path:
         """Put a table beside the records that it was made from."""
         path = self.root / dataset / name
         _write(path, content)

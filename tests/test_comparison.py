@@ -225,8 +225,10 @@ def test_without_records_of_what_is_asked_and_without_training_there_is_no_table
 def test_the_files_are_what_is_shown(put, ask, store):
     put("basic"), put("shown", ratio=0.9)
     result = ask("basic", ratios=(0.5, 0.9), leaderboard=True)
-    files = {path.name: path.read_text(encoding="utf-8") for path in result.written}
-    assert {path.parent for path in result.written} == {store.root / "tiny"}
+    files = {path.name: path.read_text(encoding="utf-8") for path in result.written if path.suffix != ".png"}
+    folder = store.root / "tiny"
+    assert {path.parent for path in result.written} == {folder, folder / "figures"}
+    assert "<!doctype html>" in files["index.html"].lower() and files["map-by-ratio.svg"].startswith("<?xml")
     assert files["leaderboard.csv"] == result.leaderboard.to_csv()
     assert files["leaderboard.md"] == result.leaderboard.to_markdown()
     assert files["leaderboard.tex"] == result.leaderboard.to_latex()

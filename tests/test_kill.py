@@ -46,16 +46,20 @@ def killed_until_done(command: list[str], environment: dict[str, str], kills: in
     """Start a command again and again, kill it at random moments, then let it finish; how often it was killed."""
     moments, killed = random.Random(seed), 0
     for _ in range(kills):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         try:
-            process.wait(timeout=moments.uniform(0.3 * whole, whole))
-            return killed  # it was quicker
+            _, complaints = process.communicate(timeout=moments.uniform(0.3 * whole, whole))
+            assert process.returncode == 0, complaints
+            break  # it was quicker
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             killed += 1
     for _ in range(2):  # the second one finds it done
-        subprocess.run(command, env=environment, check=True, capture_output=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     return killed
 
 
