@@ -55,6 +55,8 @@ class Display:
             facts = (
                 f"epoch {event.row['epoch'] + 1:.0f}/{epochs}  loss {loss:.4f}  mAP {100 * event.row['test.mAP']:.1f}"
             )
+            if title not in self.tasks:  # it goes on from the last step of an epoch
+                self._update(title, 0, epochs)
             self.progress.update(self.tasks[title], facts=facts)
         elif isinstance(event, Note):
             self.console.print(f"{title}: {event.text}", markup=False, soft_wrap=True)

@@ -89,6 +89,6 @@ def test_bad_input_is_one_line(bench, arguments, line):
 def test_a_damaged_record_is_named_and_the_rest_is_compared(bench, tmp_path):
     (path,) = (tmp_path / "results/tiny/good").glob("0.5-s0-*")
     (path / "record.json").write_text("{")
-    code, out, err = bench("compare", "good", "bad")
+    _, out, err = bench("compare", "good", "bad")
     assert "not used: " in err and path.name in err
     assert "left out, 0.5 mAP" in out

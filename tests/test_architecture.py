@@ -85,12 +85,12 @@ MAY_IMPORT = {
     ),
     "inspection": "backbones dataset errors image_files protocol randomness inspection.*",
     "report": (
-        "dataset errors evidence image_files inspection.* leaderboard measurements prediction protocol report.* results "
-        "tables views"
+        "dataset errors evidence image_files inspection.* leaderboard measurements prediction protocol report.* "
+        "results tables views"
     ),
     "data_cli": (
-        "cli_common dataset display errors files hyperparameters image_files masks prepared protocol registry views words "
-        "inspection.*"
+        "cli_common dataset display errors files hyperparameters image_files masks prepared protocol registry views "
+        "words inspection.*"
     ),
     "cli_common": "registry results",
     "analysis_cli": (

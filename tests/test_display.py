@@ -10,7 +10,7 @@ from rich.console import Console
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.conformance import Sample
 from mlrpl_bench.display import Display
-from mlrpl_bench.trainer import EpochDone, Failed, StepDone, train
+from mlrpl_bench.trainer import EpochDone, Failed, Note, StepDone, train
 
 TITLE = "sarb[prototypes=5] 10 % seed 0"
 
@@ -124,3 +124,10 @@ def test_the_bar_of_a_preparation_goes_when_it_is_done(display, bars):
 def test_only_finished_and_failed_end_a_cell(finished, cell):
     events = [StepDone(0, 1, 10), epoch_done(cell, 0), finished, Failed(cell, "", "")]
     assert [Display.ends_a_cell(event) for event in events] == [False, False, True, True]
+
+
+def test_a_cell_that_goes_on_at_an_epochs_end_has_no_step_before_it(display, capsys, cell, finished):
+    display.event(TITLE, 4, Note(cell, "goes on at epoch 1, step 10"))
+    display.event(TITLE, 4, epoch_done(cell, 0))
+    display.event(TITLE, 4, finished)
+    assert capsys.readouterr().err.split("\n")[0] == f"{TITLE}: goes on at epoch 1, step 10"
