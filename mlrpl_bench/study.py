@@ -63,6 +63,7 @@ class Study:
             raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
         self.root = (options.data_root if self.dataset.needs_root else None) or cache_folder()
         self.train, self.test = self._splits()
+        self._mask_hashes: dict[tuple[float, int], str] = {}
         self.setting = self._setting()
 
     def job(self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any]) -> Job:
@@ -70,7 +71,6 @@ class Study:
         from mlrpl_bench.cell_run import Job
 
         hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
-        mask_NC = self.masks(ratio, mask_seed)
         cell = Cell(
             setting=self.setting,
             method=entry.name,
@@ -81,9 +81,15 @@ class Study:
             ratio=ratio,
             seed=seed,
             mask_seed=mask_seed,
-            mask_hash=protocol.mask_hash(mask_NC),
+            mask_hash=self._mask_hash(ratio, mask_seed),
         )
         return Job(cell, entry.cls, hyperparameters)
+
+    def _mask_hash(self, ratio: float, mask_seed: int) -> str:
+        """Drawn once for all methods: a thousand cells share some forty masks."""
+        if (ratio, mask_seed) not in self._mask_hashes:
+            self._mask_hashes[ratio, mask_seed] = protocol.mask_hash(self.masks(ratio, mask_seed))
+        return self._mask_hashes[ratio, mask_seed]
 
     @cached_property
     def workbench(self) -> Workbench:
