@@ -152,8 +152,8 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
                 for (label, column), by_seed in columns.items()
                 if column == known_ratio and by_seed
             }
-            for label, of_label in of_column.items():
-                found = statistics.interval(*of_label, level=LEVEL)
+            intervals = statistics.intervals(list(of_column.values()), LEVEL)
+            for label, found in zip(of_column, intervals, strict=True):
                 low, high = max(found.low, 0.0), min(found.high, 100.0)  # no share lies beyond
                 rows[label, known_ratio, metric] = {"low": low, "high": high, "caution": found.caution}
             if metric == "mAP" or known_ratio == average:
@@ -184,10 +184,9 @@ def _against_best(
         if label != best and common:
             pairs[label] = _only(rows[best], seeds[best], common), _only(rows[label], seeds[label], common)
     spreads = _spreads(list(pairs.values()))
-    return best, {
-        label: statistics.paired(*pair, level=LEVEL, spread=spreads.get(len(pair[0].estimates_S))).p_value
-        for label, pair in pairs.items()
-    }
+    of_pairs = [spreads.get(len(a.estimates_S)) for a, _ in pairs.values()]
+    found = statistics.all_paired(list(pairs.values()), LEVEL, spreads=of_pairs)
+    return best, {label: difference.p_value for label, difference in zip(pairs, found, strict=True)}
 
 
 def _spreads(pairs: Sequence[tuple[Measured, Measured]]) -> dict[int, statistics.Spread | None]:

@@ -35,3 +35,14 @@ def test_labels_masks_and_the_label_graph_are_timed(tmp_path):
     steps = ["labels, first reading", "labels, kept", "mask, hcp", "mask, by_id", "label graph"]
     assert list(facts["seconds"]) == steps and facts["images"] == 200 and facts["annotations"] == 1461
     assert all(step in printed for step in steps)
+
+
+def test_the_leaderboards_benchmark_says_how_long_each_part_takes_and_that_the_bytes_are_the_same(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.leaderboard", "--quick", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    parts = {"reading records", "reading evidence", "intervals", "paired comparisons", "tables", "writing tables"}
+    assert parts <= set(facts["regenerated"]) and all(part in printed for part in parts)
+    assert facts["identical"] and {"leaderboard.csv", "measurements.csv"} <= set(facts["bytes_written"])
+    assert facts["regenerated"]["peak_gb"] > 0 and facts["cold"]["cells_per_hour"] > 0

@@ -14,11 +14,14 @@ from mlrpl_bench.metrics import evaluate
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.statistics import (
     Measured,
+    Spread,
+    all_paired,
     average_rank,
     common_spread,
     holm,
     influences,
     interval,
+    intervals,
     paired,
     resampled_means,
 )
@@ -249,6 +252,29 @@ def test_what_has_no_interval_is_refused(influences_SN, estimates_S, level):
         interval(influences_SN, estimates_S, level)
 
 
+def some_rows():
+    """Of one, two and three seeds, on the same images."""
+    random = np.random.default_rng(0)
+    return [Measured(random.normal(size=(seeds, 80)), random.normal(0.6, 0.01, size=seeds)) for seeds in (1, 2, 3)]
+
+
+def same(found, expected):
+    assert found.caution == expected.caution
+    numbers, as_expected = ({name: v for name, v in vars(of).items() if name != "caution"} for of in (found, expected))
+    assert numbers == pytest.approx(as_expected, rel=1e-9, nan_ok=True)
+
+
+def test_many_intervals_at_once_are_those_one_by_one():
+    for row, found in zip(some_rows(), intervals(some_rows(), 0.9, 500, 3), strict=True):
+        same(found, interval(*row, 0.9, 500, 3))
+    assert intervals([]) == []
+
+
+def test_rows_on_other_numbers_of_images_have_no_intervals_together():
+    with pytest.raises(UserError, match="different numbers of test images"):
+        intervals([Measured(np.zeros((1, images)), np.zeros(1)) for images in (5, 6)])
+
+
 # Simulations with a known truth
 
 
@@ -378,6 +404,15 @@ def test_p_value_and_interval_agree_on_what_is_significant():
 def test_other_seeds_or_images_are_refused():
     with pytest.raises(UserError, match="same seeds and images"):
         paired(Measured(np.zeros((2, 9)), [0.5, 0.6]), Measured(np.zeros((1, 9)), [0.5]))
+
+
+def test_many_comparisons_at_once_are_those_one_by_one():
+    pairs = [(row, Measured(row.influences_SN[:, ::-1], row.estimates_S - 0.01)) for row in some_rows()]
+    spreads = [None, Spread(1e-4, 5.0), None]
+    for pair, spread, found in zip(pairs, spreads, all_paired(pairs, 0.9, 500, 3, spreads), strict=True):
+        same(found, paired(*pair, 0.9, 500, 3, spread))
+    for pair, found in zip(pairs, all_paired(pairs), strict=True):
+        same(found, paired(*pair))
 
 
 # Families of comparisons
