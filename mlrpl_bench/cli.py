@@ -25,6 +25,7 @@ from mlrpl_bench.data_cli import data_app
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.interruption import Interrupted
 from mlrpl_bench.predict_cli import predict
+from mlrpl_bench.profile_cli import profile
 from mlrpl_bench.setting_options import with_setting
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ app.add_typer(data_app, name="data")
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
 MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
 GroupOption = Annotated[
-    int, typer.Option("--group", help="Cells trained side by side: reading and the frozen part are shared.")
+    str,
+    typer.Option(
+        "--group",
+        help="Cells trained side by side, sharing reading and the frozen part: a number, or auto, as many as fit.",
+    ),
 ]
 CheckpointOption = Annotated[
     float, typer.Option("--checkpoint-every", min=0, help="Minutes of work that may be lost when training is cut off.")
@@ -95,7 +100,7 @@ def run(
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, name=value. Repeatable.")] = None,
-    group: GroupOption = 1,
+    group: GroupOption = "auto",
     checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
     plugin: PluginOption = None,
@@ -139,7 +144,7 @@ def leaderboard(
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
-    group: GroupOption = 1,
+    group: GroupOption = "auto",
     checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
     no_train: Annotated[
@@ -215,6 +220,7 @@ def new(name: Annotated[str, typer.Argument(help="The new method's name, a Pytho
 app.command()(compare)
 app.command()(claims)
 app.command()(predict)
+app.command()(profile)
 
 
 def main() -> None:

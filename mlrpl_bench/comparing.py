@@ -68,7 +68,8 @@ class Comparison:
         """What to know when reading the rows, without repetition."""
         told = [
             f"difference: {self.a} less {self.b} in percent points, same test images and seeds; each interval is for "
-            "its own row, verdicts follow p (Holm), corrected over the rows",
+            "its own row, verdicts follow p (Holm), corrected over the rows; from these two alone, while the marks of "
+            "a leaderboard learn the seeds' spread from all its rows",
             *(line.caution for line in self.lines if line.caution),
             *(
                 f"left out, {line.known_ratio} {line.metric}: {seed}"

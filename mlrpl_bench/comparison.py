@@ -36,7 +36,8 @@ class Request:
     Attributes:
         rows: methods, each with the hyper-parameters that the user changed.
         seeds: pairs of training seed and mask seed.
-        group: how many cells are trained side by side. checkpoint_seconds: how much work may be lost.
+        group: how many cells are trained side by side, None for as many as fit in memory.
+        checkpoint_seconds: how much work may be lost.
         only_these_rows: leave other methods' records out of the table.
         leaderboard: whether the table gets its upper line (the registered aliases), and is written to files.
         published: whether the papers' own numbers get a table.
@@ -46,7 +47,7 @@ class Request:
     ratios: Sequence[float]
     seeds: Sequence[tuple[int, int]]
     keep_weights: bool = True
-    group: int = 1
+    group: int | None = None
     checkpoint_seconds: float = sweep.CHECKPOINT_SECONDS
     only_these_rows: bool = False
     leaderboard: bool = False
@@ -333,8 +334,14 @@ def seed_pairs(count: int, mask_seed: int | None) -> list[tuple[int, int]]:
     return [(seed, seed if mask_seed is None else mask_seed) for seed in range(count)]
 
 
-def group(size: int) -> int:
-    """A group of at least one cell."""
+def group(text: str) -> int | None:
+    """A group of at least one cell; None, for as many as fit in memory, is ``auto``."""
+    if text == "auto":
+        return None
+    try:
+        size = int(text)
+    except ValueError:
+        raise UserError(f"--group {text} is neither auto nor a number of cells") from None
     if size < 1:
         raise UserError(f"--group {size} must be at least 1")
     return size

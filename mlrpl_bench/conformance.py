@@ -238,6 +238,8 @@ def goes_on_exactly_from_a_checkpoint(sample: Sample) -> None:
     job = sample.job()
     with tempfile.TemporaryDirectory() as folder:
         for event in train([job], sample.workbench()):
+            if isinstance(event, Failed):
+                raise Violation(f"training failed: {event.reason}")
             # In the second half, so that what starts late has started.
             if isinstance(event, StepDone) and (event.epoch, event.step) == (2, 2):
                 checkpoint.write(Path(folder), job.cell, event.states()[job.cell])

@@ -86,6 +86,8 @@ class Collector:
             UserError: the record's scores are damaged, are those of other images, or do not give the metrics that it
                 states.
         """
+        if len(record.metrics["AP_C"]) != len(self.test.categories):
+            raise UserError(f"{record.folder}: its record has not one AP_C for each category; move the folder away")
         source = _source(record)
         kept = _kept(record, source)
         if kept is not None:
@@ -126,8 +128,8 @@ class Collector:
         if not (labels_NC == protocol.PRESENT).any() or not (labels_NC == protocol.ABSENT).any():
             return float("nan"), none_C
         scores_NC = _scores(record, "train_scores.npz", self.train)
-        measured = metrics.evaluate(scores_NC, labels_NC, surely_logits=True)
-        return measured["mAP"], measured["AP_C"]
+        AP_C = metrics.average_precisions(scores_NC, labels_NC)
+        return metrics.mean_average_precision(AP_C), AP_C
 
 
 def loss_fluctuation(record: Record) -> float:
@@ -160,7 +162,13 @@ def _scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
 def _source(record: Record) -> str:
     """Identifies what evidence is made from."""
     files = record.content["files"]
-    parts = [VERSION, record.cell.key, *(files.get(f"{name}.npz") for name in ("scores", "train_scores", "steps"))]
+    stated = [record.metrics[name] for name in INFLUENCED]  # which were looked at when the evidence was made
+    parts = [
+        VERSION,
+        record.cell.key,
+        stated,
+        *(files.get(f"{name}.npz") for name in ("scores", "train_scores", "steps")),
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -84,10 +84,10 @@ class Finding:
 
 
 def find(cells: Cells, parts: Sequence[Part], level: float, margin: float) -> list[Finding]:
-    """Measure the parts of one claim.
+    """Measure the parts of claims.
 
     The p-values of those that expect more or less and count are adjusted for each other (Holm); equality and controls
-    stand alone. A claim of two different halves needs no adjustment: it holds only if both do.
+    stand alone.
 
     Args:
         level: of the intervals and verdicts. margin: what counts as about equal, in points.

@@ -235,18 +235,25 @@ def _differences_from_papers(methods: Sequence[str], differs: Mapping[str, str])
 
 def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float], num_seeds: int) -> list[str]:
     """What the marks and the interval mean, and what they cannot mean."""
-    cautions = {found.row(label, average_name(ratios), "mAP").caution for label in labels} - {""}
-    lines = [
-        f"95 % interval: of the average mAP, over test images and seeds; {caution}" for caution in sorted(cautions)
-    ]
-    lines = lines or ["95 % interval: of the average mAP, over test images and seeds"]
+    by_caution: dict[str, list[str]] = {}
+    for label in labels:
+        by_caution.setdefault(found.row(label, average_name(ratios), "mAP").caution, []).append(label)
+    lines = ["95 % interval: of the average mAP, over test images and seeds, cut at 0 and 100"]
+    for caution, of_caution in sorted(by_caution.items()):
+        if caution:
+            lines.append(caution if len(by_caution) == 1 else f"{', '.join(of_caution)}: {caution}")
     marked = [label for label in labels if found.row(label, average_name(ratios), "mAP").mark]
     if marked:
         basis = "the same images and seeds" if num_seeds > 1 else "the same images"
         lines.append(
-            f"the best of a column is bold; {NOT_DISTINGUISHED}: not told from it at 5 %, compared on {basis}, "
-            "with Holm's correction over the table"
+            f"the best of a column is bold, in plain text *; {NOT_DISTINGUISHED}: not told from it at 5 %, compared on "
+            f"{basis}, with Holm's correction over the table{' (which two seeds often cannot do)' * (num_seeds == 2)}"
         )
+        if num_seeds > 1:
+            lines.append(
+                "for these marks the seeds' spread is moderated by that of the other rows; ?: too few common seeds to "
+                "compare"
+            )
     if num_seeds == 1:
         lines.append("one seed: differences between rows may be chance")
     return lines

@@ -16,7 +16,7 @@ from mlrpl_bench import statistics
 from mlrpl_bench.dataset import NINE_RATIOS
 from mlrpl_bench.evidence import INFLUENCED, Cells, Evidence, Seeds
 from mlrpl_bench.statistics import Measured
-from mlrpl_bench.tables import BEST, TIED
+from mlrpl_bench.tables import BEST, NOT_COMPARED, TIED
 
 LEVEL = 0.95
 CATEGORY = "AP: "
@@ -97,7 +97,8 @@ def measure(
     Returns:
         A frame with `COLUMNS`: ``known_ratio`` is text (0.1, or `average_name`); ``std`` is over seeds, NaN for one;
         ``low`` and ``high`` are the ends of the 95 % interval where the metric has one; ``p_best`` is Holm's adjusted
-        p-value of the difference to the best; ``mark`` is ``best``, ``tied`` or empty; ``status`` is ``measured`` or
+        p-value of the difference to the best; ``mark`` is ``best``, ``tied``, ``not compared`` or
+        empty; ``status`` is ``measured`` or
         says what is missing.
     """
     holes, columns = holes or {}, _columns(cells, labels, ratios)
@@ -157,13 +158,14 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
                 low, high = max(found.low, 0.0), min(found.high, 100.0)  # no share lies beyond
                 rows[label, known_ratio, metric] = {"low": low, "high": high, "caution": found.caution}
             if metric == "mAP" or known_ratio == average:
+                of_compared = {label: of_column[label] for label in compared if label in of_column}
                 best, against = _against_best(
-                    {label: of_column[label] for label in compared if label in of_column},
-                    {label: list(columns[label, known_ratio]) for label in compared},
+                    of_compared, {label: list(columns[label, known_ratio]) for label in of_compared}
                 )
                 p_values |= {(label, known_ratio, metric): p for label, p in against.items()}
-                if best is not None:
-                    rows[best, known_ratio, metric]["mark"] = BEST
+                for label in of_compared if best is not None else ():
+                    mark = BEST if label == best else NOT_COMPARED  # until a p-value says more
+                    rows[label, known_ratio, metric]["mark"] = mark
     for place, adjusted in zip(p_values, statistics.holm(list(p_values.values())), strict=True):
         rows[place] |= {"p_best": adjusted, "mark": TIED if adjusted > 1 - LEVEL else ""}
     index = ("method", "known_ratio", "metric")
@@ -174,14 +176,20 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
 def _against_best(
     rows: Mapping[str, Measured], seeds: Mapping[str, Sequence[Seeds]]
 ) -> tuple[str | None, dict[str, float]]:
-    """The row with the highest mean, and for each other one the p-value of no difference on their common seeds."""
+    """The best row, and for each other one the p-value of no difference on their common seeds.
+
+    The best has the highest mean of the rows with the most seeds: one lucky seed beats nobody. A row that shares but
+    one seed with a best that has more is not compared, since that would tell more apart than more seeds would.
+    """
     if len(rows) < 2:
         return None, {}
-    best = max(rows, key=lambda label: float(np.mean(rows[label].estimates_S)))
+    most = max(map(len, seeds.values()))
+    complete = [label for label in rows if len(seeds[label]) == most]
+    best = max(complete, key=lambda label: float(np.mean(rows[label].estimates_S)))
     pairs: dict[str, tuple[Measured, Measured]] = {}
     for label in rows:
         common = [pair for pair in seeds[label] if pair in seeds[best]]
-        if label != best and common:
+        if label != best and len(common) >= min(2, most):
             pairs[label] = _only(rows[best], seeds[best], common), _only(rows[label], seeds[label], common)
     spreads = _spreads(list(pairs.values()))
     of_pairs = [spreads.get(len(a.estimates_S)) for a, _ in pairs.values()]

@@ -39,6 +39,13 @@ from mlrpl_bench.files import sha256_of_file, write_atomically
 RECORD = "record.json"
 FAILED = "failed.json"
 RUNNING = "running.json"
+SHARES = (
+    *("mAP", "average_precision", "OP", "OR", "OF1", "CP", "CR", "CF1"),
+    *("OP_top3", "OR_top3", "OF1_top3", "CP_top3", "CR_top3", "CF1_top3"),
+)
+COSTS = ("seconds", "images_per_second", "peak_memory_bytes", "cells_in_group")
+"""What tables show of every record."""
+
 SET_ASIDE = ".damaged-"
 """In the name of a folder whose record is damaged and which was moved aside."""
 
@@ -277,9 +284,10 @@ def read_record(path: Path) -> Record:
         metrics = {name: _from_plain(value) for name, value in content["metrics"].items()}
         if content["key"] != cell.key:
             raise ValueError("its key is not that of its cell")
-        for name in ("mAP", "OF1", "CF1"):
-            if not isinstance(metrics[name], float) or not 0 <= metrics[name] <= 1:  # NaN neither
-                raise ValueError(f"its {name} is no share between 0 and 1")
+        _check_numbers(metrics, {name: _from_plain(value) for name, value in content["best_metrics"].items()})
+        for name in COSTS:
+            if not isinstance(content["cost"][name], (int, float)) or not 0 <= content["cost"][name] < math.inf:
+                raise ValueError(f"its cost has no {name}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
     for name, size in files.items():
@@ -289,6 +297,18 @@ def read_record(path: Path) -> Record:
         if file.stat().st_size != size:
             raise UserError(f"{file} has {file.stat().st_size} bytes where its record says {size}; {advice}")
     return Record(cell, path.parent, metrics, content)
+
+
+def _check_numbers(*metrics: dict[str, Any]) -> None:
+    """Raises:
+    KeyError, ValueError: a number that tables show is missing or none; NaN is a share of no entries only in AP_C.
+    """
+    for of_epoch in metrics:
+        for name in SHARES:
+            if not isinstance(of_epoch[name], float) or not 0 <= of_epoch[name] <= 1:  # NaN neither
+                raise ValueError(f"its {name} is no share between 0 and 1")
+        if not isinstance(of_epoch["AP_C"], np.ndarray) or ((of_epoch["AP_C"] < 0) | (of_epoch["AP_C"] > 1)).any():
+            raise ValueError("its AP_C are no shares between 0 and 1")
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:

@@ -14,7 +14,7 @@ from mlrpl_bench.results import Record, ResultStore
 from mlrpl_bench.study import Study
 
 NAMED = 4
-"""How many row labels a line about records names."""
+"""How many records a line names, by their folders."""
 
 Holes = Mapping[tuple[str, float], str]
 """By row label and known ratio: why one of its cells has no number."""
@@ -147,6 +147,6 @@ def _holes(missing: Sequence[Cell], store: ResultStore, unusable: Collection[str
 
 
 def _line(reason: str, records: Sequence[Record]) -> str:
-    labels = sorted({record.cell.label for record in records})
-    named = ", ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED} more" if len(labels) > NAMED else "")
+    names = [f"{record.cell.method}/{record.folder.name}" for record in records]
+    named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return f"left out: {len(records)} record{'s' if len(records) > 1 else ''} {reason}: {named}"

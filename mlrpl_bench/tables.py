@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BEST, TIED = "best", "tied"
+BEST, TIED, NOT_COMPARED = "best", "tied", "not compared"
 """Marks of an entry."""
 
 LATEX_COLUMNS = 13
@@ -17,6 +17,7 @@ LATEX_COLUMNS = 13
 
 NOT_DISTINGUISHED = "≈"
 """Stands before a number that a test does not tell from the best."""
+SIGNS = {TIED: NOT_DISTINGUISHED, NOT_COMPARED: "?"}
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,34 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 240
+        texts = [(label, [self._printed(entry, console.is_terminal) for entry in es]) for label, es in self.rows]
+        if not self.wraps and self._width(texts) > console.width:
+            # Numbers are worth more than how sure they are, and both are worth more than cut ones.
+            texts = [(label, [text.split(" ± ")[0] for text in of_row]) for label, of_row in texts]
+            console.width = max(console.width, self._width(texts))
         table = RichTable(title=Text(self.title), title_justify="left")
         table.add_column(self.corner, no_wrap=not self.wraps)
         for column in self.columns:
             table.add_column(Text(column), justify="left" if self.wraps else "right", no_wrap=not self.wraps)
-        for label, entries in self.rows:  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
-            table.add_row(Text(label), *(Text(_plain(e), style="bold" if e.mark == BEST else "") for e in entries))
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 240
+        for (label, of_row), (_, entries) in zip(texts, self.rows, strict=True):
+            # Text, because to rich's markup sarb[prototypes=5] has a tag in it.
+            styles = ["bold" if entry.mark == BEST else "" for entry in entries]
+            table.add_row(Text(label), *(Text(text, style) for text, style in zip(of_row, styles, strict=True)))
         console.print(table)
         for note in self.notes:
             console.print(f"- {note}", markup=False)
+
+    @staticmethod
+    def _printed(entry: Entry, bold_is_seen: bool) -> str:
+        return f"* {entry.text}" if entry.mark == BEST and not bold_is_seen else _plain(entry)
+
+    def _width(self, texts: Sequence[tuple[str, Sequence[str]]]) -> int:
+        """Of the printed table with these texts, in characters."""
+        lines = [[self.corner, *self.columns], *([label, *of_row] for label, of_row in texts)]
+        return sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True)) + 1
 
 
 def from_text(
@@ -160,7 +177,7 @@ def escape_latex(text: str) -> str:
 
 
 def _plain(entry: Entry) -> str:
-    return f"{NOT_DISTINGUISHED} {entry.text}" if entry.mark == TIED else entry.text
+    return f"{SIGNS[entry.mark]} {entry.text}" if entry.mark in SIGNS else entry.text
 
 
 def _markdown(entry: Entry) -> str:

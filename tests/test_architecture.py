@@ -49,7 +49,8 @@ MAY_IMPORT = {
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
         "options registry views words workbench"
     ),
-    "sweep": "cell cell_run checkpoint errors interruption provenance results study trainer",
+    "memory": "cell_run method protocol workbench",
+    "sweep": "cell cell_run checkpoint errors interruption memory provenance results study trainer",
     "evidence": "dataset errors files method metrics protocol results statistics",
     "conformance": (
         "backbones cell cell_run checkpoint dataset errors images method protocol randomness registry trainer words "
@@ -75,6 +76,11 @@ MAY_IMPORT = {
     ),
     "listing": "dataset errors hyperparameters registry results",
     "catalogue": "cell_run method registry study",
+    "profiling": (
+        "backbones cell_run dataset hyperparameters images method options protocol provenance registry study tables "
+        "views words workbench"
+    ),
+    "profile_cli": "cli_common comparison display errors options profiling registry",
     "template": "errors files registry",
     "setting_options": "hyperparameters options",
     "prediction": (

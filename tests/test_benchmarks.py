@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks import check
 from mlrpl_bench.views import BACKENDS, PREPARED_RAW, REFERENCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,3 +49,73 @@ def test_the_leaderboards_benchmark_says_how_long_each_part_takes_and_that_the_b
     assert parts <= set(facts["regenerated"]) and all(part in printed for part in parts)
     assert facts["identical"] and {"leaderboard.csv", "measurements.csv"} <= set(facts["bytes_written"])
     assert facts["regenerated"]["peak_gb"] > 0 and facts["cold"]["cells_per_hour"] > 0
+
+
+def test_the_groups_benchmark_sets_groups_beside_their_floor_and_beside_cells_alone(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.groups", "--quick", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    names = [f"ssgrl x {n}: group / {other}" for other in ("floor", "alone") for n in (1, 2)]
+    assert list(facts["ratios"]) == names and all(ratio > 0 for ratio in facts["ratios"].values())
+    assert "ssgrl x 2" in printed
+
+
+def test_the_metrics_benchmark_measures_the_floor_in_the_same_run_and_loops_agree(tmp_path):
+    report = tmp_path / "report.json"
+    command = ["-m", "benchmarks.metrics", "--images", "300", "--categories", "5", "--rounds", "1", "--json", report]
+    printed = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    assert list(facts["ratios"]) == ["metrics over argsort"] and all(value > 0 for value in facts["seconds"].values())
+    assert "argsort" in printed and facts["command"][:3] == ["-m", "benchmarks.metrics", "--images=300"]
+
+
+def test_the_prototypes_benchmark_says_what_share_of_an_epoch_they_take(tmp_path, capsys):
+    from benchmarks import prototypes
+
+    report = tmp_path / "report.json"
+    sizes = ["--scale", "0.001", "--categories", "3", "--width", "8", "--joined-images", "40"]
+    prototypes.main([*sizes, "--json", str(report)])
+    facts = json.loads(report.read_text())
+    assert len(facts["ratios"]) == 2 and list(facts["share_of_an_epoch"]) == ["collecting", "K-means"]
+    assert all(value > 0 for value in facts["share_of_an_epoch"].values())
+    assert "assumed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("now, lines", [(1.5, 0), (1.99, 0), (2.01, 1), (float("nan"), 1), (0.1, 0)])
+def test_a_ratio_that_grew_by_more_than_a_third_is_a_problem(now, lines):
+    assert len(check.problems({"a over b": 1.5}, {"a over b": now, "new": 9.0})) == lines
+
+
+def test_a_ratio_that_is_measured_no_more_is_a_problem():
+    assert check.problems({"a over b": 1.5}, {}) == ["a over b: recorded 1.50, but not measured any more"]
+
+
+def test_the_check_fails_with_a_line_for_each_worse_ratio_and_leaves_out_results_without(tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.json").write_text('{"seconds": 3}')
+    for name in ("good", "bad"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"command": [name], "ratios": {"a over b": 1.5}}))
+    monkeypatch.setattr(check, "measured_again", lambda command: {"a over b": 3.0 if command == ["bad"] else 1.5})
+    with pytest.raises(SystemExit) as ended:
+        check.main(["--results", str(tmp_path)])
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "bad: a over b: 3.00, recorded 1.50: worse by 100 %",
+        "good: as recorded",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        check.main(["good", "--results", str(tmp_path)])
+    assert ended.value.code == 0
+
+
+def test_the_check_runs_the_recorded_command_and_counts_one_that_fails_as_not_measured():
+    writes = 'import sys, pathlib; pathlib.Path(sys.argv[-1]).write_text(\'{"ratios": {"a": 2}}\')'
+    assert check.measured_again(["-c", writes]) == {"a": 2}
+    assert check.measured_again(["-c", "raise SystemExit(3)"]) == {}
+
+
+@pytest.mark.parametrize("name", sorted(check.recorded_in(check.RESULTS)))
+def test_recorded_ratios_are_numbers_of_a_command_that_exists(name):
+    recorded = check.recorded_in(check.RESULTS)[name]
+    assert recorded["command"][0] == "-m" and all(ratio > 0 for ratio in recorded["ratios"].values())
+    assert (ROOT / recorded["command"][1].replace(".", "/")).with_suffix(".py").is_file()

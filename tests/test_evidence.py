@@ -169,3 +169,20 @@ def test_another_mask_than_that_of_the_training_is_refused(world):
 def test_labels_and_scores_of_the_tiny_set_fit_together(world):
     of, _ = world
     assert set(np.unique(of.test.labels_NC)) == {PRESENT, ABSENT}
+
+
+def test_metrics_that_were_changed_after_evidence_was_made_are_noticed(world):
+    of, put = world
+    record = put()
+    collector(of).of(record)
+    record.metrics["mAP"] = 0.99
+    with pytest.raises(UserError, match="its scores give mAP"):
+        collector(of).of(record)
+
+
+def test_a_record_of_other_categories_is_refused(world):
+    of, put = world
+    record = put()
+    record.metrics["AP_C"] = record.metrics["AP_C"][:-1]
+    with pytest.raises(UserError, match="not one AP_C for each category"):
+        collector(of).of(record)

@@ -260,7 +260,7 @@ def test_a_line_stands_on_top_with_one_number_in_every_column_and_is_never_the_b
     assert leaderboard.labels == ["upper", "b", "a"]
     assert rows(leaderboard)[1:] == rows(table(THREE_SEEDS))
     marks = {label: entries[0].mark for label, entries in leaderboard.main.rows}
-    assert marks == {"upper": "", "a": "best", "b": ""}
+    assert marks == {"upper": "", "a": "best", "b": "not compared"}
     assert any(note.startswith("upper: a with 100 %") for note in leaderboard.notes)
 
 

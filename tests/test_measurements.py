@@ -7,7 +7,7 @@ from tiny import cell, cells_of, evidence, record
 
 from mlrpl_bench import statistics
 from mlrpl_bench.dataset import NINE_RATIOS
-from mlrpl_bench.measurements import BEST, COLUMNS, METRICS, TIED, average_name, measure, measured
+from mlrpl_bench.measurements import BEST, COLUMNS, METRICS, NOT_COMPARED, TIED, average_name, measure, measured
 from mlrpl_bench.statistics import Measured
 
 RATIOS = (0.1, 0.5)
@@ -100,11 +100,33 @@ def test_p_values_are_corrected_over_the_whole_table():
 
 
 def test_rows_are_compared_on_the_seeds_that_both_have():
-    rows = [*row("a", 50, 60), *row("a", 52, 62, seed=1), *row("b", 49, 59, seed=1), *row("b", 10, 10, seed=2)]
-    frame = measure(cells_of(rows), ["a", "b"], RATIOS)
-    assert of(frame, "b", "0.1")["p_best"] < 1  # on seed 1 alone, where the difference is 3
-    apart = measure(cells_of([*row("a", 50, 60), *row("b", 40, 50, seed=1)]), ["a", "b"], RATIOS)
-    assert (of(apart, "b", "0.1")["mark"], np.isnan(of(apart, "b", "0.1")["p_best"])) == ("", True)
+    rows = [r for seed in range(3) for r in row("a", 50 + seed, 60 + seed, seed=seed)]
+    rows += [r for seed in (1, 2) for r in row("b", 40 + 1.1 * seed, 59 + seed, seed=seed)]
+    found = of(measure(cells_of(rows), ["a", "b"], RATIOS), "b", "0.1")
+    both = [Measured(np.zeros((2, 100)), np.array(values)) for values in ((51.0, 52.0), (41.1, 42.2))]
+    # one of five comparisons; the one at the other ratio has no spread at all and comes first, with p = 0
+    assert found["p_best"] == pytest.approx(4 * statistics.paired(*both).p_value, rel=0.3)
+
+
+@pytest.mark.parametrize("seeds", [[3], [2]])
+def test_a_row_with_too_few_common_seeds_is_not_compared_and_says_so(seeds):
+    rows = [r for seed in range(3) for r in row("a", 50 + seed, 60 + seed, seed=seed)]
+    rows += [r for seed in seeds for r in row("b", 10, 10, seed=seed)]
+    found = of(measure(cells_of(rows), ["a", "b"], RATIOS), "b", "0.1")
+    assert (found["mark"], np.isnan(found["p_best"])) == (NOT_COMPARED, True)
+
+
+def test_one_lucky_seed_is_not_the_best():
+    rows = [r for seed in range(2) for r in row("a", 50 + seed, 60 + seed, seed=seed)]
+    frame = measure(cells_of([*rows, *row("b", 99, 99)]), ["a", "b"], RATIOS)
+    assert [of(frame, name, "0.1")["mark"] for name in "ab"] == [BEST, NOT_COMPARED]
+
+
+def test_with_one_seed_far_apart_rows_are_told_apart_however_many_they_are():
+    rows = [record for number in range(40) for record in row(f"m{number:02}", 20 + number, 20 + number)]
+    frame = measure(cells_of(rows, noise=3), [f"m{number:02}" for number in range(40)], RATIOS)
+    assert of(frame, "m00", "0.1")["mark"] == ""
+    assert of(frame, "m39", "0.1")["mark"] == BEST
 
 
 def test_a_row_that_is_not_compared_has_no_mark():

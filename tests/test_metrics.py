@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from mlrpl_bench.errors import UserError
-from mlrpl_bench.metrics import evaluate
+from mlrpl_bench.metrics import average_precisions, evaluate, mean_average_precision
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 P, A, U = PRESENT, ABSENT, UNKNOWN
@@ -167,6 +167,36 @@ def test_equals_plain_loops(problem):
     assert result.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(result[name], value, rtol=0, atol=1e-12, err_msg=name)
+
+
+@settings(max_examples=200, deadline=None)
+@given(problems(), st.sampled_from([1.0, 1e-44, 1e37]))
+def test_float32_scores_give_the_very_numbers_of_float64(problem, scale):
+    scores_NC, labels_NC = problem
+    single_NC = (scores_NC * scale).astype(np.float32)
+    single_NC[::2] *= -1  # -0.0 and 0.0 tie
+    result, expected = evaluate(single_NC, labels_NC, surely_logits=True), loop_over_everything(single_NC, labels_NC)
+    np.testing.assert_allclose(result["AP_C"], expected["AP_C"], rtol=0, atol=1e-12)
+    for name, value in evaluate(single_NC.astype(np.float64), labels_NC, surely_logits=True).items():
+        np.testing.assert_array_equal(result[name], value, err_msg=name)
+
+
+def test_average_precisions_alone_are_those_of_the_full_set():
+    random_numbers = np.random.default_rng(0)
+    labels_NC = random_numbers.choice([P, A, U], size=(50, 40), p=[0.02, 0.7, 0.28])
+    scores_NC = random_numbers.normal(size=(50, 40)).astype(np.float32)
+    result, alone_C = evaluate(scores_NC, labels_NC), average_precisions(scores_NC, labels_NC)
+    np.testing.assert_array_equal(alone_C, result["AP_C"])
+    assert mean_average_precision(alone_C) == result["mAP"] and np.isnan(alone_C).any()
+    # Only the order counts, so probabilities will do.
+    np.testing.assert_array_equal(average_precisions(1 / (1 + np.exp(-scores_NC)), labels_NC), alone_C)
+
+
+def test_average_precisions_alone_refuse_what_the_full_set_refuses():
+    with pytest.raises(UserError, match="no label is present"):
+        average_precisions(SCORES_NC, np.full_like(LABELS_NC, ABSENT))
+    with pytest.raises(UserError, match="images x categories"):
+        average_precisions(SCORES_NC.T, LABELS_NC)
 
 
 @settings(max_examples=100, deadline=None)

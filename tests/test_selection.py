@@ -94,7 +94,5 @@ def test_what_is_left_out_is_counted_by_reason_with_the_first_names(world, tmp_p
     put(*world)
     found = select(of, {"plain": entry}, store, lambda _: True)
     (line,) = found.left_out
-    assert line == (
-        "left out: 6 records of a method that is not registered (a plug-in that is not named with --plugin?): "
-        "m0, m1, m2, m3 and 2 more"
-    )
+    start = "left out: 6 records of a method that is not registered (a plug-in that is not named with --plugin?): m0/"
+    assert line.startswith(start) and line.endswith(" and 2 more") and line.count("/0.5-s0-") == 4

@@ -379,10 +379,14 @@ def test_without_noise_from_images_the_p_value_is_that_of_the_paired_t_test(seed
 
 def test_with_one_seed_a_comparison_says_what_cannot_be_concluded():
     influences_SN = np.random.default_rng(0).normal(scale=0.1, size=(1, 400))
+    influences_SN -= influences_SN.mean()
     found = paired(Measured(influences_SN, [0.7]), Measured(np.zeros((1, 400)), [0.6]))
     assert found.seeds == 1
     assert "nothing can be concluded about the method" in found.caution
-    assert found.p_value == pytest.approx(1 / 2001)
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(0.1 / (influences_SN.std() / 20)))
+    close = paired(Measured(influences_SN, [0.605]), Measured(np.zeros((1, 400)), [0.6]))
+    resampled = np.abs(resampled_means(influences_SN, 20_000)[0]) >= 0.005
+    assert close.p_value == pytest.approx(resampled.mean(), abs=0.01)
 
 
 def test_a_method_does_not_differ_from_itself():

@@ -127,7 +127,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_note_and_training_goes_on(trai
 def test_cells_that_stand_at_different_places_are_not_trained_together(of, plain):
     jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5, 0.9)]
     positions = {jobs[1].cell: (1, 2)}
-    assert sweep.groups(jobs, 3, positions) == [[jobs[0], jobs[2]], [jobs[1]]]
+    assert sweep.alike(jobs, positions) == [[jobs[0], jobs[2]], [jobs[1]]]
 
 
 def test_a_request_to_stop_writes_checkpoints_first(trained, of, store):
@@ -353,11 +353,95 @@ def test_cells_trained_side_by_side_leave_the_scores_of_cells_trained_alone(trai
         assert np.array_equal(*pair)
 
 
-def test_a_group_holds_cells_of_one_seed_and_no_more_than_asked_for(of, plain):
+def test_cells_of_two_seeds_are_not_alike(of, plain):
     jobs = [of.job(plain, ratio, seed, seed, {}) for ratio in (0.1, 0.5, 0.9) for seed in (0, 1)]
-    seeds = [[job.cell.seed for job in group] for group in sweep.groups(jobs, 2)]
-    assert seeds == [[0, 0], [0], [1, 1], [1]]
-    assert sorted(map(id, jobs)) == sorted(id(job) for group in sweep.groups(jobs, 2) for job in group)
+    assert sweep.alike(jobs) == [jobs[0::2], jobs[1::2]]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "size", "sizes"), [(1, 9, [1]), (9, 9, [9]), (10, 9, [5, 5]), (3, 2, [1, 2]), (3, 1, [1, 1, 1])]
+)
+def test_there_are_as_few_groups_as_can_be_and_these_are_even(jobs, size, sizes):
+    found = sweep.portions(list(range(jobs)), size)
+    assert [len(portion) for portion in found] == sizes
+    assert [number for portion in found for number in portion] == list(range(jobs))
+
+
+@pytest.fixture
+def roomy_for(monkeypatch):
+    """Memory that has room for so many cells: a larger group fails in the part that all share. The sizes tried."""
+
+    def limit(most: int) -> list[int]:
+        tried, train = [], sweep.train
+
+        def short_of_memory(jobs, workbench, states):
+            tried.append(len(jobs))
+            for event in train(jobs, workbench, states):
+                yield event
+                if len(jobs) > most and isinstance(event, StepDone) and (event.epoch, event.step) == (1, 1):
+                    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+        monkeypatch.setattr(sweep, "train", short_of_memory)
+        return tried
+
+    return limit
+
+
+def test_a_group_that_runs_out_of_memory_is_halved_and_nothing_is_lost(trained, of, plain, store, roomy_for):
+    jobs, _, alone = trained
+    tried = roomy_for(2)
+    more = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.2, 0.3, 0.4)]
+    events = [event for _, event in sweep.run([*jobs[1:], *more], of, store, group=5, checkpoint_seconds=0)]
+    assert tried == [5, 1, 2, 2]
+    assert [type(event) for event in events if isinstance(event, (Finished, Failed))] == [Finished] * 5
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes[0] == (
+        "no memory left in a group of 5 (RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to "
+        "allocate 9 bytes); tried again in one of at most 2"
+    )
+    assert [text.split(",")[0] for text in notes] == [notes[0].split(",")[0]] * 5 + ["goes on at epoch 2"] * 5
+    for job in jobs[1:]:
+        assert contents(store.folder(job.cell))["scores.npz"] == contents(alone.folder(job.cell))["scores.npz"]
+
+
+def test_after_memory_ran_out_later_groups_are_small_too(of, plain, store, roomy_for):
+    tried = roomy_for(2)
+    jobs = [of.job(plain, ratio, seed, 0, {}) for seed in (0, 1) for ratio in (0.2, 0.3, 0.4, 0.5)]
+    assert [type(event) for event in run(jobs, of, store, group=4)] == [Finished] * 8
+    assert tried == [4, 2, 2, 2, 2]
+
+
+def test_running_out_of_memory_alone_is_a_cells_failure(of, plain, store, roomy_for):
+    tried = roomy_for(0)
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.2, 0.3)]
+    assert [type(event) for event in run(jobs, of, store, group=2)] == [Failed, Failed]
+    assert tried == [2, 1, 1]
+    assert all("can't allocate memory" in store.failure(job.cell) for job in jobs)
+
+
+def test_a_cell_whose_own_step_finds_no_memory_is_tried_again_and_the_others_go_on(trained, of, store, monkeypatch):
+    jobs, _, alone = trained
+    plain = jobs[1].method_class
+    losses, failed = plain.losses, []
+
+    def once(self, batch, progress):
+        if not failed:
+            failed.append(self)
+            raise MemoryError
+        return losses(self, batch, progress)
+
+    monkeypatch.setattr(plain, "losses", once)
+    events = list(sweep.run(jobs[1:], of, store, group=2))
+    assert [job for job, event in events if isinstance(event, Finished)] == [jobs[2], jobs[1]]
+    assert [event.cells_in_group for _, event in events if isinstance(event, Finished)] == [2, 1]
+    for job in jobs[1:]:
+        assert contents(store.folder(job.cell))["scores.npz"] == contents(alone.folder(job.cell))["scores.npz"]
+
+
+def test_cells_group_by_themselves_as_many_as_fit(of, plain, store, monkeypatch):
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.2, 0.3, 0.4)]
+    monkeypatch.setattr("mlrpl_bench.memory.fitting", lambda found, workbench: 2 if len(found) == 3 else 9)
+    assert [event.cells_in_group for event in run(jobs, of, store, group=None)] == [1, 2, 2]
 
 
 def test_what_breaks_outside_the_methods_fails_every_cell_of_the_group(of, plain, store, monkeypatch):

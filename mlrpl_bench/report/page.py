@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlrpl_bench.leaderboard import Leaderboard, ratio_title
 from mlrpl_bench.measurements import BEST, TIED
 from mlrpl_bench.report import content, details
-from mlrpl_bench.tables import NOT_DISTINGUISHED, Entry, Table
+from mlrpl_bench.tables import SIGNS, Entry, Table
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -125,7 +125,7 @@ def _entry(entry: Entry, places: Mapping[tuple[str, str], str]) -> dict[str, str
     return {
         "number": number,
         "rest": f"{plus_minus.strip()} {rest}" if rest else "",
-        "mark": NOT_DISTINGUISHED if entry.mark == TIED else "",
+        "mark": SIGNS.get(entry.mark, ""),
         "class": "best" if entry.mark == BEST else "tied" if entry.mark == TIED else "",
         "href": (places.get((label, known_ratio)) or places.get((label, ""), "")) if entry.place else "",
         "value": "" if math.isnan(entry.value) else f"{entry.value:.6g}",

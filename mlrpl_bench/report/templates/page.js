@@ -300,9 +300,8 @@ for (const row of data.rows) {
 for (const ratio of [...data.ratios, data.average]) option(by("bars-ratio"), ratio, isNaN(ratio) ? ratio : percent(ratio));
 if (data.rows.some(row => (data.precision[row] || {})[data.average])) by("bars-ratio").value = data.average;
 if (data.chosen.length) by("bars-other").value = data.chosen[data.chosen.length - 1];
-// The first row to show is the strongest one that logs most: there is most to see.
-const logged = row => Math.max(0, ...Object.values(data.training[row] || {}).map(of => Object.keys(of.loss).length + Object.keys(of.epoch).length));
-const telling = [...data.chosen].sort((a, b) => logged(b) - logged(a))[0];
+// The first row to show is the strongest one that logs more than its loss.
+const telling = data.chosen.find(row => Object.keys((Object.values(data.training[row] || {})[0] || {epoch: {}}).epoch).length > 1);
 if (telling) by("trained").value = telling;
 for (const id of ["metric", "bands"]) by(id).addEventListener("change", drawCurves);
 by("trained").addEventListener("change", drawTraining);

@@ -1,0 +1,96 @@
+"""The command ``profile``: what a training step of each method costs, and where."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrpl_bench.cli_common import JsonOption, PluginOption, registries
+from mlrpl_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.options import Options
+    from mlrpl_bench.profiling import Bench, Report
+    from mlrpl_bench.registry import DatasetEntry, Registry
+
+PAPER = "paper"
+
+
+def profile(
+    methods: Annotated[str, typer.Argument(metavar="METHOD", help="Names such as ssgrl,sarb, or all, or paper.")],
+    setting: Annotated[
+        str, typer.Option("--setting", help="A dataset, with its preset; or paper: made-up images in memory.")
+    ] = "scenes",
+    classes: Annotated[
+        int | None, typer.Option("--classes", help="Categories of the paper's setting. [default: 80]")
+    ] = None,
+    ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.1,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images per step. [default: setting's]")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Side of the network's input. [default: setting's]")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="small, resnet101 or a timm model. [default: setting's]")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="How many steps the medians are of.")] = 5,
+    precision: Annotated[str, typer.Option("--precision", help="32-true or bf16-mixed.")] = "32-true",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
+    ] = None,
+    plugin: PluginOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where the time of a training step goes, its memory and its share of the machine's peak; trains nothing."""
+    from mlrpl_bench import comparison, profiling
+    from mlrpl_bench.display import Display
+    from mlrpl_bench.options import Options
+
+    _check(setting, classes, ratio, steps)
+    registry, datasets = registries(plugin)
+    entries = comparison.chosen_methods(registry, methods)
+    # A step costs the same with any weights: none are fetched or pre-trained.
+    options = Options(data_root, None, batch, image_size, backbone, "random", precision, device)
+    with Display() as display:
+        bench = _bench(datasets, setting, options, classes, ratio, display.report)
+        found = profiling.profile(bench, entries, steps, display.report)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    elif found.costs:
+        found.table().print()
+    for name, reason in found.failures:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if found.failures:
+        raise typer.Exit(1)
+
+
+def _bench(
+    datasets: Registry[DatasetEntry],
+    setting: str,
+    options: Options,
+    classes: int | None,
+    ratio: float,
+    report: Report,
+) -> Bench:
+    from mlrpl_bench import profiling
+
+    if setting == PAPER:
+        return profiling.of_paper(options, 80 if classes is None else classes, ratio, report)
+    if setting not in datasets:
+        raise UserError(f"no setting {setting!r}; there are: {PAPER}, {', '.join(datasets)}")
+    return profiling.of_dataset(datasets[setting], options, ratio, report)
+
+
+def _check(setting: str, classes: int | None, ratio: float, steps: int) -> None:
+    """What can be refused before anything is loaded."""
+    if classes is not None and setting != PAPER:
+        raise UserError(f"--classes goes with --setting {PAPER}; {setting} has its own categories")
+    for option, number in (("--classes", classes), ("--steps", steps)):
+        if number is not None and number < 1:
+            raise UserError(f"{option} {number} must be at least 1")
+    if not 0 < ratio <= 1:
+        raise UserError(f"--ratio {ratio:g} must be above 0 and at most 1")

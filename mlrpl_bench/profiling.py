@@ -1,0 +1,461 @@
+"""What a training step costs, and where: the parts of a step, floating-point operations, memory, images a second.
+
+The step that is measured is the one that trains a cell (`CellRun.step`), untouched. A clock knows at any moment to
+which part the time belongs, and is switched at the seams: around every call of the backbone's frozen and of its
+trained part by hooks on these two modules, after the losses by wrapping the method's `losses`, and by the optimiser's
+own hook. So the parts add up to the step, whatever a method does in between; "head" is what a method's `losses` does
+outside the two modules. On CUDA the marks are events in the stream and nothing waits for them until the end, as in
+training; on a CPU they are readings of the clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from mlrpl_bench.backbones import RESNET101
+from mlrpl_bench.cell_run import CellRun, _peak_memory_bytes
+from mlrpl_bench.dataset import Dataset, Preset, Split
+from mlrpl_bench.hyperparameters import parameter
+from mlrpl_bench.images import PixelBatch, Reader
+from mlrpl_bench.method import Batch, Progress
+from mlrpl_bench.options import Options
+from mlrpl_bench.protocol import ABSENT, PRESENT
+from mlrpl_bench.provenance import provenance
+from mlrpl_bench.registry import DatasetEntry, MethodEntry
+from mlrpl_bench.study import Study
+from mlrpl_bench.tables import Entry, Table
+from mlrpl_bench.views import View
+from mlrpl_bench.words import hashed_vectors
+from mlrpl_bench.workbench import SharedBatch, Workbench
+
+PARTS = {
+    "reading": "reading",
+    "frozen": "frozen",
+    "trained": "trained",
+    "head": "head + losses",
+    "backward": "backward",
+    "optimiser": "optimiser",
+}
+"""The parts of a step in their order, and how a table calls them."""
+
+PAPER = Preset(448, RESNET101, epochs=20, batch=16, lr_multiplier=1.0, ratios=(0.1,))
+"""The papers' setting."""
+
+MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+MATMUL_ROUNDS = 6
+"""Of products of two square matrices with that side, the fastest is the machine's peak."""
+
+CUDA_WARM_UP = 4
+PREFETCHED = 33
+"""Up to 16 loader processes have two batches each ready before the first step: only later ones are waited for."""
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step of a method costs; times are medians.
+
+    Attributes:
+        seconds: by part, see `PARTS`; without ``reading`` where nothing is read.
+        step_seconds: of the whole step.
+        flops: floating-point operations of a step's matrix products and convolutions, forward and backward.
+        share_of_peak: of the operations that the machine's fastest matrix product would make in that time.
+        peak_memory_bytes: see `CellRun`: of the device, or of the process on a CPU.
+        pass_seconds: of one pass over the training set, reading and the frozen part aside; None without passes.
+    """
+
+    method: str
+    seconds: dict[str, float]
+    step_seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    flops: int
+    share_of_peak: float
+    pass_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The costs of some methods, and where they were measured."""
+
+    title: str
+    facts: dict[str, Any]
+    costs: list[Cost]
+    failures: list[tuple[str, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**self.facts, "methods": [asdict(cost) for cost in self.costs], "failures": dict(self.failures)}
+
+    def table(self) -> Table:
+        """A row for each method."""
+        columns = (*PARTS.values(), "total", "images/s", "GB", "GFLOP", "of peak", "pass")
+        rows = [(cost.method, [_entry(value) for value in _values(cost)]) for cost in self.costs]
+        return Table("profile", self.title, columns, rows, tuple(self._notes()))
+
+    def _notes(self) -> list[str]:
+        facts = self.facts
+        notes = [
+            f"{facts['device']}, {facts['threads']} thread(s), {facts['precision']}; its fastest matrix product: "
+            f"{facts['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s in {facts['peak_format']}",
+            f"{facts['backbone']} backbone (random weights), {facts['image_size']} px, batch {facts['batch']}, "
+            f"{facts['categories']} categories, {100 * facts['ratio']:g} % known",
+            f"milliseconds, medians of {facts['steps']} steps of the last epoch, when all that starts late has started",
+            "frozen: the backbone's frozen part, also where a method calls it for images of its own; trained: the "
+            "forward of its trained part; head + losses: all else of the forward; backward: of everything; "
+            "optimiser: with what a method does after a step",
+            "GFLOP: matrix products and convolutions of a step, forward and backward; of peak: as a share of what the "
+            "fastest product would do in the total",
+            f"pass: seconds of one look at the training set ({facts['training_images']:,} images), reading and frozen "
+            "part aside",
+        ]
+        if facts["reads"]:
+            notes.append("reading: waiting for images (decoded once before, kept in memory as far as training does)")
+        else:
+            notes.append("reading: nothing is read, the images are random numbers in memory, so are the labels")
+        if facts["device_type"] == "cpu":
+            notes.append("GB: the peak of the whole process, Python and libraries included, during the row")
+        else:
+            notes.append("GB: the most that was allocated on the device during the row")
+        return notes
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Where methods are measured.
+
+    Attributes:
+        name: of the setting. reads: whether images come from files.
+        ratio: the share of labels that is known.
+    """
+
+    name: str
+    study: Study
+    ratio: float
+    reads: bool
+
+    @property
+    def batch(self) -> int:
+        return self.study.preset.batch
+
+    @property
+    def device(self) -> torch.device:
+        return self.study.workbench.fabric.device
+
+    def warm_up(self) -> int:
+        """Steps before those that count; the first of a method is not like the others (and counts its operations)."""
+        if self.device.type == "cpu":
+            return 1
+        return PREFETCHED if self.reads else CUDA_WARM_UP
+
+    def facts(self) -> dict[str, Any]:
+        """The setting and the machine."""
+        setting, machine = self.study.setting, provenance(self.device)
+        return {
+            "setting": self.name,
+            **{name: getattr(setting, name) for name in ("backbone", "image_size", "batch", "precision")},
+            "categories": len(self.study.train.categories),
+            "ratio": self.ratio,
+            "training_images": len(self.study.train),
+            "reads": self.reads,
+            "device_type": self.device.type,
+            "device": machine["device"],
+            "threads": machine["threads"],
+            "torch": machine["versions"]["torch"],
+        }
+
+
+def of_dataset(entry: DatasetEntry, options: Options, ratio: float, report: Report) -> Bench:
+    """A data set's own setting, with its images."""
+    bench = Bench(entry.name, Study(entry, options, report), ratio, reads=True)
+    workbench, batch = bench.study.workbench, bench.batch
+    total = -(-len(bench.study.train) // batch)
+    # Decodes every image: what a first epoch waits for is no matter of the method that happens to be measured first.
+    for number, _ in enumerate(workbench.in_order("train", batch), start=1):
+        report("reading images", number, total)
+    return bench
+
+
+def of_paper(options: Options, classes: int, ratio: float, report: Report) -> Bench:
+    """The papers' setting (`PAPER`, unless options say otherwise) on images and labels that are made up."""
+    batch = options.batch or PAPER.batch
+    data = {"categories": str(classes), "images": str(4 * max(batch, 1))}
+    chosen = Options(**{**vars(options), "data": data})
+    entry = DatasetEntry("paper", RandomData, Path(__file__), PAPER)
+    return Bench("paper", InMemory(entry, chosen, report), ratio, reads=False)
+
+
+class RandomData(Dataset):
+    """Labels without images: three categories an image on average, as in COCO."""
+
+    needs_root = False
+
+    @dataclass(frozen=True)
+    class Options:
+        categories: int = parameter(80, "how many categories", low=1)
+        images: int = parameter(64, "how many images", low=1)
+
+    def load(self, root: Path, split: str) -> Split:
+        options: Any = self.options
+        shape = (options.images, options.categories)
+        present_NC = np.random.default_rng(0).random(shape) < min(0.5, 3 / options.categories)
+        labels_NC = np.where(present_NC, PRESENT, ABSENT).astype(np.int8)
+        names = tuple(f"category {number}" for number in range(options.categories))
+        rows = list(range(options.images))
+        return Split(rows, [Path(f"{row} is not a file") for row in rows], labels_NC, names, hashed_vectors(names))
+
+
+class InMemory(Study):
+    """A study whose images are random numbers on the device."""
+
+    def _refuse_missing(self, *_: Any) -> None:
+        """There are no files."""
+
+    @cached_property
+    def workbench(self) -> Workbench:
+        workbench: Workbench = super().workbench
+        reader = RandomImages(self.train.image_paths, self._view(), self.preset.batch, workbench.fabric.device)
+        workbench._readers = {"train": reader, "test": reader}
+        return workbench
+
+
+class RandomImages(Reader):
+    """Gives the same pixels for every batch, at once."""
+
+    def __init__(self, image_paths: Sequence[Path], view: View, batch: int, device: torch.device) -> None:
+        super().__init__(image_paths, view)
+        generator = torch.Generator().manual_seed(0)
+        shape = (batch, view.size, view.size, 3)
+        self.pixels_BHW3 = torch.randint(256, shape, generator=generator, dtype=torch.uint8).to(device)
+
+    def _read(self) -> Iterator[PixelBatch]:
+        for addresses in self._batches.addresses:
+            rows_B = torch.tensor([address.row for address in addresses])
+            yield PixelBatch(self.pixels_BHW3[: len(rows_B)].permute(0, 3, 1, 2), rows_B)
+
+
+class Clock:
+    """Divides time among named parts, step by step; at any moment one part is on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        self._marks: list[tuple[int, str, Any]] = []
+        self._open: list[str] = []
+        self._step = 0
+
+    def start(self, step: int, part: str) -> None:
+        """A step begins, and the one before it ends."""
+        self._step, self._open = step, []
+        self.enter(part)
+
+    def enter(self, part: str) -> None:
+        """A part within the one that is on."""
+        self._open.append(part)
+        self._mark()
+
+    def leave(self) -> None:
+        """Back to the part from which this one was entered."""
+        self._open.pop()
+        self._mark()
+
+    def switch(self, part: str) -> None:
+        """Another part instead of the one that is on."""
+        self._open.pop()
+        self.enter(part)
+
+    def stop(self) -> list[dict[str, float]]:
+        """The seconds of each part, for every step since the last stop."""
+        self._mark()
+        if self._stream is not None:
+            self._stream.synchronize()
+        steps: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for (step, part, begin), (_, _, end) in itertools.pairwise(self._marks):
+            steps[step][part] += end - begin if self._stream is None else begin.elapsed_time(end) / 1000
+        self._marks.clear()
+        return [dict(parts) for parts in steps.values()]
+
+    def _mark(self) -> None:
+        if self._stream is None:
+            now: Any = time.perf_counter()
+        else:
+            now = torch.cuda.Event(enable_timing=True)
+            now.record(self._stream)
+        self._marks.append((self._step, self._open[-1], now))
+
+
+def profile(bench: Bench, entries: Sequence[MethodEntry], steps: int, report: Report) -> Profile:
+    """Measure methods one after the other; one that fails is named and the others go on."""
+    import sklearn.cluster  # noqa: F401 - else the first pass that clusters would pay for importing it
+
+    dtype = torch.bfloat16 if bench.study.setting.precision.startswith("bf16") else torch.float32
+    peak = matmul_peak(bench.device, dtype)
+    costs, failures = [], []
+    for entry in entries:
+        try:
+            with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
+                costs.append(_cost(bench, entry, steps, report))
+        except Exception as error:  # a method may raise anything, and may need more memory than there is
+            reason = " ".join(str(error).split()) or "no message"
+            failures.append((entry.name, f"{type(error).__name__}: {reason[:300]}"))
+    # Again, and the larger one: other work on the machine makes both too small.
+    peak = max(peak, matmul_peak(bench.device, dtype))
+    facts = bench.facts() | {"steps": steps, "peak_flops_per_second": peak, "peak_format": _peak_format(bench, dtype)}
+    costs = [replace(cost, share_of_peak=cost.flops / cost.step_seconds / peak) for cost in costs]
+    return Profile(f"Cost of a training step, {bench.name}", facts, costs, failures)
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second in the machine's fastest large matrix product."""
+    side = MATMUL_SIDE[device.type]
+    clock = Clock(device)
+    left, right = torch.rand(2, side, side, device=device, dtype=dtype)
+    with _tensor_cores_as_in_convolutions():
+        for number in range(MATMUL_ROUNDS):
+            clock.start(number, "product")
+            left @ right
+        fastest = min(parts["product"] for parts in clock.stop())
+    return 2 * side**3 / fastest
+
+
+@contextmanager
+def _tensor_cores_as_in_convolutions() -> Iterator[None]:
+    """On CUDA convolutions in 32 bits may use TF32 where matrix products do not: no step would stay below that peak."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _peak_format(bench: Bench, dtype: torch.dtype) -> str:
+    if bench.device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
+        return "TF32, which convolutions use"
+    return str(dtype).removeprefix("torch.")
+
+
+def _cost(bench: Bench, entry: MethodEntry, steps: int, report: Report) -> Cost:
+    _forget_peak_memory(bench.device)
+    run = CellRun(bench.study.job(entry, bench.ratio, 0, 0, {}), bench.study.workbench)
+    clock = Clock(bench.device)
+    with _watched(run, clock):
+        pass_seconds = _pass_seconds(bench, run, clock)
+        laps, flops = _laps(bench, run, clock, steps, report)
+    totals = [sum(lap.values()) for lap in laps]
+    middle = statistics.median(totals)
+    return Cost(
+        method=entry.name,
+        seconds={part: statistics.median(lap[part] for lap in laps) for part in PARTS if part in laps[0]},
+        step_seconds=middle,
+        images_per_second=bench.batch / middle,
+        peak_memory_bytes=_peak_memory_bytes(bench.device),
+        flops=flops,
+        share_of_peak=math.nan,
+        pass_seconds=pass_seconds,
+    )
+
+
+def _laps(bench: Bench, run: CellRun, clock: Clock, steps: int, report: Report) -> tuple[list[dict[str, float]], int]:
+    """The parts' seconds in some steps after warming up, and the operations of the very first step."""
+    epochs, per_epoch = _length(run)
+    warm_up = bench.warm_up()
+    batches = _endless(bench.study.workbench, bench.batch)
+    run.start_epoch(Progress(epochs - 1, epochs, 0, per_epoch))
+    counter = FlopCounterMode(display=False)
+    for step in range(warm_up + steps):
+        clock.start(step, "reading" if bench.reads else "frozen")
+        with counter if step == 0 else nullcontext():
+            shared = next(batches)
+            clock.switch("head")
+            run.step(shared, Progress(epochs - 1, epochs, step % per_epoch, per_epoch))
+        report(f"profiling {run.cell.method}", step + 1, warm_up + steps)
+    return clock.stop()[warm_up:], counter.get_total_flops()
+
+
+def _endless(workbench: Workbench, batch: int) -> Iterator[SharedBatch]:
+    for epoch in itertools.count():
+        yield from workbench.training_batches(0, epoch, batch)
+
+
+def _pass_seconds(bench: Bench, run: CellRun, clock: Clock) -> float | None:
+    """One pass, so that what rests on it is there; of those that the method wants, the last."""
+    epochs, per_epoch = _length(run)
+    starts = [Progress(epoch, epochs, 0, per_epoch) for epoch in range(epochs)]
+    wanted = [start for start in starts if run.method.passes(start)]
+    if not wanted:
+        return None
+    clock.start(0, "pass")
+    run.look_at_training_set(wanted[-1])
+    (parts,) = clock.stop()
+    return sum(seconds for part, seconds in parts.items() if part != "frozen")
+
+
+def _length(run: CellRun) -> tuple[int, int]:
+    """Epochs, and steps in each."""
+    epochs, batch = run.cell.recipe.epochs, run.cell.recipe.batch
+    assert epochs and batch, "the recipe is not resolved"
+    return epochs, run.workbench.steps_per_epoch(batch)
+
+
+@contextmanager
+def _watched(run: CellRun, clock: Clock) -> Iterator[None]:
+    """The clock is switched where a step goes from one part to another."""
+    method, losses = run.method, run.method.losses
+
+    def losses_then_backward(batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        terms = losses(batch, progress)
+        clock.switch("backward")
+        return terms
+
+    hooks = [run.optimizer.register_step_pre_hook(lambda *_: clock.switch("optimiser"))]
+    for part, module in (("frozen", run.workbench.backbone.frozen), ("trained", method.trained)):
+        hooks.append(module.register_forward_pre_hook(lambda *_, part=part: clock.enter(part)))
+        hooks.append(module.register_forward_hook(lambda *_: clock.leave()))
+    method.losses = losses_then_backward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del method.losses
+        for hook in hooks:
+            hook.remove()
+
+
+def _forget_peak_memory(device: torch.device) -> None:
+    """The next peak is that of the next method alone, where the system can do that (Linux, CUDA)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _values(cost: Cost) -> list[tuple[float | None, int]]:
+    """The numbers of a row in the table's units, and how many decimals they are worth."""
+    times = [*(cost.seconds.get(part) for part in PARTS), cost.step_seconds]
+    shown: list[tuple[float | None, int]] = [
+        (None if seconds is None else 1000 * seconds, 1 if cost.step_seconds < 1 else 0) for seconds in times
+    ]
+    gflop = cost.flops / 1e9
+    shown += [(cost.images_per_second, 1), (cost.peak_memory_bytes / 1e9, 2), (gflop, 1), (cost.share_of_peak, 2)]
+    return [*shown, (cost.pass_seconds, 2)]
+
+
+def _entry(value: tuple[float | None, int]) -> Entry:
+    number, decimals = value
+    return Entry("-") if number is None else Entry(f"{number:,.{decimals}f}", value=number)
