@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mlrpl_bench import claims, comparison, evidence, leaderboard, metrics, protocol, results, statistics, sweep
+from mlrpl_bench import claims, comparison, evidence, leaderboard, metrics, protocol, statistics, sweep
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.comparison import Request
@@ -46,9 +46,10 @@ from mlrpl_bench.evidence import Collector, Evidence
 from mlrpl_bench.image_files import usable_cores
 from mlrpl_bench.options import Options
 from mlrpl_bench.protocol import ABSENT, PRESENT
+from mlrpl_bench.record import RECORD, Record, read_record
 from mlrpl_bench.registry import MethodEntry, load_datasets, load_methods
 from mlrpl_bench.report import examples, figures, page
-from mlrpl_bench.results import Record, ResultStore, read_record
+from mlrpl_bench.results import ResultStore
 from mlrpl_bench.study import Study
 from mlrpl_bench.unchanged import Question, Remembered
 
@@ -210,8 +211,8 @@ def share(store: ResultStore, cell: Cell, drawn: Evidence) -> None:
     for name in drawn.record.content["files"]:
         os.link(drawn.record.folder / name, folder / name)
     content = {**drawn.record.content, "cell": cell.to_json(), "key": cell.key}
-    (folder / results.RECORD).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    record = read_record(folder / results.RECORD)
+    (folder / RECORD).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    record = read_record(folder / RECORD)
     evidence._keep(replace(drawn, record=record), evidence._source(record))
 
 
@@ -283,7 +284,7 @@ def cold(world: World) -> dict[str, float]:
     study = world.study()
     collector = Collector(study.train, study.test, study.masks)
     folders = sorted((world.folder / "drawn" / DATASET).glob("*/*"))[:COLD_CELLS]
-    records: list[Record] = [read_record(folder / results.RECORD) for folder in folders]
+    records: list[Record] = [read_record(folder / RECORD) for folder in folders]
     for record in records:
         (record.folder / evidence.FILE).unlink()
     start = time.perf_counter()

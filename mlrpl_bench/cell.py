@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlrpl_bench.errors import UserError
@@ -113,8 +113,3 @@ class Cell:
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise UserError(f"this is not a cell of this version: {error}") from error
-
-
-def differing_fields(a: Cell, b: Cell) -> list[str]:
-    """The names of the fields in which two cells differ."""
-    return [field.name for field in fields(Cell) if getattr(a, field.name) != getattr(b, field.name)]

@@ -23,7 +23,7 @@ from mlrpl_bench.dataset import Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import write_atomically
 from mlrpl_bench.method import Progress
-from mlrpl_bench.results import Record, read_arrays
+from mlrpl_bench.record import Record, read_arrays
 
 FILE = "evidence.npz"
 VERSION = 1
@@ -95,10 +95,6 @@ class Collector:
         found = self._made(record)
         _keep(found, source)
         return found
-
-    def is_kept(self, record: Record) -> bool:
-        """Whether `of` would be quick."""
-        return _kept(record, _source(record)) is not None
 
     def _made(self, record: Record) -> Evidence:
         scores_NC = _scores(record, "scores.npz", self.test)

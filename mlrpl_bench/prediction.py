@@ -23,8 +23,8 @@ from mlrpl_bench.files import sha256_of_file
 from mlrpl_bench.image_files import decode
 from mlrpl_bench.images import normalise
 from mlrpl_bench.prepared import JPEG_QUALITY
+from mlrpl_bench.record import Record
 from mlrpl_bench.registry import MethodEntry
-from mlrpl_bench.results import Record
 from mlrpl_bench.study import Study
 from mlrpl_bench.views import BICUBIC, PREPARED_JPEG, View
 from mlrpl_bench.workbench import SharedBatch

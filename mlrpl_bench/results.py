@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -30,40 +28,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench import protocol
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import sha256_of_file, write_atomically
+from mlrpl_bench.record import RECORD, Record, read_json, read_record, to_json, to_plain
 
-RECORD = "record.json"
 FAILED = "failed.json"
 RUNNING = "running.json"
-SHARES = (
-    *("mAP", "average_precision", "OP", "OR", "OF1", "CP", "CR", "CF1"),
-    *("OP_top3", "OR_top3", "OF1_top3", "CP_top3", "CR_top3", "CF1_top3"),
-)
-COSTS = ("seconds", "images_per_second", "peak_memory_bytes", "cells_in_group")
-"""What tables show of every record."""
-
 SET_ASIDE = ".damaged-"
 """In the name of a folder whose record is damaged and which was moved aside."""
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """What a finished cell left behind.
-
-    Attributes:
-        folder: where its files are.
-        metrics: of the last epoch; fractions, see `metrics.evaluate`. AP_C has NaN where a category has no positives.
-        content: all of record.json.
-    """
-
-    cell: Cell
-    folder: Path
-    metrics: dict[str, Any]
-    content: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -147,7 +121,7 @@ class ResultStore:
                     by_key.setdefault(record.cell.key, []).append(record)
         records = []
         for of_key in by_key.values():
-            if all(_plain(record.metrics) == _plain(of_key[0].metrics) for record in of_key):
+            if all(to_plain(record.metrics) == to_plain(of_key[0].metrics) for record in of_key):
                 records.append(of_key[0])
             else:
                 folders = " and ".join(str(record.folder) for record in of_key)
@@ -173,7 +147,7 @@ class ResultStore:
 
     def begin(self, cell: Cell) -> None:
         """Say that this process is training a cell now."""
-        _write(self.folder(cell) / RUNNING, _to_json({"pid": os.getpid(), "host": platform.node()}))
+        _write(self.folder(cell) / RUNNING, to_json({"pid": os.getpid(), "host": platform.node()}))
 
     def end(self, cell: Cell) -> None:
         """Say that it is not any more."""
@@ -190,7 +164,7 @@ class ResultStore:
             if (reason := self.failure(cell)) is not None:
                 return f"failed: {reason}"
             if (folder / RUNNING).is_file():
-                by = _read_json(folder / RUNNING)
+                by = read_json(folder / RUNNING)
                 state = "interrupted" if _is_dead(by) else "still running"
                 return f"{state} (process {by.get('pid')} on {by.get('host')})"
         return "not run"
@@ -205,7 +179,7 @@ class ResultStore:
         from safetensors.torch import save
 
         folder = self.folder(finished.cell)
-        _write(folder / "cell.json", _to_json(finished.cell.to_json()))
+        _write(folder / "cell.json", to_json(finished.cell.to_json()))
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
             "steps.npz": _npz(finished.steps),
@@ -220,10 +194,10 @@ class ResultStore:
         record = {
             "cell": finished.cell.to_json(),
             "key": finished.cell.key,
-            "metrics": _plain(finished.metrics),
+            "metrics": to_plain(finished.metrics),
             "best_epoch": finished.best_epoch,
-            "best_metrics": _plain(finished.best_metrics),
-            "known_share": _plain(finished.known_share),
+            "best_metrics": to_plain(finished.best_metrics),
+            "known_share": to_plain(finished.known_share),
             "dropped_images": finished.dropped_images,
             "cost": {
                 "seconds": round(finished.seconds, 3),
@@ -237,7 +211,7 @@ class ResultStore:
                 for name, content in contents.items()
             },
         }
-        _write(folder / RECORD, _to_json(record))
+        _write(folder / RECORD, to_json(record))
         (folder / FAILED).unlink(missing_ok=True)
         self.end(finished.cell)
         return read_record(folder / RECORD)
@@ -245,7 +219,7 @@ class ResultStore:
     def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
         """Remember why a cell has no record; replaced by the record once it is trained."""
         path = self.folder(cell) / FAILED
-        _write(path, _to_json({"cell": cell.to_json(), "reason": reason, "traceback": traceback}))
+        _write(path, to_json({"cell": cell.to_json(), "reason": reason, "traceback": traceback}))
         self.end(cell)
         return path
 
@@ -258,71 +232,7 @@ class ResultStore:
     def failure(self, cell: Cell) -> str | None:
         """Why the last try at a cell failed, or None."""
         path = self.folder(cell) / FAILED
-        return str(_read_json(path).get("reason")) if path.is_file() else None
-
-
-def read_record(path: Path) -> Record:
-    """Read and check one ``record.json``: whole, of this protocol version, its files there in full size.
-
-    Raises:
-        UserError: names the file, what is wrong with it and what to do.
-    """
-    content = _read_json(path)
-    advice = f"move {path.parent} away, then run again to train the cell anew"
-    try:
-        version = content["cell"]["setting"]["protocol_version"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
-    if version != protocol.VERSION:
-        raise UserError(
-            f"record {path} is of protocol version {version} and this is version {protocol.VERSION}: their numbers "
-            "do not mix; move it away or choose another --results-dir"
-        )
-    try:
-        cell = Cell.from_json(content["cell"])
-        files = {str(name): int(facts["bytes"]) for name, facts in content["files"].items()}
-        metrics = {name: _from_plain(value) for name, value in content["metrics"].items()}
-        if content["key"] != cell.key:
-            raise ValueError("its key is not that of its cell")
-        _check_numbers(metrics, {name: _from_plain(value) for name, value in content["best_metrics"].items()})
-        for name in COSTS:
-            if not isinstance(content["cost"][name], (int, float)) or not 0 <= content["cost"][name] < math.inf:
-                raise ValueError(f"its cost has no {name}")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
-    for name, size in files.items():
-        file = path.parent / name
-        if not file.is_file():
-            raise UserError(f"{file} is missing though its record names it; {advice}")
-        if file.stat().st_size != size:
-            raise UserError(f"{file} has {file.stat().st_size} bytes where its record says {size}; {advice}")
-    return Record(cell, path.parent, metrics, content)
-
-
-def _check_numbers(*metrics: dict[str, Any]) -> None:
-    """Raises:
-    KeyError, ValueError: a number that tables show is missing or none; NaN is a share of no entries only in AP_C.
-    """
-    for of_epoch in metrics:
-        for name in SHARES:
-            if not isinstance(of_epoch[name], float) or not 0 <= of_epoch[name] <= 1:  # NaN neither
-                raise ValueError(f"its {name} is no share between 0 and 1")
-        if not isinstance(of_epoch["AP_C"], np.ndarray) or ((of_epoch["AP_C"] < 0) | (of_epoch["AP_C"] > 1)).any():
-            raise ValueError("its AP_C are no shares between 0 and 1")
-
-
-def read_arrays(path: Path) -> dict[str, NDArray]:
-    """The arrays of one of a record's ``.npz`` files.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged files
-        advice = f"move {path.parent} away, then run again"
-        raise UserError(f"{path} is damaged ({type(error).__name__}); {advice}") from error
+        return str(read_json(path).get("reason")) if path.is_file() else None
 
 
 @contextlib.contextmanager
@@ -376,37 +286,3 @@ def _npz(arrays: dict[str, NDArray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        advice = f"move {path.parent} away, then run again to train the cell anew"
-        raise UserError(f"{path} is cut short or no JSON ({error}); {advice}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; move {path.parent} away, then run again")
-    return content
-
-
-def _to_json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
-
-
-def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Arrays to lists, NaN to None: JSON has neither."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return [plain(item) for item in value.tolist()]
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    return {name: plain(value) for name, value in metrics.items()}
-
-
-def _from_plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return np.array([math.nan if item is None else item for item in value], dtype=np.float64)
-    return math.nan if value is None else value

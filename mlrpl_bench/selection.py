@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from mlrpl_bench.cell import Cell, Setting
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.evidence import Cells, Collector, Evidence, Seeds
+from mlrpl_bench.record import Record
 from mlrpl_bench.registry import MethodEntry
-from mlrpl_bench.results import Record, ResultStore
+from mlrpl_bench.results import ResultStore
 from mlrpl_bench.study import Study
 
 NAMED = 4
@@ -94,11 +95,6 @@ def reason_against(cell: Cell, study: Study, methods: Mapping[str, MethodEntry])
     if not _defaults_are_the_same(cell, entry):
         return "trained with other default hyper-parameters"
     return None
-
-
-def rows_of_setting(records: Sequence[Record], study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
-    """The records that may stand in a study's table."""
-    return [record for record in records if reason_against(record.cell, study, methods) is None]
 
 
 def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:

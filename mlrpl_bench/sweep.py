@@ -13,7 +13,8 @@ from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished, Job
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.provenance import provenance
-from mlrpl_bench.results import Record, ResultStore
+from mlrpl_bench.record import Record
+from mlrpl_bench.results import ResultStore
 from mlrpl_bench.study import Study
 from mlrpl_bench.trainer import Event, Failed, Note, StepDone, train
 

@@ -9,7 +9,8 @@ import numpy as np
 from tiny import CATEGORIES, cell, cells_of, finished
 
 from mlrpl_bench.leaderboard import Context, Leaderboard, build
-from mlrpl_bench.results import Record, ResultStore
+from mlrpl_bench.record import Record
+from mlrpl_bench.results import ResultStore
 
 RATIOS = (0.1, 0.5)
 PROVENANCE = {

@@ -44,19 +44,20 @@ MAY_IMPORT = {
     "checkpoint": "cell errors files",
     "interruption": "",
     "trainer": "cell cell_run checkpoint method workbench",
-    "results": "cell cell_run errors files metrics protocol",
+    "record": "cell errors protocol",
+    "results": "cell cell_run errors files record",
     "study": (
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
         "options registry views words workbench"
     ),
     "memory": "cell_run method protocol workbench",
-    "sweep": "cell cell_run checkpoint errors interruption memory provenance results study trainer",
-    "evidence": "dataset errors files method metrics protocol results statistics",
+    "sweep": "cell cell_run checkpoint errors interruption memory provenance record results study trainer",
+    "evidence": "dataset errors files method metrics protocol record statistics",
     "conformance": (
         "backbones cell cell_run checkpoint dataset errors images method protocol randomness registry trainer words "
         "workbench"
     ),
-    "selection": "cell errors evidence registry results study",
+    "selection": "cell errors evidence record registry results study",
     "tables": "",
     "measurements": "dataset evidence statistics tables",
     "options": "",
@@ -84,7 +85,7 @@ MAY_IMPORT = {
     "template": "errors files registry",
     "setting_options": "hyperparameters options",
     "prediction": (
-        "cell cell_run errors files image_files images prepared protocol registry results study views workbench"
+        "cell cell_run errors files image_files images prepared protocol record registry study views workbench"
     ),
     "predict_cli": (
         "cli_common display errors files image_files options prediction registry report.* results setting_options study"
@@ -92,7 +93,7 @@ MAY_IMPORT = {
     "inspection": "backbones dataset errors image_files protocol randomness inspection.*",
     "report": (
         "dataset errors evidence image_files inspection.* leaderboard measurements prediction protocol report.* "
-        "results tables views"
+        "record tables views"
     ),
     "data_cli": (
         "cli_common dataset display errors files hyperparameters image_files masks prepared protocol registry views "

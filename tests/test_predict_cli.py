@@ -10,7 +10,8 @@ from PIL import Image
 from tiny import DATASET, METHOD, write_plugin
 
 from mlrpl_bench import cli, predict_cli
-from mlrpl_bench.results import ResultStore, read_arrays
+from mlrpl_bench.record import read_arrays
+from mlrpl_bench.results import ResultStore
 
 LOOKING = (
     METHOD.replace('"plain"', '"looking"')

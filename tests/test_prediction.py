@@ -16,7 +16,8 @@ from tiny import record as made_up_record
 from mlrpl_bench import prediction, prepared, sweep
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.prediction import Prediction, Predictor, Wanted, find
-from mlrpl_bench.results import ResultStore, read_arrays, read_record
+from mlrpl_bench.record import read_arrays, read_record
+from mlrpl_bench.results import ResultStore
 from mlrpl_bench.trainer import Failed
 from mlrpl_bench.views import PREPARED_JPEG, PREPARED_RAW, REFERENCE, View
 

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from mlrpl_bench import metrics
 from mlrpl_bench.cell import Cell, Setting
 from mlrpl_bench.cell_run import Finished
+from mlrpl_bench.errors import UserError
 from mlrpl_bench.evidence import INFLUENCED, Cells, Evidence
 from mlrpl_bench.method import Recipe
 from mlrpl_bench.protocol import ABSENT, PRESENT, VERSION
+from mlrpl_bench.record import Record
 from mlrpl_bench.registry import load_datasets, load_methods
-from mlrpl_bench.results import Record
 from mlrpl_bench.study import Options, Study
 
 CATEGORIES = ("red square", "green square", "blue square", "white square")
@@ -214,3 +216,11 @@ def cells_of(records: Iterable[Record], **options: float) -> Cells:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def refusal(action) -> str:
+    """The line with which it is refused."""
+    with pytest.raises(UserError) as error:
+        action()
+    assert "\n" not in str(error.value)
+    return str(error.value)

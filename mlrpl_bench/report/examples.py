@@ -12,10 +12,10 @@ from mlrpl_bench.errors import UserError
 from mlrpl_bench.evidence import Evidence
 from mlrpl_bench.image_files import decode
 from mlrpl_bench.leaderboard import Leaderboard, ratio_title
+from mlrpl_bench.record import read_arrays
 from mlrpl_bench.report.attention_picture import draw_examples
 from mlrpl_bench.report.content import methods
 from mlrpl_bench.report.page import Picture
-from mlrpl_bench.results import read_arrays
 from mlrpl_bench.views import View
 
 IMAGES = 4

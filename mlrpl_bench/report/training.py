@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.evidence import Evidence
-from mlrpl_bench.results import read_arrays
+from mlrpl_bench.record import read_arrays
 
 POINTS = 200
 """A curve of steps has at most so many points; each is the mean of a window of steps."""
