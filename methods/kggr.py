@@ -21,6 +21,7 @@ from mlrpl_bench.layers.gated_graph import GatedGraph
 from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
 from mlrpl_bench.losses import partial_bce
 from mlrpl_bench.method import Batch, Progress, Task
+from mlrpl_bench.protocol import UNKNOWN
 from mlrpl_bench.registry import register_method
 
 
@@ -40,13 +41,14 @@ class KGGR(SemanticGraphMethod):
         super().__init__(backbone, task, hyperparameters)
         self.propagation = ClassifierPropagation(backbone.feature_width, hyperparameters.classifier_steps)
 
-    def forward(self, frozen_BDHW: Tensor) -> Tensor:
+    def forward(self, frozen_BDHW: Tensor, read_BC: Tensor | None = None) -> Tensor:
         head = self.network.head
         classifiers_CD = self.propagation(head.classifiers_CD, head.adjacency_CC)
-        return head(self.network.features(self.trained(frozen_BDHW)), classifiers_CD)
+        return head(self.network.features(self.trained(frozen_BDHW)), classifiers_CD, read_BC)
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        return {"partial_bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}
+        logits_BC = self(batch.frozen_BDHW, batch.labels_BC != UNKNOWN)
+        return {"partial_bce": partial_bce(logits_BC, batch.labels_BC)}
 
 
 class ClassifierPropagation(nn.Module):

@@ -70,7 +70,7 @@ class Mixup(SemanticGraphMethod):
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options = self.hyperparameters
         if not progress.started(options.start):
-            return {"partial_bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}
+            return {"partial_bce": partial_bce(self.known_logits(batch), batch.labels_BC)}
         share = self._share(batch)
         self.means.update(progress.step, partner_share=1 - share)
         both = self._with_mixed_images if options.space == "image" else self._with_mixed_features
@@ -85,14 +85,15 @@ class Mixup(SemanticGraphMethod):
         mixed_B3HW = mix(batch.images_B3HW, share)
         with torch.set_grad_enabled(mixed_B3HW.requires_grad):  # only for a learned share
             frozen_BDHW = self.backbone.frozen(mixed_B3HW)
-        return self(batch.frozen_BDHW), self(frozen_BDHW)
+        _, of_mixture_BC = read_by_losses(batch.labels_BC)
+        return self.known_logits(batch), self.network(self.trained(frozen_BDHW), of_mixture_BC)
 
     def _with_mixed_features(self, batch: Batch, share: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the images and of the mixtures of their maps; the trunk runs once."""
         maps_BDHW = self.network.trunk(self.trained(batch.frozen_BDHW))
         maps_BDHW = torch.cat([maps_BDHW, mix(maps_BDHW, share)])
-        logits_BC = self.network.head(self.network.decoupling(maps_BDHW, self.network.words_CE))
-        return logits_BC.chunk(2)
+        features_BCD = self.network.decoupling(maps_BDHW, self.network.words_CE)
+        return self.network.head(features_BCD, read_BC=torch.cat(read_by_losses(batch.labels_BC))).chunk(2)
 
     def _share(self, batch: Batch) -> Tensor:
         """What of an image stays in its mixture: a scalar, the same for the whole batch."""
@@ -110,6 +111,12 @@ class Mixup(SemanticGraphMethod):
 
     def scalars(self) -> dict[str, float | Tensor]:
         return self.means.scalars()
+
+
+def read_by_losses(labels_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """Which logits of the images and which of their mixtures a loss may read: known in the image, in either image."""
+    known_BC = labels_BC != UNKNOWN
+    return known_BC, known_BC | known_BC.flip(0)
 
 
 def mix(values_B: Tensor, share: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class SSGRL(SemanticGraphMethod):
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options = self.hyperparameters
-        terms = {"partial_bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}
+        terms = {"partial_bce": partial_bce(self.known_logits(batch), batch.labels_BC)}
         if options.known_weight > 1 and progress.started(options.start):
             terms["repeated"] = (options.known_weight - 1) * terms["partial_bce"]
         return terms

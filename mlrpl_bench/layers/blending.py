@@ -87,7 +87,8 @@ class Blending(nn.Module):
 
 def supervise(head: GraphHead, versions: dict[str, Version]) -> dict[str, Tensor]:
     """A `partial_bce` for each version of the features, by its name; the head sees them all as one batch."""
-    logits = head(torch.cat([features_BCD for features_BCD, _ in versions.values()])).chunk(len(versions))
+    features_BCD, targets_BC = (torch.cat(parts) for parts in zip(*versions.values(), strict=True))
+    logits = head(features_BCD, read_BC=targets_BC != UNKNOWN).chunk(len(versions))
     return {
         name: partial_bce(logits_BC, targets_BC)
         for (name, (_, targets_BC)), logits_BC in zip(versions.items(), logits, strict=True)

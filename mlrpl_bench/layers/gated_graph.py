@@ -35,19 +35,30 @@ class GatedGraph(nn.Module):
         self.from_state = nn.Linear(width, width if tied_reset else 2 * width)  # U_z, U_r
         self.from_reset_state = nn.Linear(width, width)  # U_h
 
-    def forward(self, nodes_BCD: Tensor, adjacency_CC: Tensor) -> Tensor:
-        """The nodes after the last step, in their shape; (C, D) without a batch is as good."""
+    def forward(self, nodes_BCD: Tensor, adjacency_CC: Tensor, wanted_N: Tensor | None = None) -> Tensor:
+        """The nodes after the last step, in their shape; (C, D) without a batch is as good.
+
+        Args:
+            wanted_N: places in the flattened B x C, the only ones for which the last step is made. The result is then
+                (N, D). Steps before need every node, because neighbours hear of it.
+        """
         # Rows A_1, A^T_1, A_2, A^T_2, ...: one product gives both kinds of message, side by side per node.
         both_ways_KC = torch.stack([adjacency_CC, adjacency_CC.T], dim=1).flatten(0, 1)
-        for _ in range(self.steps):
-            nodes_BCD = self._step(nodes_BCD, both_ways_KC)
+        for step in range(self.steps):
+            messages_BCF = self._messages(nodes_BCD, both_ways_KC)
+            if wanted_N is not None and step == self.steps - 1:
+                nodes_BCD, messages_BCF = pick(nodes_BCD, wanted_N), pick(messages_BCF, wanted_N)
+            nodes_BCD = self._update(nodes_BCD, messages_BCF)
         return nodes_BCD
 
-    def _step(self, nodes_BCD: Tensor, both_ways_KC: Tensor) -> Tensor:
+    def _messages(self, nodes_BCD: Tensor, both_ways_KC: Tensor) -> Tensor:
         with torch.autocast(nodes_BCD.device.type, enabled=False):
             # A^T h adds up many large conditionals for a frequent category ("person"): too much for 16 bits.
             messages_BKD = both_ways_KC @ nodes_BCD.float()
-        messages_BCF = messages_BKD.unflatten(-2, (-1, 2)).flatten(-2)
+        return messages_BKD.unflatten(-2, (-1, 2)).flatten(-2)
+
+    def _update(self, nodes_BCD: Tensor, messages_BCF: Tensor) -> Tensor:
+        """A gated step of each node by itself: any leading dimensions will do."""
         update_BCD, reset_BCD, candidate_BCD = self.from_messages(messages_BCF).chunk(3, dim=-1)
         gates_BCF = self.from_state(nodes_BCD)
         state_update_BCD, state_reset_BCD = (gates_BCF, gates_BCF) if self.tied_reset else gates_BCF.chunk(2, dim=-1)
@@ -55,3 +66,8 @@ class GatedGraph(nn.Module):
         reset_BCD = torch.sigmoid(reset_BCD + state_reset_BCD)
         candidate_BCD = torch.tanh(candidate_BCD + self.from_reset_state(reset_BCD * nodes_BCD))
         return nodes_BCD + update_BCD * (candidate_BCD - nodes_BCD)
+
+
+def pick(values_BCD: Tensor, wanted_N: Tensor) -> Tensor:
+    """The rows (N, D) at places of the flattened B x C."""
+    return values_BCD.flatten(0, 1).index_select(0, wanted_N)

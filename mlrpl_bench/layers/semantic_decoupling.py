@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mlrpl_bench.layers.tanh_scores import tanh_scores
+
 
 class SemanticDecoupling(nn.Module):
     """Category features by word-guided attention (SSGRL, Chen et al., ICCV 2019, section 3.2).
@@ -18,7 +20,8 @@ class SemanticDecoupling(nn.Module):
       W3 and w4 stay separate parameters, because a product of two is not trained like one vector.
     - The constant ``w4 . b3 + b4`` is the same at all positions, so the softmax removes it. Neither bias could
       receive a gradient; both are left out.
-    - The average is one batched matrix product instead of a B x C x P x D tensor.
+    - The average is one batched matrix product instead of a B x C x P x D tensor; t is never held whole either, see
+      `tanh_scores`.
 
     Args:
         width: D, channels of the maps and width of the features.
@@ -43,8 +46,6 @@ class SemanticDecoupling(nn.Module):
         """Where each category looks: (B, C, H, W), non-negative, with sum 1 over the positions."""
         positions_BPM = self.from_position(maps_BDHW.flatten(2).transpose(1, 2))
         words_CM = self.from_word(words_CE)
-        # The one tensor that is B x C x P x M; in place, because the product's value is not needed again.
-        met_BCPM = (positions_BPM[:, None] * words_CM[:, None]).tanh_()
         direction_M = (self.score.weight @ self.mix.weight).squeeze(0)
-        weights_BCP = (met_BCPM @ direction_M).float().softmax(dim=-1)
+        weights_BCP = tanh_scores(positions_BPM, words_CM, direction_M).float().softmax(dim=-1)
         return weights_BCP.unflatten(-1, maps_BDHW.shape[-2:])

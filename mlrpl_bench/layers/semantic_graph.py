@@ -51,9 +51,9 @@ class SemanticGraphNetwork(nn.Module):
             self.semantic_attention = SemanticAttention(backbone.channels, num_categories, backbone.pool, normalisation)
         self.head = GraphHead(width, adjacency_CC, tied_reset=tied_reset)
 
-    def forward(self, trained_BDHW: Tensor) -> Tensor:
-        """Logits (B, C) from the trained part's maps."""
-        return self.head(self.features(trained_BDHW))
+    def forward(self, trained_BDHW: Tensor, read_BC: Tensor | None = None) -> Tensor:
+        """Logits (B, C) from the trained part's maps; `read_BC` as in `GraphHead`."""
+        return self.head(self.features(trained_BDHW), read_BC=read_BC)
 
     def features(self, trained_BDHW: Tensor) -> Tensor:
         """Category features (B, C, D), before the graph."""

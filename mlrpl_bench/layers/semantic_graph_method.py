@@ -11,7 +11,8 @@ from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
 from mlrpl_bench.layers.label_graph import ESTIMATORS, cooccurrence
 from mlrpl_bench.layers.semantic_graph import SemanticGraphNetwork
-from mlrpl_bench.method import Method, Task
+from mlrpl_bench.method import Batch, Method, Task
+from mlrpl_bench.protocol import UNKNOWN
 
 
 class SemanticGraphMethod(Method):
@@ -31,6 +32,10 @@ class SemanticGraphMethod(Method):
 
     def forward(self, frozen_BDHW: Tensor) -> Tensor:
         return self.network(self.trained(frozen_BDHW))
+
+    def known_logits(self, batch: Batch) -> Tensor:
+        """Logits (B, C) for a loss that reads the known labels alone: right there, 0 elsewhere, and cheaper."""
+        return self.network(self.trained(batch.frozen_BDHW), batch.labels_BC != UNKNOWN)
 
     def attention(self, frozen_BDHW: Tensor) -> Tensor:
         return self.network.attention(self.trained(frozen_BDHW))
