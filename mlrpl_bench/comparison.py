@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench import claims, published, sweep
+from mlrpl_bench import across, claims, published, sweep
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished, Job
 from mlrpl_bench.dataset import NINE_RATIOS, Preset
@@ -23,6 +24,7 @@ from mlrpl_bench.options import Options
 from mlrpl_bench.protocol import COMPLETE_AT_ONE, check_ratio
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.results import ResultStore
+from mlrpl_bench.secondary import Lookup
 from mlrpl_bench.selection import Selection, select
 from mlrpl_bench.study import Study
 from mlrpl_bench.tables import Table, from_text
@@ -125,7 +127,8 @@ def compare(
         table = table.with_tables([_published(table, methods, options, dataset.name)])
     written: list[Path] = []
     if request.leaderboard:
-        table = table.with_tables(_claims(table, dataset.name))
+        ranked = across.rank(dataset.name, _means(table), store, methods.entries)
+        table = table.with_tables([*([ranked] if ranked else []), *_claims(table, dataset.name)])
         with Display() as display:
             written = _write(table, study, methods, store, variant(options, dataset.preset), display)
     return Result(leaderboard=table, written=written, failures=described, problems=found.problems)
@@ -297,6 +300,18 @@ def _published(table: Leaderboard, methods: Registry[MethodEntry], options: Opti
     if not found.lines:
         raise UserError(f"there are no published numbers on {dataset} at these ratios; leave --published out")
     return from_text("published", "Published numbers beside ours", published.HEADER, found.rows(), found.notes())
+
+
+def _means(table: Leaderboard) -> across.Means:
+    """mAP of the rows that take part in rankings, averaged over seeds."""
+    found = Lookup(table.measurements)
+    means = {
+        (label, ratio): float(found.row(label, f"{ratio:g}", "mAP").mean)
+        for label in table.labels
+        for ratio in table.ratios
+        if label not in table.context.lines
+    }
+    return {place: mean for place, mean in means.items() if not math.isnan(mean)}
 
 
 def _claims(table: Leaderboard, dataset: str) -> list[Table]:

@@ -93,6 +93,10 @@ class ResultStore:
                 return read_record(root / _place(cell) / RECORD)
         return None
 
+    def datasets(self) -> list[str]:
+        """Names of the data sets that have a folder, in order."""
+        return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
+
     def records(self, dataset: str) -> list[Record]:
         """Every record of a dataset, in a fixed order.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mlrpl_bench import statistics
 from mlrpl_bench.evidence import INFLUENCED, Cells
@@ -83,19 +84,28 @@ def _rank(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Tab
     complete = [label for label, of_label in means.items() if not np.isnan(of_label).any()]
     if len(complete) < 2 or len(ratios) < 2:
         return None
-    ranking = statistics.average_rank(np.array([means[label] for label in complete]).T, LEVEL)
-    by_rank = sorted(zip(ranking.ranks_M.tolist(), complete, strict=True))
-    rows = [(label, [Entry(f"{rank:.2f}", value=rank)]) for rank, label in by_rank]
-    notes = [
-        f"rank by mAP, averaged over {ranking.blocks} known ratios; 1 is best",
-        f"two methods whose average ranks differ by less than {ranking.critical_difference:.2f} are not told apart at "
-        "5 % (Nemenyi); the ratios of one data set share images and seeds, so even that claims too much",
-    ]
-    if not math.isnan(ranking.p_value):
-        notes.append(f"Friedman's test of all being equal: p = {ranking.p_value:.2g}")
+    table_BM = np.array([means[label] for label in complete]).T
+    notes = [f"rank by mAP, averaged over {len(ratios)} known ratios; 1 is best"]
     if left := [label for label in methods if label not in complete]:
         notes.append(f"without every ratio, so not ranked: {', '.join(left)}")
-    return Table("rank", "Average rank", ("average rank",), rows, tuple(notes))
+    return rank_table("rank", "Average rank", complete, table_BM, LEVEL, notes)
+
+
+def rank_table(
+    name: str, title: str, labels: Sequence[str], table_BM: NDArray[np.float64], level: float, notes: Sequence[str]
+) -> Table:
+    """Average ranks over the blocks of a table that is higher where a method is better, best first."""
+    ranking = statistics.average_rank(table_BM, level)
+    by_rank = sorted(zip(ranking.ranks_M.tolist(), labels, strict=True))
+    rows = [(label, [Entry(f"{rank:.2f}", value=rank)]) for rank, label in by_rank]
+    about = [
+        f"two methods whose average ranks differ by less than {ranking.critical_difference:.2f} are not told apart at "
+        f"{100 * (1 - level):.0f} % (Nemenyi); the ratios of one data set share images and seeds, so even that claims "
+        "too much"
+    ]
+    if not math.isnan(ranking.p_value):
+        about.append(f"Friedman's test of all being equal: p = {ranking.p_value:.2g}")
+    return Table(name, title, ("average rank",), rows, (*notes[:1], *about, *notes[1:]))
 
 
 def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:

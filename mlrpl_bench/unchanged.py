@@ -103,7 +103,8 @@ class Question:
 
     def _rests_on(self) -> Iterator[tuple[Path, list[int] | None]]:
         for root in self.results:
-            for folder in sorted((root / self.dataset).glob("*/*")):
+            # Of every data set: ranks go over all of them.
+            for folder in sorted(root.glob("*/*/*")):
                 yield from ((folder / name, _facts(folder / name)) for name in OF_RECORDS)
         for code in CODE:
             yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))

@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "options": "",
     "unchanged": "files tables",
     "secondary": "evidence measurements statistics tables",
+    "across": "measurements pairing protocol record registry results secondary tables",
     "leaderboard": "evidence measurements secondary selection tables",
     "published": "",
     "pairing": "evidence statistics",
@@ -72,8 +73,8 @@ MAY_IMPORT = {
     "claims": "dataset evidence findings pairing published statistics",
     "display": "cell_run trainer",
     "comparison": (
-        "cell cell_run claims dataset display errors evidence files hyperparameters leaderboard masks options protocol "
-        "published registry results selection study sweep tables trainer report.*"
+        "across cell cell_run claims dataset display errors evidence files hyperparameters leaderboard masks options "
+        "protocol published registry results secondary selection study sweep tables trainer report.*"
     ),
     "listing": "dataset errors hyperparameters registry results",
     "catalogue": "cell_run method registry study",
