@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,31 +54,43 @@ class Prototypes(nn.Module):
         self._observed.add(labels_BC, features_BCD)
 
     def cluster(self, generator: torch.Generator) -> None:
-        """The pass is complete: replace all prototypes."""
+        """The pass is complete: replace all prototypes.
+
+        Categories are clustered side by side, each by one thread: with several threads for one K-means the order of
+        additions, and with it the result, changes from run to run.
+        """
         from threadpoolctl import threadpool_limits
 
         categories_S, features_SD = self._observed.take()
+        # All draws come first and in order, so that it does not matter which category is ready when.
+        drawn = [self._draw(categories_S, category, generator) for category in range(len(self.num_C))]
         self.centres_CKD.zero_()
-        # With several threads the order of additions, and with it the result, changes from run to run.
-        with threadpool_limits(1):
-            for category, places_KD in enumerate(self.centres_CKD):
-                own_SD = features_SD[categories_S == category]
-                centres_KD = cluster(own_SD, len(places_KD), self.num_samples, generator)
-                places_KD[: len(centres_KD)] = centres_KD
+        # OpenMP counts its threads for each thread that calls it, BLAS for the whole process.
+        one_thread_each = {"initializer": threadpool_limits, "initargs": (1, "openmp")}
+        with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads(), **one_thread_each) as pool:
+            found = pool.map(lambda of: cluster(features_SD[of[0]], self.centres_CKD.shape[1], of[1]), drawn)
+            for category, centres_KD in enumerate(found):
+                self.centres_CKD[category, : len(centres_KD)] = centres_KD
                 self.num_C[category] = len(centres_KD)
 
+    def _draw(self, categories_S: Tensor, category: int, generator: torch.Generator) -> tuple[Tensor, int]:
+        """Which features of a category are clustered, at most `num_samples`, and the seed of their K-means."""
+        own_S = (categories_S == category).nonzero().squeeze(1)
+        order_S = torch.randperm(len(own_S), generator=generator)
+        return own_S[order_S[: self.num_samples]], int(torch.randint(2**31 - 1, (), generator=generator))
 
-def cluster(features_SD: Tensor, num_centres: int, num_samples: int, generator: torch.Generator) -> Tensor:
-    """K-means centres of at most `num_samples` features: (K, D) with K the smaller of `num_centres` and S."""
+
+def cluster(features_SD: Tensor, num_centres: int, seed: int) -> Tensor:
+    """K-means centres of features: (K, D) with K the smaller of `num_centres` and S.
+
+    One start instead of scikit-learn's usual ten: ten times cheaper for about 1 % more inertia.
+    """
     from sklearn.cluster import KMeans
 
-    order_S = torch.randperm(len(features_SD), generator=generator)
-    seed = int(torch.randint(2**31 - 1, (), generator=generator))
     if len(features_SD) == 0:
         return features_SD
-    sample_SD = features_SD[order_S[:num_samples]].float().numpy()
-    model = KMeans(min(num_centres, len(sample_SD)), n_init=1, random_state=seed)
-    return torch.from_numpy(model.fit(sample_SD).cluster_centers_)
+    model = KMeans(min(num_centres, len(features_SD)), n_init=1, random_state=seed)
+    return torch.from_numpy(model.fit(features_SD.float().numpy()).cluster_centers_)
 
 
 def mean_cosine(features_BCD: Tensor, references_CKD: Tensor, num_C: Tensor | int) -> Tensor:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -22,7 +26,7 @@ def random_features(seed=0):
 
 
 def after_a_pass(prototypes, features_NCD, labels_NC, batch=4):
-    for start in range(0, N, batch):
+    for start in range(0, len(labels_NC), batch):
         rows = slice(start, start + batch)
         prototypes.observe(features_NCD[rows], labels_NC[rows])
     prototypes.cluster(generator())
@@ -81,16 +85,49 @@ def test_prototypes_are_saved_and_not_trained():
     assert set(prototypes.state_dict()) == {"centres_CKD", "num_C"} and not list(prototypes.parameters())
 
 
-def test_clustering_depends_on_the_generator_alone():
+def test_clustering_depends_on_the_seed_alone():
     features_SD = torch.randn(200, D, generator=generator(1))
-    first, again, other = (cluster(features_SD, 5, 1000, generator(seed)) for seed in (0, 0, 1))
+    first, again, other = (cluster(features_SD, 5, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+def test_categories_side_by_side_give_what_they_give_one_by_one(monkeypatch):
+    features_NCD, labels_NC = random_features(), random_labels()
+    found = []
+    for threads in (1, 4, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(after_a_pass(Prototypes(C, K, D, 1000), features_NCD, labels_NC).centres_CKD)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[1], found[2])
+
+
+SPY = """
+import torch
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+from threadpoolctl import threadpool_info
+from mlrpl_bench.layers import prototypes
+
+def spy(features_SD, num_centres, seed):
+    print(_openmp_effective_n_threads(), *{p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"})
+    return features_SD[:0]
+
+assert torch.get_num_threads() == 4
+prototypes.cluster = spy
+of = prototypes.Prototypes(5, 3, 2, 10)
+of.observe(torch.rand(9, 5, 2), torch.ones(9, 5))
+of.cluster(torch.Generator())
+"""
+
+
+def test_every_k_means_has_one_thread_where_there_are_four():
+    environment = {**os.environ, "OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "4"}
+    done = subprocess.run([sys.executable, "-c", SPY], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == 5 * ["1", "1"], done.stderr
+
+
 def test_clustering_looks_at_no_more_than_the_cap():
-    features_SD = torch.arange(100.0)[:, None]
-    centres = cluster(features_SD, 10, 10, generator()).flatten()
-    assert len(centres) == 10
+    features_NCD, labels_NC = torch.arange(100.0).view(100, 1, 1), torch.full((100, 1), PRESENT)
+    centres = after_a_pass(Prototypes(1, 10, 1, 10), features_NCD, labels_NC).centres_CKD.flatten()
+    assert len(centres.unique()) == 10
     torch.testing.assert_close(centres, centres.round())  # ten samples, ten centres: each is one of the features
 
 
