@@ -172,6 +172,8 @@ def variant(options: Options, preset: Preset) -> str:
     parts = [options.evaluate_on, options.mask_scheme, options.image_backend, options.precision, options.on_bad_image]
     usual = ["test", "hcp", "reference", "32-true", "error"]
     words = [word for word, of_usual in zip(parts, usual, strict=True) if word != of_usual]
+    if options.compile:
+        words.append("compile")
     if options.mask_file is not None:
         words.append(f"mask={options.mask_file.stem}")
     for name in ("epochs", "batch", "image_size", "backbone"):

@@ -191,6 +191,10 @@ class Method(nn.Module):
         """How the optimiser groups the parameters; by default all in one, by the recipe."""
         return [ParameterGroup([p for p in self.parameters() if p.requires_grad])]
 
+    def parts_to_compile(self) -> Iterable[nn.Module]:
+        """With ``--compile``: modules that are called as such, so that a compiled form can take their place."""
+        return self.children()
+
     def after_step(self) -> None:
         """After each optimiser step: clamps, moving averages."""
 

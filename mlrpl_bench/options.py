@@ -22,6 +22,7 @@ class Options:
         mask_scheme: see `protocol.SCHEMES`. mask_file: one mask to use instead, see `masks`.
         on_bad_image: ``error``, or ``skip``: images that are missing or damaged are left out, and counted in the notes.
         image_backend: how images are made ready, see `View`.
+        compile: let torch compile the networks, see `Method.parts_to_compile`; scores differ in their last bits.
     """
 
     data_root: Path | None = None
@@ -39,3 +40,4 @@ class Options:
     mask_file: Path | None = None
     on_bad_image: str = "error"
     image_backend: str = "reference"
+    compile: bool = False

@@ -101,7 +101,17 @@ class Study:
         workers = self.options.workers
         if workers is None:  # on a CPU the loader would only take cores from the training
             workers = 0 if fabric.device.type == "cpu" else min(16, len(usable_cores()))
-        return Workbench(self.train, self.test, backbone, self._view(), fabric, workers, self.masks, self._prepared())
+        return Workbench(
+            self.train,
+            self.test,
+            backbone,
+            self._view(),
+            fabric,
+            workers,
+            self.masks,
+            self._prepared(),
+            self.options.compile,
+        )
 
     def deviations(self) -> list[str]:
         """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
@@ -209,7 +219,7 @@ class Study:
             flip=self.preset.flip,
             transform=self.options.image_backend,
             bad_images=self.options.on_bad_image,
-            precision=self.options.precision,
+            precision=self.options.precision + ("+compile" if self.options.compile else ""),
             epochs=self.preset.epochs,
             batch=self.preset.batch,
         )

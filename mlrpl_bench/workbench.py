@@ -39,6 +39,7 @@ class Workbench:
         workers: loader processes; the numbers do not depend on how many.
         masks: what is known of the training labels; by default the reference's masks.
         prepared: by split, images to read instead of the files, for views that take these.
+        compiled: whether torch compiles the frozen part and the methods' parts.
     """
 
     def __init__(
@@ -51,12 +52,15 @@ class Workbench:
         workers: int = 0,
         masks: Masks | None = None,
         prepared: Mapping[str, PreparedImages] | None = None,
+        compiled: bool = False,
     ) -> None:
         self.splits = {"train": train, "test": test}
         self.masks = masks or Masks(train)
         self.fabric = fabric
         backbone.frozen.to(fabric.device).to(memory_format=torch.channels_last).eval()
-        self.backbone = backbone
+        self.backbone, self.compiled = backbone, compiled
+        if compiled:
+            backbone.frozen.compile()
         pin_memory = fabric.device.type == "cuda"
         self._readers = {
             name: Reader(split.image_paths, view, workers, pin_memory, prepared[name] if prepared else None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlrpl_bench.backbones import Backbone
 from mlrpl_bench.hyperparameters import parameter
@@ -36,6 +37,11 @@ class SemanticGraphMethod(Method):
     def known_logits(self, batch: Batch) -> Tensor:
         """Logits (B, C) for a loss that reads the known labels alone: right there, 0 elsewhere, and cheaper."""
         return self.network(self.trained(batch.frozen_BDHW), batch.labels_BC != UNKNOWN)
+
+    def parts_to_compile(self) -> Iterable[nn.Module]:
+        # Methods call the network's parts one by one.
+        own = [part for part in self.children() if part is not self.network]
+        return [*own, *self.network.children()]
 
     def attention(self, frozen_BDHW: Tensor) -> Tensor:
         return self.network.attention(self.trained(frozen_BDHW))

@@ -21,6 +21,8 @@ def tanh_scores(positions_BPM: Tensor, words_CM: Tensor, direction_M: Tensor, ch
     Args:
         chunk: elements of the product that are made at a time, by default `CHUNK` of the device.
     """
+    if torch.compiler.is_compiling():  # the compiler fuses all of it into the sum, and makes it again by itself
+        return ((positions_BPM[:, None] * words_CM[:, None]).tanh() * direction_M).sum(-1)
     chunk = CHUNK[positions_BPM.device.type] if chunk is None else chunk
     scores_BCP: Tensor = _TanhScores.apply(positions_BPM, words_CM, direction_M, chunk)
     return scores_BCP

@@ -50,3 +50,9 @@ def test_the_product_is_not_kept_for_the_gradient():
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
         tanh_scores(*inputs())
     assert sum(kept) == B * P * M + C * M + M
+
+
+def test_a_compiler_is_given_the_same_in_a_form_that_it_can_fuse(monkeypatch):
+    values = inputs()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(tanh_scores(*values), written_down(*values), rtol=1e-12, atol=1e-12)
