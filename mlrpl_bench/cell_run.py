@@ -240,7 +240,7 @@ class CellRun:
             dropped_images=num_train % batch,
             seconds=seconds,
             images_per_second=trained_images / self.training_seconds,
-            peak_memory_bytes=_peak_memory_bytes(self.workbench.fabric.device),
+            peak_memory_bytes=peak_memory(self.workbench.fabric.device),
             cells_in_group=cells_in_group,
         )
 
@@ -327,7 +327,7 @@ def _optimizer(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, l
     return torch.optim.Adam(groups, fused=True), rates
 
 
-def _peak_memory_bytes(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """Of the device, since the process began; of the process itself on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

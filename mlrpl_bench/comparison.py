@@ -128,7 +128,10 @@ def compare(
     written: list[Path] = []
     if request.leaderboard:
         ranked = across.rank(dataset.name, _means(table), store, methods.entries)
-        table = table.with_tables([*([ranked] if ranked else []), *_claims(table, dataset.name)])
+        profiled, unusable = _profile(store, dataset.name)
+        more = [each for each in (ranked, profiled) if each is not None]
+        table = table.with_tables([*more, *_claims(table, dataset.name)])
+        found.problems.extend(unusable)
         with Display() as display:
             written = _write(table, study, methods, store, variant(options, dataset.preset), display)
     return Result(leaderboard=table, written=written, failures=described, problems=found.problems)
@@ -302,6 +305,18 @@ def _published(table: Leaderboard, methods: Registry[MethodEntry], options: Opti
     if not found.lines:
         raise UserError(f"there are no published numbers on {dataset} at these ratios; leave --published out")
     return from_text("published", "Published numbers beside ours", published.HEADER, found.rows(), found.notes())
+
+
+def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]:
+    """The table that `profile --save` left, or what is wrong with it."""
+    from mlrpl_bench import profiling
+
+    try:
+        return profiling.Profile.read(store.root / dataset / profiling.FILE).table(), []
+    except FileNotFoundError:
+        return None, []
+    except UserError as error:
+        return None, [str(error)]
 
 
 def _means(table: Leaderboard) -> across.Means:

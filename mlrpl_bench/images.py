@@ -89,10 +89,10 @@ class Reader:
         if prepared is not None:
             assert (prepared.kind, prepared.side) == (view.backend, view.enlarged), "the images are for another view"
             assert len(prepared) == len(image_paths), "the prepared images are those of another split"
-        self._batches = _Batches()
+        self.batches = _Batches()
         self._loader = DataLoader(
             _Rows(image_paths, view, prepared, copies=max(workers, 1)),
-            batch_sampler=self._batches,
+            batch_sampler=self.batches,
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=pin_memory,
@@ -109,21 +109,22 @@ class Reader:
         """One epoch in its addressed order from a step on, augmented; the last short batch is dropped."""
         order = row_order(self._num_rows, seed, epoch).tolist()
         whole = self.steps_per_epoch(batch) * batch
-        self._batches.addresses = [
+        self.batches.addresses = [
             [_Address(row, seed, epoch) for row in order[start : start + batch]]
             for start in range(first_step * batch, whole, batch)
         ]
-        yield from self._read()
+        yield from self.read()
 
     def in_order(self, batch: int) -> Iterator[PixelBatch]:
         """Every row once, in order, with the test transform; nothing is dropped."""
         rows = range(self._num_rows)
-        self._batches.addresses = [
+        self.batches.addresses = [
             [_Address(row) for row in rows[start : start + batch]] for start in range(0, self._num_rows, batch)
         ]
-        yield from self._read()
+        yield from self.read()
 
-    def _read(self) -> Iterator[PixelBatch]:
+    def read(self) -> Iterator[PixelBatch]:
+        """The batches that `batches` asks for."""
         for batch in self._loader:
             if isinstance(batch, UserError):
                 raise UserError(*batch.args)  # a new one: raised itself, it would keep this frame and the workers alive

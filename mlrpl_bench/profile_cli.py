@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.cli_common import JsonOption, PluginOption, registries
+from mlrpl_bench.cli_common import JsonOption, PluginOption, ResultsOptions, registries, result_store
 from mlrpl_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from mlrpl_bench.benches import Bench, Report
     from mlrpl_bench.options import Options
-    from mlrpl_bench.profiling import Bench, Report
     from mlrpl_bench.registry import DatasetEntry, Registry
 
 PAPER = "paper"
@@ -42,7 +42,12 @@ def profile(
     data_root: Annotated[
         Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
     ] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the networks.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep the table: the data set's leaderboard shows it from then on.")
+    ] = False,
     plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
 ) -> None:
     """Where the time of a training step goes, its memory and its share of the machine's peak; trains nothing."""
@@ -50,11 +55,12 @@ def profile(
     from mlrpl_bench.display import Display
     from mlrpl_bench.options import Options
 
-    _check(setting, classes, ratio, steps)
+    _check(setting, classes, ratio, steps, save)
     registry, datasets = registries(plugin)
     entries = comparison.chosen_methods(registry, methods)
     # A step costs the same with any weights: none are fetched or pre-trained.
-    options = Options(data_root, None, batch, image_size, backbone, "random", precision, device)
+    options = Options(data_root, None, batch, image_size, backbone, "random", precision, device, compile=compile_)
+    store = result_store(results_dir)
     with Display() as display:
         bench = _bench(datasets, setting, options, classes, ratio, display.report)
         found = profiling.profile(bench, entries, steps, display.report)
@@ -62,6 +68,9 @@ def profile(
         print(json.dumps(found.to_json(), indent=1))
     elif found.costs:
         found.table().print()
+    if save:
+        path = store.write_table(setting, profiling.FILE, json.dumps(found.to_json(), indent=1) + "\n")
+        print(f"wrote {path}", file=sys.stderr)
     for name, reason in found.failures:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if found.failures:
@@ -76,19 +85,21 @@ def _bench(
     ratio: float,
     report: Report,
 ) -> Bench:
-    from mlrpl_bench import profiling
+    from mlrpl_bench import benches
 
     if setting == PAPER:
-        return profiling.of_paper(options, 80 if classes is None else classes, ratio, report)
+        return benches.of_paper(options, 80 if classes is None else classes, ratio, report)
     if setting not in datasets:
         raise UserError(f"no setting {setting!r}; there are: {PAPER}, {', '.join(datasets)}")
-    return profiling.of_dataset(datasets[setting], options, ratio, report)
+    return benches.of_dataset(datasets[setting], options, ratio, report)
 
 
-def _check(setting: str, classes: int | None, ratio: float, steps: int) -> None:
+def _check(setting: str, classes: int | None, ratio: float, steps: int, save: bool) -> None:
     """What can be refused before anything is loaded."""
     if classes is not None and setting != PAPER:
         raise UserError(f"--classes goes with --setting {PAPER}; {setting} has its own categories")
+    if save and setting == PAPER:
+        raise UserError("--save goes with a data set, whose leaderboard shows the table; leave out --setting paper")
     for option, number in (("--classes", classes), ("--steps", steps)):
         if number is not None and number < 1:
             raise UserError(f"{option} {number} must be at least 1")

@@ -11,36 +11,26 @@ training; on a CPU they are readings of the clock.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import statistics
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlrpl_bench.backbones import RESNET101
-from mlrpl_bench.cell_run import CellRun, _peak_memory_bytes
-from mlrpl_bench.dataset import Dataset, Preset, Split
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.images import PixelBatch, Reader
+from mlrpl_bench.benches import Bench, Report
+from mlrpl_bench.cell_run import CellRun, peak_memory
+from mlrpl_bench.clock import Clock
+from mlrpl_bench.errors import UserError
 from mlrpl_bench.method import Batch, Progress
-from mlrpl_bench.options import Options
-from mlrpl_bench.protocol import ABSENT, PRESENT
-from mlrpl_bench.provenance import provenance
-from mlrpl_bench.registry import DatasetEntry, MethodEntry
-from mlrpl_bench.study import Study
+from mlrpl_bench.registry import MethodEntry
 from mlrpl_bench.tables import Entry, Table
-from mlrpl_bench.views import View
-from mlrpl_bench.words import hashed_vectors
 from mlrpl_bench.workbench import SharedBatch, Workbench
 
 PARTS = {
@@ -53,18 +43,12 @@ PARTS = {
 }
 """The parts of a step in their order, and how a table calls them."""
 
-PAPER = Preset(448, RESNET101, epochs=20, batch=16, lr_multiplier=1.0, ratios=(0.1,))
-"""The papers' setting."""
+FILE = "profile.json"
+"""Beside the tables of the data set that the profile is of."""
 
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 MATMUL_ROUNDS = 6
 """Of products of two square matrices with that side, the fastest is the machine's peak."""
-
-CUDA_WARM_UP = 4
-PREFETCHED = 33
-"""Up to 16 loader processes have two batches each ready before the first step: only later ones are waited for."""
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -101,7 +85,29 @@ class Profile:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**self.facts, "methods": [asdict(cost) for cost in self.costs], "failures": dict(self.failures)}
+        return {
+            "title": self.title,
+            **self.facts,
+            "methods": [asdict(cost) for cost in self.costs],
+            "failures": dict(self.failures),
+        }
+
+    @classmethod
+    def read(cls, path: Path) -> Profile:
+        """What `to_json` gave, from a file.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            facts = json.loads(path.read_bytes())
+            title, costs = facts.pop("title"), [Cost(**cost) for cost in facts.pop("methods")]
+            found = cls(title, facts, costs, list(facts.pop("failures").items()))
+            found.table()  # every number that it shows is there
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            message = f"{path} is no profile ({type(error).__name__}); make it again with profile --save, or delete it"
+            raise UserError(message) from error
+        return found
 
     def table(self) -> Table:
         """A row for each method."""
@@ -134,169 +140,6 @@ class Profile:
         else:
             notes.append("GB: the most that was allocated on the device during the row")
         return notes
-
-
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """Where methods are measured.
-
-    Attributes:
-        name: of the setting. reads: whether images come from files.
-        ratio: the share of labels that is known.
-    """
-
-    name: str
-    study: Study
-    ratio: float
-    reads: bool
-
-    @property
-    def batch(self) -> int:
-        return self.study.preset.batch
-
-    @property
-    def device(self) -> torch.device:
-        return self.study.workbench.fabric.device
-
-    def warm_up(self) -> int:
-        """Steps before those that count; the first of a method is not like the others (and counts its operations)."""
-        if self.device.type == "cpu":
-            return 1
-        return PREFETCHED if self.reads else CUDA_WARM_UP
-
-    def facts(self) -> dict[str, Any]:
-        """The setting and the machine."""
-        setting, machine = self.study.setting, provenance(self.device)
-        return {
-            "setting": self.name,
-            **{name: getattr(setting, name) for name in ("backbone", "image_size", "batch", "precision")},
-            "categories": len(self.study.train.categories),
-            "ratio": self.ratio,
-            "training_images": len(self.study.train),
-            "reads": self.reads,
-            "device_type": self.device.type,
-            "device": machine["device"],
-            "threads": machine["threads"],
-            "torch": machine["versions"]["torch"],
-        }
-
-
-def of_dataset(entry: DatasetEntry, options: Options, ratio: float, report: Report) -> Bench:
-    """A data set's own setting, with its images."""
-    bench = Bench(entry.name, Study(entry, options, report), ratio, reads=True)
-    workbench, batch = bench.study.workbench, bench.batch
-    total = -(-len(bench.study.train) // batch)
-    # Decodes every image: what a first epoch waits for is no matter of the method that happens to be measured first.
-    for number, _ in enumerate(workbench.in_order("train", batch), start=1):
-        report("reading images", number, total)
-    return bench
-
-
-def of_paper(options: Options, classes: int, ratio: float, report: Report) -> Bench:
-    """The papers' setting (`PAPER`, unless options say otherwise) on images and labels that are made up."""
-    batch = options.batch or PAPER.batch
-    data = {"categories": str(classes), "images": str(4 * max(batch, 1))}
-    chosen = Options(**{**vars(options), "data": data})
-    entry = DatasetEntry("paper", RandomData, Path(__file__), PAPER)
-    return Bench("paper", InMemory(entry, chosen, report), ratio, reads=False)
-
-
-class RandomData(Dataset):
-    """Labels without images: three categories an image on average, as in COCO."""
-
-    needs_root = False
-
-    @dataclass(frozen=True)
-    class Options:
-        categories: int = parameter(80, "how many categories", low=1)
-        images: int = parameter(64, "how many images", low=1)
-
-    def load(self, root: Path, split: str) -> Split:
-        options: Any = self.options
-        shape = (options.images, options.categories)
-        present_NC = np.random.default_rng(0).random(shape) < min(0.5, 3 / options.categories)
-        labels_NC = np.where(present_NC, PRESENT, ABSENT).astype(np.int8)
-        names = tuple(f"category {number}" for number in range(options.categories))
-        rows = list(range(options.images))
-        return Split(rows, [Path(f"{row} is not a file") for row in rows], labels_NC, names, hashed_vectors(names))
-
-
-class InMemory(Study):
-    """A study whose images are random numbers on the device."""
-
-    def _refuse_missing(self, *_: Any) -> None:
-        """There are no files."""
-
-    @cached_property
-    def workbench(self) -> Workbench:
-        workbench: Workbench = super().workbench
-        reader = RandomImages(self.train.image_paths, self._view(), self.preset.batch, workbench.fabric.device)
-        workbench._readers = {"train": reader, "test": reader}
-        return workbench
-
-
-class RandomImages(Reader):
-    """Gives the same pixels for every batch, at once."""
-
-    def __init__(self, image_paths: Sequence[Path], view: View, batch: int, device: torch.device) -> None:
-        super().__init__(image_paths, view)
-        generator = torch.Generator().manual_seed(0)
-        shape = (batch, view.size, view.size, 3)
-        self.pixels_BHW3 = torch.randint(256, shape, generator=generator, dtype=torch.uint8).to(device)
-
-    def _read(self) -> Iterator[PixelBatch]:
-        for addresses in self._batches.addresses:
-            rows_B = torch.tensor([address.row for address in addresses])
-            yield PixelBatch(self.pixels_BHW3[: len(rows_B)].permute(0, 3, 1, 2), rows_B)
-
-
-class Clock:
-    """Divides time among named parts, step by step; at any moment one part is on."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-        self._marks: list[tuple[int, str, Any]] = []
-        self._open: list[str] = []
-        self._step = 0
-
-    def start(self, step: int, part: str) -> None:
-        """A step begins, and the one before it ends."""
-        self._step, self._open = step, []
-        self.enter(part)
-
-    def enter(self, part: str) -> None:
-        """A part within the one that is on."""
-        self._open.append(part)
-        self._mark()
-
-    def leave(self) -> None:
-        """Back to the part from which this one was entered."""
-        self._open.pop()
-        self._mark()
-
-    def switch(self, part: str) -> None:
-        """Another part instead of the one that is on."""
-        self._open.pop()
-        self.enter(part)
-
-    def stop(self) -> list[dict[str, float]]:
-        """The seconds of each part, for every step since the last stop."""
-        self._mark()
-        if self._stream is not None:
-            self._stream.synchronize()
-        steps: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        for (step, part, begin), (_, _, end) in itertools.pairwise(self._marks):
-            steps[step][part] += end - begin if self._stream is None else begin.elapsed_time(end) / 1000
-        self._marks.clear()
-        return [dict(parts) for parts in steps.values()]
-
-    def _mark(self) -> None:
-        if self._stream is None:
-            now: Any = time.perf_counter()
-        else:
-            now = torch.cuda.Event(enable_timing=True)
-            now.record(self._stream)
-        self._marks.append((self._step, self._open[-1], now))
 
 
 def profile(bench: Bench, entries: Sequence[MethodEntry], steps: int, report: Report) -> Profile:
@@ -364,7 +207,7 @@ def _cost(bench: Bench, entry: MethodEntry, steps: int, report: Report) -> Cost:
         seconds={part: statistics.median(lap[part] for lap in laps) for part in PARTS if part in laps[0]},
         step_seconds=middle,
         images_per_second=bench.batch / middle,
-        peak_memory_bytes=_peak_memory_bytes(bench.device),
+        peak_memory_bytes=peak_memory(bench.device),
         flops=flops,
         share_of_peak=math.nan,
         pass_seconds=pass_seconds,

@@ -105,7 +105,7 @@ class Study:
             self.train,
             self.test,
             backbone,
-            self._view(),
+            self.view(),
             fabric,
             workers,
             self.masks,
@@ -158,8 +158,8 @@ class Study:
             self.masks = dataclasses.replace(self.masks, kept_rows=kept)
             train_rows, test_rows = train_rows[kept], test_rows[kept_test]
         else:
-            self._refuse_missing("training", whole, train_rows)
-            self._refuse_missing("evaluation", evaluated, test_rows)
+            self.refuse_missing("training", whole, train_rows)
+            self.refuse_missing("evaluation", evaluated, test_rows)
         if not len(train_rows) or not len(test_rows):
             raise UserError(f"{self.entry.name}: no images left to train on, or none to evaluate on")
         self.sources = {"train": (whole, train_rows), "test": (evaluated, test_rows)}
@@ -173,7 +173,7 @@ class Study:
         self.left_out[of] = [(split.ids[rows[place]], reason) for place, reason in bad]
         return np.setdiff1d(np.arange(len(rows)), [place for place, _ in bad])
 
-    def _refuse_missing(self, of: str, split: Split, rows: NDArray[np.intp]) -> None:
+    def refuse_missing(self, of: str, split: Split, rows: NDArray[np.intp]) -> None:
         """Before anything is trained; a damaged image is only found when it is read."""
         missing = missing_rows([split.image_paths[row] for row in rows])
         if missing:
@@ -185,7 +185,7 @@ class Study:
 
     def _prepared(self) -> dict[str, PreparedRows] | None:
         """The images that `data prepare` made ready, where the view reads these."""
-        view = self._view()
+        view = self.view()
         if not view.is_prepared:
             return None
         return {
@@ -240,7 +240,8 @@ class Study:
             if found[name] != count
         ]
 
-    def _view(self) -> View:
+    def view(self) -> View:
+        """How images become the network's input."""
         return View(self.preset.image_size, self.preset.crop_sides, self.preset.flip, self.options.image_backend)
 
     @cached_property

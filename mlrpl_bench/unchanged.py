@@ -106,6 +106,7 @@ class Question:
             # Of every data set: ranks go over all of them.
             for folder in sorted(root.glob("*/*/*")):
                 yield from ((folder / name, _facts(folder / name)) for name in OF_RECORDS)
+            yield root / self.dataset / "profile.json", _facts(root / self.dataset / "profile.json")
         for code in CODE:
             yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))
         yield from ((path, _facts(path)) for path in sorted((cache_folder() / "words").glob("*")))

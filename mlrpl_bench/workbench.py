@@ -62,7 +62,7 @@ class Workbench:
         if compiled:
             backbone.frozen.compile()
         pin_memory = fabric.device.type == "cuda"
-        self._readers = {
+        self.readers = {
             name: Reader(split.image_paths, view, workers, pin_memory, prepared[name] if prepared else None)
             for name, split in self.splits.items()
         }
@@ -70,11 +70,11 @@ class Workbench:
 
     def steps_per_epoch(self, batch: int) -> int:
         """Training steps in an epoch; the last short batch is dropped."""
-        return self._readers["train"].steps_per_epoch(batch)
+        return self.readers["train"].steps_per_epoch(batch)
 
     def training_batches(self, seed: int, epoch: int, batch: int, first_step: int = 0) -> Iterator[SharedBatch]:
         """One epoch of augmented training images from a step on, in the order of (seed, epoch)."""
-        for pixels_B3HW, index_B in self._readers["train"].training(seed, epoch, batch, first_step):
+        for pixels_B3HW, index_B in self.readers["train"].training(seed, epoch, batch, first_step):
             yield self._share(pixels_B3HW, index_B)
 
     def in_order(self, split: str, batch: int) -> Iterator[SharedBatch]:
@@ -84,7 +84,7 @@ class Workbench:
             return
         kept: list[SharedBatch] | None = []
         num_bytes = 0
-        for pixels_B3HW, index_B in self._readers[split].in_order(batch):
+        for pixels_B3HW, index_B in self.readers[split].in_order(batch):
             shared = self._share(pixels_B3HW, index_B)
             yield shared
             num_bytes += shared.images_B3HW.nbytes + shared.frozen_BDHW.nbytes

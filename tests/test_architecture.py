@@ -74,15 +74,16 @@ MAY_IMPORT = {
     "display": "cell_run trainer",
     "comparison": (
         "across cell cell_run claims dataset display errors evidence files hyperparameters leaderboard masks options "
-        "protocol published registry results secondary selection study sweep tables trainer report.*"
+        "profiling protocol published registry results secondary selection study sweep tables trainer report.*"
     ),
     "listing": "dataset errors hyperparameters registry results",
     "catalogue": "cell_run method registry study",
-    "profiling": (
-        "backbones cell_run dataset hyperparameters images method options protocol provenance registry study tables "
-        "views words workbench"
+    "clock": "",
+    "benches": (
+        "backbones dataset hyperparameters images options protocol provenance registry study views words workbench"
     ),
-    "profile_cli": "cli_common comparison display errors options profiling registry",
+    "profiling": "benches cell_run clock errors method registry tables workbench",
+    "profile_cli": "benches cli_common comparison display errors options profiling registry",
     "template": "errors files registry",
     "setting_options": "hyperparameters options",
     "prediction": (

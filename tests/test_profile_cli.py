@@ -50,6 +50,23 @@ def test_a_data_set_of_the_users_own_is_a_setting_too(profile):
     assert code == 0 and json.loads(out)["methods"][0]["seconds"]["reading"] > 0
 
 
+def test_a_table_that_is_kept_stands_in_the_leaderboard(profile, monkeypatch, tmp_path):
+    code, _, err = profile("plain", "--setting=tiny", "--steps=1", "--save")
+    assert code == 0 and "wrote results/tiny/profile.json" in err
+    plugins = [f"--plugin={tmp_path / name}" for name in ("set.py", "plain.py")]
+    board = ["bench.py", "leaderboard", "--dataset=tiny", "--methods=plain", "--device=cpu", *plugins]
+    monkeypatch.setattr(sys, "argv", board)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    page = (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
+    assert not end.value.code and "## Cost of a training step, tiny" in page
+    (tmp_path / "results" / "tiny" / "profile.json").write_text("{")
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "Cost of a training step" not in (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
+
+
 def test_a_method_that_fails_gives_exit_code_1(profile, tmp_path):
     broken = METHOD.replace('"plain"', '"broken"').replace('return {"bce"', 'raise RuntimeError("no luck")\n#')
     plugin = f"--plugin={write_plugin(tmp_path / 'broken.py', broken)}"
@@ -68,6 +85,7 @@ def test_a_method_that_fails_gives_exit_code_1(profile, tmp_path):
         (["plain", *TINY, "--classes=0"], "--classes 0 must be at least 1"),
         (["plain", *TINY, "--ratio=0"], "--ratio 0 must be above 0"),
         (["plain", *TINY, "--device=tpu"], "no device 'tpu'"),
+        (["plain", *TINY, "--save"], "--save goes with a data set"),
         (["plain", "--setting=papers"], "no setting 'papers'; there are: paper, "),
         (["plain", "--setting=tiny", "--classes=20"], "--classes goes with --setting paper"),
     ],

@@ -1,5 +1,6 @@
 """What a step costs: parts add up, operations are counted, late parts are on, and nothing stays behind."""
 
+import json
 import time
 
 import pytest
@@ -9,7 +10,8 @@ from tiny import study
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from mlrpl_bench import profiling
+from mlrpl_bench import benches, profiling
+from mlrpl_bench.clock import Clock
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.method import Progress
 from mlrpl_bench.options import Options
@@ -32,7 +34,7 @@ def small_peak(monkeypatch):
 @pytest.fixture(scope="module")
 def paper():
     """The papers' setting in miniature."""
-    return profiling.of_paper(SMALL, classes=6, ratio=0.5, report=say_nothing)
+    return benches.of_paper(SMALL, classes=6, ratio=0.5, report=say_nothing)
 
 
 class Slow(Plain):
@@ -76,23 +78,6 @@ class Late(Plain):
 class Failing(Plain):
     def losses(self, batch, progress):
         raise RuntimeError("no\nluck")
-
-
-def test_a_clock_gives_all_time_to_the_part_that_is_on():
-    clock = profiling.Clock(torch.device("cpu"))
-    begin = time.perf_counter()
-    for step in range(2):
-        clock.start(step, "outer")
-        clock.enter("inner")
-        time.sleep(0.02)
-        clock.leave()
-        clock.switch("last")
-        time.sleep(0.01)
-    first, second = clock.stop()
-    in_all = time.perf_counter() - begin
-    for parts in (first, second):
-        assert parts["inner"] >= 0.02 and parts["last"] >= 0.01 and parts["outer"] < 0.02
-    assert sum(first.values()) + sum(second.values()) == pytest.approx(in_all, rel=0.2)
 
 
 def test_parts_add_up_and_time_is_found_where_it_was_spent(paper):
@@ -167,27 +152,11 @@ def test_one_that_fails_is_named_and_the_others_go_on(paper):
     assert not paper.study.workbench.backbone.frozen._forward_hooks
 
 
-def test_images_in_memory_are_random_and_on_average_show_three_categories():
-    bench = profiling.of_paper(SMALL, classes=80, ratio=0.1, report=say_nothing)
-    assert bench.study.train.labels_NC.shape == (16, 80)
-    assert 2 < (bench.study.train.labels_NC == 1).sum(axis=1).mean() < 4
-    shared = next(iter(bench.study.workbench.training_batches(0, 0, 4)))
-    assert shared.images_B3HW.shape == (4, 3, 32, 32) and shared.images_B3HW.std() > 0.5
-    assert not bench.study.workbench.backbone.frozen.training
-
-
-def test_a_setting_that_is_not_there_is_refused():
-    for changes in ({"batch": 1}, {"backbone": "resnet1001"}, {"precision": "16"}):
-        with pytest.raises(UserError):
-            options = Options(**{**vars(SMALL), **changes})
-            profiling.profile(profiling.of_paper(options, 6, 0.5, say_nothing), [], 1, say_nothing)
-
-
 def test_a_data_set_is_read_and_its_time_has_a_part(tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
     entry, told = study(tmp_path / "set.py").entry, []
     options = Options(device="cpu", weights="random")
-    bench = profiling.of_dataset(entry, options, 0.5, lambda *event: told.append(event))
+    bench = benches.of_dataset(entry, options, 0.5, lambda *event: told.append(event))
     # More steps than there are in an epoch.
     (cost,) = profiling.profile(bench, [entry_of(Plain)], 4, say_nothing).costs
     assert next(iter(cost.seconds)) == "reading" and cost.seconds["reading"] > 0
@@ -210,8 +179,23 @@ def test_looking_leaves_nothing_on_the_method(paper):
     from mlrpl_bench.cell_run import CellRun
 
     run = CellRun(paper.study.job(entry_of(Plain), 0.5, 0, 0, {}), paper.study.workbench)
-    clock = profiling.Clock(torch.device("cpu"))
+    clock = Clock(torch.device("cpu"))
     with profiling._watched(run, clock):
         assert "losses" in vars(run.method)
     assert "losses" not in vars(run.method) and not run.method.trained._forward_hooks
     run.start_epoch(Progress(0, 1))
+
+
+def test_a_profile_that_was_written_is_read_again(paper, tmp_path):
+    found = profiling.profile(paper, [entry_of(Failing), entry_of(Late)], 1, say_nothing)
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(found.to_json()))
+    again = profiling.Profile.read(path)
+    assert again.to_json() == found.to_json() and again.table() == found.table()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"title": "t", "methods": [{}], "failures": {}}', "[" * 100_000])
+def test_a_damaged_profile_is_refused_in_a_line(tmp_path, content):
+    (tmp_path / "profile.json").write_text(content)
+    with pytest.raises(UserError, match=r"profile\.json is no profile .*profile --save"):
+        profiling.Profile.read(tmp_path / "profile.json")
