@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench import metrics, protocol, statistics
+from mlrpl_bench import metrics, protocol
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import write_atomically
+from mlrpl_bench.influences import influences as influences_of
 from mlrpl_bench.method import Progress
 from mlrpl_bench.record import Record, read_arrays
 
@@ -44,7 +45,7 @@ class Evidence:
     """One finished cell.
 
     Attributes:
-        influences: by metric of `INFLUENCED`, float32 [N]; see `statistics.influences`.
+        influences: by metric of `INFLUENCED`, float32 [N]; see `influences`.
         recovery: mAP over the training entries that were hidden, in [0, 1]; NaN where nothing was.
         recovery_AP_C: the same by category; NaN for one without a hidden present label.
         loss_fluctuation: see `loss_fluctuation`; NaN where the method has no such term.
@@ -105,7 +106,7 @@ class Collector:
                     f"{record.folder}: its scores give {name} {measured[name]:.6f} and its record says "
                     f"{record.metrics[name]:.6f}; move the folder away, then run again to train the cell anew"
                 )
-        influences = statistics.influences(scores_NC, self.test.labels_NC)
+        influences = influences_of(scores_NC, self.test.labels_NC)
         recovery, recovery_AP_C = self._recovery(record)
         return Evidence(
             record,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import tiny
 
-from mlrpl_bench import metrics, statistics
+from mlrpl_bench import metrics
 from mlrpl_bench.evidence import INFLUENCED, Cells, Evidence, Seeds
+from mlrpl_bench.influences import influences as influences_of
 from mlrpl_bench.protocol import ABSENT, PRESENT
 
 IMAGES, CATEGORIES = 150, 5
@@ -28,7 +29,7 @@ def evidence(label: str, ratio: float, of: Seeds, skill: float, fluctuation: flo
     noise_NC = shared.normal(size=labels_NC.shape) + 0.15 * own.normal(size=labels_NC.shape)
     scores_NC = (skill + 0.01 * own.normal()) * labels_NC + noise_NC
     measured = metrics.evaluate(scores_NC, labels_NC)
-    influences = statistics.influences(scores_NC, labels_NC)
+    influences = influences_of(scores_NC, labels_NC)
     cell = tiny.cell(method=label, ratio=ratio, seed=of[0], mask_seed=of[1])
     return Evidence(
         record=tiny.record(cell, **{name: measured[name] for name in INFLUENCED}),

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "hyperparameters": "errors",
     "backbones": "errors randomness",
     "metrics": "errors protocol",
-    "statistics": "errors protocol randomness",
+    "influences": "errors protocol",
+    "statistics": "errors randomness",
     "losses": "protocol",
     "layers": "backbones hyperparameters losses method protocol layers.*",
     "dataset": "errors protocol",
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     ),
     "memory": "cell_run method protocol workbench",
     "sweep": "cell cell_run checkpoint errors interruption memory provenance record results study trainer",
-    "evidence": "dataset errors files method metrics protocol record statistics",
+    "evidence": "dataset errors files influences method metrics protocol record",
     "conformance": (
         "backbones cell cell_run checkpoint dataset errors images method protocol randomness registry trainer words "
         "workbench"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tiny import cell, contents, finished, method, study
 
-from mlrpl_bench import evidence, metrics, statistics
+from mlrpl_bench import evidence, metrics
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.evidence import Collector, loss_fluctuation
+from mlrpl_bench.influences import influences
 from mlrpl_bench.method import Recipe
 from mlrpl_bench.protocol import ABSENT, PRESENT
 from mlrpl_bench.results import ResultStore
@@ -35,7 +36,7 @@ def test_influences_are_those_of_the_stored_scores(world):
     of, put = world
     record = put()
     with np.load(record.folder / "scores.npz") as arrays:
-        expected = statistics.influences(arrays["scores"], of.test.labels_NC)
+        expected = influences(arrays["scores"], of.test.labels_NC)
     found = collector(of).of(record).influences
     for name, influences_N in expected.items():
         np.testing.assert_allclose(found[name], influences_N, rtol=1e-6)
