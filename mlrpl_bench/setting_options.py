@@ -47,7 +47,7 @@ def _setting(
         str, typer.Option("--image-backend", help="reference, fast, prepared-jpeg95 or prepared-raw.")
     ] = "reference",
     precision: Annotated[str, typer.Option("--precision", help="32-true or bf16-mixed.")] = "32-true",
-    compile_: Annotated[
+    compile: Annotated[
         bool, typer.Option("--compile", help="Compile the networks (needs a C++ compiler, or Triton on a GPU).")
     ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
@@ -74,7 +74,7 @@ def _setting(
         on_bad_image=on_bad_image,
         image_backend=image_backend,
         precision=precision,
-        compile=compile_,
+        compile=compile,
         device=device,
         workers=workers,
     )
