@@ -6,8 +6,9 @@ import sys
 from typing import Any
 
 from mlrpl_bench import hyperparameters
+from mlrpl_bench.errors import UserError
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
-from mlrpl_bench.results import ResultStore
+from mlrpl_bench.results import ResultStore, left_out_line
 
 
 def methods(
@@ -56,10 +57,15 @@ def datasets(
 def cells(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """One row a cell that has a record."""
+    """One row a cell that has a record of this protocol version; the others are counted on standard error."""
     rows = []
     for folder in sorted(path for path in store.root.glob("*") if path.is_dir()):
-        for record in store.records(folder.name):
+        survey = store.survey(folder.name)
+        if survey.problems:
+            raise UserError(survey.problems[0])
+        for reason, folders in survey.left_out.items():
+            print(left_out_line(reason, folders), file=sys.stderr)
+        for record in survey.records:
             row: dict[str, Any] = {"dataset": folder.name, "cell": record.cell.title, "key": record.cell.key[:8]}
             row |= {"mAP": f"{100 * record.metrics['mAP']:.1f}"}
             if verbose:

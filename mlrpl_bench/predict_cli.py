@@ -83,6 +83,7 @@ def _predict(
     """The cell's title and key, the categories, and what it says of each image."""
     from mlrpl_bench import prediction
     from mlrpl_bench.display import Display
+    from mlrpl_bench.results import left_out_line
     from mlrpl_bench.study import Study
 
     with Display() as display:
@@ -90,6 +91,8 @@ def _predict(
         survey = result_store(results).survey(dataset.name)
         for problem in survey.problems:
             print(f"not used: {problem}", file=sys.stderr)
+        for reason, folders in survey.left_out.items():
+            print(left_out_line(reason, folders), file=sys.stderr)
         record, fitting = prediction.find(survey.records, method, study, wanted)
         predictor = prediction.Predictor(record, method, study)
         predictions = []

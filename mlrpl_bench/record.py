@@ -40,10 +40,22 @@ class Record:
     content: dict[str, Any]
 
 
+class OtherVersion(UserError):
+    """A record of another protocol version: nothing is wrong with it, but its numbers stand in no table of this one."""
+
+    def __init__(self, path: Path, version: Any) -> None:
+        super().__init__(
+            f"record {path} is of protocol version {version} and this is version {protocol.VERSION}: their numbers "
+            "do not mix; move it away or choose another --results-dir"
+        )
+        self.version = version
+
+
 def read_record(path: Path) -> Record:
     """Read and check one ``record.json``: whole, of this protocol version, its files there in full size.
 
     Raises:
+        OtherVersion: nothing more of it was looked at.
         UserError: names the file, what is wrong with it and what to do.
     """
     content = read_json(path)
@@ -53,10 +65,7 @@ def read_record(path: Path) -> Record:
     except (KeyError, TypeError) as error:
         raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
     if version != protocol.VERSION:
-        raise UserError(
-            f"record {path} is of protocol version {version} and this is version {protocol.VERSION}: their numbers "
-            "do not mix; move it away or choose another --results-dir"
-        )
+        raise OtherVersion(path, version)
     try:
         cell = Cell.from_json(content["cell"])
         files = {str(name): int(facts["bytes"]) for name, facts in content["files"].items()}

@@ -32,12 +32,14 @@ from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import sha256_of_file, write_atomically
-from mlrpl_bench.record import RECORD, Record, read_json, read_record, to_json, to_plain
+from mlrpl_bench.record import RECORD, OtherVersion, Record, read_json, read_record, to_json, to_plain
 
 FAILED = "failed.json"
 RUNNING = "running.json"
 SET_ASIDE = ".damaged-"
 """In the name of a folder whose record is damaged and which was moved aside."""
+NAMED = 4
+"""How many records a line names, by their folders."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,12 @@ class Survey:
     Attributes:
         records: those that are whole, in a fixed order, one for a key.
         problems: a line for everything that is there and cannot be used.
+        left_out: the folders of records that are of another protocol version, by that reason.
     """
 
     records: list[Record]
     problems: list[str]
+    left_out: dict[str, list[Path]]
 
 
 class ResultStore:
@@ -115,10 +119,13 @@ class ResultStore:
         """
         by_key: dict[str, list[Record]] = {}
         problems = []
+        left_out: dict[str, list[Path]] = {}
         for root in (self.root, *self.others):
             for path in _record_files(root / dataset):
                 try:
                     record = read_record(path)
+                except OtherVersion as error:
+                    left_out.setdefault(f"of protocol version {error.version}", []).append(path.parent)
                 except UserError as error:
                     problems.append(str(error))
                 else:
@@ -130,12 +137,18 @@ class ResultStore:
             else:
                 folders = " and ".join(str(record.folder) for record in of_key)
                 problems.append(f"{folders} are of one cell and disagree; move the wrong one away")
-        return Survey(records, problems)
+        return Survey(records, problems, left_out)
 
     def damage(self, cell: Cell) -> str | None:
-        """What is wrong with a cell's record; None where it is whole or there is none."""
+        """What is wrong with a cell's record; None where it is whole or there is none.
+
+        Raises:
+            OtherVersion: there is one of another version in its place, which is not to be moved aside.
+        """
         try:
             self.find(cell)
+        except OtherVersion:
+            raise
         except UserError as error:
             return str(error)
         return None
@@ -237,6 +250,13 @@ class ResultStore:
         """Why the last try at a cell failed, or None."""
         path = self.folder(cell) / FAILED
         return str(read_json(path).get("reason")) if path.is_file() else None
+
+
+def left_out_line(reason: str, folders: Sequence[Path]) -> str:
+    """What is said of records that stand in no table for one reason."""
+    names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return f"left out: {len(folders)} record{'s' if len(folders) > 1 else ''} {reason}: {named}"
 
 
 @contextlib.contextmanager

@@ -11,11 +11,8 @@ from mlrpl_bench.errors import UserError
 from mlrpl_bench.evidence import Cells, Collector, Evidence, Seeds
 from mlrpl_bench.record import Record
 from mlrpl_bench.registry import MethodEntry
-from mlrpl_bench.results import ResultStore
+from mlrpl_bench.results import ResultStore, left_out_line
 from mlrpl_bench.study import Study
-
-NAMED = 4
-"""How many records a line names, by their folders."""
 
 Holes = Mapping[tuple[str, float], str]
 """By row label and known ratio: why one of its cells has no number."""
@@ -57,12 +54,12 @@ def select(
         report: told about the making of evidence as (what, done, in all).
     """
     survey = store.survey(study.setting.dataset)
-    problems, left_out = list(survey.problems), defaultdict(list)
+    problems, left_out = list(survey.problems), defaultdict(list, survey.left_out)
     of_table, of_setting = [], []
     for record in survey.records:
         reason = reason_against(record.cell, study, methods)
         if reason is not None:
-            left_out[reason].append(record)
+            left_out[reason].append(record.folder)
             continue
         of_setting.append(record)
         if wanted(record.cell):
@@ -78,7 +75,7 @@ def select(
         for ratio in ratios if drawn else ():
             cells[name, ratio] = {evidence.seeds: evidence for evidence in drawn.values()}
     holes = _holes([cell for cell in asked if cell.key not in found], store, {record.cell.key for record in of_table})
-    return Selection(dict(cells), holes, [_line(reason, of) for reason, of in left_out.items()], problems)
+    return Selection(dict(cells), holes, [left_out_line(reason, of) for reason, of in left_out.items()], problems)
 
 
 def reason_against(cell: Cell, study: Study, methods: Mapping[str, MethodEntry]) -> str | None:
@@ -140,9 +137,3 @@ def _holes(missing: Sequence[Cell], store: ResultStore, unusable: Collection[str
         )
         for place, of_place in reasons.items()
     }
-
-
-def _line(reason: str, records: Sequence[Record]) -> str:
-    names = [f"{record.cell.method}/{record.folder.name}" for record in records]
-    named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-    return f"left out: {len(records)} record{'s' if len(records) > 1 else ''} {reason}: {named}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tiny import DATASET, EXPLODING, METHOD, contents, write_plugin
+from tiny import DATASET, EXPLODING, METHOD, contents, make_of_another_version, write_plugin
 
 from mlrpl_bench import cli, protocol
 from mlrpl_bench.registry import load_methods
@@ -418,17 +418,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def of_another_version(path: Path) -> None:
-    content = json.loads(path.read_text())
-    content["cell"]["setting"]["protocol_version"] = protocol.VERSION + 1
-    path.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(
     ("name", "damage", "reason"),
     [
         ("record.json", cut, "is cut short or no JSON"),
-        ("record.json", of_another_version, f"is of protocol version {protocol.VERSION + 1} and this is version"),
         ("scores.npz", cut, "bytes where its record says"),
         ("steps.npz", Path.unlink, "is missing though its record names it"),
     ],
@@ -461,6 +454,41 @@ class TestDamagedResults:
         damage(folder / name)
         line = refused(bench("list", "cells", *world.plugins, "--results-dir", results))
         assert reason in line and str(folder) in line
+
+
+class TestRecordsOfAnotherProtocolVersion:
+    LINE = f"left out: 1 record of protocol version {protocol.VERSION + 1}: plain/0.5-s0-"
+
+    @pytest.fixture
+    def other(self, results):
+        (folder,) = (results / "tiny" / "plain").iterdir()
+        return make_of_another_version(folder)
+
+    def test_are_counted_below_the_table_and_are_no_damage(self, bench, world, results, other):
+        before = contents(other)
+        answer = bench(*FIRST, "--no-train", *world.plugins, "--results-dir", results)
+        assert answer.code == 0 and "not used" not in answer.err
+        assert self.LINE in " ".join(answer.out.split()) and "plain" in {row[0] for row in rows_of(answer.out)}
+        assert contents(other) == before
+
+    def test_stay_where_they_are_beside_the_cell_that_is_trained(self, bench, world, results, other):
+        before = contents(other)
+        answer = bench("run", "plain", *OF_TINY, *world.plugins, "--results-dir", results)
+        assert answer.code == 0 and "plain 50 % seed 0: mAP" in answer.err and "moved" not in answer.err
+        assert contents(other) == before
+        assert len(list((results / "tiny" / "plain").iterdir())) == 2
+
+    def test_are_never_moved_even_from_a_cells_own_place(self, bench, world, results, other):
+        own = next((world.results / "tiny" / "plain").iterdir()).name
+        other.rename(other.with_name(own))
+        before = contents(results)
+        answer = bench("run", "plain", *OF_TINY, *world.plugins, "--results-dir", results)
+        assert f"is of protocol version {protocol.VERSION + 1} and this is version" in refused(answer)
+        assert contents(results) == before
+
+    def test_are_counted_beside_a_list_of_cells(self, bench, world, results, other):
+        answer = bench("list", "cells", *world.plugins, "--results-dir", results)
+        assert answer.code == 0 and self.LINE in answer.err and "plain" not in answer.out
 
 
 def test_a_broken_file_of_the_project_is_a_warning_and_the_rest_works(bench, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ Test modules import this; it has no tests.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,15 @@ def cells_of(records: Iterable[Record], **options: float) -> Cells:
         found = evidence(one, **options)
         cells.setdefault((one.cell.label, one.cell.ratio), {})[found.seeds] = found
     return cells
+
+
+def make_of_another_version(folder: Path) -> Path:
+    """Turn a cell's folder into what another protocol version would have left: its key is another; the new folder."""
+    content = json.loads((folder / "record.json").read_bytes())
+    content["cell"]["setting"]["protocol_version"] = VERSION + 1
+    content["key"] = Cell.from_json(content["cell"]).key
+    (folder / "record.json").write_text(json.dumps(content))
+    return folder.rename(folder.with_name(f"{folder.name[:-8]}{content['key'][:8]}"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
