@@ -27,6 +27,7 @@ from mlrpl_bench.interruption import Interrupted
 from mlrpl_bench.predict_cli import predict
 from mlrpl_bench.profile_cli import profile
 from mlrpl_bench.setting_options import with_setting
+from mlrpl_bench.verify_cli import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,6 +222,7 @@ app.command()(compare)
 app.command()(claims)
 app.command()(predict)
 app.command()(profile)
+app.command()(verify)
 
 
 def main() -> None:

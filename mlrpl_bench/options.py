@@ -23,6 +23,8 @@ class Options:
         on_bad_image: ``error``, or ``skip``: images that are missing or damaged are left out, and counted in the notes.
         image_backend: how images are made ready, see `View`.
         compile: let torch compile the networks, see `Method.parts_to_compile`; scores differ in their last bits.
+        deterministic: on a GPU, only algorithms whose results do not change from run to run. It is no part of a
+            cell's setting: on a CPU it changes no number, and on a GPU no more than another GPU would; records tell.
     """
 
     data_root: Path | None = None
@@ -41,3 +43,4 @@ class Options:
     on_bad_image: str = "error"
     image_backend: str = "reference"
     compile: bool = False
+    deterministic: bool = False

@@ -48,7 +48,7 @@ class OtherVersion(UserError):
             f"record {path} is of protocol version {version} and this is version {protocol.VERSION}: their numbers "
             "do not mix; move it away or choose another --results-dir"
         )
-        self.version = version
+        self.reason = f"of protocol version {version}"
 
 
 def read_record(path: Path) -> Record:

@@ -107,7 +107,15 @@ class ResultStore:
         Raises:
             UserError: a record is damaged or of another protocol version; nothing is touched.
         """
-        return [read_record(path) for root in (self.root, *self.others) for path in _record_files(root / dataset)]
+        return [read_record(path) for path in self.record_files(dataset)]
+
+    def record_files(self, dataset: str) -> list[Path]:
+        """Every ``record.json`` of a dataset, whatever is in it, our own first."""
+        return [path for root in (self.root, *self.others) for path in _record_files(root / dataset)]
+
+    def datasets(self) -> list[str]:
+        """The names of the folders that may hold records."""
+        return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
 
     def survey(self, dataset: str) -> Survey:
         """Every record of a dataset that can be used, and a line for each that cannot; nothing is touched.
@@ -120,16 +128,15 @@ class ResultStore:
         by_key: dict[str, list[Record]] = {}
         problems = []
         left_out: dict[str, list[Path]] = {}
-        for root in (self.root, *self.others):
-            for path in _record_files(root / dataset):
-                try:
-                    record = read_record(path)
-                except OtherVersion as error:
-                    left_out.setdefault(f"of protocol version {error.version}", []).append(path.parent)
-                except UserError as error:
-                    problems.append(str(error))
-                else:
-                    by_key.setdefault(record.cell.key, []).append(record)
+        for path in self.record_files(dataset):
+            try:
+                record = read_record(path)
+            except OtherVersion as error:
+                left_out.setdefault(error.reason, []).append(path.parent)
+            except UserError as error:
+                problems.append(str(error))
+            else:
+                by_key.setdefault(record.cell.key, []).append(record)
         records = []
         for of_key in by_key.values():
             if all(to_plain(record.metrics) == to_plain(of_key[0].metrics) for record in of_key):
@@ -155,12 +162,7 @@ class ResultStore:
 
     def set_aside(self, cell: Cell) -> Path:
         """Move a cell's folder out of the way, without deleting anything; where it is then."""
-        folder = self.folder(cell)
-        number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}{SET_ASIDE}{n}").exists())
-        try:
-            return folder.rename(folder.with_name(f"{folder.name}{SET_ASIDE}{number}"))
-        except OSError as error:
-            raise UserError(f"{folder} is damaged and cannot be moved aside ({error.strerror}); move it") from error
+        return set_aside(self.folder(cell))
 
     def begin(self, cell: Cell) -> None:
         """Say that this process is training a cell now."""
@@ -250,6 +252,15 @@ class ResultStore:
         """Why the last try at a cell failed, or None."""
         path = self.folder(cell) / FAILED
         return str(read_json(path).get("reason")) if path.is_file() else None
+
+
+def set_aside(folder: Path) -> Path:
+    """Move the folder of a damaged record out of the way, without deleting anything; where it is then."""
+    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}{SET_ASIDE}{n}").exists())
+    try:
+        return folder.rename(folder.with_name(f"{folder.name}{SET_ASIDE}{number}"))
+    except OSError as error:
+        raise UserError(f"{folder} is damaged and cannot be moved aside ({error.strerror}); move it") from error
 
 
 def left_out_line(reason: str, folders: Sequence[Path]) -> str:

@@ -55,6 +55,10 @@ def _setting(
         int | None,
         typer.Option("--workers", help="Loader processes; numbers do not depend on it. [default: by device]"),
     ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="On a GPU, the same bits in every run; slower. A CPU does so anyway."),
+    ] = False,
 ) -> Options:
     """What decides a setting, for every command that trains."""
     from mlrpl_bench.hyperparameters import settings
@@ -77,6 +81,7 @@ def _setting(
         compile=compile,
         device=device,
         workers=workers,
+        deterministic=deterministic,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -313,9 +314,20 @@ def _device(name: str) -> tuple[str, int]:
     return kind, int(number or 0)
 
 
+def _allow_deterministic_algorithms_only() -> None:
+    """For the whole process; an operation that has no such algorithm raises, on a CPU too."""
+    import torch
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once, when cuBLAS is first used
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
 def _fabric(options: Options) -> Any:
     from lightning_fabric import Fabric
 
     kind, number = _device(options.device)
+    if options.deterministic:
+        _allow_deterministic_algorithms_only()
     devices: Any = [number] if kind == "cuda" else 1
     return Fabric(accelerator=kind, devices=devices, precision=options.precision)  # type: ignore[arg-type]

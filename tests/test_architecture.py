@@ -93,6 +93,11 @@ MAY_IMPORT = {
     "predict_cli": (
         "cli_common display errors files image_files options prediction registry report.* results setting_options study"
     ),
+    "verifying": (
+        "cell_run errors files prediction protocol provenance randomness record registry results selection study "
+        "trainer"
+    ),
+    "verify_cli": "cli_common display errors options results setting_options study verifying",
     "inspection": "backbones dataset errors image_files protocol randomness inspection.*",
     "report": (
         "dataset errors evidence image_files inspection.* leaderboard measurements prediction protocol report.* "

@@ -36,6 +36,7 @@ def test_versions_device_and_threads_are_plain_data():
     assert set(facts["versions"]) == {"python", *PACKAGES}
     assert facts["device"].endswith("CPU")
     assert facts["threads"] == torch.get_num_threads()
+    assert facts["deterministic"] is False
     assert json.loads(json.dumps(facts)) == facts
 
 
