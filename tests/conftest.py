@@ -10,3 +10,7 @@ import torch
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("project")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--regenerate", action="store_true", help="write the numbers that test_protocol_version compares")
