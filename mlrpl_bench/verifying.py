@@ -168,13 +168,12 @@ def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEnt
     Raises:
         UserError: there are none.
     """
-    records = store.survey(study.setting.dataset).records
-    found = [record for record in records if reason_against(record.cell, study, methods) is None]
+    survey = store.survey(study.setting.dataset)
+    reasons = {record.cell.key: reason_against(record.cell, study, methods) for record in survey.records}
+    found = [record for record in survey.records if reasons[record.cell.key] is None]
     if not found:
-        reasons = {reason_against(record.cell, study, methods) for record in records}
-        raise UserError(
-            f"no records of this setting to verify ({'; '.join(sorted(map(str, reasons))) or 'none at all'})"
-        )
+        why = sorted({*filter(None, reasons.values()), *survey.left_out}) or ["there are none at all"]
+        raise UserError(f"no records of this setting to verify: {'; '.join(why)}")
     return found
 
 

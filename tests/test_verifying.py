@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from tiny import METHOD, contents, finished, make_of_another_version, method, refusal, study
+from tiny import METHOD, cell, contents, finished, make_of_another_version, method, refusal, study
 
 from mlrpl_bench import sweep, verifying
 from mlrpl_bench.cell_run import Finished
@@ -264,6 +264,11 @@ class TestWhichCells:
         assert len(verifying.of_setting(world.store, world.study, world.methods)) == 21
         other = study(tmp_path / "set.py", epochs=5)
         assert "epochs 2 instead of 5" in refusal(lambda: verifying.of_setting(world.store, other, world.methods))
+
+    def test_that_all_are_of_another_protocol_version_is_said(self, world):
+        make_of_another_version(world.store.write(finished(cell()), {}).folder)
+        line = refusal(lambda: verifying.of_setting(world.store, world.study, world.methods))
+        assert "to verify: of protocol version" in line
 
 
 def test_the_events_of_training_are_told(world):
