@@ -206,8 +206,8 @@ def _train(todo: Sequence[Job], request: Request, study: Study, store: ResultSto
     for name in sorted({job.cell.method for job in todo if sweep.edited_since(job.cell, records)}):
         display.console.print(f"the file of {name} changed since its record; its cells are trained anew")
     for job in todo:
-        if (reason := store.damage(job.cell)) is not None:
-            display.console.print(f"{reason}; moved to {store.set_aside(job.cell)}, trained anew", markup=False)
+        if (reason := store.damage(job.cell)) is not None and (moved := store.set_aside(job.cell)) is not None:
+            display.console.print(f"{reason}; moved to {moved}, trained anew", markup=False)
     collector = Collector(study.train, study.test, study.masks)
     failures, done = [], 0
     for job, event in sweep.run(todo, study, store, request.keep_weights, request.group, request.checkpoint_seconds):

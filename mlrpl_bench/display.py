@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mlrpl_bench.cell_run import Finished
-from mlrpl_bench.trainer import EpochDone, Event, Failed, Note, StepDone
+from mlrpl_bench.sweep import FoundFinished, SweepEvent, Waiting
+from mlrpl_bench.trainer import EpochDone, Failed, Note, StepDone
 
 
 class Display:
@@ -46,9 +47,13 @@ class Display:
         """How many of the cells that are to be trained are done."""
         self._update("cells", done, in_all)
 
-    def event(self, title: str, epochs: int, event: Event) -> None:
+    def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Something happened to the cell with this title."""
-        if isinstance(event, StepDone):
+        if isinstance(event, Waiting):
+            cells = "1 cell" if event.cells == 1 else f"{event.cells} cells"
+            line = f"waiting for {cells} that other processes train, on {', '.join(event.hosts)}"
+            self.console.print(line, markup=False, soft_wrap=True)
+        elif isinstance(event, StepDone):
             self._update(title, event.epoch * event.steps_per_epoch + event.step, epochs * event.steps_per_epoch)
         elif isinstance(event, EpochDone):
             loss = sum(value for name, value in event.row.items() if name.startswith("loss."))
@@ -65,14 +70,16 @@ class Display:
                 self.progress.remove_task(self.tasks.pop(title))
             if isinstance(event, Finished):
                 line = f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s"
+            elif isinstance(event, FoundFinished):
+                line = f"{title}: trained by another process"
             else:
                 line = f"{title}: failed, {event.reason}"
             self.console.print(line, markup=False, soft_wrap=True)
 
     @staticmethod
-    def ends_a_cell(event: Event) -> bool:
+    def ends_a_cell(event: SweepEvent) -> bool:
         """Whether the cell of this event is through, one way or the other."""
-        return isinstance(event, (Finished, Failed))
+        return isinstance(event, (Finished, FoundFinished, Failed))
 
     def _update(self, what: str, done: int, in_all: int) -> None:
         if what not in self.tasks:

@@ -10,7 +10,8 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     weights.safetensors   the method's state
     record.json           written last: metrics, provenance, sizes and hashes of the others
     failed.json           instead of all these, if the cell failed: why
-    running.json          while it is being trained: by which process
+    claim-1.jsonl         while it is being trained: by which process, see `ownership`
+    checkpoint.pt         until it is finished: where training goes on, see `checkpoint`
     evidence.npz          derived from the others, see `evidence`
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import platform
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrpl_bench import ownership
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
@@ -35,7 +37,6 @@ from mlrpl_bench.files import sha256_of_file, write_atomically
 from mlrpl_bench.record import RECORD, OtherVersion, Record, read_json, read_record, to_json, to_plain
 
 FAILED = "failed.json"
-RUNNING = "running.json"
 SET_ASIDE = ".damaged-"
 """In the name of a folder whose record is damaged and which was moved aside."""
 NAMED = 4
@@ -80,6 +81,10 @@ class ResultStore:
     def folder(self, cell: Cell) -> Path:
         """Where a cell's files are, or will be."""
         return self.root / _place(cell)
+
+    def has_own_record(self, cell: Cell) -> bool:
+        """Whether a cell's record, whole or not, is in the folder that is written to."""
+        return (self.folder(cell) / RECORD).is_file()
 
     def find(self, cell: Cell) -> Record | None:
         """The cell's record, or None while there is none.
@@ -160,19 +165,9 @@ class ResultStore:
             return str(error)
         return None
 
-    def set_aside(self, cell: Cell) -> Path:
-        """Move a cell's folder out of the way, without deleting anything; where it is then."""
+    def set_aside(self, cell: Cell) -> Path | None:
+        """Move a cell's folder out of the way, see the function."""
         return set_aside(self.folder(cell))
-
-    def begin(self, cell: Cell) -> None:
-        """Say that this process is training a cell now."""
-        _write(self.folder(cell) / RUNNING, to_json({"pid": os.getpid(), "host": platform.node()}))
-
-    def end(self, cell: Cell) -> None:
-        """Say that it is not any more."""
-        (self.folder(cell) / RUNNING).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder(cell).rmdir()  # only if nothing else came of it
 
     def why_missing(self, cell: Cell) -> str:
         """Why a cell has no record that could be used, in a few words."""
@@ -182,10 +177,8 @@ class ResultStore:
         with contextlib.suppress(UserError):  # a damaged note says nothing
             if (reason := self.failure(cell)) is not None:
                 return f"failed: {reason}"
-            if (folder / RUNNING).is_file():
-                by = read_json(folder / RUNNING)
-                state = "interrupted" if _is_dead(by) else "still running"
-                return f"{state} (process {by.get('pid')} on {by.get('host')})"
+        if (claim := ownership.in_force(folder)) is not None:
+            return f"{'interrupted' if claim.is_of_gone_process() else 'still running'} ({claim.who})"
         return "not run"
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
@@ -232,14 +225,13 @@ class ResultStore:
         }
         _write(folder / RECORD, to_json(record))
         (folder / FAILED).unlink(missing_ok=True)
-        self.end(finished.cell)
         return read_record(folder / RECORD)
 
     def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
         """Remember why a cell has no record; replaced by the record once it is trained."""
         path = self.folder(cell) / FAILED
-        _write(path, to_json({"cell": cell.to_json(), "reason": reason, "traceback": traceback}))
-        self.end(cell)
+        content = {"cell": cell.to_json(), "reason": reason, "traceback": traceback, "try": secrets.token_hex(8)}
+        _write(path, to_json(content))
         return path
 
     def write_table(self, dataset: str, name: str, content: str | bytes) -> Path:
@@ -253,12 +245,25 @@ class ResultStore:
         path = self.folder(cell) / FAILED
         return str(read_json(path).get("reason")) if path.is_file() else None
 
+    def failed_try(self, cell: Cell) -> str | None:
+        """Identifies the last try at a cell that failed; None where none did, or nobody can tell."""
+        path = self.folder(cell) / FAILED
+        try:
+            return str(read_json(path).get("try")) if path.is_file() else None
+        except UserError:
+            return None
 
-def set_aside(folder: Path) -> Path:
-    """Move the folder of a damaged record out of the way, without deleting anything; where it is then."""
+
+def set_aside(folder: Path) -> Path | None:
+    """Move the folder of a damaged record out of the way, without deleting anything; where it is then.
+
+    None if another process moved it in the same moment.
+    """
     number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}{SET_ASIDE}{n}").exists())
     try:
         return folder.rename(folder.with_name(f"{folder.name}{SET_ASIDE}{number}"))
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise UserError(f"{folder} is damaged and cannot be moved aside ({error.strerror}); move it") from error
 
@@ -277,19 +282,6 @@ def _readable(path: Path) -> Iterator[None]:
     except OSError as error:
         message = f"{error.filename or path} cannot be read ({error.strerror}); allow it, or name another --results-dir"
         raise UserError(message) from error
-
-
-def _is_dead(process: dict[str, Any]) -> bool:
-    """Whether a process is known to be gone; of another machine's nothing is known."""
-    if process.get("host") != platform.node() or not isinstance(pid := process.get("pid"), int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _place(cell: Cell) -> Path:

@@ -25,7 +25,7 @@ FOLDER = "unchanged"
 PACKAGE = Path(__file__).parent
 CODE = (PACKAGE, PACKAGE.parent / "methods", PACKAGE.parent / "datasets")
 
-OF_RECORDS = ("record.json", "failed.json", "running.json")
+OF_RECORDS = ("record.json", "failed.json", "claim-1.jsonl")
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Not looked at one by one: that one was added or taken away shows in its folder's time of change."""
 

@@ -46,13 +46,14 @@ MAY_IMPORT = {
     "interruption": "",
     "trainer": "cell cell_run checkpoint method workbench",
     "record": "cell errors protocol",
-    "results": "cell cell_run errors files record",
+    "ownership": "errors",
+    "results": "cell cell_run errors files ownership record",
     "study": (
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
         "options registry views words workbench"
     ),
     "memory": "cell_run method protocol workbench",
-    "sweep": "cell cell_run checkpoint errors interruption memory provenance record results study trainer",
+    "sweep": "cell cell_run checkpoint errors interruption memory ownership provenance record results study trainer",
     "evidence": "dataset errors files influences method metrics protocol record",
     "conformance": (
         "backbones cell cell_run checkpoint dataset errors images method protocol randomness registry trainer words "
@@ -72,7 +73,7 @@ MAY_IMPORT = {
     "seeds_needed": "",
     "findings": "evidence measurements pairing seeds_needed statistics",
     "claims": "dataset evidence findings pairing published statistics",
-    "display": "cell_run trainer",
+    "display": "cell_run sweep trainer",
     "comparison": (
         "across cell cell_run claims dataset display errors evidence files hyperparameters leaderboard masks options "
         "profiling protocol published registry results secondary selection study sweep tables trainer report.*"

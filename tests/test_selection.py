@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from tiny import METHOD, finished, method, study
 
+from mlrpl_bench.ownership import Owner
 from mlrpl_bench.results import ResultStore
 from mlrpl_bench.selection import reason_against, select
 
@@ -68,7 +69,7 @@ def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
     jobs = [of.job(entry, 0.5, seed, seed, {}) for seed in range(4)]
     store.write(finished(jobs[0].cell), {})
     store.write_failure(jobs[1].cell, "out of memory", "")
-    store.begin(jobs[2].cell)
+    Owner().take(store.folder(jobs[2].cell))
     found = select(of, {"plain": entry}, store, lambda _: True, asked=[job.cell for job in jobs])
     hole = found.holes["plain", 0.5]
     assert "failed: out of memory (seed 1)" in hole

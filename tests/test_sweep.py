@@ -14,6 +14,7 @@ from mlrpl_bench import metrics, selection, sweep
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.interruption import Interrupted
+from mlrpl_bench.ownership import Owner
 from mlrpl_bench.record import read_arrays
 from mlrpl_bench.results import ResultStore
 from mlrpl_bench.trainer import EpochDone, Failed, Note, StepDone
@@ -155,8 +156,8 @@ def test_a_cell_whose_process_is_gone_was_interrupted(of, plain, store):
     job = of.job(plain, 0.5, 0, 0, {})
     gone = subprocess.Popen(["true"])
     gone.wait()
-    store.begin(job.cell)
-    path = store.folder(job.cell) / "running.json"
+    assert Owner().take(store.folder(job.cell))
+    path = store.folder(job.cell) / "claim-1.jsonl"
     path.write_text(path.read_text().replace(str(os.getpid()), str(gone.pid)))
     assert store.why_missing(job.cell).startswith("interrupted")
 
