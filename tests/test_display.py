@@ -10,6 +10,7 @@ from rich.console import Console
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.conformance import Sample
 from mlrpl_bench.display import Display
+from mlrpl_bench.sweep import FoundFinished, Waiting
 from mlrpl_bench.trainer import EpochDone, Failed, Note, StepDone, train
 
 TITLE = "sarb[prototypes=5] 10 % seed 0"
@@ -131,3 +132,18 @@ def test_a_cell_that_goes_on_at_an_epochs_end_has_no_step_before_it(display, cap
     display.event(TITLE, 4, epoch_done(cell, 0))
     display.event(TITLE, 4, finished)
     assert capsys.readouterr().err.split("\n")[0] == f"{TITLE}: goes on at epoch 1, step 10"
+
+
+def test_waiting_says_for_how_many_cells_and_where(display, capsys):
+    display.event(TITLE, 4, Waiting(1, ("here",)))
+    display.event(TITLE, 4, Waiting(3, ("here", "there")))
+    assert capsys.readouterr().err == (
+        "waiting for 1 cell that other processes train, on here\n"
+        "waiting for 3 cells that other processes train, on here, there\n"
+    )
+
+
+def test_a_cell_that_another_process_trained_is_a_line_and_is_through(display, capsys, cell):
+    display.event(TITLE, 4, FoundFinished(cell))
+    assert capsys.readouterr().err == f"{TITLE}: trained by another process\n"
+    assert display.ends_a_cell(FoundFinished(cell)) and not display.ends_a_cell(Waiting(1, ()))

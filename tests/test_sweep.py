@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import EXPLODING, METHOD, contents, finished, method, study, write_plugin
 
-from mlrpl_bench import metrics, selection, sweep
+from mlrpl_bench import metrics, ownership, selection, sweep
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.interruption import Interrupted
@@ -456,3 +456,169 @@ def test_what_breaks_outside_the_methods_fails_every_cell_of_the_group(of, plain
     monkeypatch.setattr(of.workbench, "training_batches", lambda *_: (_ for _ in ()).throw(MemoryError("all of it")))
     events = run(jobs, of, store, group=2)
     assert [event.reason for event in events] == ["MemoryError: all of it"] * 2
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Looks follow each other at once, and no heart beats by itself."""
+    monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(ownership, "BEAT_SECONDS", 3600.0)
+
+
+@pytest.fixture
+def three(of, plain):
+    return [of.job(plain, ratio, 0, 0, {}) for ratio in (0.2, 0.3, 0.4)]
+
+
+def die(store, jobs, group=1):
+    """Leave the claims of a process that is gone, which trained so many cells side by side."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    owner = Owner()
+    for job in jobs:
+        owner.take(store.folder(job.cell))
+        path = store.folder(job.cell) / "claim-1.jsonl"
+        path.write_text(path.read_text().replace(str(os.getpid()), str(gone.pid)) + f"{group}\n")
+    return gone.pid
+
+
+def test_cells_of_others_are_left_to_them_and_waited_for(of, store, three, quick):
+    other = Owner()
+    other.take(store.folder(three[0].cell))
+    told = []
+    for job, event in sweep.run(three, of, store):
+        told.append((three.index(job), event))
+        if isinstance(event, sweep.Waiting):
+            store.write(finished(job.cell), {})
+            other.release(store.folder(job.cell))
+    ends = [(number, type(event)) for number, event in told if not isinstance(event, (StepDone, EpochDone))]
+    assert ends == [(1, Finished), (2, Finished), (0, sweep.Waiting), (0, sweep.FoundFinished)]
+    (waiting,) = (event for _, event in told if isinstance(event, sweep.Waiting))
+    assert waiting.cells == 1 and len(waiting.hosts) == 1
+
+
+def test_a_failure_that_another_process_stores_meanwhile_is_told_and_not_tried_again(of, store, three, quick):
+    store.write_failure(three[0].cell, "it broke", "")  # before: tried again
+    other = Owner()
+    other.take(store.folder(three[0].cell))
+    events = []
+    for _, event in sweep.run(three[:1], of, store):
+        events.append(event)
+        if isinstance(event, sweep.Waiting):
+            store.write_failure(three[0].cell, "it broke", "")
+            other.release(store.folder(three[0].cell))
+    assert [type(event) for event in events] == [sweep.Waiting, Failed]
+    assert events[-1].reason == "it broke"
+
+
+def test_a_cell_that_failed_before_is_tried_again(of, store, three, quick):
+    store.write_failure(three[0].cell, "it broke", "")
+    assert [type(event) for event in run(three[:1], of, store)] == [Finished]
+
+
+def test_what_another_process_stops_at_is_gone_on_with(of, store, three, quick):
+    other = Owner()
+    other.take(store.folder(three[0].cell))
+    events = []
+    for _, event in sweep.run(three[:1], of, store):
+        events.append(event)
+        if isinstance(event, sweep.Waiting):
+            other.release(store.folder(three[0].cell))  # Ctrl-C
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_cell_that_was_finished_between_look_and_claim_is_not_trained(of, store, three, quick, monkeypatch):
+    take = Owner.take
+
+    def late(self, folder):
+        if store.find(three[0].cell) is None:
+            store.write(finished(three[0].cell), {})
+        return take(self, folder)
+
+    monkeypatch.setattr(Owner, "take", late)
+    assert [type(event) for _, event in sweep.run(three[:1], of, store)] == [sweep.FoundFinished]
+    assert not list(store.folder(three[0].cell).glob("claim*"))
+
+
+def test_a_checkpoint_that_came_between_look_and_claim_is_gone_on_from(trained, of, store, quick, monkeypatch):
+    jobs, _, whole = trained
+    first = ResultStore(store.root.parent / "first")
+    events = sweep.run([jobs[1]], of, first, checkpoint_seconds=0)
+    assert any(isinstance(event, StepDone) and (event.epoch, event.step) == (1, 1) for _, event in events)
+    next(events)
+    events.close()
+    take = Owner.take
+
+    def late(self, folder):
+        taken = take(self, folder)
+        if folder == store.folder(jobs[1].cell):
+            first.folder(jobs[1].cell).joinpath("checkpoint.pt").rename(folder / "checkpoint.pt")
+        return taken
+
+    monkeypatch.setattr(Owner, "take", late)
+    told = [event for _, event in sweep.run(jobs[1:], of, store, group=2)]
+    assert [event.cells_in_group for event in told if isinstance(event, Finished)] == [1, 1]  # at different places
+    assert [event.text[:18] for event in told if isinstance(event, Note)] == ["goes on at epoch 2"]
+    for job in jobs[1:]:
+        assert contents(store.folder(job.cell))["scores.npz"] == contents(whole.folder(job.cell))["scores.npz"]
+
+
+def test_ctrl_c_is_heard_while_waiting(of, store, three, quick):
+    Owner().take(store.folder(three[0].cell))
+    with pytest.raises(Interrupted):
+        for _, event in sweep.run(three[:1], of, store):
+            assert isinstance(event, sweep.Waiting)
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert store.why_missing(three[0].cell).startswith("still running")
+
+
+@pytest.mark.parametrize("heart_beats", [True, False])
+def test_a_cell_that_was_lost_is_dropped_and_nothing_of_it_is_written(
+    of, store, three, quick, heart_beats, monkeypatch
+):
+    """With a heartbeat the loss is seen between two steps; without, at the moment of writing."""
+    owners, enter = [], Owner.__enter__
+    monkeypatch.setattr(Owner, "__enter__", lambda self: owners.append(self) or enter(self))
+    lost, kept = three[:2]
+    folder, told = store.folder(lost.cell), []
+    for job, event in sweep.run(three[:2], of, store, group=2, checkpoint_seconds=0):
+        told.append((job, event))
+        if isinstance(event, StepDone) and job is lost and (event.epoch, event.step) == (1, 1):
+            (folder / "checkpoint.pt").unlink()
+            (folder / "claim-2.jsonl").write_text('{"owner": "another", "pid": 1, "host": "there"}\n')
+            if heart_beats:
+                owners[0].beat()
+        if isinstance(event, sweep.Waiting):
+            assert set(contents(folder)) == {"claim-1.jsonl", "claim-2.jsonl"}
+            store.write(finished(lost.cell), {})
+    of_lost = [event for job, event in told if job is lost and not isinstance(event, (StepDone, EpochDone))]
+    assert [type(event) for event in of_lost] == [Note, sweep.Waiting, sweep.FoundFinished]
+    assert of_lost[0].text.startswith("another process took it over while this one stood still")
+    assert [event.cells_in_group for _, event in told if isinstance(event, Finished)] == [2]
+    assert store.find(kept.cell) is not None
+
+
+def test_after_a_group_was_killed_groups_are_half_as_large(of, plain, store, quick):
+    jobs = [of.job(plain, ratio, seed, 0, {}) for seed in (0, 1) for ratio in (0.2, 0.3, 0.4, 0.5)]
+    gone = die(store, jobs[:4], group=4)
+    events = [event for _, event in sweep.run(jobs, of, store, group=4)]
+    assert [event.cells_in_group for event in events if isinstance(event, Finished)] == [2] * 8
+    (note,) = (event.text for event in events if isinstance(event, Note))
+    assert note.startswith("the process that trained it with 3 others was killed, perhaps for lack of memory (process ")
+    assert f"process {gone} on " in note and note.endswith("; from now on groups have at most 2")
+
+
+def test_a_cell_that_was_trained_alone_says_nothing_about_memory(of, store, three, quick):
+    gone = die(store, three[:1])
+    events = [event for _, event in sweep.run(three, of, store, group=3)]
+    (note,) = (event.text for event in events if isinstance(event, Note))
+    assert note.startswith(f"taken over from process {gone} on ") and note.endswith(", which is gone")
+    assert [event.cells_in_group for event in events if isinstance(event, Finished)] == [3] * 3
+
+
+def test_a_finished_cells_leftovers_are_swept_and_a_running_ones_are_not(of, store, three):
+    for job in three[:2]:
+        Owner().take(store.folder(job.cell))
+    store.write(finished(three[0].cell), {})
+    assert sweep.missing(three, store) == three[1:]
+    assert [len(list(store.folder(job.cell).glob("claim*"))) for job in three] == [0, 1, 0]
