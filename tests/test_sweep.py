@@ -572,19 +572,19 @@ def test_ctrl_c_is_heard_while_waiting(of, store, three, quick):
     assert store.why_missing(three[0].cell).startswith("still running")
 
 
-@pytest.mark.parametrize("heart_beats", [True, False])
+@pytest.mark.parametrize(("heart_beats", "checkpoint_seconds"), [(True, 0), (False, 0), (False, 600)])
 def test_a_cell_that_was_lost_is_dropped_and_nothing_of_it_is_written(
-    of, store, three, quick, heart_beats, monkeypatch
+    of, store, three, quick, heart_beats, checkpoint_seconds, monkeypatch
 ):
-    """With a heartbeat the loss is seen between two steps; without, at the moment of writing."""
+    """With a heartbeat the loss is seen between two steps; without, before a checkpoint or the record is written."""
     owners, enter = [], Owner.__enter__
     monkeypatch.setattr(Owner, "__enter__", lambda self: owners.append(self) or enter(self))
     lost, kept = three[:2]
     folder, told = store.folder(lost.cell), []
-    for job, event in sweep.run(three[:2], of, store, group=2, checkpoint_seconds=0):
+    for job, event in sweep.run(three[:2], of, store, group=2, checkpoint_seconds=checkpoint_seconds):
         told.append((job, event))
         if isinstance(event, StepDone) and job is lost and (event.epoch, event.step) == (1, 1):
-            (folder / "checkpoint.pt").unlink()
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
             (folder / "claim-2.jsonl").write_text('{"owner": "another", "pid": 1, "host": "there"}\n')
             if heart_beats:
                 owners[0].beat()
