@@ -118,10 +118,6 @@ class ResultStore:
         """Every ``record.json`` of a dataset, whatever is in it, our own first."""
         return [path for root in (self.root, *self.others) for path in _record_files(root / dataset)]
 
-    def datasets(self) -> list[str]:
-        """The names of the folders that may hold records."""
-        return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
-
     def survey(self, dataset: str) -> Survey:
         """Every record of a dataset that can be used, and a line for each that cannot; nothing is touched.
 
