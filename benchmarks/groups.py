@@ -13,19 +13,18 @@ thread, so that other programs on the machine weigh little.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.common import Clock, machine, write
 from mlrpl_bench.cell_run import CellRun, Job
 from mlrpl_bench.dataset import NINE_RATIOS
 from mlrpl_bench.method import Progress
@@ -63,7 +62,7 @@ def series(study: Study) -> dict[str, list[Job]]:
     return {**jobs, "mixed": [study.job(methods[name], 0.5, 0, 0, {}) for name in MIXED]}
 
 
-def seconds_together(jobs: Sequence[Job], workbench: Workbench, steps: int) -> float:
+def seconds_together(jobs: Sequence[Job], workbench: Workbench, steps: int, clock: Clock = time.process_time) -> float:
     """Of so many training steps of a group, after the first."""
     events = train(jobs, workbench)
     start = None
@@ -71,10 +70,10 @@ def seconds_together(jobs: Sequence[Job], workbench: Workbench, steps: int) -> f
         if isinstance(event, Failed):
             raise SystemExit(f"{event.cell.title}: {event.reason}")
         if isinstance(event, StepDone):
-            start = time.process_time() if start is None else start
+            start = clock() if start is None else start
             if event.step == steps + 1:
                 break
-    seconds = time.process_time() - (start or 0.0)
+    seconds = clock() - (start or 0.0)
     events.close()  # type: ignore[attr-defined]
     return seconds
 
@@ -163,20 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = QUICK if options.quick else Plan(options.steps, options.rounds)
     torch.set_num_threads(1)
     found = measure(plan)
-    machine = f"one core of an {platform.machine().replace('_', '-')} CPU"
-    title = f"Groups on scenes, {plan.steps} steps; {machine}"
-    Console().print(table_of(found, title))
-    if options.json is not None:
-        report: dict[str, Any] = {
-            "command": ["-m", "benchmarks.groups", f"--steps={plan.steps}", f"--rounds={plan.rounds}"],
-            "machine": machine,
-            # Of the kind that is worse when it is larger, so that all can be compared in one way.
-            "ratios": {
-                **{f"{name}: group / floor": round(facts["group / floor"], 3) for name, facts in found.items()},
-                **{f"{name}: group / alone": round(1 / facts["alone / group"], 3) for name, facts in found.items()},
-            },
-        }
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    Console().print(table_of(found, f"Groups on scenes, {plan.steps} steps; {machine()}"))
+    # Of the kind that is worse when it is larger, so that all can be compared in one way.
+    worse_when_larger = {
+        **{f"{name}: group / floor": round(facts["group / floor"], 3) for name, facts in found.items()},
+        **{f"{name}: group / alone": round(1 / facts["alone / group"], 3) for name, facts in found.items()},
+    }
+    command = ["-m", "benchmarks.groups", f"--steps={plan.steps}", f"--rounds={plan.rounds}"]
+    write(options.json, command, {"ratios": worse_when_larger})
 
 
 if __name__ == "__main__":

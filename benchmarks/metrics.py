@@ -9,11 +9,9 @@ what the usual code would cost; they must find the same numbers.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.common import in_turns, machine, write
 from mlrpl_bench import metrics
 from mlrpl_bench.protocol import ABSENT, PRESENT
 
@@ -37,19 +36,6 @@ def simulated(images: int, categories: int) -> tuple[NDArray[np.float32], NDArra
     labels_NC = np.where(random_numbers.random((images, categories)) < share_C, PRESENT, ABSENT).astype(np.int8)
     labels_NC[:2] = [[PRESENT], [ABSENT]]  # no category without either
     return (labels_NC + random_numbers.normal(size=labels_NC.shape)).astype(np.float32), labels_NC
-
-
-def in_turns(rounds: int, *jobs: Callable[[], object]) -> list[list[float]]:
-    """By round and job the seconds; whatever else the machine does slows neighbours in time alike."""
-    for job in jobs:
-        job()
-    return [[seconds(job) for job in jobs] for _ in range(rounds)]
-
-
-def seconds(job: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    job()
-    return time.perf_counter() - start
 
 
 def python_loops(scores_NC: list[list[float]], labels_NC: list[list[int]]) -> dict[str, float]:
@@ -121,18 +107,6 @@ def table_of(facts: dict[str, Any], title: str) -> Table:
         table.add_row(name, f"{value:.3f}", f"{value / floor:.2f}")
     table.add_row(RATIO, "", f"{facts['ratios'][RATIO]:.2f}")
     return table
-
-
-def machine() -> str:
-    """In words."""
-    return f"one core of an {platform.machine().replace('_', '-')} CPU"
-
-
-def write(path: Path | None, command: Sequence[str], facts: dict[str, Any]) -> None:
-    """What `benchmarks.check` reads: ``command`` (what follows ``python``) gives ``ratios`` again."""
-    if path is not None:
-        report = {"command": list(command), "machine": machine(), **facts}
-        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

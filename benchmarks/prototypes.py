@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.metrics import in_turns, machine, seconds, simulated, write
+from benchmarks.common import in_turns, machine, seconds, write
+from benchmarks.metrics import simulated
 from mlrpl_bench.layers.prototypes import KnownPositives, Prototypes
 from mlrpl_bench.protocol import PRESENT
 

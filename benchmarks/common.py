@@ -1,0 +1,58 @@
+"""What the benchmarks share: clocks, measuring in turns, and the file that `benchmarks.check` reads."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Clock = Callable[[], float]
+
+
+def in_turns(
+    rounds: int, *jobs: Callable[[], object], clock: Clock = time.perf_counter, warm_up: bool = True
+) -> list[list[float]]:
+    """By round and job the seconds; whatever else the machine does slows neighbours in time alike.
+
+    Args:
+        warm_up: do every job once before; False where all have been done already.
+    """
+    if warm_up:
+        for job in jobs:
+            job()
+    return [[seconds(job, clock) for job in jobs] for _ in range(rounds)]
+
+
+def seconds(job: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    start = clock()
+    job()
+    return clock() - start
+
+
+def clock_of(device: torch.device) -> Clock:
+    """On a CPU the process's own time, so that other programs weigh little; else the time when the device is done."""
+    if device.type == "cpu":
+        return time.process_time
+
+    def when_done() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return when_done
+
+
+def machine() -> str:
+    """In words."""
+    return f"one core of an {platform.machine().replace('_', '-')} CPU"
+
+
+def write(path: Path | None, command: Sequence[str], facts: dict[str, Any], on: str | None = None) -> None:
+    """What `benchmarks.check` reads: ``command`` (what follows ``python``) gives ``ratios`` again."""
+    if path is not None:
+        report = {"command": list(command), "machine": on or machine(), **facts}
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
