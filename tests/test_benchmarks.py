@@ -82,6 +82,58 @@ def test_the_prototypes_benchmark_says_what_share_of_an_epoch_they_take(tmp_path
     assert "assumed" in capsys.readouterr().out
 
 
+def test_the_heads_benchmark_sets_the_short_form_beside_the_literal_one_that_it_equals(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.head", "--quick", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    forms = ("short", "short, 50 % read", "short, 10 % read")
+    names = [f"{piece}, 2 x 2: {form} over literal" for piece in ("head", "sarb") for form in forms]
+    assert list(facts["ratios"]) == [*names, "product, 2 x 2: short over literal"]
+    assert facts["largest_difference"] < facts["tolerance"] and "literal" in printed
+    assert all(row["seconds"] > 0 and row["share_of_peak"] >= 0 for row in facts["rows"].values())
+
+
+def test_the_heads_benchmark_times_nothing_that_computes_something_else(monkeypatch):
+    from benchmarks import head
+
+    monkeypatch.setattr(head, "tanh_scores", lambda *values: 1.001 * head.plain(*values))
+    with pytest.raises(SystemExit, match=r"product, short: scores differs"):
+        head.Bench(head.QUICK.sizes, 2, head.torch.device("cpu")).agreement("product")
+
+
+def run_gpu(parts, report):
+    from benchmarks import gpu
+
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(["--device", "cpu", "--quick", "--json", str(report), "--only", *parts])
+    return ended.value.code, json.loads(report.read_text())
+
+
+def test_the_gpus_benchmark_runs_to_its_end_on_a_cpu_and_finds_nothing_wrong(tmp_path):
+    code, facts = run_gpu(["correctness", "group", "compile", "steps"], tmp_path / "report.json")
+    assert code == 0 and facts["device"] == "CPU"
+    parts = [facts[name] for name in ("correctness", "group", "compile", "steps")]
+    assert all(part["results"] and "failed" not in part for part in parts)
+    assert all("wrong" not in result for result in facts["correctness"]["results"].values())
+
+
+def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly_and_goes_on_where_a_part_fails(
+    tmp_path, monkeypatch
+):
+    from benchmarks import gpu, head
+
+    def failing(session):
+        raise RuntimeError("no\nluck")
+
+    monkeypatch.setattr(gpu, "tanh_scores", lambda *values, chunk: 1.001 * head.plain(*values))
+    monkeypatch.setattr(gpu.Session, "methods", lambda session, few: [])
+    monkeypatch.setitem(gpu.PARTS, "head", failing)
+    code, facts = run_gpu(["correctness", "head", "compile"], tmp_path / "report.json")
+    assert code == 1 and "above the tolerance" in facts["correctness"]["results"]["tanh_scores"]["wrong"]
+    assert facts["head"]["failed"] == "RuntimeError: no luck" and "compile" in facts
+
+
 @pytest.mark.parametrize("now, lines", [(1.5, 0), (1.99, 0), (2.01, 1), (float("nan"), 1), (0.1, 0)])
 def test_a_ratio_that_grew_by_more_than_a_third_is_a_problem(now, lines):
     assert len(check.problems({"a over b": 1.5}, {"a over b": now, "new": 9.0})) == lines
