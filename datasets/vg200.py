@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.coco_format import locate, read_list
+from mlrpl_bench.coco_format import is_text, locate, read_list
 from mlrpl_bench.dataset import Dataset, Preset, Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.protocol import ABSENT, PRESENT
@@ -122,6 +122,8 @@ def _parse(file: Path, **hooks: Any) -> Any:
         return json.loads(file.read_bytes(), **hooks)
     except UserError:
         raise
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); check its permissions") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is cut short or not JSON ({error}); download it again") from error
 
@@ -232,6 +234,8 @@ def _object_names(file: Path) -> dict[int, set[str]]:
                 raise TypeError(f"the image id {identity!r} is no number")
             if not all(isinstance(names, list) for names in image["objects"]):
                 raise TypeError(f"image {identity} has an object without names")
+            if not all(is_text(name) for names in image["objects"] for name in names):
+                raise TypeError(f"image {identity} has a name that is no text")
             names_of[identity] = {_normalised(name) for names in image["objects"] for name in names}
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -143,6 +143,8 @@ def _parse(annotation_file: Path) -> ET.Element:
         if "<!DOCTYPE" in text:
             raise UserError(f"{annotation_file} declares a DOCTYPE, VOC's files have none; unpack the archive again")
         return ET.fromstring(text)
+    except OSError as error:
+        raise UserError(f"{annotation_file} cannot be read ({error.strerror}); check its permissions") from error
     except (UnicodeDecodeError, ET.ParseError) as error:
         raise UserError(f"{annotation_file} is cut short or no XML ({error}); unpack the archive again") from error
 

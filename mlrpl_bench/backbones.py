@@ -8,6 +8,7 @@ before it is frozen. The 2 x 2 pool and the 1 x 1 reduction that follow in SSGRL
 from __future__ import annotations
 
 import copy
+import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlrpl_bench import arrays
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.randomness import seed_of
 
@@ -189,15 +191,23 @@ def _load_into(model: nn.Module, path: Path, name: str) -> None:
 
             state = load_file(path)
         else:
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    arrays.refuse_bomb(archive, path.stat().st_size)
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except arrays.Damaged as error:
+        raise UserError(f"--weights {path} cannot be read ({error}); get it again") from error
+    except Exception as error:  # pickle, zipfile, torch and safetensors raise many kinds on what is no state dict
         raise UserError(
             f"--weights {path} cannot be read ({type(error).__name__}); it must hold a state dict"
         ) from error
     if not isinstance(state, dict):
         raise UserError(f"--weights {path} holds a {type(state).__name__}; it must hold a state dict")
     inner = state.get("state_dict", state)
-    state = _renamed_for(model, inner if isinstance(inner, dict) else state)
+    state = inner if isinstance(inner, dict) else state
+    if not all(isinstance(name, str) for name in state):
+        raise UserError(f"--weights {path} holds a dict whose keys are not all names; it must hold a state dict")
+    state = _renamed_for(model, state)
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:

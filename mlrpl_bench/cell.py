@@ -6,8 +6,12 @@ parameter or method file is another cell.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import sys
+import types
+import typing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,6 +114,36 @@ class Cell:
                 "recipe": Recipe(**content["recipe"]),
                 "changed": tuple(content["changed"]),
             }
-            return cls(**values)
+            cell = cls(**values)
         except (KeyError, TypeError) as error:
             raise UserError(f"this is not a cell of this version: {error}") from error
+        for part in (cell, cell.setting, cell.recipe):
+            _refuse_other_types(part)
+        if lost := [name for name in cell.changed if name not in cell.hyperparameters]:
+            raise UserError(f"this is not a cell of this version: no hyper-parameter {lost[0]!r}")
+        return cell
+
+
+def _refuse_other_types(part: Cell | Setting | Recipe) -> None:
+    """What was read may be anybody's: tables and paths are made of it."""
+    for name, hint in _hints(type(part)).items():
+        if not _fits(getattr(part, name), hint):
+            raise UserError(f"this is not a cell of this version: {name} is {getattr(part, name)!r}")
+
+
+_hints = functools.cache(typing.get_type_hints)
+"""Thousands of records are read for a table."""
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether plain data has the type that a field states; a whole number does for a float, if it is one's size."""
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return all(_fits(item, typing.get_args(hint)[0]) for item in value)
+    if typing.get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(item, str | bool | int | float | None) for item in value.values())
+    if hint in (int, float):  # NaN is not
+        largest = sys.float_info.max
+        return type(value) in {int, hint} and -largest <= value <= largest
+    return type(value) is hint and (hint is not str or value.isprintable())

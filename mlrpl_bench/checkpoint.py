@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mlrpl_bench import arrays
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import write_atomically
@@ -55,8 +57,12 @@ def read(folder: Path, cell: Cell) -> State | None:
     if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
         raise UserError(f"checkpoint {path} is damaged")
     try:
+        with zipfile.ZipFile(io.BytesIO(content[DIGEST_BYTES:])) as archive:
+            arrays.refuse_bomb(archive, len(content))
         found = torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
         version, key, code, state = (found[name] for name in ("version", "key", "code", "state"))
+        if not isinstance(version, int) or not isinstance(key, str) or not isinstance(state, dict):
+            raise TypeError("no checkpoint")
     except Exception as error:  # pickle, zipfile and torch raise many kinds on what is no checkpoint
         raise UserError(f"checkpoint {path} is damaged ({type(error).__name__})") from error
     if (version, key) != (VERSION, cell.key):

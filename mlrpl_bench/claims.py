@@ -18,6 +18,7 @@ from mlrpl_bench.evidence import Cells
 from mlrpl_bench.findings import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, MORE, Finding, Part, find
 from mlrpl_bench.published import AVERAGE, facts
 from mlrpl_bench.statistics import TWO_SEEDS
+from mlrpl_bench.tables import escape_markdown
 
 MARGIN = 1.0
 """Percent points within which two rows are about equal."""
@@ -151,8 +152,8 @@ class Claims:
     def to_markdown(self) -> str:
         """A pipe table with title and notes."""
         lines = [HEADER, ["---"] * len(HEADER), *self.rows()]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        notes = "\n".join(f"- {note}" for note in self.notes())
+        table = "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)
+        notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes())
         return f"# The papers' claims on {self.dataset}\n\n{table}\n\n{notes}\n"
 
     def to_json(self) -> dict[str, Any]:

@@ -17,7 +17,11 @@ RatiosOption = Annotated[
     str | None, typer.Option("--ratios", help="Known shares such as 0.1,0.5, or all (0.1 to 0.9). [default: preset's]")
 ]
 PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="Your own method or dataset file; it is run. Repeatable.")
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="Your own method or dataset file. Its code is run; nothing else that you name is. Repeatable.",
+    ),
 ]
 ResultsOptions = Annotated[
     list[Path] | None,

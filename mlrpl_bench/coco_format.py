@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -76,13 +77,27 @@ def read_list(list_file: Path) -> list[str]:
     if not list_file.is_file():
         raise UserError(f"no list {list_file}; check the path of the data, or download the file")
     try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
+        text = list_file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{list_file} is no text ({error}); download it again") from error
+    except OSError as error:
+        raise UserError(f"{list_file} cannot be read ({error.strerror}); check its permissions") from error
+    if "\0" in text:
+        raise UserError(f"{list_file} is no text (it has a NUL character); download it again")
+    lines = text.splitlines()
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise UserError(f"{list_file} has no names; download it again")
     return names
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is text that can be printed and can name a file: JSON's may have NULs and halves of characters.
+
+    >>> is_text("dog"), is_text(7), is_text("a\\0b"), is_text("\\ud800")
+    (True, False, False, False)
+    """
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> list[Path]:
@@ -154,11 +169,14 @@ def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
             if not isinstance(content[name], list):
                 raise TypeError(f"{name!r} is not a list")
         for image in content["images"]:
-            if not isinstance(image["file_name"], str):
+            if not is_text(image["file_name"]):
                 raise TypeError(f"the file name {image['file_name']!r} is not text")
         for category in content["categories"]:
-            if not isinstance(category["name"], str):
+            if not is_text(category["name"]):
                 raise TypeError(f"the category name {category['name']!r} is not text")
+        for entry in (*content["images"], *content["categories"]):
+            if not _is_id(entry["id"]):
+                raise TypeError(f"the id {entry['id']!r} is neither a number nor text")
         content["categories"].sort(key=lambda category: category["id"])
     except KeyError as error:
         raise UserError(
@@ -170,6 +188,8 @@ def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
         ) from error
     except RecursionError as error:
         raise UserError(f"{annotation_file} is nested too deeply for a COCO instances file; get it again") from error
+    except OSError as error:
+        raise UserError(f"{annotation_file} cannot be read ({error.strerror}); check its permissions") from error
     except ValueError as error:  # JSON that does not parse, bytes that are no text
         raise UserError(
             f"{annotation_file} is cut short or not JSON ({error}); download or generate it again"
@@ -178,6 +198,11 @@ def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
         if not content[name]:
             raise UserError(f"{annotation_file} has no {name}; check which file it is")
     return content
+
+
+def _is_id(value: Any) -> bool:
+    """Other programs write whole numbers as 1.0, too."""
+    return is_text(value) or type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def _refuse_repeated(values: Sequence[Hashable], what: str, annotation_file: Path) -> None:

@@ -139,9 +139,10 @@ def loss_fluctuation(record: Record) -> float:
     terms = read_arrays(record.folder / "steps.npz")
     term_S = terms.get(SUPERVISED_TERM)
     epochs = record.cell.recipe.epochs
-    if term_S is None or not epochs:
+    if term_S is None or term_S.dtype.kind != "f" or term_S.ndim != 1 or not epochs:
         return float("nan")
-    start = int(record.cell.hyperparameters.get("start", PAPERS_START))
+    start = record.cell.hyperparameters.get("start")
+    start = int(start) if isinstance(start, (int, float)) else PAPERS_START
     first = Progress(0, epochs, 0, 1).at(start) * (len(term_S) // epochs)
     second_differences_S = np.diff(term_S[first:].astype(np.float64), n=2)
     finite_S = second_differences_S[np.isfinite(second_differences_S)]
@@ -153,6 +154,8 @@ def _scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
     if scores_NC is None or scores_NC.shape != split.labels_NC.shape:
         found = "no scores" if scores_NC is None else f"scores of shape {scores_NC.shape}"
         raise UserError(f"{record.folder / name} holds {found}, not {split.labels_NC.shape}; move its folder away")
+    if scores_NC.dtype.kind != "f" or not np.isfinite(scores_NC).all():
+        raise UserError(f"{record.folder / name} holds scores that are no finite numbers; move its folder away")
     return scores_NC
 
 
@@ -172,16 +175,16 @@ def _source(record: Record) -> str:
 def _kept(record: Record, source: str) -> Evidence | None:
     """What was kept of the same files, or None; whatever cannot be read is made anew."""
     try:
-        with np.load(record.folder / FILE, allow_pickle=False) as arrays:
-            if str(arrays["source"]) != source:
-                return None
-            return Evidence(
-                record,
-                {name: arrays[name] for name in INFLUENCED},
-                float(arrays["recovery"]),
-                arrays["recovery_AP_C"],
-                float(arrays["loss_fluctuation"]),
-            )
+        arrays = read_arrays(record.folder / FILE)
+        if str(arrays["source"]) != source:
+            return None
+        return Evidence(
+            record,
+            {name: arrays[name] for name in INFLUENCED},
+            float(arrays["recovery"]),
+            arrays["recovery_AP_C"],
+            float(arrays["loss_fluctuation"]),
+        )
     except Exception:  # missing, cut short, of another kind: it is only a copy of what the record gives
         return None
 

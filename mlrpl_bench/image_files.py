@@ -283,9 +283,10 @@ def _memory_of(paths: Sequence[Path]) -> Path:
 def _remembered(memory: Path) -> dict[str | None, str | None]:
     try:
         found = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or damaged: then everything is decoded once more
+    except (OSError, ValueError, RecursionError):  # not there, or damaged: then everything is decoded once more
         return {}
-    return found if isinstance(found, dict) else {}
+    is_ours = isinstance(found, dict) and all(reason is None or isinstance(reason, str) for reason in found.values())
+    return found if is_ours else {}
 
 
 def _files_in(folder: Path) -> frozenset[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlrpl_bench import arrays as array_files
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.files import cache_folder, write_atomically
 
@@ -53,10 +54,10 @@ def _load(path: Path) -> Split | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            words = json.loads(arrays["text"].tobytes())
-            paths = [Path(name) for name in words["names"]]
-            split = Split(words["ids"], paths, arrays["labels_NC"], tuple(words["categories"]))
-            return split if split.fingerprint() == str(arrays["fingerprint"]) else None
+        arrays = array_files.read(path)
+        words = json.loads(arrays["text"].tobytes())
+        paths = [Path(name) for name in words["names"]]
+        split = Split(words["ids"], paths, arrays["labels_NC"], tuple(words["categories"]))
+        return split if split.fingerprint() == str(arrays["fingerprint"]) else None
     except Exception:  # damaged in whatever way: it is only a copy, and is made anew
         return None

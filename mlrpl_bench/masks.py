@@ -8,13 +8,13 @@ labels after hiding (1, 0, -1), as the reference keeps them in memory.
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrpl_bench import arrays as array_files
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import write_atomically
@@ -78,10 +78,11 @@ def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
     if {"known_NC", "shape"} <= set(arrays):
         if lacking := {"ids", "categories", "ratio"} - set(arrays):
             raise UserError(f"mask {path} lacks {', '.join(sorted(lacking))}; write it again with data mask")
-        shape = tuple(arrays["shape"].tolist())
-        if len(arrays["known_NC"]) != -(-int(np.prod(shape)) // 8):
+        _refuse_other_kinds(path, arrays)
+        images, categories = shape = tuple(arrays["shape"].tolist())
+        if min(shape) < 0 or len(arrays["known_NC"]) != -(-images * categories // 8):
             raise UserError(f"mask {path} is cut short; write it again with data mask")
-        mask_NC = np.unpackbits(arrays["known_NC"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+        mask_NC = np.unpackbits(arrays["known_NC"], count=images * categories).reshape(shape).astype(bool)
         for what, own in (("ids", split.ids), ("categories", split.categories)):
             if arrays[what].tolist() != [str(name) for name in own]:
                 raise UserError(f"mask {path} was drawn for other {what} than those of this training set")
@@ -93,9 +94,17 @@ def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
         )
     ours = "ratio" in arrays
     share = float(arrays["ratio"]) if ours else float(mask_NC.mean())
-    if abs(share - ratio) > (1e-9 if ours else MAY_DIFFER):
+    if not abs(share - ratio) <= (1e-9 if ours else MAY_DIFFER):  # NaN neither
         raise UserError(f"mask {path} knows {share:.3g} of the labels; it cannot stand for a known ratio of {ratio:g}")
     return mask_NC
+
+
+def _refuse_other_kinds(path: Path, arrays: dict[str, NDArray]) -> None:
+    """Whether each array of our own files is of the kind that is written, whatever its values."""
+    kinds = {"known_NC": ("u", 1), "shape": ("i", 1), "ids": ("U", 1), "categories": ("U", 1), "ratio": ("f", 0)}
+    for name, kind in kinds.items():
+        if (arrays[name].dtype.kind, arrays[name].ndim) != kind or (name == "shape" and arrays[name].size != 2):
+            raise UserError(f"mask {path} has {name} of another kind; write it again with data mask")
 
 
 def _mask_of_other_code(path: Path, arrays: dict[str, NDArray], split: Split) -> NDArray[np.bool_]:
@@ -103,6 +112,8 @@ def _mask_of_other_code(path: Path, arrays: dict[str, NDArray], split: Split) ->
     if len(arrays) != 1:
         raise UserError(f"mask {path} has the arrays {', '.join(arrays)}; one of shape images x categories is needed")
     (array_NC,) = arrays.values()
+    if array_NC.dtype.kind not in "biuf":
+        raise UserError(f"mask {path} holds {array_NC.dtype}; a mask or hidden labels (1, 0, -1) are numbers")
     if array_NC.dtype == bool or array_NC.shape != split.labels_NC.shape:
         return array_NC.astype(bool)
     if not np.isin(array_NC, (-1, 0, 1)).all():
@@ -123,10 +134,6 @@ def _arrays(path: Path) -> dict[str, NDArray]:
     if not path.is_file():
         raise UserError(f"there is no mask file {path}")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"array": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return array_files.read(path)
+    except array_files.Damaged as error:
         raise UserError(f"mask {path} cannot be read ({error}); it must be an .npz or .npy of NumPy") from error

@@ -242,12 +242,15 @@ def _read(path: Path, view: View) -> tuple[Image.Image, Image.Image]:
 
 
 def _load(method: torch.nn.Module, path: Path, sha256: str) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if sha256_of_file(path) != sha256:
         raise UserError(f"{path} is damaged: it is not what its record says; move {path.parent} away, then run again")
     try:
         method.load_state_dict(load_file(path), strict=True)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
     except RuntimeError as error:
         reasons = " ".join(str(error).split("\n", 1)[-1].split())
         raise UserError(

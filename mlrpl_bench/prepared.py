@@ -157,7 +157,7 @@ class Prepared:
             )
         facts = _read_facts(folder / MANIFEST)
         _check(facts, _facts(split, kind, side), folder)
-        self.left_out: dict[int, str] = dict(facts.get(LEFT_OUT, []))
+        self.left_out = _left_out(facts, folder, len(split))
         self._names = {row: str(split.image_paths[row]) for row in self.left_out}
         if kind == PREPARED_RAW:
             self._map()
@@ -189,8 +189,8 @@ class Prepared:
 
     def _map(self) -> None:
         try:
-            pixels_NHW3 = np.load(self.folder / PIXELS, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            pixels_NHW3 = np.lib.format.open_memmap(self.folder / PIXELS, mode="r")
+        except Exception as error:  # NumPy, and the tokenizer that it reads headers with, raise many kinds
             raise _damaged(self.folder, str(error)) from error
         if pixels_NHW3.shape != (self._num_rows, self.side, self.side, 3) or pixels_NHW3.dtype != np.uint8:
             raise _damaged(self.folder, f"{PIXELS} holds {pixels_NHW3.dtype} of shape {pixels_NHW3.shape}")
@@ -238,11 +238,21 @@ def _facts(split: Split, kind: str, side: int) -> dict[str, Any]:
 def _read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path.parent, f"{path.name}: {error}") from error
     if not isinstance(facts, dict):
         raise _damaged(path.parent, f"{path.name} is no JSON object")
     return facts
+
+
+def _left_out(facts: dict[str, Any], folder: Path, num_rows: int) -> dict[int, str]:
+    pairs = facts.get(LEFT_OUT, [])
+    try:
+        if all(type(row) is int and 0 <= row < num_rows and isinstance(reason, str) for row, reason in pairs):
+            return dict(pairs)
+    except (TypeError, ValueError):  # no list of pairs
+        pass
+    raise _damaged(folder, f"{MANIFEST}: {LEFT_OUT} is no list of rows and reasons")
 
 
 def _check(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

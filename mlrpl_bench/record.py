@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench import protocol
+from mlrpl_bench import arrays, protocol
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.errors import UserError
 
@@ -68,15 +69,15 @@ def read_record(path: Path) -> Record:
         raise OtherVersion(path, version)
     try:
         cell = Cell.from_json(content["cell"])
-        files = {str(name): int(facts["bytes"]) for name, facts in content["files"].items()}
+        files = {_plain_name(name): int(facts["bytes"]) for name, facts in content["files"].items()}
         metrics = {name: from_plain(value) for name, value in content["metrics"].items()}
         if content["key"] != cell.key:
             raise ValueError("its key is not that of its cell")
         _check_numbers(metrics, {name: from_plain(value) for name, value in content["best_metrics"].items()})
         for name in COSTS:
-            if not isinstance(content["cost"][name], (int, float)) or not 0 <= content["cost"][name] < math.inf:
+            if not isinstance(content["cost"][name], (int, float)) or not 0 <= float(content["cost"][name]) < math.inf:
                 raise ValueError(f"its cost has no {name}")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
     for name, size in files.items():
         file = path.parent / name
@@ -87,6 +88,17 @@ def read_record(path: Path) -> Record:
     return Record(cell, path.parent, metrics, content)
 
 
+def _plain_name(name: str) -> str:
+    """The name of a file in a record's own folder.
+
+    Raises:
+        ValueError: it leads elsewhere, or no file can have it.
+    """
+    if Path(name).name != name or "\0" in name or len(os.fsencode(name)) > 255:
+        raise ValueError(f"it names the file {name!r}, which cannot lie beside it")
+    return name
+
+
 def _check_numbers(*metrics: dict[str, Any]) -> None:
     """Raises:
     KeyError, ValueError: a number that tables show is missing or none; NaN is a share of no entries only in AP_C.
@@ -95,7 +107,7 @@ def _check_numbers(*metrics: dict[str, Any]) -> None:
         for name in SHARES:
             if not isinstance(of_epoch[name], float) or not 0 <= of_epoch[name] <= 1:  # NaN neither
                 raise ValueError(f"its {name} is no share between 0 and 1")
-        if not isinstance(of_epoch["AP_C"], np.ndarray) or ((of_epoch["AP_C"] < 0) | (of_epoch["AP_C"] > 1)).any():
+        if getattr(of_epoch["AP_C"], "ndim", 0) != 1 or ((of_epoch["AP_C"] < 0) | (of_epoch["AP_C"] > 1)).any():
             raise ValueError("its AP_C are no shares between 0 and 1")
 
 
@@ -106,11 +118,9 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         UserError: the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged files
-        advice = f"move {path.parent} away, then run again"
-        raise UserError(f"{path} is damaged ({type(error).__name__}); {advice}") from error
+        return arrays.read(path)
+    except arrays.Damaged as error:
+        raise UserError(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -77,9 +77,10 @@ class Question:
             table |= {name: tuple(table[name]) for name in ("columns", "notes")}
             found = Remembered(Table(**table), content["json"], content["written"])
             same = content["state"] == self._state()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            same = same and all(_facts(Path(name)) == facts for name, facts in found.written.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # not asked before, or damaged: then it is made again
-        return found if same and all(_facts(Path(name)) == facts for name, facts in found.written.items()) else None
+        return found if same and _can_be_printed(found) else None
 
     def remember(self, answer: Remembered) -> None:
         """Keep an answer; a folder that cannot be written to is no obstacle."""
@@ -113,6 +114,15 @@ class Question:
         yield from ((path, _facts(path)) for path in self.files)
         if self.data_root is not None:
             yield from _label_files(self.data_root)
+
+
+def _can_be_printed(found: Remembered) -> bool:
+    """Whether everything is text that is text where it was written, and as many entries as there are columns."""
+    table = found.table
+    texts = [found.json, table.name, table.title, table.corner, *table.columns, *table.notes]
+    texts += [text for label, entries in table.rows for text in (label, *(entry.text for entry in entries))]
+    columns = len(table.columns)
+    return all(isinstance(text, str) for text in texts) and all(len(entries) == columns for _, entries in table.rows)
 
 
 def _label_files(root: Path) -> Iterator[tuple[Path, list[int] | None]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrpl_bench import arrays
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import cache_folder, write_atomically
 from mlrpl_bench.randomness import seed_of
@@ -23,6 +24,9 @@ from mlrpl_bench.randomness import seed_of
 WIDTH = 300
 WORD_NORM = 6.0
 """About the length of a GloVe vector of a common noun; the methods use such vectors without normalising them."""
+
+LONGEST_LINE = 2**20
+"""Bytes; GloVe's longest lines have some thousands."""
 
 
 def hashed_vectors(names: Sequence[str], width: int = WIDTH) -> NDArray[np.float32]:
@@ -68,9 +72,19 @@ def prepared(names: Sequence[str]) -> NDArray[np.float32] | None:
     if not path.is_file():
         return None
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        vectors_CE = _one_array(path)
+        if vectors_CE.ndim != 2 or len(vectors_CE) != len(names) or vectors_CE.dtype != np.float32:
+            raise arrays.Damaged(f"{vectors_CE.dtype} of shape {vectors_CE.shape}")
+    except arrays.Damaged as error:
         raise UserError(f"the prepared word vectors {path} are damaged ({error}); delete the file") from error
+    return vectors_CE
+
+
+def _one_array(path: Path) -> NDArray:
+    found = arrays.read(path)
+    if set(found) != {"array"}:
+        raise arrays.Damaged("an .npz, not an .npy")
+    return found["array"]
 
 
 def _file_of(names: Sequence[str]) -> Path:
@@ -79,8 +93,8 @@ def _file_of(names: Sequence[str]) -> Path:
 
 def _from_npy(names: Sequence[str], source: Path) -> NDArray[np.float32]:
     try:
-        vectors_CE = np.load(source, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        vectors_CE = _one_array(source)
+    except arrays.Damaged as error:
         raise UserError(f"{source} is no array of NumPy ({error})") from error
     if vectors_CE.ndim != 2 or len(vectors_CE) != len(names) or vectors_CE.dtype.kind != "f":
         raise UserError(
@@ -98,7 +112,9 @@ def _from_text(names: Sequence[str], source: Path, report: Callable[[int, int], 
     found: dict[str, NDArray[np.float32]] = {}
     size, done = source.stat().st_size, 0
     with source.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+            if len(line) == LONGEST_LINE:
+                raise UserError(f"{source}, line {number} has no end; this is no GloVe text file, get it again")
             done += len(line)
             if number % 20_000 == 0:
                 report(done, size)

@@ -19,10 +19,11 @@ MAY_IMPORT = {
     "randomness": "",
     "provenance": "",
     "files": "errors",
+    "arrays": "",
     "protocol": "errors randomness",
-    "masks": "dataset errors files protocol",
+    "masks": "arrays dataset errors files protocol",
     "hyperparameters": "errors",
-    "backbones": "errors randomness",
+    "backbones": "arrays errors randomness",
     "metrics": "errors protocol",
     "influences": "errors protocol",
     "statistics": "errors randomness",
@@ -31,9 +32,9 @@ MAY_IMPORT = {
     "dataset": "errors protocol",
     "method": "backbones dataset protocol",
     "registry": "dataset errors hyperparameters method",
-    "label_cache": "dataset files",
+    "label_cache": "arrays dataset files",
     "coco_format": "dataset errors files image_files label_cache protocol",
-    "words": "errors files randomness",
+    "words": "arrays errors files randomness",
     "views": "",
     "image_files": "errors files",
     "images": "errors image_files randomness views",
@@ -42,10 +43,10 @@ MAY_IMPORT = {
     "cell": "errors files method protocol",
     "workbench": "backbones dataset images masks views views",
     "cell_run": "cell errors method metrics protocol randomness workbench",
-    "checkpoint": "cell errors files",
+    "checkpoint": "arrays cell errors files",
     "interruption": "",
     "trainer": "cell cell_run checkpoint method workbench",
-    "record": "cell errors protocol",
+    "record": "arrays cell errors protocol",
     "ownership": "errors",
     "results": "cell cell_run errors files ownership record",
     "study": (
@@ -72,7 +73,7 @@ MAY_IMPORT = {
     "comparing": "errors evidence measurements pairing statistics",
     "seeds_needed": "",
     "findings": "evidence measurements pairing seeds_needed statistics",
-    "claims": "dataset evidence findings pairing published statistics",
+    "claims": "dataset evidence findings pairing published statistics tables",
     "display": "cell_run sweep trainer",
     "comparison": (
         "across cell cell_run claims dataset display errors evidence files hyperparameters leaderboard masks options "
@@ -99,7 +100,7 @@ MAY_IMPORT = {
         "trainer"
     ),
     "verify_cli": "cli_common display errors options results setting_options study verifying",
-    "inspection": "backbones dataset errors image_files protocol randomness inspection.*",
+    "inspection": "backbones dataset errors image_files protocol randomness tables inspection.*",
     "report": (
         "dataset errors evidence image_files inspection.* leaderboard measurements prediction protocol report.* "
         "record tables views"

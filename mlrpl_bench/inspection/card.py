@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mlrpl_bench.inspection.label_statistics import FEW, KnownCounts, SplitCounts, Statistics
+from mlrpl_bench.tables import escape_markdown
 
 SHOWN = 10
 """Categories at either end, and pairs."""
@@ -123,7 +124,7 @@ def _pairs(statistics: Statistics) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose source is aligned: numbers to the right, names to the left."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rows = [[escape_markdown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     named = [title in NAMES for title in head]
 

@@ -40,7 +40,7 @@ def draw(table: Leaderboard, test: Split) -> list[Picture]:
         if not images:
             return []
         png = draw_examples(images, examples, test.categories, test.labels_NC)
-    except (UserError, KeyError, IndexError):
+    except (UserError, KeyError, IndexError, TypeError, ValueError):  # arrays of other shapes or kinds, too
         return []
     names = " and ".join(cells)
     seed = next(iter(cells.values())).record.cell.seed

@@ -86,13 +86,16 @@ def _history(path: Path) -> dict[str, NDArray[np.float64]]:
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
         names = list(rows[0]) if rows else []
+        if None in names:  # a row is longer than the header
+            return {}
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, csv.Error):
         return {}
 
 
 def _steps(path: Path) -> dict[str, NDArray]:
     try:
-        return read_arrays(path) if path.is_file() else {}
+        arrays = read_arrays(path) if path.is_file() else {}
+        return {name: array for name, array in arrays.items() if array.dtype.kind == "f" and array.ndim == 1}
     except UserError:
         return {}

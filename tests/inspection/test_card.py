@@ -61,7 +61,7 @@ def test_a_name_that_looks_like_markup_is_printed_as_it_is(capsys):
     plain = split(labels(9, 2))
     odd = Split(plain.ids, plain.image_paths, plain.labels_NC, ("[red]a|b[/red]", "c"))
     card.print_card(measure({"train": odd}), "mine", "")
-    assert "| [red]a\\|b[/red] |" in capsys.readouterr().out
+    assert r"| \[red\]a\|b\[/red\] |" in capsys.readouterr().out
 
 
 def test_the_whole_card_has_the_known_positives_of_every_category_at_every_ratio(statistics):

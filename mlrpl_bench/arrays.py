@@ -1,0 +1,89 @@
+"""Reading files of arrays that may come from anybody: nothing is unpickled, and no memory is used for a mere claim.
+
+A zip archive of a few kilobytes can hold gigabytes, and a header of a hundred bytes can announce terabytes. Both are
+seen from what the file says about itself, before anything is expanded.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXPANDS_FREELY_TO = 2**30
+"""Bytes; as much as the scores of two million images and a hundred categories, a third as much again for ids."""
+LARGEST_RATIO = 10
+"""What is larger is taken only where the file itself is not much smaller; masks and scores are hard to compress."""
+
+NPY, ZIP = b"\x93NUMPY", b"PK"
+"""How files begin."""
+
+
+class Damaged(ValueError):
+    """A file of arrays that is none, or not whole, or not to be trusted; the message is one line without the path."""
+
+
+def read(path: Path) -> dict[str, NDArray]:
+    """The arrays of an ``.npz`` by name; the array of an ``.npy`` as ``array``.
+
+    Raises:
+        Damaged: it cannot be read, whatever the reason.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(NPY))
+            file.seek(0)
+            if start.startswith(NPY):
+                return {"array": _array(file, path.stat().st_size)}
+            if not start.startswith(ZIP):
+                raise Damaged("neither an .npy nor an .npz of NumPy")
+            with zipfile.ZipFile(file) as archive:
+                refuse_bomb(archive, path.stat().st_size)
+                return {
+                    entry.filename.removesuffix(".npy"): _array(archive.open(entry), entry.file_size)  # type: ignore[arg-type]
+                    for entry in archive.infolist()
+                }
+    except Damaged:
+        raise
+    except Exception as error:  # zipfile, zlib, NumPy and the tokenizer that it reads headers with raise many kinds
+        raise Damaged(f"{type(error).__name__}: {_one_line(error)}") from error
+
+
+def refuse_bomb(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive whose content is far larger than the file.
+
+    Args:
+        size: of the file, bytes. What an entry claims can be trusted: no more than that is ever expanded.
+
+    Raises:
+        Damaged: it would expand to too much.
+    """
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in archive.infolist()):
+        raise Damaged("it is compressed in a way whose size cannot be limited")  # zipfile expands bz2 by whole reads
+    expanded = sum(entry.file_size for entry in archive.infolist())
+    if expanded > max(EXPANDS_FREELY_TO, LARGEST_RATIO * size):
+        raise Damaged(f"its {size:,} bytes would expand to {expanded:,}, it may be a zip bomb")
+
+
+def _array(file: BinaryIO, size: int) -> NDArray:
+    """The array of an ``.npy`` of this many bytes."""
+    with file:
+        header = np.lib.format
+        read_header = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
+        shape, _, dtype = read_header[header.read_magic(file)](file)
+        if dtype.hasobject:
+            raise Damaged("it holds pickled objects, which are never read")
+        announced = dtype.itemsize
+        for length in shape:  # Python's integers, which do not overflow
+            announced *= length
+        if announced != size - file.tell() or (dtype.itemsize == 0 and 0 not in shape):
+            raise Damaged(f"its header announces {announced:,} bytes and {size - file.tell():,} follow")
+        file.seek(0)
+        return header.read_array(file, allow_pickle=False)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
