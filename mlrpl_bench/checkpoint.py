@@ -61,7 +61,8 @@ def read(folder: Path, cell: Cell) -> State | None:
             arrays.refuse_bomb(archive, len(content))
         found = torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
         version, key, code, state = (found[name] for name in ("version", "key", "code", "state"))
-        if not isinstance(version, int) or not isinstance(key, str) or not isinstance(state, dict):
+        kinds = ((version, int), (key, str), (code, str), (state["epoch"], int), (state["step"], int))
+        if not all(type(value) is kind for value, kind in kinds):
             raise TypeError("no checkpoint")
     except Exception as error:  # pickle, zipfile and torch raise many kinds on what is no checkpoint
         raise UserError(f"checkpoint {path} is damaged ({type(error).__name__})") from error

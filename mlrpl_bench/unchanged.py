@@ -120,7 +120,11 @@ def _can_be_printed(found: Remembered) -> bool:
     """Whether everything is text that is text where it was written, and as many entries as there are columns."""
     table = found.table
     texts = [found.json, table.name, table.title, table.corner, *table.columns, *table.notes]
-    texts += [text for label, entries in table.rows for text in (label, *(entry.text for entry in entries))]
+    texts += [
+        text
+        for label, entries in table.rows
+        for text in (label, *(word for entry in entries for word in (entry.text, entry.mark)))
+    ]
     columns = len(table.columns)
     return all(isinstance(text, str) for text in texts) and all(len(entries) == columns for _, entries in table.rows)
 
