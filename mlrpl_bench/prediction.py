@@ -197,7 +197,7 @@ class Predictor:
         self.workbench = study.workbench
         # Built by the very code that trained it: the same labels after hiding, the same backbone.
         self.run = CellRun(Job(cell, entry.cls, entry.hyperparameters(cell.hyperparameters)), self.workbench)
-        _load(self.run.method, record.folder / WEIGHTS, kept["sha256"])
+        _load(self.run.method, record.folder / WEIGHTS, str(kept.get("sha256")))
         self.run.method.eval()
 
     def __call__(self, path: Path) -> Prediction:

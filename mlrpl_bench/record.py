@@ -94,7 +94,7 @@ def _plain_name(name: str) -> str:
     Raises:
         ValueError: it leads elsewhere, or no file can have it.
     """
-    if Path(name).name != name or "\0" in name or len(os.fsencode(name)) > 255:
+    if name == ".." or Path(name).name != name or "\0" in name or len(os.fsencode(name)) > 255:
         raise ValueError(f"it names the file {name!r}, which cannot lie beside it")
     return name
 

@@ -137,7 +137,7 @@ def odd_json(draw: st.DrawFn, valid: Any, mend: Callable[[Any], None] = lambda _
         other, its_key = found[draw(st.integers(0, len(found) - 1))]
         edit = draw(st.integers(0, 5))
         if edit <= 2:
-            container[key] = draw(st.sampled_from(ODD))
+            container[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
         elif edit == 3:
             del container[key]
         elif edit == 4:

@@ -1,0 +1,534 @@
+"""Files that somebody made to do harm are refused in one line: nothing is run, expanded or read that was not asked for.
+
+Also: names of categories and methods are never markup, and ``--plugin`` alone runs a user's code.
+"""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import hashlib
+import io
+import json
+import pickle
+import re
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up_table import leaderboard
+from PIL import Image
+from tiny import CATEGORIES, cell, finished, labels_NC, refusal
+from typer.testing import CliRunner
+
+from mlrpl_bench import (
+    backbones,
+    checkpoint,
+    coco_format,
+    image_files,
+    label_cache,
+    masks,
+    metrics,
+    prepared,
+    protocol,
+    record,
+    unchanged,
+    words,
+)
+from mlrpl_bench.cli import app
+from mlrpl_bench.dataset import Split
+from mlrpl_bench.evidence import Collector
+from mlrpl_bench.registry import load_datasets
+from mlrpl_bench.report import page
+from mlrpl_bench.results import ResultStore
+from mlrpl_bench.tables import Entry, Table, escape_latex, escape_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+DATASETS = load_datasets()
+SPLIT = Split(list(range(8)), [Path(str(row)) for row in range(8)], labels_NC(), CATEGORIES)
+NAMES = ("dog", "cat")
+MEMORY = 300 * 2**20
+"""Bytes that refusing a bomb of `EXPANDED` may take at most; what Python and libraries do meanwhile counts, too."""
+EXPANDED = 3 * 2**30
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+
+
+class Bomb:
+    """Unpickled, it makes the file `unpickled` in the current folder."""
+
+    def __reduce__(self):
+        return (open, ("unpickled", "w"))
+
+
+# Readers of arrays and tensors by the kind of their files; each takes a path
+
+
+def read_weights(path):
+    backbones._load_into(torch.nn.Linear(2, 2), path, "linear")
+
+
+def read_checkpoint(path):
+    content = path.read_bytes()
+    path.with_name(checkpoint.FILE).write_bytes(hashlib.sha256(content).digest() + content)
+    checkpoint.read(path.parent, cell())
+
+
+def read_prepared_words(path):
+    kept = words._file_of(NAMES)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, kept)
+    words.prepared(NAMES)
+
+
+def read_prepared_images(path):
+    folder, image = path.parent / "prepared", path.parent / "0.png"
+    Image.new("RGB", (6, 6)).save(image)
+    split = Split([0], [image], np.ones((1, 1), dtype=np.int8), ("a",))
+    prepared.prepare(split, folder, prepared.PREPARED_RAW, 6)
+    shutil.copy(path, folder / prepared.PIXELS)
+    prepared.Prepared(folder, split, prepared.PREPARED_RAW, 6)
+
+
+ARRAYS = {
+    "mask": lambda path: masks.read(path, SPLIT, 0.5),
+    "record": record.read_arrays,
+    "word vectors": lambda path: words.prepare(NAMES, path.rename(path.with_suffix(".npy"))),
+    "prepared words": read_prepared_words,
+    "prepared images": read_prepared_images,
+}
+TENSORS = {"weights": read_weights, "checkpoint": read_checkpoint}
+READERS = ARRAYS | TENSORS
+
+
+@pytest.mark.parametrize("kind", ["pickle", "npy", "npz", "torch"])
+@pytest.mark.parametrize("name", READERS)
+def test_nothing_is_unpickled(tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)
+    bomb = np.array([Bomb()], dtype=object)
+    path = tmp_path / "bomb.pth"
+    with path.open("wb") as file:
+        if kind == "pickle":
+            pickle.dump(Bomb(), file)
+        elif kind == "npy":
+            np.save(file, bomb, allow_pickle=True)
+        elif kind == "npz":
+            np.savez(file, known_NC=bomb, shape=bomb)
+        else:
+            torch.save({"version": 1, "state": Bomb()}, file)
+    assert refusal(lambda: READERS[name](path))
+    assert not (tmp_path / "unpickled").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".bin"])
+def test_weights_are_not_unpickled_whatever_they_are_called(tmp_path, monkeypatch, suffix):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"w{suffix}").write_bytes(pickle.dumps(Bomb()))
+    assert "must hold a state dict" in refusal(lambda: read_weights(tmp_path / f"w{suffix}"))
+    assert not (tmp_path / "unpickled").exists()
+
+
+def zip_bomb(path: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """An archive of some megabytes of an entry that expands to `EXPANDED`: zeros, after the header of an array."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (EXPANDED - 128,)})
+    assert header.tell() == 128
+    piece = bytes(2**24)
+    if method == zipfile.ZIP_BZIP2:
+        packed = bz2.compress(header.getvalue()) + bz2.compress(piece) * 3
+    else:
+        packer = zlib.compressobj(wbits=-15)
+        packed = packer.compress(header.getvalue()) + packer.flush(zlib.Z_FULL_FLUSH)
+        same = packer.compress(piece) + packer.flush(zlib.Z_FULL_FLUSH)  # a piece that can stand there many times
+        packed += same * (EXPANDED // len(piece))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("scores.npy", packed)
+        (entry,) = archive.infolist()  # its line in the directory is written when the archive is closed
+        entry.compress_type, entry.file_size = method, EXPANDED
+    assert path.stat().st_size < 2**23
+    return path
+
+
+def peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2], ids=["deflate", "bzip2"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_zip_bomb_is_refused_before_it_takes_memory(tmp_path, name, method):
+    path = zip_bomb(tmp_path / "bomb.pth", method)
+    before = peak_memory()
+    line = refusal(lambda: READERS[name](path))
+    assert peak_memory() - before < MEMORY
+    if name not in ("prepared images", "word vectors"):  # no archives, whatever is in them
+        assert "zip bomb" in line or "size cannot be limited" in line or "Damaged" in line
+
+
+def test_the_zip_bomb_is_one(tmp_path):
+    with zipfile.ZipFile(zip_bomb(tmp_path / "bomb.npz")) as archive, archive.open("scores.npy") as file:
+        assert np.lib.format.read_magic(file) == (1, 0)
+        assert sum(len(file.read(2**20)) for _ in range(64)) == 2**26
+
+
+@pytest.mark.parametrize("shape", [(10**13,), (2**62, 2**62), (-1, 10**13), (0, 10**30)])
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_array_that_announces_more_than_there_is_is_refused(tmp_path, name, archived, shape):
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    path = tmp_path / "a.npy"
+    path.write_bytes(content.getvalue())
+    if archived:
+        path = tmp_path / "a.npz"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("known_NC.npy", content.getvalue())
+    assert refusal(lambda: ARRAYS[name](path))
+
+
+def test_a_line_without_end_is_no_word_vector(tmp_path):
+    with (tmp_path / "glove.txt").open("wb") as file:
+        file.truncate(EXPANDED)  # a hole: it takes no room on the disk
+    before = peak_memory()
+    assert "line 1 has no end" in refusal(lambda: words.prepare(NAMES, tmp_path / "glove.txt"))
+    assert peak_memory() - before < MEMORY
+
+
+def test_caches_of_labels_and_evidence_are_made_anew_from_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_cache, "KEEP_ABOVE_BYTES", 0)
+    source = tmp_path / "a.json"
+    source.write_text("{}")
+    assert label_cache.kept(source, lambda: SPLIT) is SPLIT
+    (entry,) = (tmp_path / "cache" / "labels").iterdir()
+    zip_bomb(entry)
+    before = peak_memory()
+    assert label_cache.kept(source, lambda: SPLIT) is SPLIT
+    assert peak_memory() - before < MEMORY
+
+
+# Paths
+
+OUTSIDE = (
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/../../b.jpg",
+    "../b",
+    "..\\..\\boot.ini",
+    "C:\\boot.ini",
+    "\\\\host\\share\\a",
+)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_an_annotation_file_cannot_name_files_outside_its_folder(tmp_path, name):
+    content = {
+        "images": [{"id": 1, "file_name": name}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    for read in (
+        lambda: coco_format.read(tmp_path / "a.json", tmp_path),
+        lambda: coco_format.read_with_images(tmp_path / "a.json", [tmp_path]),
+    ):
+        assert "names an image outside" in refusal(read)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_list_cannot_name_files_outside_its_folder(tmp_path, name):
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    for file in ("ImageSets/Main/trainval.txt", "train_list_500.txt"):
+        (tmp_path / file).write_text(f"{name}\n")
+    for dataset in ("voc2007", "vg200"):
+        assert "names an image outside" in refusal(lambda: DATASETS[dataset].cls().load(tmp_path, "train"))  # noqa: B023
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE[:4], "..", "a\0b", "x" * 300, "\ud800"])
+def test_a_record_cannot_name_files_outside_its_folder(tmp_path, name):
+    path = ResultStore(tmp_path).write(finished(cell()), {}).folder / "record.json"
+    content = json.loads(path.read_text())
+    content["files"][name] = {"bytes": 1}
+    path.write_text(json.dumps(content))
+    assert "is not a whole record" in refusal(lambda: record.read_record(path))
+
+
+# Pictures
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks, their checksums right."""
+    packed = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def header(width: int, height: int) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+
+@pytest.mark.parametrize("side", [40_000, 10_000])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_takes_memory(tmp_path, side):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(header(side, side), (b"IDAT", zlib.compress(bytes(2**22))), (b"IEND", b"")))
+    before = peak_memory()
+    assert "cannot be decoded" in refusal(lambda: image_files.decode(path))
+    assert "decompression bomb" in refusal(lambda: image_files.decode(path))
+    assert image_files.inspect(path).problem == image_files.BOMBS
+    assert peak_memory() - before < MEMORY
+
+
+def test_a_picture_with_an_endless_comment_is_refused(tmp_path):
+    path = tmp_path / "bomb.png"
+    comment = b"a\0\0" + zlib.compress(bytes(2**26))
+    pixels = zlib.compress(bytes(4))
+    path.write_bytes(png(header(1, 1), (b"zTXt", comment), (b"IDAT", pixels), (b"IEND", b"")))
+    assert "cannot be decoded" in refusal(lambda: image_files.decode(path))
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["scores.npz", "train_scores.npz"])
+def test_scores_that_are_no_numbers_are_refused(tmp_path, name, value):
+    mask_NC = protocol.known_mask((12, 4), 0.5)
+    of = ResultStore(tmp_path).write(finished(cell(mask_hash=protocol.mask_hash(mask_NC))), {})
+    scores_NC = record.read_arrays(of.folder / name)["scores"]
+    scores_NC[3, 2] = value
+    np.savez(of.folder / name, scores=scores_NC)
+    train = Split(list(range(12)), [Path(str(row)) for row in range(12)], np.resize(labels_NC(), (12, 4)), CATEGORIES)
+    collector = Collector(train, SPLIT, lambda ratio, seed: mask_NC)
+    assert "no finite numbers" in refusal(lambda: collector.of(of))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_metrics_of_what_is_no_number_are_refused(value):
+    scores_NC = np.zeros((8, 4))
+    scores_NC[0, 0] = value
+    assert "NaN or infinite" in refusal(lambda: metrics.evaluate(scores_NC, labels_NC()))
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "9" * 400])
+def test_a_record_with_a_metric_that_is_no_share_is_refused(tmp_path, value):
+    path = ResultStore(tmp_path).write(finished(cell()), {}).folder / "record.json"
+    content = json.loads(path.read_text())
+    content["metrics"]["mAP"] = "HERE"
+    path.write_text(json.dumps(content).replace('"HERE"', value))
+    assert "is no share" in refusal(lambda: record.read_record(path))
+
+
+def test_a_mask_whose_ratio_is_no_number_stands_for_none(tmp_path):
+    path = tmp_path / "m.npz"
+    masks.write(path, protocol.known_mask((8, 4), 0.5), SPLIT, float("nan"), 0)
+    assert "it cannot stand for a known ratio" in refusal(lambda: masks.read(path, SPLIT, 0.5))
+
+
+# Texts
+
+DEEP = ("[" * 200_000, '{"a":' * 200_000)
+
+
+@pytest.mark.parametrize("text", DEEP, ids=["lists", "objects"])
+def test_json_that_is_nested_without_end_is_refused(tmp_path, text):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    assert refusal(lambda: coco_format.read(path, tmp_path))
+    assert refusal(lambda: record.read_record(path))
+    for name in ("objects.json", "vg_category_200_labels_index.json"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "train_list_500.txt").write_text("1.jpg\n")
+    for dataset in ("vg200", "vg200_rebuilt"):
+        assert "not JSON" in refusal(lambda: DATASETS[dataset].cls().load(tmp_path, "train"))  # noqa: B023
+    (tmp_path / prepared.MANIFEST).write_text(text)
+    assert "are damaged" in refusal(lambda: prepared.Prepared(tmp_path, SPLIT, prepared.PREPARED_RAW, 6))
+
+
+@pytest.mark.parametrize("text", DEEP, ids=["lists", "objects"])
+def test_a_cache_of_json_that_is_nested_without_end_is_made_anew(tmp_path, text):
+    question = unchanged.Question({}, "d", (tmp_path,), None, ())
+    question._path().parent.mkdir(parents=True)
+    question._path().write_text(text)
+    assert question.find() is None
+    image = tmp_path / "0.png"
+    Image.new("RGB", (2, 2)).save(image)
+    memory = image_files._memory_of([image])
+    memory.parent.mkdir()
+    memory.write_text(text)
+    assert image_files.bad_rows([image], remember=True) == []
+
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+BOMBS_OF_XML = {
+    "billion laughs": f'<!DOCTYPE a [<!ENTITY l0 "lol">{LAUGHS}]><annotation>&l11;</annotation>',
+    "an entity of a file": '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>',
+    "a type from elsewhere": '<!DOCTYPE a SYSTEM "http://localhost/a.dtd"><annotation/>',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("bomb", BOMBS_OF_XML)
+def test_entities_of_xml_are_never_expanded(tmp_path, bomb, encoding):
+    declared = "" if encoding == "utf-8-sig" else f'<?xml version="1.0" encoding="{encoding}"?>'
+    read_labels = sys.modules[DATASETS["voc2007"].cls.__module__].read_labels
+    path = tmp_path / "a.xml"
+    path.write_bytes((declared + BOMBS_OF_XML[bomb]).encode(encoding))
+    line = refusal(lambda: read_labels(path, protocol.ABSENT))
+    assert ("DOCTYPE" in line) == encoding.startswith("utf-8") and str(path) in line
+
+
+def test_xml_that_is_nested_without_end_is_read_or_refused(tmp_path):
+    read_labels = sys.modules[DATASETS["voc2007"].cls.__module__].read_labels
+    path = tmp_path / "a.xml"
+    path.write_text("<annotation>" + "<object>" * 100_000 + "</object>" * 100_000 + "</annotation>")
+    assert "no category" in refusal(lambda: read_labels(path, protocol.ABSENT))
+
+
+# Names
+
+EVIL = (
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "<!--",
+    "a|b",
+    "50%_&#{}~^\\",
+    "two\nlines\r\nand\u2028more",
+    "[5pt]",
+    "*",
+    "&lt;b&gt;",
+    "~~gone~~",
+    "\"quoted\" 'twice'",
+)
+
+
+class Tags(HTMLParser):
+    """What a browser sees: tags with their attributes' names, and the text of the scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, frozenset[str]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, frozenset(name for name, _ in attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] == "script":
+            self.scripts[-1] += data
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_are_never_markup_on_the_page(tmp_path, name):
+    method = "".join(c for c in name.replace("/", "|") if c.isprintable())  # it is a folder's name, too
+    table = leaderboard(tmp_path, [method, "weak"], (name, *CATEGORIES[1:]))
+    extra = Table("extra", name, (name,), [(name, [Entry(name)])], (name,), name)
+    found = Tags(page.render(table, extras=[extra], pictures=[page.Picture(b"", name, name)], files=[method]))
+    plain = Table("extra", "x", ("x",), [("x", [Entry("x")])], ("x",), "x")
+    usual = leaderboard(tmp_path / "usual", ["plain", "weak"])
+    wanted = Tags(page.render(usual, extras=[plain], pictures=[page.Picture(b"", "x", "x")], files=["x"]))
+    assert sorted(found.tags, key=str) == sorted(wanted.tags, key=str)
+    data = next(json.loads(script) for script in found.scripts if script.startswith("{"))
+    assert name in data["categories"] and method in data["rows"]
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_are_never_markup_in_markdown(name):
+    table = Table("t", name, (name, "b"), [(name, [Entry(name), Entry("1")])], (name,), name)
+    heading, _, head, rule, row, _, note = table.markdown().splitlines()
+    assert heading.startswith("## ") and note.startswith("- ") and rule == "| --- | ---: | ---: |"
+    for line in (head, row):
+        unescaped = line.replace("\\\\", "").replace("\\|", "")
+        assert unescaped.count("|") == 4
+    bare = escape_markdown(name).replace("\\\\", "")
+    for sign in "<>|*[]`":
+        assert bare.count(sign) == bare.count(f"\\{sign}")
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_are_never_markup_in_latex(name):
+    table = Table("t", name, (name,), [(name, [Entry(name)])], (name,), name)
+    escaped = escape_latex(name)
+    assert not set(escaped) & {"\n", "\r", "\u2028", "|\\"} and not escaped.startswith(("[", "*"))
+    harmless = re.sub(r"\\text(backslash|asciitilde|asciicircum)\{\}", "", escaped)
+    for sign in "%&#_{}":
+        if not name.startswith(("[", "*")):  # these stand between braces of ours
+            assert harmless.count(sign) == harmless.count(f"\\{sign}")
+    assert "~" not in harmless and "^" not in harmless
+    assert table.latex().count(r"\\") == 2
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
+def test_tables_with_hostile_names_compile(tmp_path):
+    tables = [Table("t", name, (name,), [(name, [Entry(name)])] * 2, (name,), name).latex() for name in EVIL]
+    start = r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "t.tex").write_text(start + "".join(tables) + r"\end{document}", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_category_that_cannot_be_printed_is_refused(tmp_path, name):
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg"}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": name}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert "is not text" in refusal(lambda: coco_format.read(tmp_path / "a.json", tmp_path))
+
+
+# Code
+
+SOURCES = [path for folder in ("mlrpl_bench", "datasets", "methods") for path in sorted((ROOT / folder).rglob("*.py"))]
+NEVER_CALLED = frozenset((
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "runpy.run_path", "runpy.run_module"),
+    *("np.load", "numpy.load", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "shelve.open"),
+    *("pandas.read_pickle", "pd.read_pickle", "pandas.eval", "pd.eval", "joblib.load", "yaml.load"),
+    *("importlib.import_module", "tarfile.open", "shutil.unpack_archive"),
+))  # fmt: skip
+RUNS_FILES = "importlib.util.spec_from_file_location"
+
+
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_called_that_runs_what_it_reads(path):
+    for name, call in calls(path):
+        options = {option.arg: ast.unparse(option.value) for option in call.keywords}
+        assert name not in NEVER_CALLED and not name.endswith((".extractall", ".extract")), name
+        assert options.get("allow_pickle", "False") == "False" and options.get("shell", "False") == "False", name
+        if name == "torch.load":
+            assert options.get("weights_only") == "True"
+
+
+def test_the_registry_alone_runs_files_and_only_bundled_ones_and_plugins():
+    running = {path.name for path in SOURCES if RUNS_FILES in path.read_text(encoding="utf-8")}
+    assert running == {"registry.py"}
+    for name, call in ((name, call) for path in SOURCES for name, call in calls(path)):
+        if name in ("load_methods", "load_datasets") and call.args:
+            assert ast.unparse(call.args[0]) in ("plugins", "[path.resolve() for path in plugin or ()]")
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "predict", "list"])
+def test_the_help_of_plugin_says_that_it_alone_runs_code(command):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
+    plain = " ".join(shown.replace("│", " ").split())
+    assert "Its code is run; nothing else that you name is." in plain
