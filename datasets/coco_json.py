@@ -74,13 +74,13 @@ def _refuse_shared(train: Split, test: Split, test_file: Path) -> None:
     if train.categories != test.categories:
         odd = sorted(set(train.categories) ^ set(test.categories)) or ["their order"]
         raise UserError(
-            f"{test_file} has other categories than the training file (first difference: {odd[0]}); "
+            f"{test_file} has other categories than the training file (first difference: {' '.join(odd[0].split())}); "
             "both files must list the same categories with the same ids"
         )
     in_train = set(map(os.path.abspath, train.image_paths))
     shared = [path for path in test.image_paths if os.path.abspath(path) in in_train]
     if shared:
         raise UserError(
-            f"{test_file} has {len(shared)} images of the training split, the first is {shared[0]}; "
+            f"{test_file} has {len(shared)} images of the training split, the first is {str(shared[0])!r}; "
             "testing on training images says nothing, remove them from one of the two files"
         )

@@ -131,8 +131,9 @@ def _refuse_other_types(part: Cell | Setting | Recipe) -> None:
             raise UserError(f"this is not a cell of this version: {name} is {getattr(part, name)!r}")
 
 
-_hints = functools.cache(typing.get_type_hints)
-"""Thousands of records are read for a table."""
+@functools.cache  # thousands of records are read for a table
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _fits(value: Any, hint: Any) -> bool:
