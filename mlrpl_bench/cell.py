@@ -126,7 +126,7 @@ class Cell:
 
 def _refuse_other_types(part: Cell | Setting | Recipe) -> None:
     """What was read may be anybody's: tables and paths are made of it."""
-    for name, hint in _hints(type(part)).items():
+    for name, hint in _hints(type(part)).items():  # type: ignore[arg-type]  # mypy: a dataclass is no Hashable
         if not _fits(getattr(part, name), hint):
             raise UserError(f"this is not a cell of this version: {name} is {getattr(part, name)!r}")
 
