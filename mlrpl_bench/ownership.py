@@ -316,6 +316,6 @@ def _is_gone(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except ProcessLookupError:
         return True
-    except (OSError, IndexError):
+    except (OSError, OverflowError, IndexError):
         return False
     return state in (b"Z", b"X")

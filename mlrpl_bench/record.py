@@ -46,10 +46,10 @@ class OtherVersion(UserError):
 
     def __init__(self, path: Path, version: Any) -> None:
         super().__init__(
-            f"record {path} is of protocol version {version} and this is version {protocol.VERSION}: their numbers "
+            f"record {path} is of protocol version {version!r} and this is version {protocol.VERSION}: their numbers "
             "do not mix; move it away or choose another --results-dir"
         )
-        self.reason = f"of protocol version {version}"
+        self.reason = f"of protocol version {version!r}"
 
 
 def read_record(path: Path) -> Record:
