@@ -6,10 +6,10 @@
 - *correctness*: losses and gradients of every method, of `tanh_scores` and of the head that reads some entries, in
   float32 without TF32, beside float64 on the CPU; tiny sizes, one batch late in training with the same draws. In
   bfloat16, that what must stay in 32 bits (softmax, logarithms, cross-entropy, the sum of loss terms) does.
-- *steps*: a training step of every method in the papers' setting (`profiling.of_paper`), batch 16 and 64: time, images
+- *steps*: a training step of every method in the papers' setting (`benches.of_paper`), batch 16 and 64: time, images
   a second, memory, share of the fastest matrix product. In 32 bits, convolutions use TF32, as they do in training.
 - *head*: the literal form of the head beside the short one, see `benchmarks.head`.
-- *compile*: steps of ssgrl and sarb with and without compiling, where `Options` has ``compile``.
+- *compile*: steps of ssgrl and sarb with and without compiling, as ``--compile`` does it.
 - *group*: nine ratios of sarb in one group beside one cell alone: step time and memory. Images are random and lie in
   memory, so reading is no part of it: the aim, at most three times a cell's time, is one *with* reading.
 
@@ -42,8 +42,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import head
 from benchmarks.common import clock_of, write
 from benchmarks.groups import seconds_together
-from mlrpl_bench import profiling
-from mlrpl_bench.cell_run import CellRun, _peak_memory_bytes
+from mlrpl_bench import benches, profiling
+from mlrpl_bench.cell_run import CellRun, forget_peak_memory, peak_memory
 from mlrpl_bench.conformance import NUM_CATEGORIES, PRESET, Sample
 from mlrpl_bench.dataset import NINE_RATIOS
 from mlrpl_bench.layers.graph_head import GraphHead
@@ -340,11 +340,11 @@ def steps(session: Session) -> Iterator[tuple[str, Any]]:
             yield f"batch {batch}, {entry.name}", cost(bench, entry, session)
 
 
-def bench_of(session: Session, **chosen: Any) -> profiling.Bench:
-    return profiling.of_paper(session.options(**chosen), 80, 0.1, lambda *_: None)
+def bench_of(session: Session, **chosen: Any) -> benches.Bench:
+    return benches.of_paper(session.options(**chosen), 80, 0.1, lambda *_: None)
 
 
-def cost(bench: profiling.Bench, entry: MethodEntry, session: Session) -> dict[str, Any]:
+def cost(bench: benches.Bench, entry: MethodEntry, session: Session) -> dict[str, Any]:
     """What `profiling` says of one method.
 
     Raises:
@@ -370,9 +370,6 @@ def head_forms(session: Session) -> Iterator[tuple[str, Any]]:
 
 def compiling(session: Session) -> Iterator[tuple[str, Any]]:
     """Steps with and without compiling."""
-    if "compile" not in {field.name for field in dataclasses.fields(Options)}:
-        yield "skipped", "there is no option to compile here"
-        return
     registry = load_methods()
     for name in COMPILED:
         session.check_time()
@@ -389,8 +386,8 @@ def group(session: Session) -> Iterator[tuple[str, Any]]:
     options = session.options(batch=16, epochs=1)
     images = str((timed + 1) * (options.batch or 0))
     options = dataclasses.replace(options, data={"categories": "80", "images": images})
-    entry = DatasetEntry("paper", profiling.RandomData, Path(__file__), profiling.PAPER)
-    study = profiling.InMemory(entry, options)
+    entry = DatasetEntry("paper", benches.RandomData, Path(__file__), benches.PAPER)
+    study = benches.InMemory(entry, options)
     method = load_methods()[GROUPED]
     jobs = [study.job(method, ratio, 0, 0, {}) for ratio in NINE_RATIOS]
     found: dict[str, list[tuple[float, int]]] = {"alone": [], "nine": []}
@@ -399,9 +396,9 @@ def group(session: Session) -> Iterator[tuple[str, Any]]:
         for name, cells in (("alone", jobs[4:5]), ("nine", jobs)):
             session.say(f"group: {name}, round {number + 1} ...")
             gc.collect()
-            profiling._forget_peak_memory(session.torch_device)
+            forget_peak_memory(session.torch_device)
             seconds = seconds_together(cells, study.workbench, timed, clock_of(session.torch_device)) / timed
-            found[name].append((seconds, _peak_memory_bytes(session.torch_device)))
+            found[name].append((seconds, peak_memory(session.torch_device)))
     ratios = [nine[0] / alone[0] for alone, nine in zip(found["alone"], found["nine"], strict=True)]
     yield (
         "nine cells over one, without reading",

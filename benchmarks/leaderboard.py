@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mlrpl_bench import claims, comparison, evidence, leaderboard, metrics, protocol, statistics, sweep
+from mlrpl_bench import claims, comparison, evidence, leaderboard, metrics, protocol, statistics, sweep, tables
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.comparison import Request
@@ -296,9 +296,9 @@ def cold(world: World) -> dict[str, float]:
 
 def found_unchanged(world: World) -> dict[str, float]:
     """Seconds to see that nothing changed."""
-    table = leaderboard.Table("leaderboard", "Leaderboard", ("a",), [("b", [])])
+    table = tables.Table("leaderboard", "Leaderboard", ("a",), [("b", [tables.Entry("1")])])
     question = Question({}, DATASET, (world.results,), None, (world.plugin,))
-    question.remember(Remembered.of(table, {}, []))
+    question.remember(Remembered.of(table, {}, []), question.state())
     start = time.perf_counter()
     found = question.find()
     assert found is not None

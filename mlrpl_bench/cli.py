@@ -181,12 +181,25 @@ def leaderboard(
         published=published,
     )
     store = result_store(results_dir)
+    states: list[str] = []
+
+    def look() -> None:
+        if question is not None:
+            states.append(question.state())
+
     result = comparison.compare(
-        request, datasets[dataset], options, registry, store, dry_run=dry_run, no_train=no_train
+        request,
+        datasets[dataset],
+        options,
+        registry,
+        store,
+        dry_run=dry_run,
+        no_train=no_train,
+        on_trained=look,
     )
     _finish(result, as_json)
     if question is not None and result.leaderboard is not None:
-        _remember(question, result.leaderboard, result.written)
+        _remember(question, result.leaderboard, result.written, *states)
 
 
 @app.command("test-method")
@@ -288,10 +301,10 @@ def _print_again(remembered: Remembered, as_json: bool) -> None:
     _say_written("unchanged", [Path(name) for name in remembered.written])
 
 
-def _remember(question: Question, table: Leaderboard, written: Sequence[Path]) -> None:
+def _remember(question: Question, table: Leaderboard, written: Sequence[Path], state: str) -> None:
     from mlrpl_bench.unchanged import Remembered
 
-    question.remember(Remembered.of(table.main, table.to_json(), written))
+    question.remember(Remembered.of(table.main, table.to_json(), written), state)
 
 
 def _finish(result: Result, as_json: bool) -> None:

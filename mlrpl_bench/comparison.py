@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,15 @@ def compare(
     *,
     dry_run: bool = False,
     no_train: bool = False,
+    on_trained: Callable[[], object] = lambda: None,
 ) -> Result:
     """Train the requested cells that have no record and make the table of all the requested ones.
 
     A record that cannot be used is named and stands in no table. One of a cell that was asked for is moved aside and
     the cell is trained anew.
+
+    Args:
+        on_trained: called when all is trained, before the records are read.
 
     Raises:
         UserError: bad options, missing data, or nothing to show; nothing was trained then.
@@ -113,6 +117,7 @@ def compare(
         if dry_run:
             return Result(plan=Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size)))
         failures = [] if no_train else _train(todo, request, study, store, display)
+        on_trained()
         found = _selection(request, study, methods, store, jobs, lines, display)
     described = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failures]
     if not found.cells:

@@ -15,7 +15,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlrpl_bench.benches import Bench, Report
-from mlrpl_bench.cell_run import CellRun, peak_memory
+from mlrpl_bench.cell_run import CellRun, forget_peak_memory, peak_memory
 from mlrpl_bench.clock import Clock
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.method import Batch, Progress
@@ -194,7 +194,7 @@ def _peak_format(bench: Bench, dtype: torch.dtype) -> str:
 
 
 def _cost(bench: Bench, entry: MethodEntry, steps: int, report: Report) -> Cost:
-    _forget_peak_memory(bench.device)
+    forget_peak_memory(bench.device)
     run = CellRun(bench.study.job(entry, bench.ratio, 0, 0, {}), bench.study.workbench)
     clock = Clock(bench.device)
     with _watched(run, clock):
@@ -277,15 +277,6 @@ def _watched(run: CellRun, clock: Clock) -> Iterator[None]:
         del method.losses
         for hook in hooks:
             hook.remove()
-
-
-def _forget_peak_memory(device: torch.device) -> None:
-    """The next peak is that of the next method alone, where the system can do that (Linux, CUDA)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _values(cost: Cost) -> list[tuple[float | None, int]]:

@@ -76,15 +76,19 @@ class Question:
             table["rows"] = [(label, [Entry(**entry) for entry in entries]) for label, entries in table["rows"]]
             table |= {name: tuple(table[name]) for name in ("columns", "notes")}
             found = Remembered(Table(**table), content["json"], content["written"])
-            same = content["state"] == self._state()
+            same = content["state"] == self.state()
             same = same and all(_facts(Path(name)) == facts for name, facts in found.written.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # not asked before, or damaged: then it is made again
         return found if same and _can_be_printed(found) else None
 
-    def remember(self, answer: Remembered) -> None:
-        """Keep an answer; a folder that cannot be written to is no obstacle."""
-        content = {"state": self._state(), **asdict(answer)}
+    def remember(self, answer: Remembered, state: str) -> None:
+        """Keep an answer; a folder that cannot be written to is no obstacle.
+
+        Args:
+            state: of before the records were read, as another process may have added some since.
+        """
+        content = {"state": state, **asdict(answer)}
         try:
             write_atomically(self._path(), json.dumps(content))
         except OSError:
@@ -95,7 +99,7 @@ class Question:
         asked = json.dumps([self.dataset, places, self.asked], sort_keys=True, default=str)
         return cache_folder() / FOLDER / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
 
-    def _state(self) -> str:
+    def state(self) -> str:
         """Identifies everything that the answer rests on."""
         digest = hashlib.sha256(repr([sys.version, *map(importlib.metadata.version, LIBRARIES)]).encode())
         for path, facts in self._rests_on():

@@ -457,7 +457,7 @@ def cached_labels(folder: Path) -> Reader:
 def remembered_leaderboards(folder: Path) -> Reader:
     question = unchanged.Question({"ratios": "0.1"}, "d", (folder,), None, ())
     table = Table("t", "T", ("10 %",), [("x", [Entry("1.0", "best", ("x", "0.1"), 1.0)])], ("a note",))
-    question.remember(unchanged.Remembered.of(table, {"x": 1}, []))
+    question.remember(unchanged.Remembered.of(table, {"x": 1}, []), question.state())
     whole = json.loads(question._path().read_bytes())
 
     def read(content: bytes) -> None:

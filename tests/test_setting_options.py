@@ -53,7 +53,7 @@ def test_every_field_of_the_options_can_be_set(call):
         "image_backend": "fast",
     }  # fmt: skip
     arguments = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", value)]
-    options = call("sarb", *arguments, "--deterministic", "--set-data", "a=b")["options"]
+    options = call("sarb", *arguments, "--deterministic", "--compile", "--set-data", "a=b")["options"]
     converted = {
         "data_root": Path("d"),
         "epochs": 7,
@@ -62,8 +62,8 @@ def test_every_field_of_the_options_can_be_set(call):
         "workers": 2,
         "mask_file": Path("m"),
     }
-    assert options == Options(**{**values, **converted}, deterministic=True, data={"a": "b"})
-    assert set(values) | {"deterministic", "data"} == set(inspect.signature(Options).parameters)
+    assert options == Options(**{**values, **converted}, deterministic=True, compile=True, data={"a": "b"})
+    assert set(values) | {"deterministic", "compile", "data"} == set(inspect.signature(Options).parameters)
 
 
 @pytest.mark.parametrize("command", ["run", "leaderboard"])

@@ -29,7 +29,7 @@ def asked(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("something")
     question = Question({"ratios": "0.1"}, "d", (tmp_path / "results",), tmp_path / "data", (tmp_path / "my.py",))
-    question.remember(Remembered.of(TABLE, {"x": 1}, [tmp_path / "results/d/table.md"]))
+    question.remember(Remembered.of(TABLE, {"x": 1}, [tmp_path / "results/d/table.md"]), question.state())
     return question
 
 
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_obstacle(asked, monkeypatch):
         raise PermissionError(13, "read-only", str(path))
 
     monkeypatch.setattr(unchanged, "write_atomically", refuse)
-    replace(asked, asked={}).remember(Remembered.of(TABLE, {}, []))
+    replace(asked, asked={}).remember(Remembered.of(TABLE, {}, []), asked.state())
     assert replace(asked, asked={}).find() is None
 
 
