@@ -172,9 +172,20 @@ def ask(dataset, methods, store, monkeypatch):
     """Compare without training (which would be a mistake), and give the result."""
     monkeypatch.setattr("mlrpl_bench.sweep._train_together", lambda *_: pytest.fail("something is trained"))
 
-    def ask(*names, ratios=(0.5,), seeds=((0, 0),), options=OPTIONS, dry_run=False, no_train=True, **details):
+    def ask(
+        *names,
+        ratios=(0.5,),
+        seeds=((0, 0),),
+        options=OPTIONS,
+        dry_run=False,
+        no_train=True,
+        on_trained=lambda: None,
+        **details,
+    ):
         request = Request([(methods[name], {}) for name in names], ratios, seeds, **details)
-        return compare(request, dataset, options, methods, store, dry_run=dry_run, no_train=no_train)
+        return compare(
+            request, dataset, options, methods, store, dry_run=dry_run, no_train=no_train, on_trained=on_trained
+        )
 
     return ask
 
@@ -221,6 +232,11 @@ def test_a_mask_that_is_held_fixed_is_another_table(put, ask):
 def test_when_everything_is_there_nothing_is_trained(put, ask):
     put("basic")
     assert labels(ask("basic", no_train=False)) == {"basic"}
+
+
+def test_records_are_read_after_training_is_said_to_be_over(put, ask):
+    put("basic")
+    assert labels(ask("basic", on_trained=lambda: put("shown"))) == {"basic", "shown"}
 
 
 @pytest.mark.parametrize("other", [{"epochs": 5}, {"ratio": 0.9}, {"seed": 1}])

@@ -543,7 +543,7 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr(label_cache, "KEEP_ABOVE_BYTES", 0)
-    monkeypatch.setattr(unchanged.Question, "_state", lambda _: "the same")
+    monkeypatch.setattr(unchanged.Question, "state", lambda _: "the same")
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 
