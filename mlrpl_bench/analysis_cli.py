@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.options import Options
 
 MaskSeedOption = Annotated[
-    int | None, typer.Option("--mask-seed", help="Only cells of this mask. [default: those of mask seed = seed]")
+    int | None, typer.Option("--mask-seed", help="Only cells of this mask.", show_default="those of mask seed = seed")
 ]
 
 

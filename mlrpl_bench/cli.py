@@ -140,7 +140,7 @@ def leaderboard(
     dataset: DatasetOption = "scenes",
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Names such as ssgrl,sarb, or all, or paper. [default: the basic ones]"),
+        typer.Option("--methods", help="Names such as ssgrl,sarb, or all, or paper.", show_default="the basic ones"),
     ] = None,
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A registered dataset; see: list datasets.")]
 RatiosOption = Annotated[
-    str | None, typer.Option("--ratios", help="Known shares such as 0.1,0.5, or all (0.1 to 0.9). [default: preset's]")
+    str | None,
+    typer.Option("--ratios", help="Known shares such as 0.1,0.5, or all (0.1 to 0.9).", show_default="preset's"),
 ]
 PluginOption = Annotated[
     list[Path] | None,
@@ -27,7 +28,8 @@ ResultsOptions = Annotated[
     list[Path] | None,
     typer.Option(
         "--results-dir",
-        help="Where records and tables are kept. Repeatable: the others are only read. [default: results]",
+        help="Where records and tables are kept. Repeatable: the others are only read.",
+        show_default="results",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -47,7 +47,7 @@ def check(
     plugin: PluginOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="Decode 200 images of each split instead of all.")] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Processes that decode, 0: none. [default: one a core]")
+        int | None, typer.Option("--workers", min=0, help="Processes that decode, 0: none.", show_default="one a core")
     ] = None,
     as_json: JsonOption = False,
     output: Annotated[Path | None, typer.Option("--output", help="Also write the findings as JSON here.")] = None,
@@ -84,7 +84,7 @@ def stats(
     as_json: JsonOption = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Where the picture goes, and DATASET-card.md. [default: DATASET-stats.png]"),
+        typer.Option("--output", help="Where the picture goes, and DATASET-card.md.", show_default="DATASET-stats.png"),
     ] = None,
 ) -> None:
     """Count images, labels, pairs of categories and what is known at each ratio; draw it, and write it as a card."""
@@ -117,7 +117,7 @@ def show(
     mask_seed: MaskSeedOption = 0,
     split: Annotated[str, typer.Option("--split", help="train or test.")] = "train",
     output: Annotated[
-        Path | None, typer.Option("--output", help="Where the picture goes. [default: DATASET-images.png]")
+        Path | None, typer.Option("--output", help="Where the picture goes.", show_default="DATASET-images.png")
     ] = None,
 ) -> None:
     """Draw a sheet of images with the labels that are known, hidden and absent at a ratio."""
@@ -148,7 +148,8 @@ def prepare(
         str | None, typer.Option("--images", help="Resize images once: jpeg (quality 95) or raw (lossless, large).")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=16, help="The network's input they are for. [default: preset's]")
+        int | None,
+        typer.Option("--image-size", min=16, help="The network's input they are for.", show_default="preset's"),
     ] = None,
     on_bad_image: Annotated[
         str, typer.Option("--on-bad-image", help="error, or skip: leave out images that are missing or damaged.")

@@ -31,8 +31,8 @@ def predict(
         str | None, typer.Option("--cell", help="The beginning of a record's key; see: list cells.")
     ] = None,
     dataset: Annotated[str, typer.Option("--dataset", help="What it was trained on.")] = "scenes",
-    ratio: Annotated[float | None, typer.Option("--ratio", help="Its known ratio. [default: the highest]")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Its training seed. [default: the lowest]")] = None,
+    ratio: Annotated[float | None, typer.Option("--ratio", help="Its known ratio.", show_default="the highest")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Its training seed.", show_default="the lowest")] = None,
     top: Annotated[int, typer.Option("--top", help="Categories that are shown of an image.")] = 8,
     threshold: Annotated[
         bool, typer.Option("--threshold", help="Of these, only the predicted ones: 50 % or above.")

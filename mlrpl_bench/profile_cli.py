@@ -26,15 +26,15 @@ def profile(
         str, typer.Option("--setting", help="A dataset, with its preset; or paper: made-up images in memory.")
     ] = "scenes",
     classes: Annotated[
-        int | None, typer.Option("--classes", help="Categories of the paper's setting. [default: 80]")
+        int | None, typer.Option("--classes", help="Categories of the paper's setting.", show_default="80")
     ] = None,
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.1,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images per step. [default: setting's]")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images per step.", show_default="setting's")] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", help="Side of the network's input. [default: setting's]")
+        int | None, typer.Option("--image-size", help="Side of the network's input.", show_default="setting's")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="small, resnet101 or a timm model. [default: setting's]")
+        str | None, typer.Option("--backbone", help="small, resnet101 or a timm model.", show_default="setting's")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="How many steps the medians are of.")] = 5,
     precision: Annotated[str, typer.Option("--precision", help="32-true or bf16-mixed.")] = "32-true",

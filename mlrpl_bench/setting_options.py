@@ -20,16 +20,16 @@ def _setting(
     set_data: Annotated[
         list[str] | None, typer.Option("--set-data", help="An option of the dataset, name=value. Repeatable.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Training length. [default: preset's]")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images per step. [default: preset's]")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Training length.", show_default="preset's")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images per step.", show_default="preset's")] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", help="Side of the network's input. [default: preset's]")
+        int | None, typer.Option("--image-size", help="Side of the network's input.", show_default="preset's")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="small, resnet101 or a timm model. [default: preset's]")
+        str | None, typer.Option("--backbone", help="small, resnet101 or a timm model.", show_default="preset's")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="A local weight file, or random. [default: pre-trained]")
+        str | None, typer.Option("--weights", help="A local weight file, or random.", show_default="pre-trained")
     ] = None,
     evaluate_on: Annotated[
         str, typer.Option("--evaluate-on", help="test, or val: a tenth of the training images, for tuning.")
@@ -53,7 +53,7 @@ def _setting(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", help="Loader processes; numbers do not depend on it. [default: by device]"),
+        typer.Option("--workers", help="Loader processes; numbers do not depend on it.", show_default="by device"),
     ] = None,
     deterministic: Annotated[
         bool,

@@ -36,7 +36,8 @@ def verify(
         float, typer.Option("--tolerance", min=0, help="A difference of mAP in percent points that is no failure.")
     ] = 0.0,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Of --share [default: scenes]; else all that have records.")
+        str | None,
+        typer.Option("--dataset", help="With --share: scenes, unless it is named. Else: all that have records."),
     ] = None,
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer
 from tiny import DATASET, EXPLODING, METHOD, contents, make_of_another_version, write_plugin
 
 from mlrpl_bench import cli, protocol
@@ -119,6 +120,21 @@ def test_every_command_has_help(bench, command):
     answer = bench(command, "--help")
     assert (answer.code, answer.err) == (0, "")
     assert "Usage" in answer.out
+
+
+def options_of(command, path=()):
+    """Of a command and its subcommands: where it stands, and the option."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from options_of(inner, (*path, name))
+    yield from (((*path, parameter.name), parameter) for parameter in command.params)
+
+
+def test_help_holds_nothing_that_is_taken_for_markup_and_not_shown(bench):
+    # Typer prints help as rich's markup, in which "[default: all]" would be a style.
+    found = dict(options_of(typer.main.get_command(cli.app)))
+    assert ("profile", "batch") in found and ("data", "show", "split") in found
+    assert not [place for place, option in found.items() if "[" in (getattr(option, "help", "") or "")]
+    assert "setting's" in bench("profile", "--help").out
 
 
 def test_without_a_command_the_help_is_shown(bench):
