@@ -4,7 +4,9 @@
 
 COCO's 82,783 training images, 80 categories and cap of 20,000 features per category, all positives known, times
 `--scale`; the seconds at COCO's size are those divided by the scale. Collecting is linear in the number of features;
-K-means also takes more rounds the more features there are, so a scale below 1 makes its seconds a lower estimate. An
+K-means also takes more rounds the more features there are, so a scale below 1 makes its seconds a lower estimate.
+Categories are clustered side by side, as many as there are threads: with one, and with one for each core that may be
+used. However many there are, it takes as long as the longest category, which is measured too. An
 epoch is estimated from an *assumed* number of training images a second. The forward pass that makes the features is
 no part of collecting: features are drawn at random here, around overlapping centres.
 
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from benchmarks.common import in_turns, machine, seconds, write
 from benchmarks.metrics import simulated
+from mlrpl_bench.image_files import usable_cores
 from mlrpl_bench.layers.prototypes import KnownPositives, Prototypes
 from mlrpl_bench.protocol import PRESENT
 
@@ -73,6 +76,27 @@ def clustering(passed: list[Batch], cap: int) -> Callable[[], None]:
     return lambda: prototypes.cluster(torch.Generator().manual_seed(0))
 
 
+def k_means_with(threads: int) -> str:
+    return f"K-means, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def clustered_in(threads: int, passed: list[Batch], cap: int) -> float:
+    """Seconds of a recompute by so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return seconds(clustering(passed, cap))
+    finally:
+        torch.set_num_threads(before)
+
+
+def longest_category(passed: list[Batch], cap: int) -> float:
+    """Seconds of the category with the most features, alone."""
+    counts_C = torch.stack([(labels_BC == PRESENT).sum(0) for _, labels_BC in passed]).sum(0)
+    largest = slice(int(counts_C.argmax()), int(counts_C.argmax()) + 1)
+    return seconds(clustering([(features[:, largest], labels[:, largest]) for features, labels in passed], cap))
+
+
 def measure(scale: float, categories: int, width: int, joined_images: int, images_per_second: float) -> dict[str, Any]:
     images = max(round(IMAGES * scale), 2 * BATCH)
     passed, few = batches(images, categories, width), batches(joined_images, categories, width)
@@ -80,14 +104,17 @@ def measure(scale: float, categories: int, width: int, joined_images: int, image
     joining = in_turns(ROUNDS, lambda: collected(few), lambda: collected(twice), lambda: joined_each_time(few))
     assert torch.equal(collected(few)[1], joined_each_time(few))
     collecting = statistics.median(row[0] for row in in_turns(ROUNDS, lambda: collected(passed)))
-    k_means = seconds(clustering(passed, max(round(CAP * scale), PROTOTYPES)))
-    epoch = IMAGES / images_per_second
-    at_full_size = {name: value * IMAGES / images for name, value in (("collecting", collecting), ("K-means", k_means))}
+    cap, epoch = max(round(CAP * scale), PROTOTYPES), IMAGES / images_per_second
+    taken = {"collecting": collecting}
+    for threads in sorted({1, len(usable_cores())}):
+        taken[k_means_with(threads)] = clustered_in(threads, passed, cap)
+    taken["K-means, the longest category"] = longest_category(passed, cap)
+    at_full_size = {name: value * IMAGES / images for name, value in taken.items()}
     return {
         "sizes": {"scale": scale, "images": images, "categories": categories, "width": width},
         "assumed_images_per_second": images_per_second,
         "features": sum(int((labels_BC == PRESENT).sum()) for _, labels_BC in passed),
-        "seconds": {"collecting": collecting, "K-means": k_means},
+        "seconds": taken,
         "seconds_at_full_size": at_full_size,
         "share_of_an_epoch": {name: value / epoch for name, value in at_full_size.items()},
         "ratios": {
