@@ -1,7 +1,7 @@
 """How many training images a second one core reads, for each backend of the views and for the plain torchvision chain.
 
-    python benchmarks/data_pipeline.py [--images FOLDER] [--json PATH]
-    python benchmarks/data_pipeline.py --labels    # instead: labels, masks and the label graph, as many as COCO's
+    python -m benchmarks.data_pipeline [--images FOLDER] [--json PATH]
+    python -m benchmarks.data_pipeline --labels    # instead: labels, masks and the label graph, as many as COCO's
 
 All run in one process on the same files, in turns; the best of several rounds counts, in the processor's own time.
 The backends end in uint8 pixels stacked to a batch, as a reader gives them (the network's device normalises);
@@ -11,7 +11,6 @@ torchvision's chain ends in normalised floats. The second column normalises the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torchvision import transforms
 
+from benchmarks.common import write
 from mlrpl_bench import coco_format
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.images import DEVIATION_3, MEAN_3, decode, normalise
@@ -245,9 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.labels:
             annotations = options.num_labelled * COCO_ANNOTATIONS // COCO_IMAGES
             seconds = print_labels(options.num_labelled, annotations, folder)
-            if options.json is not None:
-                facts = {"images": options.num_labelled, "annotations": annotations, "seconds": seconds}
-                options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            labelled = {"images": options.num_labelled, "annotations": annotations, "seconds": seconds}
+            write(options.json, ["-m", "benchmarks.data_pipeline", "--labels"], labelled)
             return
         if options.images is None:
             paths = make_images(folder, options.num_images)
@@ -257,9 +256,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(f"there is no .jpg file in {options.images}")
         rows = measure(paths, options.size, options.rounds, folder)
     Console().print(table_of(rows, f"{len(paths)} images, {options.size} pixels, best of {options.rounds} rounds"))
-    if options.json is not None:
-        facts = {"num_images": len(paths), "size": options.size, "rounds": options.rounds, "rows": rows}
-        options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    facts: dict[str, Any] = {"num_images": len(paths), "size": options.size, "rounds": options.rounds, "rows": rows}
+    if options.images is None:  # others cannot be measured again elsewhere
+        facts["ratios"] = {f"{TORCHVISION} over {name}": 1 / rows[name]["ratio"] for name in BACKENDS}
+    command = [f"--{name.replace('_', '-')}={facts[name]}" for name in ("num_images", "size", "rounds")]
+    write(options.json, ["-m", "benchmarks.data_pipeline", *command], facts)
 
 
 if __name__ == "__main__":
