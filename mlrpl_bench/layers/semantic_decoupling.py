@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from mlrpl_bench.layers.semantic_attention import weighted_sum
 from mlrpl_bench.layers.tanh_scores import tanh_scores
 
 
@@ -38,9 +38,7 @@ class SemanticDecoupling(nn.Module):
 
     def forward(self, maps_BDHW: Tensor, words_CE: Tensor) -> Tensor:
         """Category features (B, C, D), float32 under autocast too."""
-        weights_BCP = self.attention(maps_BDHW, words_CE).flatten(2)
-        with torch.autocast(maps_BDHW.device.type, enabled=False):
-            return weights_BCP @ maps_BDHW.flatten(2).transpose(1, 2).float()
+        return weighted_sum(self.attention(maps_BDHW, words_CE), maps_BDHW)
 
     def attention(self, maps_BDHW: Tensor, words_CE: Tensor) -> Tensor:
         """Where each category looks: (B, C, H, W), non-negative, with sum 1 over the positions."""
