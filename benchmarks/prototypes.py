@@ -105,6 +105,7 @@ def measure(scale: float, categories: int, width: int, joined_images: int, image
     assert torch.equal(collected(few)[1], joined_each_time(few))
     collecting = statistics.median(row[0] for row in in_turns(ROUNDS, lambda: collected(passed)))
     cap, epoch = max(round(CAP * scale), PROTOTYPES), IMAGES / images_per_second
+    clustered_in(1, few[:2], cap)  # imports what K-means takes
     taken = {"collecting": collecting}
     for threads in sorted({1, len(usable_cores())}):
         taken[k_means_with(threads)] = clustered_in(threads, passed, cap)
