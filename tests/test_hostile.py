@@ -12,7 +12,6 @@ import io
 import json
 import pickle
 import re
-import resource
 import shutil
 import struct
 import subprocess
@@ -162,6 +161,7 @@ def zip_bomb(path: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
 
 
 def peak_memory() -> int:
+    resource = pytest.importorskip("resource", reason="Windows does not tell how much memory a process has used")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
