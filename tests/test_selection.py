@@ -92,6 +92,33 @@ def test_a_damaged_record_is_a_problem_and_a_hole(world):
     assert [str(record.folder) in line for record, line in zip((torn, without_scores), found.problems, strict=True)]
 
 
+def test_a_damaged_record_in_another_folder_is_a_hole_that_says_so(world, tmp_path):
+    of, entry, store = world
+    record = put(*world)
+    path = record.folder / "scores.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    here = ResultStore(tmp_path / "mine", [store.root])
+    found = select(of, {"plain": entry}, here, lambda _: True, asked=[record.cell])
+    assert found.holes == {("plain", 0.5): "record damaged (seed 0)"}
+
+
+@pytest.mark.parametrize(
+    ("width", "changed", "reason"),
+    [
+        (3, (), None),
+        (4, (), "trained with other default hyper-parameters"),
+        (4, ("width",), None),
+    ],
+)
+def test_only_values_that_were_left_alone_are_compared_with_the_defaults(world, tmp_path, width, changed, reason):
+    of, _, store = world
+    text = METHOD.replace("from torch import nn", "from dataclasses import dataclass\n\nfrom torch import nn")
+    text = text.replace("@register", "@dataclass(frozen=True)\nclass Options:\n    width: int = 3\n\n\n@register")
+    wide = method(tmp_path / "wide.py", text.replace("(Method):\n", "(Method):\n    Hyperparameters = Options\n\n"))
+    record = put(of, wide, store, hyperparameters={"width": width}, changed=changed)
+    assert reason_against(record.cell, of, {"plain": wide}) == reason
+
+
 def test_a_record_of_another_protocol_version_is_left_out_and_named(world):
     of, entry, store = world
     other = make_of_another_version(put(*world).folder)
