@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from mlrpl_bench.method import Progress
 from mlrpl_bench.registry import MethodEntry, Registry
 from mlrpl_bench.study import Study
+from mlrpl_bench.tables import escape_markdown
 
 ROUNDS = 7
 
@@ -86,12 +87,7 @@ def _seconds(action: Callable[[], None]) -> float:
 
 
 def _row(entry: MethodEntry, cost: float | None) -> str:
-    cells = [
-        f"`{entry.name}`",
-        entry.idea,
-        entry.paper,
-        entry.published,
-        "-" if cost is None else f"{cost:.1f}",
-        entry.differs,
-    ]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    cost_text = "-" if cost is None else f"{cost:.1f}"
+    facts = (entry.idea, entry.paper, entry.published, cost_text, entry.differs)
+    cells = [f"`{entry.name}`", *map(escape_markdown, facts)]
+    return "| " + " | ".join(cells) + " |"

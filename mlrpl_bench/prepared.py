@@ -249,7 +249,7 @@ def _left_out(facts: dict[str, Any], folder: Path, num_rows: int) -> dict[int, s
     pairs = facts.get(LEFT_OUT, [])
     try:
         if all(type(row) is int and 0 <= row < num_rows and isinstance(reason, str) for row, reason in pairs):
-            return dict(pairs)
+            return {row: _on_one_line(reason) for row, reason in pairs}
     except (TypeError, ValueError):  # no list of pairs
         pass
     raise _damaged(folder, f"{MANIFEST}: {LEFT_OUT} is no list of rows and reasons")
@@ -259,10 +259,15 @@ def _check(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     for name, value in wanted.items():
         if found.get(name) != value:
             what = {"fingerprint": "split or dataset"}.get(name, name)
+            there = _on_one_line(found.get(name))
             raise UserError(
-                f"the prepared images in {folder} are of another {what} ({found.get(name)}, wanted {value}); "
+                f"the prepared images in {folder} are of another {what} ({there}, wanted {value}); "
                 "delete the folder or choose another"
             )
+
+
+def _on_one_line(value: Any) -> str:
+    return " ".join(str(value).split())
 
 
 def _damaged(folder: Path, what: str) -> UserError:

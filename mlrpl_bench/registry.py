@@ -127,7 +127,14 @@ class Registry(Generic[Entry]):
         return name in self.entries
 
     def add(self, entry: Entry | Alias) -> None:
-        """Add an entry; two of one name are an error, whichever came first."""
+        """Add an entry; two of one name are an error, whichever came first.
+
+        Names are identifiers: they stand on command lines, name folders and are never markup.
+        """
+        if not entry.name.isidentifier():
+            raise UserError(
+                f"{entry.path} registers {entry.name!r}; a {self.kind}'s name is letters, digits and underscores"
+            )
         other = self.entries.get(entry.name) or self.aliases.get(entry.name)
         if other is not None:
             raise UserError(

@@ -106,14 +106,6 @@ class ResultStore:
         """Names of the data sets that have a folder, in order."""
         return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
 
-    def records(self, dataset: str) -> list[Record]:
-        """Every record of a dataset, in a fixed order.
-
-        Raises:
-            UserError: a record is damaged or of another protocol version; nothing is touched.
-        """
-        return [read_record(path) for path in self.record_files(dataset)]
-
     def record_files(self, dataset: str) -> list[Path]:
         """Every ``record.json`` of a dataset, whatever is in it, our own first."""
         return [path for root in (self.root, *self.others) for path in _record_files(root / dataset)]

@@ -155,7 +155,7 @@ def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, also inside a table."""
     # An underscore within a word is shown as it is, and method names stay readable in the source.
     special = r"([\\`*\[\]<>|]|(?<![^\W_])_|_(?![^\W_])|~(?=~)|(?<=~)~|&(?=#?\w+;))"
-    return re.sub(special, r"\\\1", _on_one_line(text))
+    return re.sub(special, r"\\\1", on_one_line(text))
 
 
 LATEX = {
@@ -174,12 +174,12 @@ LATEX = {
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX sets as it is."""
-    escaped = "".join(LATEX.get(character, character) for character in _on_one_line(text).lstrip())
+    escaped = "".join(LATEX.get(character, character) for character in on_one_line(text).lstrip())
     # After the end of a row, LaTeX takes a bracket for a length and a star for a command's.
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Line breaks of every kind, and other control characters, which LaTeX refuses, as blanks."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 

@@ -80,7 +80,7 @@ MAY_IMPORT = {
         "profiling protocol published registry results secondary selection study sweep tables trainer report.*"
     ),
     "listing": "dataset errors hyperparameters registry results",
-    "catalogue": "cell_run method registry study",
+    "catalogue": "cell_run method registry study tables",
     "clock": "",
     "benches": (
         "backbones dataset hyperparameters images options protocol provenance registry study views words workbench"

@@ -4,6 +4,7 @@ from tiny import EXPLODING, METHOD, study, write_plugin
 
 from mlrpl_bench import catalogue
 from mlrpl_bench.registry import Registry, load_methods
+from mlrpl_bench.tables import escape_markdown
 
 
 def registry(folder) -> Registry:
@@ -16,9 +17,17 @@ def test_every_method_is_on_the_page_with_its_facts():
     page = catalogue.page(methods, {}, "ssgrl", "here")
     for entry in (methods[name] for name in methods):
         (line,) = (line for line in page.splitlines() if line.startswith(f"| `{entry.name}` |"))
-        assert all(
-            fact.replace("|", "\\|") in line for fact in (entry.idea, entry.paper, entry.published, entry.differs)
-        )
+        assert all(escape_markdown(fact) in line for fact in (entry.idea, entry.paper, entry.published, entry.differs))
+
+
+def test_what_a_file_says_is_never_markup(tmp_path):
+    hostile = "a|b <script>alert(1)</script> `c` [x](javascript:alert(1)) two\\nlines"
+    text = METHOD.replace('differs="shorter"', f'differs="{hostile}", idea="{hostile}"')
+    methods = load_methods([write_plugin(tmp_path / "plain.py", text)], folder=tmp_path / "none")
+    (line,) = (line for line in catalogue.page(methods, {}, "plain", "here").splitlines() if line.startswith("| `"))
+    assert line.replace("\\|", "").count("|") == 7
+    assert "<script" not in line.replace("\\<", "") and "\\[x\\]" in line and "\\`c\\`" in line
+    assert line.endswith(" two lines |")
 
 
 def test_every_method_says_its_idea_and_how_it_differs():

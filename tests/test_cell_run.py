@@ -9,6 +9,7 @@ import torch
 from plain_method import Plain, entry_of
 from torch import nn
 
+from mlrpl_bench import checkpoint
 from mlrpl_bench.cell_run import CellRun, Finished, Job
 from mlrpl_bench.conformance import NUM_CATEGORIES, NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
 from mlrpl_bench.images import View
@@ -508,3 +509,22 @@ def test_a_batch_larger_than_the_training_set_fails_with_a_reason_that_says_so(s
     job = make(batch=NUM_TRAIN + 1)
     (failed,) = (event for event in train([job], sample.workbench()) if not isinstance(event, StepDone))
     assert "no batch of 24 in 23 training images" in failed.reason
+
+
+def test_a_cell_that_goes_on_has_the_history_the_best_epoch_and_the_times_of_the_one_that_was_left(
+    make, sample, tmp_path
+):
+    job = make()
+    for event in train([job], sample.workbench()):
+        if isinstance(event, StepDone) and (event.epoch, event.step) == (EPOCHS - 1, 1):
+            checkpoint.write(tmp_path, job.cell, event.states()[job.cell])
+    whole, state = event, checkpoint.read(tmp_path, job.cell)
+    assert isinstance(whole, Finished) and len(whole.history) == EPOCHS
+    state |= {"best": (0, {**state["best"][1], "mAP": 2.0}), "training_seconds": 1000.0, "epoch_seconds": 500.0}
+    (*_, again) = train([job], sample.workbench(), {job.cell: state})
+
+    without_times = [[{**row, "seconds": 0} for row in of.history] for of in (whole, again)]
+    assert without_times[0] == without_times[1]
+    assert (again.best_epoch, again.best_metrics["mAP"]) == (0, 2.0)
+    assert 500 < again.history[-1]["seconds"] < 1000
+    assert again.images_per_second == pytest.approx(EPOCHS * STEPS * PRESET.batch / 1500, rel=0.05)

@@ -83,6 +83,29 @@ def test_that_of_another_cell_version_or_code_is_refused(tmp_path, monkeypatch):
         checkpoint.read(tmp_path, cell())
 
 
+@pytest.mark.parametrize("place", ["epoch", "step"])
+@pytest.mark.parametrize("value", ["3", None, 1.5, True])
+def test_a_place_that_is_no_number_is_damage(tmp_path, place, value):
+    checkpoint.write(tmp_path, cell(), {**STATE, place: value})
+    with pytest.raises(UserError, match="is damaged"):
+        checkpoint.read(tmp_path, cell())
+
+
+def test_other_code_is_code_with_other_files_names_or_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "checkpoint.py"))
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "layers" / "a.py").write_text("1")
+    digests = [checkpoint.code_digest.__wrapped__()]
+    for change in (
+        lambda: (tmp_path / "layers" / "a.py").write_text("2"),
+        lambda: (tmp_path / "layers" / "a.py").rename(tmp_path / "layers" / "b.py"),
+        lambda: (tmp_path / "c.py").write_text(""),
+    ):
+        change()
+        digests.append(checkpoint.code_digest.__wrapped__())
+    assert len(set(digests)) == len(digests)
+
+
 def test_what_is_of_no_use_is_moved_aside_and_not_deleted(tmp_path):
     for _ in range(2):
         checkpoint.write(tmp_path, cell(), STATE)

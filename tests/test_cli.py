@@ -487,6 +487,16 @@ class TestRecordsOfAnotherProtocolVersion:
         assert self.LINE in " ".join(answer.out.split()) and "plain" in {row[0] for row in rows_of(answer.out)}
         assert contents(other) == before
 
+    def test_that_are_all_there_are_leave_nothing_to_show_and_the_line_says_which_and_what_to_do(
+        self, bench, world, tmp_path, other
+    ):
+        results = tmp_path / "only"
+        shutil.copytree(other, results / "tiny" / "plain" / other.name)
+        before = contents(results)
+        line = refused(bench("leaderboard", *OF_TINY, "--no-train", *world.plugins, "--results-dir", results))
+        assert self.LINE in line and other.name in line and "train some first, without --no-train" in line
+        assert contents(results) == before
+
     def test_stay_where_they_are_beside_the_cell_that_is_trained(self, bench, world, results, other):
         before = contents(other)
         answer = bench("run", "plain", *OF_TINY, *world.plugins, "--results-dir", results)

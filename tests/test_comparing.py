@@ -35,6 +35,8 @@ def test_each_metric_has_each_ratio_and_the_average(cells):
     found = by_place(compare(cells, "better", "worse", RATIOS))
     assert list(found) == [(m, r) for m in ("mAP", "OF1", "CF1") for r in ("0.1", "0.5", "0.9", "avg of 3")]
     assert list(by_place(compare(cells, "better", "worse", [0.5], metrics=["mAP"]))) == [("mAP", "0.5")]
+    turned = compare(cells, "better", "worse", RATIOS[::-1])
+    assert list(by_place(turned)) == list(found)
 
 
 def test_the_average_over_the_nine_ratios_is_called_avg(cells):
@@ -86,7 +88,14 @@ def test_one_seed_speaks_only_of_the_trained_models():
     assert any("one seed" in note for note in found.notes())
 
 
+def test_two_seeds_speak_of_the_methods():
+    found = compare(simulated.cells({"a": 1.5, "b": 0.5}, count=2), "a", "b", [0.5], level=0.5)
+    assert {line.verdict for line in found.lines} == {"a is better"}
+
+
 def test_one_mask_for_all_seeds_is_said(cells):
+    one = simulated.cells({"better": 1.3, "worse": 0.9}, count=1)
+    assert not any("one mask" in line.caution for line in compare(one, "better", "worse", RATIOS).lines)
     fixed = {key: {(seed, 0): one for (seed, _), one in by_seeds.items()} for key, by_seeds in cells.items()}
     assert all("one mask" in line.caution for line in compare(fixed, "better", "worse", RATIOS).lines)
     assert not any("one mask" in line.caution for line in compare(cells, "better", "worse", RATIOS).lines)
@@ -98,7 +107,8 @@ def test_seeds_that_one_side_has_alone_are_left_out_and_named(cells):
     seeds = {ratio: line.seeds for (_, ratio), line in by_place(found).items()}
     assert seeds == {"0.1": 3, "0.5": 4, "0.9": 4, "avg of 3": 3}
     assert by_place(found)["mAP", "0.1"].left_out == ("seed 3: worse has none at 10 %",)
-    assert "left out, avg of 3 mAP: seed 3: worse has none at 10 %" in found.notes()
+    told = [f"left out, {ratio} mAP: seed 3: worse has none at 10 %" for ratio in ("0.1", "avg of 3")]
+    assert [note for note in found.notes() if note.startswith("left out")] == told
     without_it = simulated.without(fewer, "better", 0.1, (3, 3))
     assert compare(without_it, "better", "worse", [0.1]).lines[0].difference == found.lines[0].difference
 
@@ -121,6 +131,11 @@ def test_rows_have_a_text_for_each_column(cells):
 def test_the_level_is_that_of_intervals_and_verdicts(cells):
     narrow, wide = (compare(cells, "better", "worse", [0.5], level=level).lines[0] for level in (0.5, 0.99))
     assert wide.low < narrow.low and narrow.high < wide.high
+    close = simulated.cells({"one": 1.0, "two": 0.975}, count=3)
+    strict, lenient = (compare(close, "one", "two", RATIOS, level=level).lines for level in (0.95, 0.5))
+    torn = [place for place, line in enumerate(strict) if 0.05 < line.p_adjusted < 0.5]
+    assert torn and {strict[place].verdict for place in torn} == {NO_DIFFERENCE}
+    assert NO_DIFFERENCE not in {lenient[place].verdict for place in torn}
 
 
 def test_an_unknown_row_says_what_is_close(cells):

@@ -12,19 +12,22 @@ import io
 import json
 import pickle
 import re
-import resource
 import shutil
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+import typer
 from made_up_table import leaderboard
 from PIL import Image
 from tiny import CATEGORIES, cell, finished, labels_NC, refusal
@@ -47,8 +50,9 @@ from mlrpl_bench import (
 from mlrpl_bench.cli import app
 from mlrpl_bench.dataset import Split
 from mlrpl_bench.evidence import Collector
+from mlrpl_bench.inspection import contact_sheet, label_statistics, statistics_picture
 from mlrpl_bench.registry import load_datasets
-from mlrpl_bench.report import page
+from mlrpl_bench.report import attention_picture, figures, page
 from mlrpl_bench.results import ResultStore
 from mlrpl_bench.tables import Entry, Table, escape_latex, escape_markdown
 
@@ -162,6 +166,7 @@ def zip_bomb(path: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
 
 
 def peak_memory() -> int:
+    resource = pytest.importorskip("resource", reason="Windows does not tell how much memory a process has used")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -402,6 +407,11 @@ EVIL = (
     "</script><img src=x onerror=alert(1)>",
     "<!--",
     "a|b",
+    "`code` ``` more",
+    "[x](javascript:alert(1))",
+    "![x](http://localhost/a.png)",
+    "\\input{/etc/passwd}",
+    "$\\frac$ and $$",
     "50%_&#{}~^\\",
     "two\nlines\r\nand\u2028more",
     "[5pt]",
@@ -471,6 +481,25 @@ def test_names_are_never_markup_in_latex(name):
     assert table.latex().count(r"\\") == 2
 
 
+def test_names_are_drawn_as_they_are_in_pictures(tmp_path):
+    names = ("two\nlines\r\nand\u2028more", "$\\frac$ and $$", "</script><img src=x>", "\x1b[31mred\x07")
+    images = [tmp_path / f"{row}.png" for row in range(8)]
+    for path in images:
+        Image.new("RGB", (8, 8)).save(path)
+    split = Split(list(range(8)), images, labels_NC(), names)
+    random = np.random.default_rng(0)
+    examples = {"rows": np.arange(2), "scores": random.normal(size=(2, 4)), "attention": random.random((2, 4, 3, 3))}
+    statistics = label_statistics.measure({"train": split, "test": split})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, of characters that cannot be drawn
+        contact_sheet.draw(split, names[0], 0.5)
+        attention_picture.draw_examples({0: Image.open(images[0])}, {names[0]: examples}, names, split.labels_NC)
+        statistics_picture.draw(statistics, "tiny")
+        drawn = figures.draw_all(leaderboard(tmp_path / "results", ["plain", "weak"], names), ["plain"])
+    shown = set(ElementTree.fromstring(drawn["categories.svg"]).itertext())
+    assert shown >= {"two lines and more", "$\\frac$ and $$", "</script><img src=x>", " [31mred "}
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
 def test_tables_with_hostile_names_compile(tmp_path):
     tables = [Table("t", name, (name,), [(name, [Entry(name)])] * 2, (name,), name).latex() for name in EVIL]
@@ -494,7 +523,10 @@ def test_a_category_that_cannot_be_printed_is_refused(tmp_path, name):
 
 # Code
 
-SOURCES = [path for folder in ("mlrpl_bench", "datasets", "methods") for path in sorted((ROOT / folder).rglob("*.py"))]
+SOURCES = [
+    ROOT / "bench.py",
+    *(path for folder in ("mlrpl_bench", "datasets", "methods") for path in sorted((ROOT / folder).rglob("*.py"))),
+]
 NEVER_CALLED = frozenset((
     *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "runpy.run_path", "runpy.run_module"),
     *("np.load", "numpy.load", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "shelve.open"),
@@ -502,6 +534,10 @@ NEVER_CALLED = frozenset((
     *("importlib.import_module", "tarfile.open", "shutil.unpack_archive"),
 ))  # fmt: skip
 RUNS_FILES = "importlib.util.spec_from_file_location"
+NEVER_IMPORTED = frozenset((
+    *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "yaml", "runpy", "code"),
+    *("codeop", "imp", "torch.hub", "torch.jit", "torch.package", "numpy.load", "os.system", "os.popen"),
+))  # fmt: skip
 
 
 def calls(path: Path) -> list[tuple[str, ast.Call]]:
@@ -519,16 +555,43 @@ def test_nothing_is_called_that_runs_what_it_reads(path):
             assert options.get("weights_only") == "True"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_imported_that_runs_what_it_reads(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = {alias.name for alias in node.names} if isinstance(node, (ast.Import, ast.ImportFrom)) else set()
+        if isinstance(node, ast.ImportFrom):
+            assert "*" not in names
+            names = {node.module, *(f"{node.module}.{name}" for name in names)}
+        assert not names & NEVER_IMPORTED
+
+
+def test_a_name_of_a_backbone_never_fetches_code_or_weights_from_elsewhere():
+    for name in ("hf-hub:somebody/model", "hf_hub:somebody/model", "local-dir:/tmp/model", "somebody/model"):
+        assert "no backbone" in refusal(lambda: backbones.build(name))  # noqa: B023
+
+
 def test_the_registry_alone_runs_files_and_only_bundled_ones_and_plugins():
-    running = {path.name for path in SOURCES if RUNS_FILES in path.read_text(encoding="utf-8")}
-    assert running == {"registry.py"}
+    for word in (RUNS_FILES, "exec_module", "module_from_spec"):
+        running = {path.name for path in SOURCES if word in path.read_text(encoding="utf-8")}
+        assert running == {"registry.py"}
     for name, call in ((name, call) for path in SOURCES for name, call in calls(path)):
         if name in ("load_methods", "load_datasets") and call.args:
             assert ast.unparse(call.args[0]) in ("plugins", "[path.resolve() for path in plugin or ()]")
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "predict", "list"])
+def with_plugin(group: Any, *before: str) -> list[tuple[str, ...]]:
+    """The commands that have the option."""
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found += with_plugin(command, *before, name)
+        elif any("--plugin" in option.opts for option in command.params):
+            found.append((*before, name))
+    return found
+
+
+@pytest.mark.parametrize("command", with_plugin(typer.main.get_command(app)), ids=" ".join)
 def test_the_help_of_plugin_says_that_it_alone_runs_code(command):
-    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
+    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
     plain = " ".join(shown.replace("│", " ").split())
     assert "Its code is run; nothing else that you name is." in plain

@@ -55,6 +55,12 @@ def test_partial_bce_of_plain_labels_by_hand():
     assert math.isclose(loss, (math.log1p(math.exp(-2)) + math.log1p(math.exp(3))) / 2, rel_tol=1e-6)
 
 
+def test_partial_bce_of_one_known_label_is_that_labels_loss():
+    labels_BC = torch.tensor([[UNKNOWN, PRESENT], [UNKNOWN, UNKNOWN]], dtype=torch.int8)
+    loss = partial_bce(torch.tensor([[9.0, 2.0], [9.0, 9.0]]), labels_BC)
+    assert math.isclose(loss, math.log1p(math.exp(-2)), rel_tol=1e-6)
+
+
 def test_partial_bce_averages_over_the_batch_not_per_image():
     labels_BC = torch.tensor([[PRESENT, PRESENT, PRESENT], [UNKNOWN, UNKNOWN, ABSENT]])
     loss = partial_bce(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 5.0]]), labels_BC)

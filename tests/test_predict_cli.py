@@ -86,7 +86,7 @@ def test_json_has_the_scores_of_the_record(predict, image, world):
     code, out, _ = predict("plain", image, "--ratio=0.5", "--json")
     assert code == 0
     answer = json.loads(out)
-    (record,) = (r for r in ResultStore(world[0] / "results").records("tiny") if r.cell.key == answer["key"])
+    (record,) = (r for r in ResultStore(world[0] / "results").survey("tiny").records if r.cell.key == answer["key"])
     assert (answer["cell"], record.cell.title) == ("plain 50 % seed 0 on tiny", "plain 50 % seed 0")
     logits = {row["category"].split()[0]: row["logit"] for row in answer["images"][0]["scores"]}
     scores = read_arrays(record.folder / "scores.npz")["scores"][5]
@@ -95,7 +95,7 @@ def test_json_has_the_scores_of_the_record(predict, image, world):
 
 
 def test_a_key_names_the_record(predict, image, world):
-    record = ResultStore(world[0] / "results").records("tiny")[0]
+    record = ResultStore(world[0] / "results").survey("tiny").records[0]
     answer = predict(record.cell.method, image, f"--cell={record.cell.key[:9]}")
     assert answer.err.startswith(f"asked: {record.cell.title} on tiny ({record.cell.key[:8]})\n")
     assert answer.code == 0

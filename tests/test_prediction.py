@@ -76,7 +76,7 @@ def trained(tmp_path_factory):
         store = ResultStore(folder / "results")
         assert not [event for _, event in sweep.run(jobs, of, store) if isinstance(event, Failed)]
         yield SimpleNamespace(
-            folder=folder, study=of, looking=looking, plain=plain, store=store, records=store.records("tiny")
+            folder=folder, study=of, looking=looking, plain=plain, store=store, records=store.survey("tiny").records
         )
 
 
@@ -246,7 +246,7 @@ def test_weights_that_were_not_kept(trained, tmp_path):
     job = trained.study.job(trained.plain, 0.9, 3, 3, {})
     store = ResultStore(tmp_path / "results")
     list(sweep.run([job], trained.study, store, keep_weights=False))
-    (record,) = store.records("tiny")
+    (record,) = store.survey("tiny").records
     with pytest.raises(UserError, match=r"plain 90 % seed 3 .* --keep-weights none: there are no weights"):
         Predictor(record, trained.plain, trained.study)
 

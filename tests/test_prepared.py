@@ -361,6 +361,18 @@ def test_rows_that_are_left_out_are_in_the_manifest_and_refused_when_read(split,
             assert np.array_equal(np.asarray(images[row]), np.asarray(whole[row]))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"version": "a\nb"}, r"of another version \(a b, wanted 1\)"), ({"left_out": [[1, "a\nb"]]}, r"\(a b\)")],
+)
+def test_a_manifest_with_line_breaks_is_refused_in_one_line(split, tmp_path, change, said):
+    prepare(split, tmp_path / "cache", PREPARED_RAW, SIDE, left_out={1: "missing"})
+    path = tmp_path / "cache" / prepared.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=rf"\A[^\n]*{said}[^\n]*\Z"):
+        Prepared(tmp_path / "cache", split, PREPARED_RAW, SIDE)[1]
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -141,6 +141,14 @@ def test_a_plugin_cannot_take_the_name_of_what_is_there(folder, tmp_path):
         load_methods([plugin], folder)
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "..", "a|b", "<b>", "`a`", "a\\nb", "[a](b)", "7a"])
+@pytest.mark.parametrize(("load", "text"), [(load_methods, METHOD), (load_datasets, DATASET)])
+def test_a_name_that_is_no_identifier_is_refused(folder, tmp_path, load, text, name):
+    plugin = write(tmp_path / "mine.py", text.replace("https://example.org/{name}", "").format(name=name))
+    with pytest.raises(UserError, match=r"\A[^\n]*mine\.py registers [^\n]* name is letters, digits and underscores\Z"):
+        load([plugin], folder)
+
+
 def test_an_unknown_name_suggests_the_closest_and_lists_all(folder):
     write(folder / "one.py", METHOD.format(name="ssgrl"))
     write(folder / "two.py", METHOD.format(name="partial_bce"))

@@ -122,7 +122,7 @@ def test_records_are_listed_in_one_order_whatever_order_they_came_in(tmp_path):
         store = ResultStore(tmp_path / name)
         for one in order:
             store.write(finished(one), PROVENANCE)
-        orders.append([(record.cell.method, record.cell.ratio) for record in store.records("tiny")])
+        orders.append([(record.cell.method, record.cell.ratio) for record in store.survey("tiny").records])
     assert orders == [[("a", 0.1), ("a", 0.9), ("b", 0.1), ("b", 0.9)]] * 2
 
 
@@ -130,7 +130,7 @@ def test_records_are_listed_in_one_order_whatever_order_they_came_in(tmp_path):
 def test_a_folder_without_records_has_none(store, there):
     for folder in there:
         (store.root / folder).mkdir(parents=True)
-    assert store.records("tiny") == []
+    assert store.survey("tiny").records == []
     assert store.find(cell()) is None
 
 
@@ -152,7 +152,7 @@ def test_whichever_file_cannot_be_written_there_is_no_record(store, monkeypatch,
     assert f"{FILES_IN_ORDER[number]} cannot be written (No space left on device)" in line
     assert tuple(written) == FILES_IN_ORDER[:number]
     assert store.find(cell()) is None
-    assert store.records("tiny") == []
+    assert store.survey("tiny").records == []
 
 
 def test_a_cell_that_could_not_be_stored_can_be_stored_later(store, monkeypatch):
@@ -180,7 +180,7 @@ def test_a_folder_below_that_cannot_be_listed_is_refused_and_not_taken_for_empty
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("pathlib.Path.iterdir", denied)
-    line = refusal(lambda: store.records("tiny"))
+    line = refusal(lambda: store.survey("tiny"))
     assert line.startswith(f"{store.root / 'tiny'} cannot be read (Permission denied);")
 
 
@@ -205,4 +205,4 @@ def test_a_record_takes_the_place_of_a_failure(store):
 def test_a_table_stands_beside_the_records(store, record):
     path = store.write_table("tiny", "leaderboard.csv", "method\n")
     assert (path, path.read_text()) == (store.root / "tiny" / "leaderboard.csv", "method\n")
-    assert len(store.records("tiny")) == 1
+    assert len(store.survey("tiny").records) == 1

@@ -3,8 +3,10 @@
 import dataclasses
 
 import pytest
-from tiny import METHOD, finished, method, study
+from tiny import METHOD, finished, make_of_another_version, method, study
 
+from mlrpl_bench import protocol
+from mlrpl_bench.method import Recipe
 from mlrpl_bench.ownership import Owner
 from mlrpl_bench.results import ResultStore
 from mlrpl_bench.selection import reason_against, select
@@ -33,7 +35,9 @@ def test_a_record_of_this_setting_has_no_reason_against_it(world):
     [
         ({"source_digest": "x"}, "trained before the method's file was edited"),
         ({"method": "gone"}, "of a method that is not registered"),
+        ({"recipe": Recipe(epochs=2, batch=4, lr=1.0)}, "trained with another recipe of the method"),
         ({"hyperparameters": {"alpha": 1}}, "trained with other default hyper-parameters"),
+        ({"hyperparameters": {"gone": 1}, "changed": ("gone",)}, "trained with other default hyper-parameters"),
     ],
 )
 def test_the_reason_is_named(world, change, reason):
@@ -75,6 +79,64 @@ def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
     assert "failed: out of memory (seed 1)" in hole
     assert "still running" in hole
     assert hole.endswith("not run (seed 3)")
+
+
+def test_a_damaged_record_is_a_problem_and_a_hole(world):
+    of, entry, store = world
+    torn, without_scores = put(*world), put(*world, seed=1)
+    (torn.folder / "record.json").write_text("{")
+    path = without_scores.folder / "scores.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=[torn.cell, without_scores.cell])
+    assert found.cells == {} and found.holes == {("plain", 0.5): "record damaged (seed 0, 1)"}
+    assert [str(record.folder) in line for record, line in zip((torn, without_scores), found.problems, strict=True)]
+
+
+def test_a_damaged_record_in_another_folder_is_a_hole_that_says_so(world, tmp_path):
+    of, entry, store = world
+    record = put(*world)
+    path = record.folder / "scores.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    here = ResultStore(tmp_path / "mine", [store.root])
+    found = select(of, {"plain": entry}, here, lambda _: True, asked=[record.cell])
+    assert found.holes == {("plain", 0.5): "record damaged (seed 0)"}
+
+
+@pytest.mark.parametrize(
+    ("width", "changed", "reason"),
+    [
+        (3, (), None),
+        (4, (), "trained with other default hyper-parameters"),
+        (4, ("width",), None),
+    ],
+)
+def test_only_values_that_were_left_alone_are_compared_with_the_defaults(world, tmp_path, width, changed, reason):
+    of, _, store = world
+    text = METHOD.replace("from torch import nn", "from dataclasses import dataclass\n\nfrom torch import nn")
+    text = text.replace("@register", "@dataclass(frozen=True)\nclass Options:\n    width: int = 3\n\n\n@register")
+    wide = method(tmp_path / "wide.py", text.replace("(Method):\n", "(Method):\n    Hyperparameters = Options\n\n"))
+    record = put(of, wide, store, hyperparameters={"width": width}, changed=changed)
+    assert reason_against(record.cell, of, {"plain": wide}) == reason
+
+
+def test_a_record_of_another_protocol_version_is_left_out_and_named(world):
+    of, entry, store = world
+    other = make_of_another_version(put(*world).folder)
+    found = select(of, {"plain": entry}, store, lambda _: True)
+    assert (found.cells, found.problems) == ({}, [])
+    assert found.left_out == [f"left out: 1 record of protocol version {protocol.VERSION + 1}: plain/{other.name}"]
+
+
+def test_what_was_asked_for_and_is_there_is_no_hole(world):
+    of, entry, store = world
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=[put(*world).cell])
+    assert set(found.cells) == {("plain", 0.5)} and found.holes == {}
+
+
+def test_a_line_without_records_has_no_cells(world):
+    of, entry, store = world
+    missing = of.job(entry, 1.0, 0, 0, {}).cell
+    assert select(of, {"plain": entry}, store, lambda _: True, lines={"upper": [missing]}, ratios=(0.1,)).cells == {}
 
 
 def test_a_line_has_its_cells_at_every_ratio(world):

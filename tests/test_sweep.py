@@ -300,8 +300,8 @@ def test_an_edited_method_is_a_new_cell_and_is_noticed(edited, store):
     _, before, edit = edited
     after = edit("mean((2, 3))", "amax((2, 3))")
     assert sweep.missing([before, after], store) == [after]
-    assert sweep.edited_since(after.cell, store.records("tiny"))
-    assert not sweep.edited_since(before.cell, store.records("tiny"))
+    assert sweep.edited_since(after.cell, store.survey("tiny").records)
+    assert not sweep.edited_since(before.cell, store.survey("tiny").records)
 
 
 def test_a_comment_or_a_docstring_is_no_new_cell(edited, store):
@@ -309,19 +309,21 @@ def test_a_comment_or_a_docstring_is_no_new_cell(edited, store):
     edit("One linear layer", "A single linear layer")
     after = edit("class Plain(Method):", "class Plain(Method):  # as simple as it gets")
     assert sweep.missing([after], store) == []
-    assert not sweep.edited_since(after.cell, store.records("tiny"))
+    assert not sweep.edited_since(after.cell, store.survey("tiny").records)
 
 
 def test_a_cell_that_differs_in_more_than_its_file_was_not_edited(edited, store):
     _, _, edit = edited
     after = edit("mean((2, 3))", "amax((2, 3))")
     for other in (replace(after.cell, seed=1), replace(after.cell, ratio=0.9), replace(after.cell, method="other")):
-        assert not sweep.edited_since(other, store.records("tiny"))
+        assert not sweep.edited_since(other, store.survey("tiny").records)
 
 
 def rows(store, of, methods):
     """The records that may stand in a study's table."""
-    return [record for record in store.records("tiny") if selection.reason_against(record.cell, of, methods) is None]
+    return [
+        record for record in store.survey("tiny").records if selection.reason_against(record.cell, of, methods) is None
+    ]
 
 
 def test_the_rows_of_a_setting_are_those_of_the_methods_as_they_are_now(edited, of, store):

@@ -1,9 +1,12 @@
 """A leaderboard is found again while nothing has changed, and only then."""
 
+import importlib.metadata
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +31,9 @@ def asked(tmp_path, monkeypatch):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("something")
-    question = Question({"ratios": "0.1"}, "d", (tmp_path / "results",), tmp_path / "data", (tmp_path / "my.py",))
+    question = Question(
+        {"ratios": "0.1"}, "d", (tmp_path / "results", tmp_path / "more"), tmp_path / "data", (tmp_path / "my.py",)
+    )
     question.remember(Remembered.of(TABLE, {"x": 1}, [tmp_path / "results/d/table.md"]), question.state())
     return question
 
@@ -40,8 +45,21 @@ def test_while_nothing_changes_it_is_found_as_it_was(asked):
     assert found.json == '{\n "x": 1\n}'
 
 
-def test_what_was_not_asked_is_not_found(asked):
-    assert replace(asked, asked={"ratios": "0.5"}).find() is None
+@pytest.mark.parametrize("other", [{"asked": {"ratios": "0.5"}}, {"dataset": "e"}, {"results": (Path("more"),)}])
+def test_what_was_not_asked_is_not_found(asked, monkeypatch, other):
+    monkeypatch.setattr(Question, "state", lambda _: "the same")
+    asked.remember(Remembered.of(TABLE, {}, []), asked.state())
+    assert asked.find() is not None and replace(asked, **other).find() is None
+
+
+def test_the_same_words_in_another_folder_are_another_question(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(Question, "state", lambda _: "the same")
+    here = replace(asked, results=(Path("results"),))
+    monkeypatch.chdir(tmp_path)
+    here.remember(Remembered.of(TABLE, {}, []), here.state())
+    assert here.find() is not None
+    monkeypatch.chdir(tmp_path / "data")
+    assert here.find() is None
 
 
 def write(path):
@@ -53,13 +71,24 @@ def touch(path):
     os.utime(path, ns=(1, 1))
 
 
+def write_at_the_same_time(path):
+    then = path.stat().st_mtime_ns
+    write(path)
+    os.utime(path, ns=(then, then))
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
         (write, "results/d/m/cell/record.json"),
         (touch, "results/d/m/cell/record.json"),
         (write, "results/d/m/other/record.json"),
-        (write, "results/d/m/other/failed.json"),
+        (write, "results/d/m/cell/failed.json"),
+        (write, "results/d/m/cell/claim-1.jsonl"),
+        (write, "results/e/m/cell/record.json"),
+        (write, "results/d/profile.json"),
+        (write, "more/d/m/cell/record.json"),
+        (write_at_the_same_time, "results/d/m/cell/record.json"),
         (write, "data/labels.json"),
         (write, "data/more.txt"),
         (write, "data/images/2.jpg"),
@@ -78,7 +107,11 @@ def test_whatever_changes_it_is_made_again(asked, tmp_path, change, name):
 
 
 def test_other_libraries_are_another_answer(asked, monkeypatch):
-    monkeypatch.setattr(unchanged, "LIBRARIES", ("numpy", "pandas"))
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", lambda name: "0")
+        assert asked.find() is None
+    assert asked.find() is not None
+    monkeypatch.setattr(sys, "version", "4.0")
     assert asked.find() is None
 
 
@@ -86,6 +119,14 @@ def test_other_libraries_are_another_answer(asked, monkeypatch):
 def test_what_is_damaged_is_made_again(asked, tmp_path, content):
     (path,) = (tmp_path / "cache/unchanged").iterdir()
     path.write_text(content)
+    assert asked.find() is None
+
+
+def test_a_row_with_another_number_of_entries_is_made_again(asked, tmp_path):
+    (path,) = (tmp_path / "cache/unchanged").iterdir()
+    content = json.loads(path.read_text())
+    content["table"]["rows"][0][1] *= 2
+    path.write_text(json.dumps(content))
     assert asked.find() is None
 
 

@@ -15,6 +15,7 @@ from mlrpl_bench.dataset import Split
 from mlrpl_bench.image_files import decode
 from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask
 from mlrpl_bench.randomness import seed_of
+from mlrpl_bench.tables import on_one_line
 
 COLUMNS = 4
 SIDE = 300
@@ -123,7 +124,7 @@ def _lines(words: Sequence[Word], width: int) -> list[list[Word]]:
     lines: list[list[Word]] = [[]]
     used = 0.0
     for word in words:
-        word = word._replace(text=_shortened(word.text, width))
+        word = word._replace(text=_shortened(on_one_line(word.text), width))
         length = _length(word.text)
         if lines[-1] and used + length > width:
             lines.append([])

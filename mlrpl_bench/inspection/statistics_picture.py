@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlrpl_bench.inspection.label_statistics import FEW, Statistics
+from mlrpl_bench.tables import on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,11 +164,12 @@ def _finish_lines(panel: Axes, ratios: list[float]) -> None:
 
 
 def shortened(name: str, longest: int = 18) -> str:
-    """A name that fits beside a bar; dollar signs would start a formula.
+    """A name that fits beside a bar, on one line; dollar signs would start a formula.
 
     >>> shortened("a very long name of a category")
     'a very long name …'
     """
+    name = on_one_line(name)
     short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
 

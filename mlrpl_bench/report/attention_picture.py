@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from mlrpl_bench.inspection.statistics_picture import shortened
 from mlrpl_bench.protocol import PRESENT
+from mlrpl_bench.tables import on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,8 +139,8 @@ def show(panel: Axes, pixels_HW3: NDArray | None, title: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Without formulas: matplotlib would read one between two dollar signs."""
-    return text.replace(r"\$", "$").replace("$", r"\$")
+    """On one line and without formulas: matplotlib would read one between two dollar signs."""
+    return on_one_line(text).replace(r"\$", "$").replace("$", r"\$")
 
 
 def percent(probability: float) -> str:
