@@ -48,6 +48,7 @@ def read(folder: Path, cell: Cell) -> State | None:
 
     Raises:
         UserError: it is damaged, or of another cell or version; training must begin anew.
+        OSError, MemoryError: it could not be looked at.
     """
     path = folder / FILE
     try:
@@ -64,6 +65,12 @@ def read(folder: Path, cell: Cell) -> State | None:
         kinds = ((version, int), (key, str), (code, str), (state["epoch"], int), (state["step"], int))
         if not all(type(value) is kind for value, kind in kinds):
             raise TypeError("no checkpoint")
+    except (MemoryError, OSError):  # which says nothing about the file
+        raise
+    except RuntimeError as error:
+        if "allocate memory" in str(error):  # what the CPU allocator of torch says; the file may be whole
+            raise MemoryError(str(error)) from error
+        raise UserError(f"checkpoint {path} is damaged ({type(error).__name__})") from error
     except Exception as error:  # pickle, zipfile and torch raise many kinds on what is no checkpoint
         raise UserError(f"checkpoint {path} is damaged ({type(error).__name__})") from error
     if (version, key) != (VERSION, cell.key):

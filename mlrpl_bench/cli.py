@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlrpl_bench import resources
 from mlrpl_bench.analysis_cli import claims, compare
 from mlrpl_bench.cli_common import (
     DatasetOption,
@@ -255,10 +256,14 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None:
+    except (OSError, RuntimeError) as error:
+        if (shortage := resources.shortage(error)) is not None:
+            sys.exit(_complain(str(shortage), 2))
+        if not isinstance(error, OSError) or error.filename is None:
             raise
         sys.exit(_complain(f"{error.filename}: {error.strerror}; check the path and its permissions", 2))
+    except MemoryError as error:
+        sys.exit(_complain(f"no memory left ({error}); what is finished is kept, the same command goes on", 2))
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own errors about arguments have it
             raise

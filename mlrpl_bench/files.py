@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -20,21 +21,37 @@ def cache_folder() -> Path:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
+    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between.
+
+    Raises:
+        OSError: names the file; the old content is still there, and nothing else.
+    """
     data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An `OSError` in here says that it is about this path: a write that fails names no file, or a temporary one."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None:  # else it says in words of its own what is wrong
+            error.filename = str(path)
         raise
-    sync_folder(path.parent)
 
 
 def build_folder_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -42,6 +59,9 @@ def build_folder_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
     The folder appears by one rename, so it is complete whenever it exists. Of several processes that start at once
     each builds its own copy and the first to finish wins; the others' are thrown away.
+
+    Raises:
+        OSError: names a file; nothing is left then.
     """
     if folder.is_dir():
         return folder
@@ -56,6 +76,10 @@ def build_folder_once(folder: Path, build: Callable[[Path], None]) -> Path:
             if not folder.is_dir():
                 raise
         sync_folder(folder.parent)
+    except OSError as error:
+        if error.filename is None:  # a write that fails names no file
+            error.filename = str(folder)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

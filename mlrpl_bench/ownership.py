@@ -283,10 +283,15 @@ def _create_in_folder(path: Path, content: bytes) -> bool:
 def _create_without_link(path: Path, content: bytes) -> bool:
     """For a moment the file is empty, which counts as a claim of somebody unknown."""
     try:
-        with path.open("xb") as file:
-            file.write(content)
+        file = path.open("xb")
     except FileExistsError:
         return False
+    try:
+        with file:
+            file.write(content)
+    except BaseException:  # a full disk, say; nobody would beat for what is left
+        path.unlink()
+        raise
     return True
 
 

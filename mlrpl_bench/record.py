@@ -132,7 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); allow it, or move {path.parent} away") from error
     except (ValueError, RecursionError) as error:
         advice = f"move {path.parent} away, then run again to train the cell anew"
         raise UserError(f"{path} is cut short or no JSON ({error}); {advice}") from error

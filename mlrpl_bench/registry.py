@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mlrpl_bench import hyperparameters
+from mlrpl_bench import hyperparameters, resources
 from mlrpl_bench.dataset import Dataset, Preset
 from mlrpl_bench.errors import UserError
 
@@ -246,6 +246,8 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
             if any(not isinstance(entry, (entry_type, Alias)) for entry in entries):
                 raise UserError(f"it registers something else than a {kind}")
         except Exception as error:  # one broken file must not take the others with it
+            if (shortage := resources.shortage(error)) is not None:  # and a whole one is not to be missing
+                raise shortage from error
             registry.failures[path] = error
             continue
         for entry in entries:

@@ -35,6 +35,7 @@ from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import sha256_of_file, write_atomically
 from mlrpl_bench.record import RECORD, OtherVersion, Record, read_json, read_record, to_json, to_plain
+from mlrpl_bench.resources import is_full
 
 FAILED = "failed.json"
 SET_ASIDE = ".damaged-"
@@ -144,12 +145,15 @@ class ResultStore:
 
         Raises:
             OtherVersion: there is one of another version in its place, which is not to be moved aside.
+            UserError: the system could not read it, which says nothing about the record.
         """
         try:
             self.find(cell)
         except OtherVersion:
             raise
         except UserError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
             return str(error)
         return None
 
@@ -293,7 +297,8 @@ def _write(path: Path, content: bytes | str) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        message = f"{path} cannot be written ({error.strerror}); make room, or name another --results-dir"
+        advice = "make room and give the same command again" if is_full(error) else "allow it"
+        message = f"{path} cannot be written ({error.strerror}); {advice}, or name another --results-dir"
         raise UserError(message) from error
 
 

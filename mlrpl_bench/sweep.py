@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrpl_bench import checkpoint as checkpoints
-from mlrpl_bench import interruption, memory, ownership
+from mlrpl_bench import interruption, memory, ownership, resources
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished, Job
 from mlrpl_bench.checkpoint import State
@@ -96,7 +96,9 @@ def run(
         process brings to its end meanwhile is `FoundFinished`, or `Failed` with what that process stored.
 
     Raises:
-        UserError: a backbone or weights that cannot be had, before anything is trained.
+        UserError: a backbone or weights that cannot be had, before anything is trained; or a file that cannot be
+            written.
+        Shortage: the machine is short of something.
         Interrupted: on Ctrl-C or SIGTERM, after checkpoints were written.
     """
     if not jobs:
@@ -314,6 +316,7 @@ class Keeper:
 
         Raises:
             Interrupted: after the checkpoints were written.
+            Shortage: there is no room for a checkpoint; there would be none for the record either.
         """
         waited = time.monotonic() - self.last
         at_an_epochs_end = step.step == step.steps_per_epoch and waited >= self.seconds / 10
@@ -327,6 +330,8 @@ class Keeper:
                 if self.owner.holds(self.store.folder(cell)):
                     checkpoints.write(self.store.folder(cell), cell, state)
             except (OSError, MemoryError) as error:  # what is trained is worth more than its checkpoint
+                if (shortage := resources.shortage(error)) is not None:
+                    raise shortage from error
                 reason = error.strerror if isinstance(error, OSError) else "no memory left"
                 yield Note(cell, f"its checkpoint cannot be written ({reason}); training goes on without")
         self.last = time.monotonic()
@@ -382,7 +387,10 @@ def _train_together(members: Mapping[Job, State | None], study: Study) -> Genera
             if isinstance(event, (Finished, Failed)):
                 left.discard(event.cell)
             yield event
-    except UserError as error:  # an image that cannot be read, say
-        yield from (Failed(job.cell, str(error), traceback="") for job in members if job.cell in left)
-    except Exception as error:  # outside the methods: the frozen part runs out of memory, a loader process dies
-        yield from (Failed.because_of(job.cell, error) for job in members if job.cell in left)
+    except Exception as error:
+        if (shortage := resources.shortage(error)) is not None:
+            raise shortage from error
+        for job in members:
+            if job.cell in left:
+                is_told = isinstance(error, UserError)  # an image that cannot be read; else the frozen part fails
+                yield Failed(job.cell, str(error), traceback="") if is_told else Failed.because_of(job.cell, error)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlrpl_bench import resources
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import CellRun, Finished, Job
 from mlrpl_bench.checkpoint import State
@@ -85,6 +86,9 @@ def train(jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State
 
     Yields:
         A `StepDone` a step, an `EpochDone` a cell and epoch, and at the end one `Finished` or `Failed` a cell.
+
+    Raises:
+        Shortage: the machine is short of something; no cell has failed then.
     """
     shared_facts = {(j.cell.setting, j.cell.seed, j.cell.recipe.epochs, j.cell.recipe.batch) for j in jobs}
     assert len(shared_facts) == 1, "cells trained together share setting, seed, epochs and batch"
@@ -116,6 +120,7 @@ class Group:
                     run.restore(states[job.cell])
                 self.runs.append(run)
             except Exception as error:  # a method may fail in any way; the other cells go on
+                _stop_for_shortage(error)
                 self.failures.append(Failed.because_of(job.cell, error))
 
     def train(self) -> Iterator[Event]:
@@ -185,9 +190,18 @@ class Group:
             try:
                 action(run)
             except Exception as error:  # whatever a method raises is this cell's failure alone
+                _stop_for_shortage(error)
                 self.runs.remove(run)
                 self.failures.append(Failed.because_of(run.cell, error))
 
     def _take_failures(self) -> Iterator[Failed]:
         failures, self.failures = self.failures, []
         yield from failures
+
+
+def _stop_for_shortage(error: Exception) -> None:
+    """Raises:
+    Shortage: it is no cell's fault. That a loader process died is told by a signal, in the middle of whatever runs.
+    """
+    if (shortage := resources.shortage(error)) is not None:
+        raise shortage from error

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "provenance": "",
     "files": "errors",
     "arrays": "",
+    "resources": "errors",
     "protocol": "errors randomness",
     "masks": "arrays dataset errors files protocol",
     "hyperparameters": "errors",
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "layers": "backbones hyperparameters losses method protocol layers.*",
     "dataset": "errors protocol",
     "method": "backbones dataset protocol",
-    "registry": "dataset errors hyperparameters method",
+    "registry": "dataset errors hyperparameters method resources",
     "label_cache": "arrays dataset files",
     "coco_format": "dataset errors files image_files label_cache protocol",
     "words": "arrays errors files randomness",
@@ -45,16 +46,19 @@ MAY_IMPORT = {
     "cell_run": "cell errors method metrics protocol randomness workbench",
     "checkpoint": "arrays cell errors files",
     "interruption": "",
-    "trainer": "cell cell_run checkpoint method workbench",
+    "trainer": "cell cell_run checkpoint method resources workbench",
     "record": "arrays cell errors protocol",
     "ownership": "errors",
-    "results": "cell cell_run errors files ownership record",
+    "results": "cell cell_run errors files ownership record resources",
     "study": (
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "
         "options registry views words workbench"
     ),
     "memory": "cell_run method protocol workbench",
-    "sweep": "cell cell_run checkpoint errors interruption memory ownership provenance record results study trainer",
+    "sweep": (
+        "cell cell_run checkpoint errors interruption memory ownership provenance record resources results study "
+        "trainer"
+    ),
     "evidence": "dataset errors files influences method metrics protocol record",
     "conformance": (
         "backbones cell cell_run checkpoint dataset errors images method protocol randomness registry trainer words "

@@ -115,14 +115,14 @@ def test_a_damaged_checkpoint_is_named_moved_aside_and_the_cell_begins_anew(trai
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_note_and_training_goes_on(trained, of, store, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def broken(*_):
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("mlrpl_bench.checkpoint.write", full)
+    monkeypatch.setattr("mlrpl_bench.checkpoint.write", broken)
     jobs, _, _ = trained
     events = [event for _, event in sweep.run([jobs[1]], of, store, checkpoint_seconds=0)]
     notes = {event.text for event in events if isinstance(event, Note)}
-    assert notes == {"its checkpoint cannot be written (No space left on device); training goes on without"}
+    assert notes == {"its checkpoint cannot be written (Input/output error); training goes on without"}
     assert isinstance(events[-1], Finished)
 
 
