@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from tiny import DATASET, METHOD, contents, method, refusal, study, write_plugin
 
 from mlrpl_bench import checkpoint, evidence, files, sweep
+from mlrpl_bench.errors import UserError
 from mlrpl_bench.resources import shortage
 from mlrpl_bench.results import ResultStore
 from mlrpl_bench.trainer import Failed, StepDone
@@ -349,5 +351,29 @@ def test_a_loader_process_that_is_killed_stops_the_run_and_no_cell_fails(
     assert "the same command goes on" in line
     assert_nothing_is_damaged(jobs, store)
     assert not any("failed.json" in name for name in contents(store.root))
+    train(jobs, of, store)
+    assert_same_scores(jobs, store, whole[0])
+
+
+# No file handles
+
+
+def next_handle() -> int:
+    """The number that the next file gets; at a limit of that many there is no next one."""
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_run_that_gets_no_file_handles_stops_and_nothing_is_moved_aside(of, jobs, whole, tmp_path, more):
+    store = ResultStore(shutil.copytree(whole[0].root, tmp_path / "results"))
+    shutil.rmtree(store.folder(jobs[1].cell))
+    before = contents(store.root)
+    with limit(resource.RLIMIT_NOFILE, next_handle() + more), pytest.raises((UserError, OSError)) as error:
+        train(jobs, of, store)
+    assert all(words in str(shortage(error.value)) for words in ("Too many open files", "ulimit -n"))
+    assert before.items() <= contents(store.root).items()
+    assert unfinished(store.root) == []
     train(jobs, of, store)
     assert_same_scores(jobs, store, whole[0])
