@@ -125,12 +125,15 @@ class CellRun:
         """Go on from a state, in the middle of its epoch.
 
         Raises:
+            ValueError: a place where the cell can never stand, or an optimiser of other parameters.
             Exception: whatever a method raises for a state that is not its own.
         """
         recipe, workbench = self.cell.recipe, self.workbench
         assert recipe.epochs and recipe.batch
+        _refuse_impossible(state, recipe.epochs, workbench.steps_per_epoch(recipe.batch))
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+        _refuse_foreign(self.optimizer)
         self.start_epoch(Progress(state["epoch"], recipe.epochs, 0, workbench.steps_per_epoch(recipe.batch)))
         device = workbench.fabric.device
         self.terms = [{name: loss.to(device) for name, loss in step.items()} for step in state["terms"]]
@@ -300,6 +303,36 @@ class CellRun:
                 return examples
             maps.append(maps_BCHW.float().cpu())
         return examples | {"attention": torch.cat(maps).numpy()}
+
+
+def _refuse_impossible(state: dict[str, Any], epochs: int, steps_per_epoch: int) -> None:
+    """Raises:
+    ValueError: no run of this many epochs and steps leaves such a state behind.
+    """
+    epoch, step = state["epoch"], state["step"]
+    if not (0 <= epoch < epochs and 0 <= step <= steps_per_epoch):
+        raise ValueError(f"epoch {epoch}, step {step} of {epochs} epochs with {steps_per_epoch} steps")
+    found = tuple(len(state[name]) for name in ("terms", "history", "steps"))
+    if found != (step, epoch, epoch * steps_per_epoch):
+        raise ValueError("history and position disagree")
+    times = [state[name] for name in ("seconds", "training_seconds", "epoch_seconds") if name in state]
+    if not all(isinstance(time, (int, float)) and 0 <= time < math.inf for time in times):
+        raise ValueError("a time is none")
+
+
+def _refuse_foreign(optimizer: torch.optim.Optimizer) -> None:
+    """Raises:
+    ValueError: what the optimiser remembers does not fit its parameters; torch looks at their number alone, and
+    fused steps do not look at all.
+    """
+    for parameter, remembered in optimizer.state.items():
+        for name, value in remembered.items():
+            if not isinstance(value, Tensor):
+                continue
+            if value.shape not in (parameter.shape, ()):
+                raise ValueError(f"the optimiser's {name} has another shape than its parameter")
+            if name == "step" and not (value.isfinite() and value >= 0):
+                raise ValueError("the optimiser's step is no number of steps")
 
 
 def _plain(value: Any) -> Any:

@@ -274,11 +274,23 @@ class Sweep:
                 again.append(job)
                 text = f"no memory left in a group of {in_group} ({event.reason}); tried again in one of at most"
                 event = Note(event.cell, f"{text} {_half(in_group)}")
+            elif isinstance(event, Failed) and event.at_restoring and not memory.ran_out(event.reason):
+                event = self._begin_anew(job, event)
             else:
                 self._store(event)
                 self.left.remove(job)
             self.owner.release(folder)
         yield job, event
+
+    def _begin_anew(self, job: Job, event: Failed) -> Note:
+        """What is in the checkpoint cannot be gone on from, whole as its file is; the cell stays left."""
+        moved = checkpoints.set_aside(self._folder(job))
+        self.positions[job.cell] = None
+        path = self._folder(job) / checkpoints.FILE
+        return Note(
+            event.cell,
+            f"checkpoint {path} cannot be used ({event.reason}); moved to {moved.name}, the cell begins anew",
+        )
 
     def _store(self, event: Finished | Failed) -> None:
         if isinstance(event, Failed):

@@ -48,14 +48,19 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Failed:
-    """A cell could not be trained: the reason in one line, and the traceback for whoever wrote the method."""
+    """A cell could not be trained: the reason in one line, and the traceback for whoever wrote the method.
+
+    Attributes:
+        at_restoring: it could not go on from its state; nothing is known against the cell itself.
+    """
 
     cell: Cell
     reason: str
     traceback: str
+    at_restoring: bool = False
 
     @classmethod
-    def because_of(cls, cell: Cell, error: BaseException) -> Failed:
+    def because_of(cls, cell: Cell, error: BaseException, at_restoring: bool = False) -> Failed:
         """From an exception."""
         message = " ".join(str(error).split()) or "no message"
         reason = (
@@ -63,7 +68,7 @@ class Failed:
             if len(message) < 300
             else f"{type(error).__name__}: {message[:300]} ..."
         )
-        return cls(cell, reason, "".join(traceback.format_exception(error)))
+        return cls(cell, reason, "".join(traceback.format_exception(error)), at_restoring)
 
 
 @dataclass(frozen=True)
@@ -112,18 +117,24 @@ class Group:
         positions = {(state["epoch"], state["step"]) for state in (states or {}).values()}
         assert len(positions) <= 1, "cells that go on together stand at one place"
         self.first = next(iter(positions), (0, 0))
-        self.seconds_before = max((state["seconds"] for state in (states or {}).values()), default=0.0)
+        self.seconds_before = 0.0
         for job in jobs:
+            restoring = False
             try:
                 run = CellRun(job, workbench)
                 if states:
+                    restoring = True
                     run.restore(states[job.cell])
+                    self.seconds_before = max(self.seconds_before, states[job.cell]["seconds"])
                 self.runs.append(run)
             except Exception as error:  # a method may fail in any way; the other cells go on
                 _stop_for_shortage(error)
-                self.failures.append(Failed.because_of(job.cell, error))
+                self.failures.append(Failed.because_of(job.cell, error, restoring))
 
     def train(self) -> Iterator[Event]:
+        if not self.runs:  # the place at which they stand may be none
+            yield from self._take_failures()
+            return
         self.start = time.perf_counter() - self.seconds_before
         test_scores: dict[CellRun, NDArray] = {}
         first_epoch, first_step = self.first
