@@ -1,18 +1,25 @@
 """Whatever moment a run is killed at, the same command goes on and the scores are those of a run without a break."""
 
+import io
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import DATASET, contents, write_plugin
 
+from mlrpl_bench.checkpoint import DIGEST_BYTES
+
 BENCH = Path(__file__).resolve().parents[1] / "bench.py"
+STEPS_PER_EPOCH = 3
+"""Of the tiny data set: 12 pictures in batches of 4."""
 
 
 @pytest.fixture
@@ -42,9 +49,27 @@ def scores(results: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def killed_until_done(command: list[str], environment: dict[str, str], kills: int, seed: int, whole: float) -> int:
-    """Start a command again and again, kill it at random moments, then let it finish; how often it was killed."""
-    moments, killed = random.Random(seed), 0
+def moment(results: Path) -> str:
+    """In which part of a run a process was killed, from what it left behind."""
+    files = {path.name: path for path in results.glob("tiny/sarb/*/*")}
+    if "record.json" in files:
+        return "after the record"
+    if any(name.startswith(".checkpoint.pt") for name in files):
+        return "while a checkpoint was written"
+    if "scores.npz" in files or "cell.json" in files:
+        return "while the record was written"
+    if "checkpoint.pt" not in files:
+        return "before the first checkpoint"
+    state = torch.load(io.BytesIO(files["checkpoint.pt"].read_bytes()[DIGEST_BYTES:]), weights_only=True)["state"]
+    at_an_end = state["step"] == STEPS_PER_EPOCH
+    return "evaluation or pass between epochs, or start" if at_an_end else "between steps, or start"
+
+
+def killed_until_done(
+    command: list[str], environment: dict[str, str], results: Path, kills: int, seed: int, whole: float
+) -> Counter[str]:
+    """Start a command again and again, kill it at random moments, then let it finish; how often it was killed where."""
+    moments, killed = random.Random(seed), Counter[str]()
     for _ in range(kills):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -56,7 +81,7 @@ def killed_until_done(command: list[str], environment: dict[str, str], kills: in
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            killed += 1
+            killed[moment(results)] += 1
     for _ in range(2):  # the second one finds it done
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -70,12 +95,13 @@ def test_a_run_that_is_killed_gives_the_scores_of_one_that_is_not(tmp_path, comm
     subprocess.run(command(tmp_path / "whole"), env=environment, check=True, capture_output=True)
     whole = time.monotonic() - start
     expected = scores(tmp_path / "whole")
-    killed = 0
+    killed = Counter[str]()
     for run in range(runs):
         results = tmp_path / f"killed-{run}"
-        killed += killed_until_done(command(results), environment, kills, run, whole)
+        killed += killed_until_done(command(results), environment, results, kills, run, whole)
         found = scores(results)
         assert found.keys() == expected.keys()
         for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array, err_msg=f"{name} of run {run}")
-    assert killed >= runs  # else nothing was tried
+    print(f"killed {killed.total()} times:", *(f"\n  {number:3} {where}" for where, number in killed.most_common()))
+    assert killed.total() >= runs  # else nothing was tried
