@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,18 @@ def chosen(table: Leaderboard, defaults: Collection[str] = ()) -> list[str]:
     strong = max(1, min(STRONGEST, STYLES - 1 - len(of_defaults)))
     picked = {*ranked[:strong], *ranked[-1:], *of_defaults}
     return [label for label in ranked if label in picked][:STYLES]
+
+
+def compared(rows: Sequence[str], defaults: Collection[str] = ()) -> str | None:
+    """The row that the strongest, which is the first, is shown beside: the strongest default one, or else the next.
+
+    The weakest of many differs in everything, which says nothing about any category.
+
+    >>> compared(["kggr", "sst", "sarb", "an"], ["ssgrl", "sarb"]), compared(["kggr", "sst"]), compared(["kggr"])
+    ('sarb', 'sst', None)
+    """
+    others = list(rows[1:])
+    return next((row for row in others if row in defaults), others[0] if others else None)
 
 
 def means(table: Leaderboard, metric: str, known_ratio: str) -> dict[str, float]:
@@ -96,6 +108,7 @@ def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, A
         "rows": rows,
         "lines": [label for label in table.labels if label in table.context.lines],
         "chosen": chosen(table, defaults),
+        "compared": compared(chosen(table, defaults), defaults),
         "ratios": [f"{ratio:g}" for ratio in table.ratios],
         "average": average,
         "metrics": {metric: curves(table, metric) for metric in INFLUENCED},

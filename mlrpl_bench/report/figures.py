@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, by
         "recovery-by-ratio": _by_ratio(table, rows, RECOVERY, "mAP over hidden training labels (percent)", ()),
         "losses": _losses({row: at_lowest[row] for row in rows if row in at_lowest}, known),
         "scalars": _scalars(at_lowest, rows, known),
-        "categories": _categories(table, rows),
+        "categories": _categories(table, rows, defaults),
     }
     return {
         f"{name}.{kind}": content
@@ -82,29 +83,46 @@ def _by_ratio(
 
 
 def _losses(courses: Mapping[str, Course], known: str) -> Figure | None:
-    """A panel for each row: its loss terms."""
+    """A panel for each row: its loss terms. A term looks the same in every panel."""
     courses = {row: course for row, course in courses.items() if course.terms}
     if not courses:
         return None
-    figure = _figure(9.5, 2.5 * -(-len(courses) // 3) + 0.3)
+    slots = _common_first([list(course.terms) for course in courses.values()])
+    figure = _figure(9.5, 2.5 * -(-len(courses) // 3) + 0.6)
     for panel, (row, course) in _panels(figure, courses):
-        for slot, (name, values_S) in enumerate(course.terms.items()):
+        for name in sorted(course.terms, key=slots.__getitem__):
+            values_S = course.terms[name]
             steps = (np.arange(len(values_S)) + 0.5) / len(values_S) * course.epochs
-            panel.plot(steps, values_S, **_style(slot), label=plain(name.replace("_", " ")))
+            panel.plot(steps, values_S, **_style(slots[name]))
         panel.set_title(plain(row), fontsize=9)
         _label(panel, "epoch", "loss")
-        panel.legend(fontsize=6.5, frameon=False)
+    _legend_of(figure, {name.replace("_", " "): slot for name, slot in slots.items()})
     figure.suptitle(f"Loss terms, {known}", fontsize=10)
     return figure
 
 
+def _common_first(of_rows: Sequence[Sequence[str]]) -> dict[str, int]:
+    """A slot for each name: first those that most rows have, so that the solid line is the one to compare by.
+
+    >>> _common_first([["a", "b"], ["b"]])
+    {'b': 0, 'a': 1}
+    """
+    times = Counter(name for names in of_rows for name in names)
+    return {name: slot for slot, name in enumerate(sorted(times, key=lambda name: (-times[name], name)))}
+
+
 def _scalars(courses: Mapping[str, Course], rows: Sequence[str], known: str) -> Figure | None:
-    """A panel for each scalar that several rows log (or else any), such as mixing weights; a line for each row."""
+    """A panel for each scalar that several rows log (or else any), such as mixing weights; a line for each row.
+
+    One that is zero throughout is named below the title: an empty panel says no more.
+    """
     by_name: dict[str, list[str]] = {}
     for row, course in courses.items():
         for name in course.columns:
             if name.startswith("scalar."):
                 by_name.setdefault(name, []).append(row)
+    zero = [name for name, of in by_name.items() if not any(np.any(courses[row].columns[name]) for row in of)]
+    by_name = {name: of for name, of in by_name.items() if name not in zero}
     shared = {name: of_name for name, of_name in by_name.items() if len(of_name) > 1} or by_name
     if not shared:
         return None
@@ -120,31 +138,38 @@ def _scalars(courses: Mapping[str, Course], rows: Sequence[str], known: str) -> 
                 np.arange(1, len(values_E) + 1), values_E, **_style(slot), label=plain(row),
                 marker=MARKERS[slot % len(MARKERS)], markersize=3,
             )  # fmt: skip
-        panel.set_title(plain(name.removeprefix("scalar.").replace("_", " ")), fontsize=9)
+        panel.set_title(_scalar_title(name), fontsize=9)
         _label(panel, "epoch", "")
         panel.legend(fontsize=6.5, frameon=False)
-    figure.suptitle(f"What methods log, {known}", fontsize=10)
+    nothing = f"\nzero throughout: {', '.join(sorted(map(_scalar_title, zero)))}" if zero else ""
+    figure.suptitle(f"What methods log, {known}{nothing}", fontsize=10)
     return figure
 
 
-def _categories(table: Leaderboard, rows: Sequence[str]) -> Figure | None:
-    """Bars of the strongest row, marks of the weakest."""
+def _scalar_title(name: str) -> str:
+    return plain(name.removeprefix("scalar.").replace("_", " "))
+
+
+def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[str]) -> Figure | None:
+    """Bars of the strongest row, marks of the one that it is compared with."""
     average = average_name(table.ratios)
     precision = content.by_category(table)
     have = [row for row in rows if average in precision.get(row, {})]
     if not have:
         return None
-    strong_C, weak_C = (_floats(precision[row][average]) for row in (have[0], have[-1]))
+    other = content.compared(have, defaults)
+    strong_C = _floats(precision[have[0]][average])
     order = np.argsort(np.where(np.isnan(strong_C), -1, strong_C), kind="stable")
     figure = _figure(6.4, 0.19 * len(order) + 1.2)
     panel = figure.subplots()
     panel.barh(range(len(order)), strong_C[order], height=0.7, color=COLOURS[0], alpha=0.75, label=plain(have[0]))
-    if len(have) > 1:
-        panel.plot(weak_C[order], range(len(order)), "s", color=COLOURS[1], markersize=4, label=plain(have[-1]))
+    if other is not None:
+        other_C = _floats(precision[other][average])
+        panel.plot(other_C[order], range(len(order)), "s", color=COLOURS[1], markersize=4, label=plain(other))
     panel.set_yticks(range(len(order)), [plain(table.context.categories[place]) for place in order], fontsize=7)
     panel.set_ylim(-0.7, len(order) - 0.3)
     panel.set_xlim(0, 100)
-    _label(panel, f"average precision (percent), {average} ratios".replace("avg ratios", "average"), "")
+    _label(panel, f"average precision (percent), average over {len(table.ratios)} known ratios", "", axis="x")
     _legend(figure, panel)
     return figure
 
@@ -164,22 +189,32 @@ def _panels(figure: Figure, of: Mapping[str, Any]) -> Iterator[tuple[Axes, tuple
 
 
 def _style(slot: int) -> dict[str, Any]:
-    slot %= len(COLOURS)
-    return {"color": COLOURS[slot], "linestyle": DASHES[slot], "linewidth": 1.4}
+    """From the ninth on, a colour comes again with other dashes."""
+    turn, slot = divmod(slot, len(COLOURS))
+    return {"color": COLOURS[slot], "linestyle": DASHES[(slot + 3 * turn) % len(DASHES)], "linewidth": 1.4}
 
 
-def _label(panel: Axes, x: str, y: str) -> None:
+def _label(panel: Axes, x: str, y: str, axis: Literal["x", "y"] = "y") -> None:
     panel.set_xlabel(x, fontsize=8)
     panel.set_ylabel(y, fontsize=8)
     panel.tick_params(labelsize=7.5)
-    panel.grid(axis="y", color="#d9dbd6", linewidth=0.6)
+    panel.grid(axis=axis, color="#d9dbd6", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def _legend(figure: Figure, panel: Axes) -> None:
     handles, labels = panel.get_legend_handles_labels()
+    if len(panel.patches) and len(labels) > 1:  # matplotlib lists marks before bars, which are what the order is of
+        handles, labels = handles[::-1], labels[::-1]
     figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)), fontsize=7.5, frameon=False)
+
+
+def _legend_of(figure: Figure, slots: Mapping[str, int]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **_style(slot), label=plain(name)) for name, slot in slots.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(slots)), fontsize=7.5, frameon=False)
 
 
 def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:

@@ -299,7 +299,7 @@ for (const row of data.rows) {
 }
 for (const ratio of [...data.ratios, data.average]) option(by("bars-ratio"), ratio, isNaN(ratio) ? ratio : percent(ratio));
 if (data.rows.some(row => (data.precision[row] || {})[data.average])) by("bars-ratio").value = data.average;
-if (data.chosen.length) by("bars-other").value = data.chosen[data.chosen.length - 1];
+if (data.compared !== null) by("bars-other").value = data.compared;
 // The first row to show is the strongest one that logs more than its loss.
 const telling = data.chosen.find(row => Object.keys((Object.values(data.training[row] || {})[0] || {epoch: {}}).epoch).length > 1);
 if (telling) by("trained").value = telling;
