@@ -10,6 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+_UNFINISHED = ".part"
+"""How the name of a file ends that is being written."""
+
 
 def cache_folder() -> Path:
     """Where generated data and weights are kept: ``MLRPL_CACHE``, else the platform's cache folder."""
@@ -29,7 +32,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -41,6 +44,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes left behind whose process was killed; nobody else may be writing in this folder."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrpl_bench import checkpoint as checkpoints
-from mlrpl_bench import interruption, memory, ownership, resources
+from mlrpl_bench import files, interruption, memory, ownership, resources
 from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished, Job
 from mlrpl_bench.checkpoint import State
@@ -105,7 +105,12 @@ def run(
         return
     _ = study.workbench
     with interruption.heard() as requests, Owner() as owner:
-        yield from Sweep(jobs, study, store, owner, requests, keep_weights, group, checkpoint_seconds).run()
+        try:
+            yield from Sweep(jobs, study, store, owner, requests, keep_weights, group, checkpoint_seconds).run()
+        except RuntimeError as error:  # torch tells of a dead loader process by a signal, wherever it meets it
+            if (shortage := resources.shortage(error)) is not None:
+                raise shortage from error
+            raise
 
 
 class Sweep:
@@ -173,6 +178,7 @@ class Sweep:
         for job in members:  # others may be claiming too: go on until there are enough
             if len(claimed) < self._at_most(size) and (taken := self.owner.take(self._folder(job))) is not None:
                 claimed.append(job)
+                files.remove_leftovers(self._folder(job))
                 if taken.before is not None:
                     yield from self._mourn(job, taken.before)
         yield from self._settle(claimed)  # another process may have finished one between our look and our claim

@@ -56,7 +56,7 @@ MAY_IMPORT = {
     ),
     "memory": "cell_run method protocol workbench",
     "sweep": (
-        "cell cell_run checkpoint errors interruption memory ownership provenance record resources results study "
+        "cell cell_run checkpoint errors files interruption memory ownership provenance record resources results study "
         "trainer"
     ),
     "evidence": "dataset errors files influences method metrics protocol record",
