@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,7 @@ from mlrpl_bench.cli_common import (
 )
 from mlrpl_bench.data_cli import data_app
 from mlrpl_bench.errors import UserError
-from mlrpl_bench.interruption import Interrupted
+from mlrpl_bench.interruption import Interrupted, Terminated, terminate
 from mlrpl_bench.predict_cli import predict
 from mlrpl_bench.profile_cli import profile
 from mlrpl_bench.setting_options import with_setting
@@ -241,6 +242,7 @@ app.command()(verify)
 
 def main() -> None:
     """The entry point: one line and exit code 2 for bad input, no traceback."""
+    signal.signal(signal.SIGTERM, terminate)
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
@@ -250,6 +252,9 @@ def main() -> None:
         sys.exit(_complain(str(error), 2))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted; finished cells are kept, the same command goes on with the rest", INTERRUPTED))
+    except Terminated:
+        message = "stopped; finished cells are kept, the same command goes on with the rest (SIGTERM)"
+        sys.exit(_complain(message, 128 + signal.SIGTERM))
     except Interrupted as stop:
         message = "stopped; finished cells and checkpoints of the others are kept, the same command goes on from them"
         sys.exit(_complain(f"{message} ({stop})", stop.exit_code))

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -21,6 +22,19 @@ class Interrupted(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
+
+
+class Terminated(BaseException):
+    """SIGTERM where nothing is being trained: as Ctrl-C's `KeyboardInterrupt`, so that what was begun is tidied up."""
+
+
+def terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """What the command line does about SIGTERM, unless it is `heard`.
+
+    Raises:
+        Terminated: always.
+    """
+    raise Terminated
 
 
 class Requests:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.errors import UserError
+from mlrpl_bench.files import UNFINISHED
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 60.0
@@ -260,7 +261,7 @@ def _create(path: Path, content: bytes) -> bool:
 
 
 def _create_in_folder(path: Path, content: bytes) -> bool:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -25,7 +25,8 @@ FOLDER = "unchanged"
 PACKAGE = Path(__file__).parent
 CODE = (PACKAGE, PACKAGE.parent / "methods", PACKAGE.parent / "datasets")
 
-OF_RECORDS = ("record.json", "failed.json", "claim-1.jsonl")
+OF_RECORDS = ("record.json", "failed.json")
+CLAIMS = "claim-*.jsonl"
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Not looked at one by one: that one was added or taken away shows in its folder's time of change."""
 
@@ -111,6 +112,7 @@ class Question:
             # Of every data set: ranks go over all of them.
             for folder in sorted(root.glob("*/*/*")):
                 yield from ((folder / name, _facts(folder / name)) for name in OF_RECORDS)
+                yield from ((path, _facts(path)) for path in sorted(folder.glob(CLAIMS)))
             yield root / self.dataset / "profile.json", _facts(root / self.dataset / "profile.json")
         for code in CODE:
             yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "interruption": "",
     "trainer": "cell cell_run checkpoint method resources workbench",
     "record": "arrays cell errors protocol",
-    "ownership": "errors",
+    "ownership": "errors files",
     "results": "cell cell_run errors files ownership record resources",
     "study": (
         "backbones cell cell_run dataset errors files hyperparameters image_files masks prepared pretraining protocol "

@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -582,3 +584,21 @@ def test_one_label_an_image_has_no_upper_line(bench, world, results):
     )  # fmt: skip
     assert answer.code == 0 and not any(line in answer.out for line in LINES)
     assert "1 label an image" in answer.out and "100 %" not in answer.out
+
+
+def test_sigterm_where_nothing_is_trained_tidies_up_and_says_a_line(bench, monkeypatch):
+    tidied = []
+
+    def app(**_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except Exception:  # as much code has it; not meant for this
+            pytest.fail("swallowed")
+        finally:
+            tidied.append(True)
+
+    monkeypatch.setattr(cli, "app", app)
+    answer = bench("list", "methods")
+    assert answer.code == 143 and tidied
+    assert answer.err == "error: stopped; finished cells are kept, the same command goes on with the rest (SIGTERM)\n"

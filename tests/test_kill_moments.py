@@ -47,6 +47,7 @@ MOMENTS = {
     "record there, checkpoint too": Moment("mlrpl_bench.checkpoint:remove"),
     "record there, checkpoint gone": Moment("mlrpl_bench.checkpoint:remove", after=True),
     "before a claim": Moment("mlrpl_bench.ownership:Owner.take"),
+    "claim written, not linked": Moment("os:link", "claim-1.jsonl"),
     "after a claim": Moment("mlrpl_bench.ownership:Owner.take", after=True),
     "before evidence": Moment("mlrpl_bench.evidence:Collector.of"),
 }

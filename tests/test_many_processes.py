@@ -117,7 +117,10 @@ def assert_equal_records(results: Path, expected: Path) -> None:
                 assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
 
 
-@pytest.mark.parametrize(("rounds", "number"), [(1, 3), pytest.param(5, 6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("rounds", "number"),
+    [(1, 3), pytest.param(5, 6, marks=pytest.mark.slow), pytest.param(1, 20, marks=pytest.mark.slow)],
+)
 def test_processes_share_the_cells_and_none_is_trained_twice(begin, alone, tmp_path, rounds, number):
     for round_ in range(rounds):
         results = tmp_path / str(round_) / "results"

@@ -85,6 +85,7 @@ def write_at_the_same_time(path):
         (write, "results/d/m/other/record.json"),
         (write, "results/d/m/cell/failed.json"),
         (write, "results/d/m/cell/claim-1.jsonl"),
+        (write, "results/d/m/cell/claim-2.jsonl"),
         (write, "results/e/m/cell/record.json"),
         (write, "results/d/profile.json"),
         (write, "more/d/m/cell/record.json"),
