@@ -91,7 +91,8 @@ def test_the_prototypes_benchmark_says_what_share_of_an_epoch_they_take(tmp_path
     sizes = ["--scale", "0.001", "--categories", "3", "--width", "8", "--joined-images", "40"]
     prototypes.main([*sizes, "--json", str(report)])
     facts = json.loads(report.read_text())
-    assert len(facts["ratios"]) == 2 and {"collecting", "K-means, 1 thread"} < set(facts["share_of_an_epoch"])
+    assert len(facts["ratios"]) == 1 and facts[prototypes.JOINED] > 0
+    assert {"collecting", "K-means, 1 thread"} < set(facts["share_of_an_epoch"])
     assert all(value > 0 for value in facts["share_of_an_epoch"].values())
     assert "assumed" in capsys.readouterr().out
 

@@ -32,6 +32,9 @@ class Moment(NamedTuple):
 FILES_OF_A_RECORD = ("cell.json", "history.csv", "steps.npz", "scores.npz", "weights.safetensors", "record.json")
 
 MOMENTS = {
+    "before a claim": Moment("mlrpl_bench.ownership:Owner.take"),
+    "claim written, not linked": Moment("os:link"),
+    "after a claim": Moment("mlrpl_bench.ownership:Owner.take", after=True),
     "before a step": Moment("mlrpl_bench.cell_run:CellRun.step"),
     "after a step": Moment("mlrpl_bench.cell_run:CellRun.step", after=True),
     "before the optimiser": Moment("torch.optim:Adam.step"),
@@ -46,9 +49,6 @@ MOMENTS = {
     **{f"{name} written, not renamed": Moment("os:replace", name) for name in FILES_OF_A_RECORD},
     "record there, checkpoint too": Moment("mlrpl_bench.checkpoint:remove"),
     "record there, checkpoint gone": Moment("mlrpl_bench.checkpoint:remove", after=True),
-    "before a claim": Moment("mlrpl_bench.ownership:Owner.take"),
-    "claim written, not linked": Moment("os:link", "claim-1.jsonl"),
-    "after a claim": Moment("mlrpl_bench.ownership:Owner.take", after=True),
     "before evidence": Moment("mlrpl_bench.evidence:Collector.of"),
 }
 
