@@ -31,9 +31,13 @@ def rank(here: str, means: Means, store: ResultStore, methods: Mapping[str, Meth
     Args:
         here: the table's data set. means: of its rows, those that take part in rankings.
     """
-    of_dataset = {here: means}
+    of_dataset, unusable = {here: means}, dict[str, int]()
     for dataset in store.datasets():
-        if dataset != here and (found := _means(store.survey(dataset).records, methods)):
+        if dataset == here:
+            continue
+        survey = store.survey(dataset)
+        unusable[dataset] = len(survey.problems)
+        if found := _means(survey.records, methods):
             of_dataset[dataset] = found
     labels = sorted(set.intersection(*({label for label, _ in found} for found in of_dataset.values())))
     blocks = {dataset: _complete(found, labels) for dataset, found in of_dataset.items()}
@@ -47,6 +51,7 @@ def rank(here: str, means: Means, store: ResultStore, methods: Mapping[str, Meth
         notes.append(f"not trained on every data set, so not ranked: {', '.join(left)}")
     if left := [dataset for dataset, ratios in blocks.items() if not ratios]:
         notes.append(f"without a known ratio that all of these have, so left out: {', '.join(left)}")
+    notes += [f"{number} records of {name} cannot be used" for name, number in unusable.items() if number]
     return rank_table("rank-across", "Average rank over data sets", labels, table_BM, LEVEL, notes)
 
 

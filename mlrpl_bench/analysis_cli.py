@@ -47,13 +47,22 @@ def compare(
     """Compare two methods on the same images and seeds, with intervals and corrected p-values, from their records."""
     from mlrpl_bench import comparing, tables
 
-    cells, shown = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, {a, b}.__contains__)
+    labels: set[str] = set()
+
+    def is_wanted(label: str) -> bool:
+        labels.add(label)
+        return label in (a, b)
+
+    cells, shown, all_used = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, is_wanted)
+    comparing.check(labels, a, b)
     found = comparing.compare(cells, a, b, shown)
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
-        return
-    title = f"{a} and {b} on {dataset}"
-    tables.from_text("compare", title, found.header(), found.rows(), found.notes(), wraps=True).print()
+    else:
+        title = f"{a} and {b} on {dataset}"
+        tables.from_text("compare", title, found.header(), found.rows(), found.notes(), wraps=True).print()
+    if not all_used:
+        raise typer.Exit(1)
 
 
 @with_setting
@@ -72,7 +81,7 @@ def claims(
     from mlrpl_bench import tables
 
     rows = papers_claims.rows_needed()
-    cells, shown = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, rows.__contains__)
+    cells, shown, all_used = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, rows.__contains__)
     found = papers_claims.judge(cells, dataset, shown)
     path = result_store(results_dir).write_table(dataset, "claims.md", found.to_markdown())
     if as_json:
@@ -82,6 +91,8 @@ def claims(
         header = list(papers_claims.HEADER)
         tables.from_text("claims", title, header, found.rows(), found.notes(), wraps=True).print()
     print(f"wrote {path}", file=sys.stderr)
+    if not all_used:
+        raise typer.Exit(1)
 
 
 def _cells(
@@ -92,8 +103,8 @@ def _cells(
     results_dir: list[Path] | None,
     options: Options,
     is_wanted: Callable[[str], bool],
-) -> tuple[Cells, Sequence[float]]:
-    """The evidence of the rows that are wanted, of all seeds there are, and the ratios that are looked at."""
+) -> tuple[Cells, Sequence[float], bool]:
+    """The evidence of the rows that are wanted, of all seeds; the ratios looked at; whether all records can be used."""
     from mlrpl_bench import comparison, selection
     from mlrpl_bench.display import Display
     from mlrpl_bench.study import Study
@@ -120,4 +131,4 @@ def _cells(
         print(line, file=sys.stderr)
     if not found.cells:
         raise UserError(f"no records of these methods and of this setting in {store.root / dataset}; train some first")
-    return found.cells, shown
+    return found.cells, shown, not found.problems

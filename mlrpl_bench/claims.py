@@ -139,8 +139,9 @@ class Claims:
             f"about equal: the {100 * (2 * self.level - 1):g} % interval, which is shown, lies within "
             f"±{self.margin:g} points; p is of two one-sided tests",
             "beside: a control in which known labels count as often and nothing is blended; no part of the verdict",
-            "needs about N more seeds: until the interval excludes 0 in 80 % of repetitions, if difference and spread "
-            "stay what they are; from few seeds a rough guess",
+            "a verdict follows p, which is corrected, and not the interval, which is not; needs about N more seeds: "
+            "until p allows one in 80 % of repetitions, if difference and spread stay what they are; from few seeds a "
+            "rough guess",
         ]
         if len(self.ratios) > 1 and (self.ratios != NINE_RATIOS or self.dataset not in _datasets(self.verdicts)):
             told.append("published differences with a data set's name are of other data or ratios: for reference only")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -103,7 +103,7 @@ def compare(
     Raises:
         UserError: a row is unknown, or is compared with itself.
     """
-    _check(cells, a, b)
+    check({label for label, _ in cells}, a, b)
     columns = {f"{ratio:g}": [ratio] for ratio in sorted(ratios)}
     if len(ratios) > 1:
         columns[average_name(ratios)] = sorted(ratios)
@@ -116,13 +116,20 @@ def compare(
     return Comparison(a, b, level, lines)
 
 
-def _check(cells: Cells, a: str, b: str) -> None:
-    labels = sorted({label for label, _ in cells})
+def check(labels: Collection[str], a: str, b: str) -> None:
+    """Whether there are records to compare.
+
+    Args:
+        labels: of all rows that there are.
+
+    Raises:
+        UserError: one of the two is not among them, or they are the same.
+    """
     for label in (a, b):
         if label not in labels:
             close = difflib.get_close_matches(label, labels, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(f"no records of {label!r}; {hint}there are: {', '.join(labels) or 'none'}")
+            raise UserError(f"no records of {label!r}; {hint}there are: {', '.join(sorted(labels)) or 'none'}")
     if a == b:
         raise UserError(f"{a!r} is to be compared with itself; name two rows")
 

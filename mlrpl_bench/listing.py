@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from mlrpl_bench import hyperparameters
-from mlrpl_bench.errors import UserError
 from mlrpl_bench.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.results import ResultStore, left_out_line
 
@@ -59,14 +58,14 @@ def cells(
 ) -> list[dict[str, Any]]:
     """One row a cell that has a record of this protocol version; the others are counted on standard error."""
     rows = []
-    for folder in sorted(path for path in store.root.glob("*") if path.is_dir()):
-        survey = store.survey(folder.name)
-        if survey.problems:
-            raise UserError(survey.problems[0])
+    for dataset in store.datasets():
+        survey = store.survey(dataset)
+        for problem in survey.problems:
+            print(f"not used: {problem}", file=sys.stderr)
         for reason, folders in survey.left_out.items():
             print(left_out_line(reason, folders), file=sys.stderr)
         for record in survey.records:
-            row: dict[str, Any] = {"dataset": folder.name, "cell": record.cell.title, "key": record.cell.key[:8]}
+            row: dict[str, Any] = {"dataset": dataset, "cell": record.cell.title, "key": record.cell.key[:8]}
             row |= {"mAP": f"{100 * record.metrics['mAP']:.1f}"}
             if verbose:
                 cost = record.content.get("cost", {})

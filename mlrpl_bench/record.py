@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,6 +18,9 @@ from mlrpl_bench.cell import Cell
 from mlrpl_bench.errors import UserError
 
 RECORD = "record.json"
+FILES = ("history.csv", "steps.npz", "scores.npz", "train_scores.npz", "examples.npz")
+"""That every record has; the weights may have been left out."""
+
 SHARES = (
     *("mAP", "average_precision", "OP", "OR", "OF1", "CP", "CR", "CF1"),
     *("OP_top3", "OR_top3", "OF1_top3", "CP_top3", "CR_top3", "CF1_top3"),
@@ -71,6 +75,11 @@ def read_record(path: Path) -> Record:
         cell = Cell.from_json(content["cell"])
         files = {_plain_name(name): int(facts["bytes"]) for name, facts in content["files"].items()}
         metrics = {name: from_plain(value) for name, value in content["metrics"].items()}
+        if missing := sorted(set(FILES) - set(files)):
+            raise ValueError(f"it does not name its {', '.join(missing)}")
+        for name in ("git", "versions", "known_share"):
+            if not isinstance(content.get(name) or {}, dict):
+                raise ValueError(f"its {name} is no object")
         if content["key"] != cell.key:
             raise ValueError("its key is not that of its cell")
         _check_numbers(metrics, {name: from_plain(value) for name, value in content["best_metrics"].items()})
@@ -86,6 +95,12 @@ def read_record(path: Path) -> Record:
         if file.stat().st_size != size:
             raise UserError(f"{file} has {file.stat().st_size} bytes where its record says {size}; {advice}")
     return Record(cell, path.parent, metrics, content)
+
+
+def digest(content: dict[str, Any]) -> str:
+    """SHA-256 of all that a record says, but for this digest itself."""
+    said = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _plain_name(name: str) -> str:

@@ -8,7 +8,7 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     train_scores.npz      final logits on the training images, test transform
     examples.npz          a few test images: scores, and where each category looks
     weights.safetensors   the method's state
-    record.json           written last: metrics, provenance, sizes and hashes of the others
+    record.json           written last: metrics, provenance, sizes and hashes of the others and of itself
     failed.json           instead of all these, if the cell failed: why
     claim-1.jsonl         while it is being trained: by which process, see `ownership`
     checkpoint.pt         until it is finished: where training goes on, see `checkpoint`
@@ -34,7 +34,7 @@ from mlrpl_bench.cell import Cell
 from mlrpl_bench.cell_run import Finished
 from mlrpl_bench.errors import UserError
 from mlrpl_bench.files import sha256_of_file, write_atomically
-from mlrpl_bench.record import RECORD, OtherVersion, Record, read_json, read_record, to_json, to_plain
+from mlrpl_bench.record import RECORD, OtherVersion, Record, digest, read_json, read_record, to_json, to_plain
 from mlrpl_bench.resources import is_full
 
 FAILED = "failed.json"
@@ -52,11 +52,13 @@ class Survey:
         records: those that are whole, in a fixed order, one for a key.
         problems: a line for everything that is there and cannot be used.
         left_out: the folders of records that are of another protocol version, by that reason.
+        disagreeing: the keys of cells whose records state different metrics.
     """
 
     records: list[Record]
     problems: list[str]
     left_out: dict[str, list[Path]]
+    disagreeing: frozenset[str] = frozenset()
 
 
 class ResultStore:
@@ -131,14 +133,16 @@ class ResultStore:
                 problems.append(str(error))
             else:
                 by_key.setdefault(record.cell.key, []).append(record)
-        records = []
+        records: list[Record] = []
+        disagreeing: set[str] = set()
         for of_key in by_key.values():
             if all(to_plain(record.metrics) == to_plain(of_key[0].metrics) for record in of_key):
                 records.append(of_key[0])
             else:
                 folders = " and ".join(str(record.folder) for record in of_key)
                 problems.append(f"{folders} are of one cell and disagree; move the wrong one away")
-        return Survey(records, problems, left_out)
+                disagreeing.add(of_key[0].cell.key)
+        return Survey(records, problems, left_out, frozenset(disagreeing))
 
     def damage(self, cell: Cell) -> str | None:
         """What is wrong with a cell's record; None where it is whole or there is none.
@@ -163,15 +167,8 @@ class ResultStore:
 
     def why_missing(self, cell: Cell) -> str:
         """Why a cell has no record that could be used, in a few words."""
-        folder = self.folder(cell)
-        if (folder / RECORD).exists():
-            return "record damaged"
-        with contextlib.suppress(UserError):  # a damaged note says nothing
-            if (reason := self.failure(cell)) is not None:
-                return f"failed: {reason}"
-        if (claim := ownership.in_force(folder)) is not None:
-            return f"{'interrupted' if claim.is_of_gone_process() else 'still running'} ({claim.who})"
-        return "not run"
+        reasons = (_why_missing(root / _place(cell)) for root in (self.root, *self.others))
+        return next((reason for reason in reasons if reason is not None), "not run")
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
         """Store a finished cell; the record appears last, by one rename.
@@ -215,6 +212,7 @@ class ResultStore:
                 for name, content in contents.items()
             },
         }
+        record["sha256"] = digest(record)
         _write(folder / RECORD, to_json(record))
         (folder / FAILED).unlink(missing_ok=True)
         return read_record(folder / RECORD)
@@ -234,8 +232,7 @@ class ResultStore:
 
     def failure(self, cell: Cell) -> str | None:
         """Why the last try at a cell failed, or None."""
-        path = self.folder(cell) / FAILED
-        return str(read_json(path).get("reason")) if path.is_file() else None
+        return _failure(self.folder(cell))
 
     def failed_try(self, cell: Cell) -> str | None:
         """Identifies the last try at a cell that failed; None where none did, or nobody can tell."""
@@ -244,6 +241,23 @@ class ResultStore:
             return str(read_json(path).get("try")) if path.is_file() else None
         except UserError:
             return None
+
+
+def _failure(folder: Path) -> str | None:
+    path = folder / FAILED
+    return str(read_json(path).get("reason")) if path.is_file() else None
+
+
+def _why_missing(folder: Path) -> str | None:
+    """What a cell's folder says about there being no record in it that could be used."""
+    if (folder / RECORD).exists():
+        return "record damaged"
+    with contextlib.suppress(UserError):  # a damaged note says nothing
+        if (reason := _failure(folder)) is not None:
+            return f"failed: {reason}"
+    if (claim := ownership.in_force(folder)) is not None:
+        return f"{'interrupted' if claim.is_of_gone_process() else 'still running'} ({claim.who})"
+    return None
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from mlrpl_bench.cell import Cell, Setting
@@ -74,7 +74,9 @@ def select(
         drawn = _evidence([by_key[cell.key] for cell in of_line if cell.key in by_key], study, problems, report)
         for ratio in ratios if drawn else ():
             cells[name, ratio] = {evidence.seeds: evidence for evidence in drawn.values()}
-    holes = _holes([cell for cell in asked if cell.key not in found], store, {record.cell.key for record in of_table})
+    reasons = {record.cell.key: "record damaged" for record in of_table if record.cell.key not in found}
+    reasons |= dict.fromkeys(survey.disagreeing, "records disagree")
+    holes = _holes([cell for cell in asked if cell.key not in found], store, reasons)
     return Selection(dict(cells), holes, [left_out_line(reason, of) for reason, of in left_out.items()], problems)
 
 
@@ -125,11 +127,11 @@ def _evidence(
     return found
 
 
-def _holes(missing: Sequence[Cell], store: ResultStore, unusable: Collection[str]) -> Holes:
-    """Why cells are missing; `unusable` are the keys of whole records whose scores gave no evidence."""
+def _holes(missing: Sequence[Cell], store: ResultStore, known: Mapping[str, str]) -> Holes:
+    """Why cells are missing; of some keys it is known already."""
     reasons: dict[tuple[str, float], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for cell in missing:
-        reason = "record damaged" if cell.key in unusable else store.why_missing(cell)
+        reason = known.get(cell.key) or store.why_missing(cell)
         reasons[cell.label, cell.ratio][reason].append(cell.seed)
     return {
         place: "; ".join(

@@ -1,7 +1,7 @@
 """Remembers a leaderboard that was made, and finds it again while nothing that it rests on has changed.
 
-Looked at are size and time of change of every record, of the code, of the data set's label files and of the files that
-were written; imports neither torch nor pandas, which take longer than everything here.
+Looked at are size and time of change of every file of a record, of the code, of the data set's label files and of the
+files that were written; imports neither torch nor pandas, which take longer than everything here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ FOLDER = "unchanged"
 PACKAGE = Path(__file__).parent
 CODE = (PACKAGE, PACKAGE.parent / "methods", PACKAGE.parent / "datasets")
 
-OF_RECORDS = ("record.json", "failed.json")
-CLAIMS = "claim-*.jsonl"
+MADE_ANEW = "evidence.npz"
+"""In a cell's folder it is the leaderboard's own, and no news."""
+
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Not looked at one by one: that one was added or taken away shows in its folder's time of change."""
 
@@ -110,9 +111,8 @@ class Question:
     def _rests_on(self) -> Iterator[tuple[Path, list[int] | None]]:
         for root in self.results:
             # Of every data set: ranks go over all of them.
-            for folder in sorted(root.glob("*/*/*")):
-                yield from ((folder / name, _facts(folder / name)) for name in OF_RECORDS)
-                yield from ((path, _facts(path)) for path in sorted(folder.glob(CLAIMS)))
+            for folder in sorted(root.glob("*/*/*/")):
+                yield from ((path, _facts(path)) for path in sorted(folder.iterdir()) if path.name != MADE_ANEW)
             yield root / self.dataset / "profile.json", _facts(root / self.dataset / "profile.json")
         for code in CODE:
             yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))

@@ -18,7 +18,7 @@ from mlrpl_bench.files import sha256_of_file
 from mlrpl_bench.prediction import obstacle
 from mlrpl_bench.provenance import provenance
 from mlrpl_bench.randomness import seed_of
-from mlrpl_bench.record import RECORD, OtherVersion, Record, read_arrays, read_record, to_plain
+from mlrpl_bench.record import RECORD, OtherVersion, Record, digest, read_arrays, read_record, to_plain
 from mlrpl_bench.registry import MethodEntry
 from mlrpl_bench.results import ResultStore, set_aside
 from mlrpl_bench.selection import reason_against
@@ -87,6 +87,8 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = la
     for number, path in enumerate(paths, start=1):
         try:
             record = read_record(path)
+            if record.content.get("sha256") not in (None, digest(record.content)):  # older records have none
+                raise UserError(f"{path} is not what was written (SHA-256 differs)")
             for name in record.content["files"]:
                 _check_hash(record, name)
                 found.bytes_read += record.content["files"][name]["bytes"]
@@ -128,8 +130,8 @@ def find(store: ResultStore, datasets: Sequence[str], text: str) -> Record:
         keys = ", ".join(record.cell.key[: len(text) + 4] for record in found[:LISTED])
         raise UserError(f"{text} is the beginning of {len(found)} keys: {keys}; give more of one")
     if not found:
-        problems = sum(len(survey.problems) for survey in surveys)
-        unusable = f"; {problems} records cannot be used, see verify --files" if problems else ""
+        problems = [line for survey in surveys for line in survey.problems]
+        unusable = f"; {len(problems)} cannot be used: {problems[0]}" if problems else ""
         raise UserError(
             f"no record has a key that begins with {text!r}, nor is it a cell's folder; see: list cells{unusable}"
         )

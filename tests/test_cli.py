@@ -467,11 +467,13 @@ class TestDamagedResults:
         assert contents(folder.with_name(folder.name + ".damaged-1")) == before
         assert "plain 50 % seed 0: mAP" in answer.err
 
-    def test_stop_a_list_of_cells_in_one_line(self, bench, world, results, name, damage, reason):
+    def test_are_named_beside_a_list_of_the_other_cells(self, bench, world, results, name, damage, reason):
         (folder,) = (results / "tiny" / "plain").iterdir()
         damage(folder / name)
-        line = refused(bench("list", "cells", *world.plugins, "--results-dir", results))
+        answer = bench("list", "cells", *world.plugins, "--results-dir", results)
+        (line,) = [line for line in answer.err.split("\n") if line.startswith("not used: ")]
         assert reason in line and str(folder) in line
+        assert answer.code == 0 and "partial_bce" in answer.out and "plain" not in answer.out
 
 
 class TestRecordsOfAnotherProtocolVersion:

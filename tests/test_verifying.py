@@ -258,7 +258,7 @@ class TestWhichCells:
     def test_that_records_are_damaged_is_said_where_none_is_found(self, world, records):
         (records[0].folder / "scores.npz").unlink()
         line = refusal(lambda: verifying.find(world.store, ["tiny"], records[0].cell.key))
-        assert line.endswith("; 1 records cannot be used, see verify --files")
+        assert "; 1 cannot be used: " in line and "scores.npz is missing" in line
 
     def test_only_those_of_the_setting_are_chosen_from(self, world, records, tmp_path):
         assert len(verifying.of_setting(world.store, world.study, world.methods)) == 21
