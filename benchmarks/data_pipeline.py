@@ -26,13 +26,13 @@ from rich.table import Table
 from torchvision import transforms
 
 from benchmarks.common import write
-from mlrpl_bench import coco_format
-from mlrpl_bench.dataset import Split
-from mlrpl_bench.images import DEVIATION_3, MEAN_3, decode, normalise
-from mlrpl_bench.layers.label_graph import cooccurrence
-from mlrpl_bench.prepared import prepare
-from mlrpl_bench.protocol import hide, known_mask
-from mlrpl_bench.views import BACKENDS, BICUBIC, REFERENCE, View
+from mlrpl_bench.data import coco
+from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.images.cache import prepare
+from mlrpl_bench.data.images.loader import DEVIATION_3, MEAN_3, decode, normalise
+from mlrpl_bench.data.images.transforms import BACKENDS, BICUBIC, REFERENCE, ImageTransform
+from mlrpl_bench.data.protocol import hide, known_mask
+from mlrpl_bench.models.layers.graphs import cooccurrence
 
 TORCHVISION = "torchvision"
 BATCH = 16
@@ -66,7 +66,7 @@ def make_images(folder: Path, num_images: int, width: int = 640, height: int = 4
 
 def plain_torchvision(size: int, random: np.random.Generator) -> transforms.Compose:
     """The chain that most training scripts have, with the same distribution of crop sides."""
-    view = View(size)
+    view = ImageTransform(size)
     bicubic = transforms.InterpolationMode.BICUBIC
     return transforms.Compose(
         [
@@ -86,7 +86,7 @@ def readers(paths: Sequence[Path], size: int, folder: Path) -> dict[str, Reads]:
     split = Split(list(range(len(paths))), list(paths), labels_NC, ("anything",))
 
     def reads(backend: str) -> Reads:
-        view = View(size, backend=backend)
+        view = ImageTransform(size, backend=backend)
         prepared = prepare(split, folder / backend, backend, view.enlarged) if view.is_prepared else None
 
         def image_of(row: int) -> Image.Image:
@@ -177,7 +177,7 @@ def write_annotations(file: Path, num_images: int, num_annotations: int) -> None
     image_A = random.integers(num_images, size=num_annotations).tolist()
     category_A = random.choice(COCO_CATEGORIES, num_annotations, p=share_C / share_C.sum()).tolist()
     outlines_A = random.random((num_annotations, 24)).round(4).tolist()
-    coco_format.write(
+    coco.write(
         file,
         [
             {"id": number, "file_name": f"{number:012d}.jpg", "height": 480, "width": 640}
@@ -204,8 +204,8 @@ def measure_labels(num_images: int, num_annotations: int, folder: Path) -> dict[
         seconds[step] = time.process_time() - start
         return result
 
-    split = timed("labels, first reading", lambda: coco_format.read(file, folder))
-    again = timed("labels, kept", lambda: coco_format.read(file, folder))
+    split = timed("labels, first reading", lambda: coco.read(file, folder))
+    again = timed("labels, kept", lambda: coco.read(file, folder))
     assert again.fingerprint() == split.fingerprint()
     shape = split.labels_NC.shape
     mask_NC = timed("mask, hcp", lambda: known_mask(shape, RATIO))

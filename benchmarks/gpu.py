@@ -42,17 +42,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import head
 from benchmarks.common import clock_of, write
 from benchmarks.groups import seconds_together
-from mlrpl_bench import benches, profiling
-from mlrpl_bench.cell_run import CellRun, forget_peak_memory, peak_memory
-from mlrpl_bench.conformance import NUM_CATEGORIES, PRESET, Sample
-from mlrpl_bench.dataset import NINE_RATIOS
-from mlrpl_bench.layers.graph_head import GraphHead
-from mlrpl_bench.layers.tanh_scores import tanh_scores
-from mlrpl_bench.method import Batch, Progress
-from mlrpl_bench.options import Options
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import DatasetEntry, MethodEntry, load_methods
-from mlrpl_bench.study import PRECISIONS
+from mlrpl_bench.data.dataset import NINE_RATIOS
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.layers.attention import tanh_scores
+from mlrpl_bench.models.layers.heads import GraphHead
+from mlrpl_bench.models.method import Batch, Progress
+from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, load_methods
+from mlrpl_bench.tools.conformance import NUM_CATEGORIES, PRESET, Sample
+from mlrpl_bench.tools.profiling import settings, step_costs
+from mlrpl_bench.training.device import forget_peak_memory, peak_memory
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.run import CellRun
+from mlrpl_bench.training.study import PRECISIONS
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
 """Relative differences from float64: of a loss (or of 1e-3 if it is smaller), and of the norm of a gradient (to which a
@@ -340,11 +341,11 @@ def steps(session: Session) -> Iterator[tuple[str, Any]]:
             yield f"batch {batch}, {entry.name}", cost(bench, entry, session)
 
 
-def bench_of(session: Session, **chosen: Any) -> benches.Bench:
-    return benches.of_paper(session.options(**chosen), 80, 0.1, lambda *_: None)
+def bench_of(session: Session, **chosen: Any) -> settings.ProfilingSetting:
+    return settings.of_paper(session.options(**chosen), 80, 0.1, lambda *_: None)
 
 
-def cost(bench: benches.Bench, entry: MethodEntry, session: Session) -> dict[str, Any]:
+def cost(bench: settings.ProfilingSetting, entry: MethodEntry, session: Session) -> dict[str, Any]:
     """What `profiling` says of one method.
 
     Raises:
@@ -352,7 +353,7 @@ def cost(bench: benches.Bench, entry: MethodEntry, session: Session) -> dict[str
     """
     if session.torch_device.type == "cuda":
         torch.cuda.empty_cache()
-    found = profiling.profile(bench, [entry], 1 if session.quick else 5, lambda *_: None)
+    found = step_costs.profile(bench, [entry], 1 if session.quick else 5, lambda *_: None)
     for _, why in found.failures:
         raise RuntimeError(why)
     numbers = dataclasses.asdict(found.costs[0])
@@ -386,8 +387,8 @@ def group(session: Session) -> Iterator[tuple[str, Any]]:
     options = session.options(batch=16, epochs=1)
     images = str((timed + 1) * (options.batch or 0))
     options = dataclasses.replace(options, data={"categories": "80", "images": images})
-    entry = DatasetEntry("paper", benches.RandomData, Path(__file__), benches.PAPER)
-    study = benches.InMemory(entry, options)
+    entry = DatasetEntry("paper", settings.RandomData, Path(__file__), settings.PAPER)
+    study = settings.InMemory(entry, options)
     method = load_methods()[GROUPED]
     jobs = [study.job(method, ratio, 0, 0, {}) for ratio in NINE_RATIOS]
     found: dict[str, list[tuple[float, int]]] = {"alone": [], "nine": []}

@@ -25,14 +25,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import Clock, machine, write
-from mlrpl_bench.cell_run import CellRun, Job
-from mlrpl_bench.dataset import NINE_RATIOS
-from mlrpl_bench.method import Progress
-from mlrpl_bench.options import Options
-from mlrpl_bench.registry import load_datasets, load_methods
-from mlrpl_bench.study import Study
-from mlrpl_bench.trainer import Failed, StepDone, train
-from mlrpl_bench.workbench import SharedBatch, Workbench
+from mlrpl_bench.data.dataset import NINE_RATIOS
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.registry import load_datasets, load_methods
+from mlrpl_bench.records.cell import Job
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.run import CellRun
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.training.trainer import Failed, StepDone, train
+from mlrpl_bench.training.workbench import SharedBatch, Workbench
 
 ONE_METHOD = ("ssgrl", "sarb")
 MIXED = ["partial_bce", "ssgrl", "sarb", "asl", "kggr", "gcn_ml", "curriculum", "fm_mixup", "ip_mixup"]

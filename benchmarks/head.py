@@ -42,13 +42,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import clock_of, in_turns, machine, write
 from benchmarks.literal_head import LiteralHead
-from mlrpl_bench.layers.blending import Blending, Version, supervise, unknown_choice
-from mlrpl_bench.layers.graph_head import GraphHead
-from mlrpl_bench.layers.semantic_decoupling import SemanticDecoupling
-from mlrpl_bench.layers.tanh_scores import tanh_scores
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.profiling import MATMUL_ROUNDS, MATMUL_SIDE, matmul_peak
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.layers.attention import SemanticDecoupling, tanh_scores
+from mlrpl_bench.models.layers.blending import Blending, Version, supervise, unknown_choice
+from mlrpl_bench.models.layers.heads import GraphHead
+from mlrpl_bench.models.losses import partial_bce
+from mlrpl_bench.tools.profiling.step_costs import MATMUL_ROUNDS, MATMUL_SIDE, matmul_peak
 
 TOLERANCE = 1e-4
 """Of the norm of a difference over the norm of the literal form's value."""
@@ -94,7 +93,7 @@ class ShortHead(nn.Module):
         self.head = GraphHead(sizes.width, adjacency_CC)
 
 
-class Bench:
+class ProfilingSetting:
     """Both forms with the same weights, and inputs for them, drawn on the CPU."""
 
     def __init__(self, sizes: Sizes, side: int, device: torch.device) -> None:
@@ -238,7 +237,7 @@ def measured(plan: Plan, device: torch.device) -> Iterator[dict[str, Any]]:
     facts: dict[str, Any] = {"sizes": plan.sizes._asdict(), "tolerance": TOLERANCE, "largest_difference": 0.0}
     facts |= {"matmul_peak_gflops": 0.0, "ratios": {}, "rows": {}}
     for side in plan.sides:
-        bench = Bench(plan.sizes, side, device)
+        bench = ProfilingSetting(plan.sizes, side, device)
         for piece in PIECES:
             name = f"{piece}, {side} x {side}"
             say(f"{name} ...")
@@ -265,7 +264,9 @@ def peak_of(device: torch.device) -> float:
     return 2 * side**3 / min(row[0] for row in rounds)
 
 
-def measured_piece(bench: Bench, plan: Plan, side: int, piece: str) -> tuple[float, dict[str, dict[str, float]]]:
+def measured_piece(
+    bench: ProfilingSetting, plan: Plan, side: int, piece: str
+) -> tuple[float, dict[str, dict[str, float]]]:
     """The largest difference between forms, and the facts on each form."""
     difference, operations = bench.agreement(piece)
     jobs = bench.jobs(piece)
@@ -282,13 +283,13 @@ def measured_piece(bench: Bench, plan: Plan, side: int, piece: str) -> tuple[flo
     return difference, rows
 
 
-def extra_memory(bench: Bench, sizes: Sizes, side: int, piece: str, form: str) -> int:
+def extra_memory(bench: ProfilingSetting, sizes: Sizes, side: int, piece: str, form: str) -> int:
     """Bytes that a pass needs at its peak beyond weights and inputs; on a CPU of a process of its own."""
     if bench.device.type == "cpu":
         # One that has measured nothing before, from a server that has only imported what it takes: the peak of a
         # process never falls.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["mlrpl_bench.profiling"])
+        context.set_forkserver_preload(["mlrpl_bench.tools.profiling.step_costs"])
         with ProcessPoolExecutor(1, context) as pool:
             return pool.submit(_growth, sizes, side, piece, form).result()
     bench.forget_gradients()
@@ -301,7 +302,7 @@ def extra_memory(bench: Bench, sizes: Sizes, side: int, piece: str, form: str) -
 
 def _growth(sizes: Sizes, side: int, piece: str, form: str) -> int:
     torch.set_num_threads(1)
-    bench = Bench(sizes, side, torch.device("cpu"))
+    bench = ProfilingSetting(sizes, side, torch.device("cpu"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bench.jobs(piece)[form]()
     unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in

@@ -37,21 +37,27 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mlrpl_bench import claims, comparison, evidence, leaderboard, metrics, protocol, statistics, sweep, tables
-from mlrpl_bench.cell import Cell
-from mlrpl_bench.cell_run import Finished
-from mlrpl_bench.comparison import Request
-from mlrpl_bench.dataset import NINE_RATIOS
-from mlrpl_bench.evidence import Collector, Evidence
-from mlrpl_bench.image_files import usable_cores
-from mlrpl_bench.options import Options
-from mlrpl_bench.protocol import ABSENT, PRESENT
-from mlrpl_bench.record import RECORD, Record, read_record
-from mlrpl_bench.registry import MethodEntry, load_datasets, load_methods
-from mlrpl_bench.report import examples, figures, page
-from mlrpl_bench.results import ResultStore
-from mlrpl_bench.study import Study
-from mlrpl_bench.unchanged import Question, Remembered
+from mlrpl_bench import api
+from mlrpl_bench.api import Request
+from mlrpl_bench.cli.leaderboard_cache import CachedLeaderboard, CacheKey
+from mlrpl_bench.data import protocol
+from mlrpl_bench.data.dataset import NINE_RATIOS
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.evaluation import intervals, metrics
+from mlrpl_bench.leaderboard import evidence
+from mlrpl_bench.leaderboard.claims import claims
+from mlrpl_bench.leaderboard.evidence import Collector, Evidence
+from mlrpl_bench.leaderboard.report import examples, figures, page
+from mlrpl_bench.leaderboard.tables import main as leaderboard
+from mlrpl_bench.models.registry import MethodEntry, load_datasets, load_methods
+from mlrpl_bench.records.cell import Cell, Finished
+from mlrpl_bench.records.record import RECORD, Record, read_record
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.utils import tables
+from mlrpl_bench.utils.processes import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS, SCORE_FILES, COLD_CELLS = 5, 12, 5
@@ -64,8 +70,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrpl_bench.dataset import Dataset, Preset, Split
-from mlrpl_bench.registry import register_dataset
+from mlrpl_bench.data.dataset import Dataset, Preset, Split
+from mlrpl_bench.models.registry import register_dataset
 
 
 @register_dataset("simulated", preset=Preset(448, "small"))
@@ -146,9 +152,7 @@ class World:
             leaderboard=True,
         )
         datasets = load_datasets([self.plugin])
-        found = comparison.compare(
-            request, datasets[DATASET], Options(device="cpu"), load_methods(), store, no_train=True
-        )
+        found = api.compare(request, datasets[DATASET], Options(device="cpu"), load_methods(), store, no_train=True)
         assert not found.problems and found.leaderboard is not None
 
     def in_other_order(self) -> Path:
@@ -251,16 +255,16 @@ class Stages:
 
 COUNTED: tuple[tuple[Any, str, str], ...] = (
     (Study, "__init__", "data set"),
-    (comparison, "_jobs", "planning cells (masks)"),
+    (api, "_jobs", "planning cells (masks)"),
     (sweep, "missing", "reading records"),
     (ResultStore, "survey", "reading records"),
     (Collector, "of", "reading evidence"),
-    (statistics, "intervals", "intervals"),
-    (statistics, "all_paired", "paired comparisons"),
+    (intervals, "intervals", "intervals"),
+    (intervals, "all_paired", "paired comparisons"),
     (leaderboard, "measure", "measurements"),
-    (comparison, "build", "tables"),
+    (api, "build", "tables"),
     (claims, "judge", "claims"),
-    (comparison, "table_files", "writing tables"),
+    (api, "table_files", "writing tables"),
     (figures, "draw_all", "figures"),
     (examples, "draw", "page"),
     (page, "render", "page"),
@@ -297,8 +301,8 @@ def cold(world: World) -> dict[str, float]:
 def found_unchanged(world: World) -> dict[str, float]:
     """Seconds to see that nothing changed."""
     table = tables.Table("leaderboard", "Leaderboard", ("a",), [("b", [tables.Entry("1")])])
-    question = Question({}, DATASET, (world.results,), None, (world.plugin,))
-    question.remember(Remembered.of(table, {}, []), question.state())
+    question = CacheKey({}, DATASET, (world.results,), None, (world.plugin,))
+    question.remember(CachedLeaderboard.of(table, {}, []), question.state())
     start = time.perf_counter()
     found = question.find()
     assert found is not None

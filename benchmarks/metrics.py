@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import in_turns, machine, write
-from mlrpl_bench import metrics
-from mlrpl_bench.protocol import ABSENT, PRESENT
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.evaluation import metrics
 
 RATIO = "metrics over argsort"
 LOOPED = 10

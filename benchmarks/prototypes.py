@@ -28,9 +28,9 @@ from torch import Tensor
 
 from benchmarks.common import in_turns, machine, seconds, write
 from benchmarks.metrics import simulated
-from mlrpl_bench.image_files import usable_cores
-from mlrpl_bench.layers.prototypes import KnownPositives, Prototypes
-from mlrpl_bench.protocol import PRESENT
+from mlrpl_bench.data.protocol import PRESENT
+from mlrpl_bench.models.layers.prototypes import KnownPositives, Prototypes
+from mlrpl_bench.utils.processes import usable_cores
 
 IMAGES, CAP, PROTOTYPES, BATCH = 82_783, 20_000, 10, 16
 """COCO's training images; the other three as the hyper-parameters and presets have them."""

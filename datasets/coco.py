@@ -23,11 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrpl_bench import coco_format
-from mlrpl_bench.dataset import Dataset, Preset, Split
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.registry import register_dataset
+from mlrpl_bench import Dataset, Preset, Split, UserError, parameter, register_dataset
+from mlrpl_bench.data import coco
 
 PARTS = {"train": "train", "test": "val"}
 COUNTS = {"2014": {"train": 82_783, "test": 40_504}, "2017": {"train": 118_287, "test": 5_000}}
@@ -69,7 +66,7 @@ class Coco(Dataset):
         if not annotation_file.is_file():
             raise UserError(f"no file {annotation_file}; {self._what_to_do(root, PARTS[split])}")
         folders = [root / part, root / "images" / part, root / "images", root]
-        return coco_format.read_with_images(annotation_file, folders)
+        return coco.read_with_images(annotation_file, folders)
 
     def _what_to_do(self, root: Path, part: str) -> str:
         if not root.is_dir():

@@ -20,11 +20,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrpl_bench import coco_format
-from mlrpl_bench.dataset import Dataset, Preset, Split
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.registry import register_dataset
+from mlrpl_bench import Dataset, Preset, Split, UserError, parameter, register_dataset
+from mlrpl_bench.data import coco
 
 SPLITS = ("train", "test")
 
@@ -64,7 +61,7 @@ ROOT/
         for path, option in ((annotation_file, "annotations"), (image_folder, "images")):
             if not path.exists():
                 raise UserError(f"{path} does not exist; say where it is with --set-data {split}_{option}=PATH")
-        return coco_format.read_with_images(annotation_file, [image_folder])
+        return coco.read_with_images(annotation_file, [image_folder])
 
     def _annotation_file(self, root: Path, split: str) -> Path:
         return root / str(getattr(self.options, f"{split}_annotations"))

@@ -35,12 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlrpl_bench import coco_format, words
-from mlrpl_bench.dataset import Dataset, Preset, Split
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.files import build_folder_once
-from mlrpl_bench.randomness import seed_of
-from mlrpl_bench.registry import register_dataset
+from mlrpl_bench import Dataset, Preset, Split, UserError, build_folder_once, register_dataset, seed_of
+from mlrpl_bench.data import coco, word_vectors
 
 SPLITS = ("train", "test", "iconic")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -154,8 +150,8 @@ class Scenes(Dataset):
         folder = build_folder_once(
             root / f"scenes-{self.recipe.hash()}", lambda temporary: generate(temporary, self.recipe, self.report)
         )
-        complete = coco_format.read(_annotation_file(folder, split), folder / split)
-        return replace(complete, word_vectors_CE=words.hashed_vectors(complete.categories))
+        complete = coco.read(_annotation_file(folder, split), folder / split)
+        return replace(complete, word_vectors_CE=word_vectors.hashed_vectors(complete.categories))
 
 
 def generate(folder: Path, recipe: SceneRecipe, report: Callable[[str, int, int], None] = lambda *_: None) -> None:
@@ -183,7 +179,7 @@ def generate(folder: Path, recipe: SceneRecipe, report: Callable[[str, int, int]
         ]
         report("drawing scenes (once)", done, len(jobs))
     for split in SPLITS:
-        coco_format.write(_annotation_file(folder, split), images[split], annotations[split], categories)
+        coco.write(_annotation_file(folder, split), images[split], annotations[split], categories)
 
 
 def draw(split: str, index: int, recipe: SceneRecipe) -> tuple[NDArray[np.uint8], list[Thing]]:

@@ -41,11 +41,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.coco_format import is_text, locate, read_list
-from mlrpl_bench.dataset import Dataset, Preset, Split
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.protocol import ABSENT, PRESENT
-from mlrpl_bench.registry import register_dataset
+from mlrpl_bench import ABSENT, PRESENT, Dataset, Preset, Split, UserError, register_dataset
+from mlrpl_bench.data.file_lists import is_text, locate, read_list
 
 SPLITS = ("train", "test")
 CATEGORIES = 200

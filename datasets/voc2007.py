@@ -29,12 +29,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.coco_format import locate, read_list, refuse_missing
-from mlrpl_bench.dataset import Dataset, Preset, Split
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import register_dataset
+from mlrpl_bench import ABSENT, PRESENT, UNKNOWN, Dataset, Preset, Split, UserError, parameter, register_dataset
+from mlrpl_bench.data.file_lists import locate, read_list, refuse_missing
 
 LISTS = {"train": "trainval", "test": "test"}
 CATEGORIES = (

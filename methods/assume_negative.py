@@ -14,12 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.losses import clipped_log_sigmoid, part_of_mean
-from mlrpl_bench.method import Batch, Progress
-from mlrpl_bench.protocol import PRESENT, UNKNOWN
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import PRESENT, UNKNOWN, Batch, Progress, parameter, register_method
+from mlrpl_bench.models.layers import SemanticGraphMethod
+from mlrpl_bench.models.losses import clipped_log_sigmoid, part_of_mean
 
 
 @register_method(

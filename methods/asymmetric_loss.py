@@ -19,14 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.epoch_means import EpochMeans
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.losses import largest, part_of_mean
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import PRESENT, UNKNOWN
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import PRESENT, UNKNOWN, Backbone, Batch, Progress, Task, parameter, register_method
+from mlrpl_bench.models.layers import EpochMeans, SemanticGraphMethod
+from mlrpl_bench.models.losses import largest, part_of_mean
 
 ASSUMED, IGNORED, SELECTED = "absent", "ignored", "selected"
 

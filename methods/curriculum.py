@@ -18,13 +18,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.pooled_classifier import PooledClassifier
-from mlrpl_bench.losses import normalised_bce
-from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    Backbone,
+    Batch,
+    Method,
+    Progress,
+    Recipe,
+    Task,
+    parameter,
+    register_method,
+)
+from mlrpl_bench.models.layers import PooledClassifier
+from mlrpl_bench.models.losses import normalised_bce
 
 STRATEGIES = ("score", "proportion", "positives")
 

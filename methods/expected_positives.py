@@ -20,14 +20,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.epoch_means import EpochMeans
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.losses import clipped_log_sigmoid, part_of_mean
-from mlrpl_bench.method import Batch, ParameterGroup, Progress, Task
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    Backbone,
+    Batch,
+    ParameterGroup,
+    Progress,
+    Task,
+    parameter,
+    register_method,
+)
+from mlrpl_bench.models.layers import EpochMeans, SemanticGraphMethod
+from mlrpl_bench.models.losses import clipped_log_sigmoid, part_of_mean
 
 
 @register_method(

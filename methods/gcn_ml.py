@@ -16,12 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.label_graph import ESTIMATORS, cooccurrence
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import Backbone, Batch, Method, Progress, Recipe, Task, parameter, register_method
+from mlrpl_bench.models.layers import ESTIMATORS, cooccurrence
+from mlrpl_bench.models.losses import partial_bce
 
 
 @register_method(

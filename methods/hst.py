@@ -24,15 +24,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.pair_head import support
-from mlrpl_bench.layers.prototypes import Prototypes, mean_cosine
-from mlrpl_bench.layers.semantic_transfer import SemanticTransferMethod, fill
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, ParameterGroup, Progress, Task
-from mlrpl_bench.protocol import UNKNOWN
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import UNKNOWN, Backbone, Batch, ParameterGroup, Progress, Task, parameter, register_method
+from mlrpl_bench.models.layers import Prototypes, SemanticTransferMethod, fill, mean_cosine, support
+from mlrpl_bench.models.losses import partial_bce
 
 
 @register_method(

@@ -15,14 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.gated_graph import GatedGraph
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import UNKNOWN
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import UNKNOWN, Backbone, Batch, Progress, Task, parameter, register_method
+from mlrpl_bench.models.layers import GatedGraph, SemanticGraphMethod
+from mlrpl_bench.models.losses import partial_bce
 
 
 @register_method(

@@ -17,15 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.beta_law import symmetric_beta
-from mlrpl_bench.layers.epoch_means import EpochMeans
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import ABSENT, PRESENT, UNKNOWN, Backbone, Batch, Progress, Task, parameter, register_method
+from mlrpl_bench.models.layers import EpochMeans, SemanticGraphMethod, symmetric_beta
+from mlrpl_bench.models.losses import partial_bce
 
 LABEL_RULES = ("loss", "signed", "both_known", "either")
 LEARNED_START = 0.75

@@ -16,12 +16,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.pooled_classifier import PooledClassifier
-from mlrpl_bench.losses import normalised_bce, partial_bce
-from mlrpl_bench.method import Batch, Method, Progress, Recipe, Task
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import Backbone, Batch, Method, Progress, Recipe, Task, parameter, register_method
+from mlrpl_bench.models.layers import PooledClassifier
+from mlrpl_bench.models.losses import normalised_bce, partial_bce
 
 
 @register_method(

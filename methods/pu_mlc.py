@@ -17,14 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.beta_law import symmetric_beta
-from mlrpl_bench.layers.epoch_means import EpochMeans
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import PRESENT
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import PRESENT, Backbone, Batch, Progress, Task, parameter, register_method
+from mlrpl_bench.models.layers import EpochMeans, SemanticGraphMethod, symmetric_beta
 
 SMALLEST_TEMPERATURE = 1e-3
 """For a category whose logits are all the same."""

@@ -22,16 +22,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.blending import Blending, BlendingHyperparameters, supervise, unknown_choice
-from mlrpl_bench.layers.contrast import contrast
-from mlrpl_bench.layers.prototypes import Prototypes
-from mlrpl_bench.layers.semantic_attention import NORMALISATIONS
-from mlrpl_bench.layers.semantic_graph import ATTENTIONS
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import Backbone, Batch, Progress, Task, parameter, register_method
+from mlrpl_bench.models.layers import (
+    ATTENTIONS,
+    NORMALISATIONS,
+    Blending,
+    BlendingHyperparameters,
+    Prototypes,
+    SemanticGraphMethod,
+    contrast,
+    supervise,
+    unknown_choice,
+)
 
 
 @register_method(

@@ -18,12 +18,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.semantic_graph_method import SemanticGraphMethod
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.registry import register_alias, register_method
+from mlrpl_bench import Backbone, Batch, Progress, Task, parameter, register_alias, register_method
+from mlrpl_bench.models.layers import SemanticGraphMethod
+from mlrpl_bench.models.losses import partial_bce
 
 
 @register_method(

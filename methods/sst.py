@@ -16,15 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.hyperparameters import parameter
-from mlrpl_bench.layers.pair_head import support
-from mlrpl_bench.layers.prototypes import mean_cosine
-from mlrpl_bench.layers.semantic_transfer import SemanticTransferMethod, fill
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import PRESENT
-from mlrpl_bench.registry import register_method
+from mlrpl_bench import PRESENT, Backbone, Batch, Progress, Task, parameter, register_method
+from mlrpl_bench.models.layers import SemanticTransferMethod, fill, mean_cosine, support
+from mlrpl_bench.models.losses import partial_bce
 
 
 @register_method(

@@ -1,3 +1,91 @@
-"""A benchmark of methods for multi-label image recognition with partial labels."""
+"""Compares methods for multi-label image recognition with partial labels; this is the public interface.
+
+A method's or a data set's file, and a notebook, import from here; `docs/api.md` lists every name. Names are
+looked up when they are first used (PEP 562), because torch and pandas take seconds to import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlrpl_bench.data.dataset import Dataset, Preset, Split
+    from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+    from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.hyperparameters import parameter
+    from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
+    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.training.options import Options
+    from mlrpl_bench.utils.errors import UserError
+    from mlrpl_bench.utils.files import build_folder_once
+    from mlrpl_bench.utils.randomness import generator_at, seed_of
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ABSENT",
+    "PRESENT",
+    "UNKNOWN",
+    "Backbone",
+    "Batch",
+    "Dataset",
+    "Method",
+    "Options",
+    "ParameterGroup",
+    "Preset",
+    "Progress",
+    "Recipe",
+    "Split",
+    "Task",
+    "UserError",
+    "__version__",
+    "build_folder_once",
+    "generator_at",
+    "parameter",
+    "register_alias",
+    "register_dataset",
+    "register_method",
+    "seed_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'mlrpl_bench' has no attribute {name!r}; there are: {', '.join(__all__)}")
+    for names_of_group in (_small, _of_data, _of_models):
+        if name in (found := names_of_group()):
+            globals().update(found)
+            return found[name]
+    raise AssertionError(f"{name} is in __all__ and in no group")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def _small() -> dict[str, Any]:
+    """What imports nothing that takes long."""
+    from mlrpl_bench.models.hyperparameters import parameter
+    from mlrpl_bench.training.options import Options
+    from mlrpl_bench.utils.errors import UserError
+    from mlrpl_bench.utils.files import build_folder_once
+
+    return dict(locals())
+
+
+def _of_data() -> dict[str, Any]:
+    """For the author of a data set; imports numpy."""
+    from mlrpl_bench.data.dataset import Dataset, Preset, Split
+    from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+
+    return dict(locals())
+
+
+def _of_models() -> dict[str, Any]:
+    """For the author of a method; imports torch."""
+    from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
+    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.utils.randomness import generator_at, seed_of
+
+    return dict(locals())

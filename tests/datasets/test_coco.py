@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrpl_bench import hyperparameters
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.image_files import missing_rows
-from mlrpl_bench.protocol import ABSENT, PRESENT
-from mlrpl_bench.registry import load_datasets
+from mlrpl_bench.data.file_lists import missing_rows
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.models import hyperparameters
+from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.utils.errors import UserError
 
 ENTRY = load_datasets()["coco"]
 REAL_SAMPLE = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco2017-mini"

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from mlrpl_bench import hyperparameters
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.protocol import ABSENT, PRESENT
-from mlrpl_bench.registry import load_datasets
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.models import hyperparameters
+from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.utils.errors import UserError
 
 ENTRY = load_datasets()["coco_json"]
 

@@ -3,18 +3,17 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.protocol import ABSENT, PRESENT
-from mlrpl_bench.registry import load_datasets
-from mlrpl_bench.words import hashed_vectors
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.data.word_vectors import hashed_vectors
+from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.utils.errors import UserError
+from tests.helpers.places import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ENTRY = load_datasets()["scenes"]
 scenes = sys.modules[ENTRY.cls.__module__]
 
@@ -223,7 +222,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from mlrpl_bench.registry import load_datasets
+from mlrpl_bench.models.registry import load_datasets
 
 cls = load_datasets()["scenes"].cls
 module = sys.modules[cls.__module__]
@@ -246,7 +245,7 @@ print(cls(recipe=recipe).load(root, "train").fingerprint())
 
 def test_two_processes_at_once_leave_one_whole_folder(root, tmp_path):
     command = [sys.executable, "-c", TWO_AT_ONCE, str(tmp_path)]
-    processes = [subprocess.Popen([*command, name], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for name in "ab"]
+    processes = [subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.PIPE, text=True) for name in "ab"]
     fingerprints = {process.communicate(timeout=120)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     assert fingerprints == {scenes.Scenes(recipe=TINY).load(root, "train").fingerprint()}

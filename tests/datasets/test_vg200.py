@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.image_files import missing_rows
-from mlrpl_bench.protocol import ABSENT, PRESENT
-from mlrpl_bench.registry import load_datasets
+from mlrpl_bench.data.file_lists import missing_rows
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.utils.errors import UserError
 
 DATASETS = load_datasets()
 vg200 = sys.modules[DATASETS["vg200"].cls.__module__]

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from mlrpl_bench import hyperparameters
-from mlrpl_bench.errors import UserError
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_datasets
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models import hyperparameters
+from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.utils.errors import UserError
 
 ENTRY = load_datasets()["voc2007"]
 voc2007 = sys.modules[ENTRY.cls.__module__]

@@ -2,7 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.method import Progress
+from tests.helpers.loss_samples import (
     C,
     N,
     assert_blind_to_hidden_labels,
@@ -13,9 +16,6 @@ from loss_samples import (
     random_labels,
     random_logits,
 )
-
-from mlrpl_bench.method import Progress
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 NAMES = ("an", "an_ls", "wan")
 

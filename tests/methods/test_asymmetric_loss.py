@@ -2,7 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.method import Batch, Progress
+from tests.helpers.loss_samples import (
     LATE,
     C,
     N,
@@ -16,9 +19,6 @@ from loss_samples import (
     random_labels,
     random_logits,
 )
-
-from mlrpl_bench.method import Batch, Progress
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 EARLY = Progress(epoch=4, epochs=20, step=3, steps_per_epoch=10)
 

@@ -5,7 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.layers.blending import blend, instance_choice
+from mlrpl_bench.models.losses import contrastive, partial_bce
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.registry import load_methods
+from tests.helpers.loss_samples import (
     C,
     N,
     assert_blind_to_hidden_labels,
@@ -15,13 +21,7 @@ from loss_samples import (
     method,
     random_labels,
 )
-from prototype_samples import after_a_pass, history_of
-
-from mlrpl_bench.layers.blending import blend, instance_choice
-from mlrpl_bench.losses import contrastive, partial_bce
-from mlrpl_bench.method import Progress
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
+from tests.helpers.prototype_samples import after_a_pass, history_of
 
 CODE = sys.modules[load_methods()["dsrb"].cls.__module__]
 BLENDING = Progress(epoch=5, epochs=20, step=3, steps_per_epoch=10)

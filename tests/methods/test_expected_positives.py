@@ -5,7 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.layers.graphs import cooccurrence
+from mlrpl_bench.models.method import Progress
+from tests.helpers.loss_samples import (
     LATE,
     C,
     N,
@@ -18,10 +22,6 @@ from loss_samples import (
     random_labels,
     random_logits,
 )
-
-from mlrpl_bench.layers.label_graph import cooccurrence
-from mlrpl_bench.method import Progress
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
 
 
 def neg_log(p):

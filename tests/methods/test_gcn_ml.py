@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.layers.label_graph import cooccurrence
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.layers.graphs import cooccurrence
+from mlrpl_bench.models.losses import partial_bce
+from mlrpl_bench.models.method import Batch, Progress, Task
+from mlrpl_bench.models.registry import load_methods
 
 N, C, D, F, E = 30, 4, 6, 5, 7
 ENTRY = load_methods()["gcn_ml"]

@@ -4,7 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.losses import partial_bce
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.registry import load_methods
+from tests.helpers.loss_samples import (
     C,
     assert_blind_to_hidden_labels,
     assert_survives_hard_batches,
@@ -12,12 +17,7 @@ from loss_samples import (
     method,
     random_labels,
 )
-from prototype_samples import after_a_pass, history_of
-
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Progress
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
+from tests.helpers.prototype_samples import after_a_pass, history_of
 
 CODE = sys.modules[load_methods()["hst"].cls.__module__]
 TERMS = {"partial_bce", "cooccurrence", "contrastive"}

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.layers.label_graph import cooccurrence
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.layers.graphs import cooccurrence
+from mlrpl_bench.models.losses import partial_bce
+from mlrpl_bench.models.method import Batch, Progress, Task
+from mlrpl_bench.models.registry import load_methods
 
 N, C, D = 8, 4, 5
 METHODS = load_methods()

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.losses import partial_bce
+from mlrpl_bench.models.method import Batch, Progress, Task
+from mlrpl_bench.models.registry import load_methods
 
 C, D = 4, 5
 METHODS = load_methods()

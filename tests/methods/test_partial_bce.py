@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.losses import normalised_bce, partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.registry import load_methods
+from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.losses import normalised_bce, partial_bce
+from mlrpl_bench.models.method import Batch, Progress, Task
+from mlrpl_bench.models.registry import load_methods
 
 LABELS_NC = torch.tensor([[1, 0, -1], [0, 1, 0]], dtype=torch.int8)
 

@@ -5,7 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+from torch import nn
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.layers.beta_law import symmetric_beta
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.registry import load_methods
+from tests.helpers.loss_samples import (
     LATE,
     C,
     N,
@@ -19,12 +25,6 @@ from loss_samples import (
     random_labels,
     random_logits,
 )
-from torch import nn
-
-from mlrpl_bench.layers.beta_law import symmetric_beta
-from mlrpl_bench.method import Progress
-from mlrpl_bench.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
 
 CODE = sys.modules[load_methods()["pu_mlc"].cls.__module__]
 

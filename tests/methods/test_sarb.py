@@ -5,7 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+
+from mlrpl_bench.data.protocol import ABSENT, UNKNOWN
+from mlrpl_bench.models.layers.blending import blend, instance_choice
+from mlrpl_bench.models.losses import contrastive, partial_bce
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.registry import load_methods
+from tests.helpers.loss_samples import (
     C,
     assert_blind_to_hidden_labels,
     assert_survives_hard_batches,
@@ -13,14 +19,8 @@ from loss_samples import (
     generator,
     random_labels,
 )
-from loss_samples import method as method_called
-from prototype_samples import after_a_pass, history_of
-
-from mlrpl_bench.layers.blending import blend, instance_choice
-from mlrpl_bench.losses import contrastive, partial_bce
-from mlrpl_bench.method import Progress
-from mlrpl_bench.protocol import ABSENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
+from tests.helpers.loss_samples import method as method_called
+from tests.helpers.prototype_samples import after_a_pass, history_of
 
 K = 3
 CODE = sys.modules[load_methods()["sarb"].cls.__module__]

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from mlrpl_bench.conformance import Sample
-from mlrpl_bench.registry import load_methods
-from mlrpl_bench.trainer import Finished, Group
+from mlrpl_bench.models.registry import load_methods
+from mlrpl_bench.tools.conformance import Sample
+from mlrpl_bench.training.trainer import Finished, Group
 
 METHODS = load_methods()
 

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from mlrpl_bench.backbones import Backbone
-from mlrpl_bench.layers.label_graph import cooccurrence
-from mlrpl_bench.losses import partial_bce
-from mlrpl_bench.method import Batch, Progress, Task
-from mlrpl_bench.registry import load_methods
+from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.layers.graphs import cooccurrence
+from mlrpl_bench.models.losses import partial_bce
+from mlrpl_bench.models.method import Batch, Progress, Task
+from mlrpl_bench.models.registry import load_methods
 
 LABELS_NC = torch.tensor([[1, 1, -1, 0], [0, 1, 1, 0], [1, -1, 0, 0]], dtype=torch.int8)  # the last has no positive
 

@@ -1,12 +1,19 @@
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_samples import (
+
+from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
+from mlrpl_bench.models.layers.heads import both_present, support
+from mlrpl_bench.models.layers.prototypes import mean_cosine
+from mlrpl_bench.models.layers.semantic_transfer import fill
+from mlrpl_bench.models.losses import asymmetric, partial_bce
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.registry import load_methods
+from tests.helpers.loss_samples import (
     C,
     N,
     assert_blind_to_hidden_labels,
@@ -16,18 +23,11 @@ from loss_samples import (
     method,
     random_labels,
 )
-from prototype_samples import history_of
-
-from mlrpl_bench.layers.pair_head import both_present, support
-from mlrpl_bench.layers.prototypes import mean_cosine
-from mlrpl_bench.layers.semantic_transfer import fill
-from mlrpl_bench.losses import asymmetric, partial_bce
-from mlrpl_bench.method import Progress
-from mlrpl_bench.protocol import PRESENT, UNKNOWN
-from mlrpl_bench.registry import load_methods
+from tests.helpers.places import GOLDEN
+from tests.helpers.prototype_samples import history_of
 
 CODE = sys.modules[load_methods()["sst"].cls.__module__]
-GOLDEN = Path(__file__).parents[1] / "golden" / "sst.npz"
+GOLDEN_FILE = GOLDEN / "sst.npz"
 TERMS = {"partial_bce", "cooccurrence", "contrastive"}
 START, LATE = Progress(5, 20, 3, 10), Progress(15, 20, 3, 10)
 
@@ -37,7 +37,7 @@ START, LATE = Progress(5, 20, 3, 10), Progress(15, 20, 3, 10)
 
 @pytest.fixture
 def golden():
-    with np.load(GOLDEN) as file:
+    with np.load(GOLDEN_FILE) as file:
         numbers = {key: torch.from_numpy(file[key]) for key in file.files}
     return {**numbers, "labels_BC": numbers["target_BC"].to(torch.int8)}
 

@@ -1,0 +1,375 @@
+"""The commands under ``data``: look at a dataset before training on it. What is slow is imported in the commands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrpl_bench.cli.options import JsonOption, PluginOption, program
+from mlrpl_bench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.data.dataset import Dataset, Split
+    from mlrpl_bench.data.images.transforms import ImageTransform
+    from mlrpl_bench.models.registry import DatasetEntry
+    from mlrpl_bench.tools.inspection.checking import CheckResult
+
+IMAGE_KINDS = {"jpeg": "prepared-jpeg95", "raw": "prepared-raw"}
+ASK_ABOVE_BYTES = 5e9
+SHOWN = 10
+"""Images named of those that are left out; the others are counted."""
+
+data_app = typer.Typer(
+    no_args_is_help=True, help="Check a dataset's files, count its labels, look at its images, make them ready."
+)
+
+DatasetArgument = Annotated[str, typer.Argument(help="A registered dataset; see: list datasets.")]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", "--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
+]
+SetDataOption = Annotated[
+    list[str] | None, typer.Option("--set-data", help="An option of the dataset, name=value. Repeatable.")
+]
+MaskSeedOption = Annotated[int, typer.Option("--mask-seed", min=0, max=2**32 - 1, help="0 is the papers' mask.")]
+
+
+@data_app.command()
+def check(
+    dataset: DatasetArgument,
+    root: RootOption = None,
+    set_data: SetDataOption = None,
+    plugin: PluginOption = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Decode 200 images of each split instead of all.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes that decode, 0: none.", show_default="one a core")
+    ] = None,
+    as_json: JsonOption = False,
+    output: Annotated[Path | None, typer.Option("--output", help="Also write the findings as JSON here.")] = None,
+) -> None:
+    """Say what is there and what is missing, and decode the images. Exit code 0 if a run would succeed."""
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.tools.inspection import checking, findings_text
+    from mlrpl_bench.utils.files import write_atomically
+
+    entry, instance = _dataset(dataset, set_data, plugin)
+    folder = _root(entry, root)
+    with Display() as display:
+        instance.report = display.report
+        findings = checking.check(instance, folder, quick, workers, display.report, entry.preset)
+    content = json.dumps({"dataset": dataset, **findings.to_json()}, indent=1)
+    if as_json:
+        print(content)
+    else:
+        findings_text.print_findings(findings, dataset)
+        _print_next(findings, dataset, root, set_data, plugin)
+    if output is not None:
+        write_atomically(output, content + "\n")
+    if not findings.ok:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def stats(
+    dataset: DatasetArgument,
+    root: RootOption = None,
+    set_data: SetDataOption = None,
+    plugin: PluginOption = None,
+    mask_seed: MaskSeedOption = 0,
+    as_json: JsonOption = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Where the picture goes, and DATASET-card.md.", show_default="DATASET-stats.png"),
+    ] = None,
+) -> None:
+    """Count images, labels, pairs of categories and what is known at each ratio; draw it, and write it as a card."""
+    from mlrpl_bench.tools.inspection import card, label_statistics, statistics_picture
+    from mlrpl_bench.utils.files import write_atomically
+
+    path = _picture_path(output, f"{dataset}-stats.png")
+    card_path = path.with_name(f"{dataset}-card.md")
+    entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
+    statistics = label_statistics.measure(splits, mask_seed=mask_seed)
+    if as_json:
+        print(json.dumps({"dataset": dataset, **statistics.to_json()}, indent=1))
+    else:
+        card.print_card(statistics, dataset, _about(entry))
+        print(f"\nknown positives of every category at every ratio: {card_path}")
+    write_atomically(path, statistics_picture.draw(statistics, dataset))
+    write_atomically(card_path, card.markdown(statistics, dataset, _about(entry), every_category=True) + "\n")
+    print(f"wrote {path}\nwrote {card_path}", file=sys.stderr)
+
+
+@data_app.command()
+def show(
+    dataset: DatasetArgument,
+    root: RootOption = None,
+    set_data: SetDataOption = None,
+    plugin: PluginOption = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="How many images.")] = 12,
+    ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", help="Which images are drawn.")] = 0,
+    mask_seed: MaskSeedOption = 0,
+    split: Annotated[str, typer.Option("--split", help="train or test.")] = "train",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Where the picture goes.", show_default="DATASET-images.png")
+    ] = None,
+) -> None:
+    """Draw a sheet of images with the labels that are known, hidden and absent at a ratio."""
+    from mlrpl_bench.data.protocol import check_ratio
+    from mlrpl_bench.tools.inspection import contact_sheet
+    from mlrpl_bench.utils.files import write_atomically
+
+    check_ratio(ratio)
+    if split not in ("train", "test"):
+        raise UserError(f"no split {split!r}; there are: train, test")
+    path = _picture_path(output, f"{dataset}-images.png")
+    _, splits = _splits(dataset, root, set_data, plugin, (split,))
+    title = f"{dataset}, {split} images, {100 * ratio:g} % of the labels known, mask seed {mask_seed}"
+    write_atomically(path, contact_sheet.draw(splits[split], title, ratio, images, seed, mask_seed))
+    print(f"wrote {path}", file=sys.stderr)
+
+
+@data_app.command()
+def prepare(
+    dataset: DatasetArgument,
+    root: RootOption = None,
+    set_data: SetDataOption = None,
+    plugin: PluginOption = None,
+    word_vectors: Annotated[
+        Path | None, typer.Option("--word-vectors", help="A GloVe text file, or an .npy with a row for each category.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option("--images", help="Resize images once: jpeg (quality 95) or raw (lossless, large).")
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", min=16, help="The network's input they are for.", show_default="preset's"),
+    ] = None,
+    on_bad_image: Annotated[
+        str, typer.Option("--on-bad-image", help="error, or skip: leave out images that are missing or damaged.")
+    ] = "error",
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that resize; 0 for this one.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not stop after saying how large it will be.")] = False,
+) -> None:
+    """Keep the word vectors of the categories, and images resized once, in the cache folder."""
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.data import word_vectors as words
+    from mlrpl_bench.data.images.transforms import ImageTransform
+
+    if word_vectors is None and images is None:
+        raise UserError("nothing to prepare; name --word-vectors FILE, or --images jpeg or raw, or both")
+    if images not in (None, *IMAGE_KINDS):
+        raise UserError(f"--images {images} is not valid; it is jpeg or raw")
+    if on_bad_image not in ("error", "skip"):
+        raise UserError(f"--on-bad-image {on_bad_image} is not valid; it is error or skip")
+    entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
+    with Display() as display:
+        if word_vectors is not None:
+            report = lambda done, total: display.report("reading word vectors", done, total)  # noqa: E731
+            path = words.prepare(splits["train"].categories, word_vectors, report)
+            print(f"wrote {path}")
+            _warn_of_width(splits["train"].categories)
+        if images is not None:
+            view = ImageTransform(image_size or entry.preset.image_size, backend=IMAGE_KINDS[images])
+            _prepare_images(view, splits, on_bad_image == "skip", workers, yes, display)
+            size = f" --image-size {view.size}" if view.size != entry.preset.image_size else ""
+            skip = " --on-bad-image skip" if on_bad_image == "skip" else ""
+            print(f"use them with --image-backend {view.backend}{size}{skip}")
+
+
+@data_app.command()
+def mask(
+    dataset: DatasetArgument,
+    output: Annotated[Path, typer.Option("--output", help="The .npz to write.")],
+    ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")],
+    root: RootOption = None,
+    set_data: SetDataOption = None,
+    plugin: PluginOption = None,
+    seed: Annotated[int, typer.Option("--seed", "--mask-seed", help="The mask seed; 0 is the papers' mask.")] = 0,
+    evaluate_on: Annotated[
+        str, typer.Option("--evaluate-on", help="val: of the nine tenths that are trained on with --evaluate-on val.")
+    ] = "test",
+    scheme: Annotated[
+        str, typer.Option("--mask-scheme", help="hcp (the papers'), by_id, positives_only or single_positive.")
+    ] = "hcp",
+) -> None:
+    """Write which training labels are known at a ratio, for other code or for --mask-file."""
+    import numpy as np
+
+    from mlrpl_bench.data import masks
+    from mlrpl_bench.data.dataset import held_out
+    from mlrpl_bench.data.protocol import check_ratio, known_share
+
+    check_ratio(ratio)
+    if output.suffix != ".npz":
+        raise UserError(f"--output {output}: a mask file is an .npz; name it something.npz")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed} must be between 0 and {2**32 - 1}")
+    if evaluate_on not in ("test", "val"):
+        raise UserError(f"--evaluate-on {evaluate_on} is not valid; it is test or val")
+    _refuse_no_folder(output)
+    train = _splits(dataset, root, set_data, plugin, ("train",))[1]["train"]
+    if evaluate_on == "val":
+        train = train.rows(np.flatnonzero(~held_out(len(train))))
+    mask_NC = masks.Masks(train, scheme)(ratio, seed)
+    masks.write(output, mask_NC, train, ratio, seed)
+    share = known_share(train.labels_NC, mask_NC)
+    print(
+        f"wrote {output}: {100 * share['present']:.1f} % of the present and {100 * share['absent']:.1f} % of the "
+        f"absent labels of {len(train):,} images"
+    )
+
+
+def _prepare_images(
+    view: ImageTransform, splits: dict[str, Split], skip: bool, workers: int, yes: bool, display: Display
+) -> None:
+    from mlrpl_bench.data.images import cache as prepared
+    from mlrpl_bench.data.images.decoding import BadImage, bad_rows
+
+    kind, side = view.backend, view.enlarged
+    folders = {name: prepared.prepared_folder(split, view) for name, split in splits.items()}
+    left_out: dict[str, dict[int, str]] = {name: {} for name in splits}
+    for name, split in splits.items():
+        if skip:
+            look = lambda done, total: display.report("looking for damaged images", done, total)  # noqa: E731
+            left_out[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
+        else:
+            _refuse_missing(name, split)
+    try:
+        size = sum(prepared.size_of(split, kind, side) for split in splits.values())
+        print(f"{side} x {side} pixels, about {size / 1e9:.2f} GB in {folders['train'].parent}")
+        if not yes and size > ASK_ABOVE_BYTES:
+            raise UserError(
+                "that is large: say --yes to go on, choose another place with MLRPL_CACHE, or a smaller --image-size"
+            )
+        prepared.refuse_to_fill_the_disk([(split, folders[name]) for name, split in splits.items()], kind, side)
+        for name, split in splits.items():
+            report = lambda done, total, name=name: display.report(f"resizing {name} images", done, total)  # noqa: E731
+            made = prepared.prepare(split, folders[name], kind, side, report, workers, left_out[name])
+            print(f"wrote {folders[name]}")
+            _tell_left_out(name, split, made.left_out)
+    except BadImage as error:
+        raise UserError(f"{error}, or leave it out with --on-bad-image skip") from error
+
+
+def _refuse_missing(name: str, split: Split) -> None:
+    from mlrpl_bench.data.file_lists import missing_rows
+
+    if missing := missing_rows(split.image_paths):
+        raise UserError(
+            f"{len(missing):,} of {len(split):,} {name} images are missing, the first is "
+            f"{split.image_paths[missing[0]]}; finish the download, or leave them out with --on-bad-image skip"
+        )
+
+
+def _tell_left_out(name: str, split: Split, left_out: dict[int, str]) -> None:
+    for number, (row, reason) in enumerate(left_out.items()):
+        if number == SHOWN:
+            print(f"  and {len(left_out) - SHOWN:,} more {name} images")
+            break
+        print(f"left out: {split.image_paths[row]} ({reason})")
+
+
+def _warn_of_width(categories: tuple[str, ...]) -> None:
+    from mlrpl_bench.data.word_vectors import WIDTH, prepared
+
+    vectors_CE = prepared(categories)
+    assert vectors_CE is not None, "they were kept a moment ago"
+    if vectors_CE.shape[1] != WIDTH:
+        print(f"warning: the vectors are {vectors_CE.shape[1]} wide; the papers use GloVe of width {WIDTH}")
+
+
+def _dataset(name: str, set_data: list[str] | None, plugin: list[Path] | None) -> tuple[DatasetEntry, Dataset]:
+    """The registered dataset and an instance of it with the options asked for."""
+    from mlrpl_bench.models import hyperparameters
+    from mlrpl_bench.models.registry import describe_failure, load_datasets
+
+    registry = load_datasets([path.resolve() for path in plugin or ()])
+    for path, error in registry.failures.items():
+        print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
+    entry = registry[name]
+    chosen = hyperparameters.parse_assignments(set_data or [], "--set-data")
+    options = hyperparameters.build(entry.cls.Options, chosen, entry.name, "option")
+    return entry, entry.cls(options)
+
+
+def _root(entry: DatasetEntry, root: Path | None) -> Path:
+    from mlrpl_bench.utils.files import cache_folder
+
+    if not entry.cls.needs_root:
+        return cache_folder()
+    if root is None:
+        raise UserError(f"where is {entry.name}? Name its folder with --root PATH or MLRPL_DATA")
+    return root
+
+
+def _splits(
+    name: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None, wanted: tuple[str, ...]
+) -> tuple[DatasetEntry, dict[str, Split]]:
+    from mlrpl_bench.cli.display import Display
+
+    entry, instance = _dataset(name, set_data, plugin)
+    folder = _root(entry, root)
+    if entry.cls.needs_root and not folder.is_dir():
+        raise UserError(f"--root {folder} is not a folder")
+    with Display() as display:
+        instance.report = display.report
+        splits = {split: instance.load(folder, split) for split in wanted}
+    for split, content in splits.items():
+        if not len(content) or not content.categories:
+            raise UserError(f"{name}: the {split} split is empty; check it with: {program()} data check {name}")
+    return entry, splits
+
+
+def _picture_path(output: Path | None, usual: str) -> Path:
+    """Where a picture goes; refused before anything is loaded if it is not called a PNG or lies nowhere."""
+    path = output or Path(usual)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--output {path}: the picture is a PNG; name it something.png")
+    _refuse_no_folder(path)
+    return path
+
+
+def _refuse_no_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: there is no folder {path.parent}")
+
+
+def _about(entry: DatasetEntry) -> str:
+    """The first sentences of the dataset file's own description."""
+    text = sys.modules[entry.cls.__module__].__doc__ or ""
+    return " ".join(text.strip().split("\n\n")[0].split())
+
+
+def _print_next(
+    findings: CheckResult, dataset: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None
+) -> None:
+    """The next command to type, with the options that the findings say to add."""
+    added = [option.removeprefix("--set-data ") for option in findings.to_add if option.startswith("--set-data ")]
+    replaced = {pair.partition("=")[0] for pair in added}
+    pairs = [
+        *(pair for pair in set_data or () if pair.partition("=")[0].strip() not in replaced),
+        *added,
+    ]
+    given = [f"--plugin {shlex.quote(str(path))}" for path in plugin or ()]
+    given += [f"--set-data {shlex.quote(pair)}" for pair in pairs]
+    folder = "" if root is None else shlex.quote(str(root))
+    again = " ".join([program(), "data check", dataset, *([f"--root {folder}"] if folder else []), *given])
+    run = [program(), "leaderboard --dataset", dataset, *([f"--data-root {folder}"] if folder else []), *given]
+    run += [option for option in findings.to_add if not option.startswith("--set-data ")]
+    if findings.options_are_enough:
+        print(f"next:\n  {' '.join(run)}")
+        if findings.quick:
+            print(f"all images are decoded by:\n  {again}")
+    elif added:
+        print(f"next:\n  {again}")
+    else:
+        print(f"next: mend what is named above, then\n  {again}")
+    if findings.images_can_be_left_out:
+        print(f"or go on without these images:\n  {' '.join(run)} --on-bad-image skip")

@@ -1,0 +1,138 @@
+"""The command ``predict``: scores of a trained cell for images, and a picture of where each category looks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
+from mlrpl_bench.cli.setting_options import with_setting
+from mlrpl_bench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
+    from mlrpl_bench.tools.predict import Prediction, Wanted
+    from mlrpl_bench.training.options import Options
+
+DRAWN = 20
+"""The picture shows at most so many images; scores are printed for all."""
+
+
+@with_setting
+def predict(
+    method: Annotated[str, typer.Argument(help="A method with a record; see: list cells.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    cell: Annotated[
+        str | None, typer.Option("--cell", help="The beginning of a record's key; see: list cells.")
+    ] = None,
+    dataset: Annotated[str, typer.Option("--dataset", help="What it was trained on.")] = "scenes",
+    ratio: Annotated[float | None, typer.Option("--ratio", help="Its known ratio.", show_default="the highest")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Its training seed.", show_default="the lowest")] = None,
+    top: Annotated[int, typer.Option("--top", help="Categories that are shown of an image.")] = 8,
+    threshold: Annotated[
+        bool, typer.Option("--threshold", help="Of these, only the predicted ones: 50 % or above.")
+    ] = False,
+    output: Annotated[Path, typer.Option("--output", help="Where the picture goes, a .png.")] = Path("prediction.png"),
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    as_json: JsonOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Show images to a trained cell: scores by category, and a picture of where each category looks."""
+    from mlrpl_bench.tools import predict_picture
+    from mlrpl_bench.tools.predict import Wanted
+    from mlrpl_bench.utils.files import write_atomically
+
+    _check(images, cell, ratio, seed, top, output)
+    methods, datasets = registries(plugin)
+    if (alias := methods.aliases.get(method)) is not None:
+        if ratio is not None:
+            raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratio out")
+        method, ratio = alias.method, None if cell is not None else alias.ratio
+    wanted = Wanted(cell, ratio, seed)
+    title, key, categories, predictions = _predict(
+        methods[method], datasets[dataset], options, results_dir, wanted, images
+    )
+    picture = predict_picture.draw_prediction(predictions[:DRAWN], categories, title, top, threshold)
+    write_atomically(output, picture)
+    if as_json:
+        answers = [prediction.to_json(categories) for prediction in predictions]
+        print(json.dumps({"cell": title, "key": key, "images": answers}, indent=1))
+    else:
+        _print_tables(predictions, categories, top, threshold)
+    if predictions[0].attention_CHW is None:
+        print(f"{method} has no attention maps; the picture shows scores only", file=sys.stderr)
+    only = f" with the first {DRAWN} images" if len(predictions) > DRAWN else ""
+    print(f"wrote {output}{only}", file=sys.stderr)
+
+
+def _predict(
+    method: MethodEntry,
+    dataset: DatasetEntry,
+    options: Options,
+    results: list[Path] | None,
+    wanted: Wanted,
+    images: list[Path],
+) -> tuple[str, str, Sequence[str], list[Prediction]]:
+    """The cell's title and key, the categories, and what it says of each image."""
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.records.store import left_out_line
+    from mlrpl_bench.tools import predict as prediction
+    from mlrpl_bench.training.study import Study
+
+    with Display() as display:
+        study = Study(dataset, options, display.report)
+        survey = result_store(results).survey(dataset.name)
+        for problem in survey.problems:
+            print(f"not used: {problem}", file=sys.stderr)
+        for reason, folders in survey.left_out.items():
+            print(left_out_line(reason, folders), file=sys.stderr)
+        record, fitting = prediction.find(survey.records, method, study, wanted)
+        predictor = prediction.Predictor(record, method, study)
+        predictions = []
+        for done, path in enumerate(images, start=1):
+            predictions.append(predictor(path))
+            display.report("images", done, len(images))
+    title, key = f"{record.cell.title} on {dataset.name}", record.cell.key
+    others = f"; chosen from {fitting} that fit, see --ratio, --seed and --cell" if fitting > 1 else ""
+    print(f"asked: {title} ({key[:8]}){others}", file=sys.stderr)
+    return title, key, study.train.categories, predictions
+
+
+def _check(images: list[Path], cell: str | None, ratio: float | None, seed: int | None, top: int, output: Path) -> None:
+    """Refuse before anything is loaded."""
+    from mlrpl_bench.data.images.decoding import decode
+
+    if cell is not None and (ratio is not None or seed is not None):
+        raise UserError("--cell names one record; leave --ratio and --seed out")
+    if top < 1:
+        raise UserError(f"--top {top} must be at least 1")
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output {output}: the picture is a PNG; name it something.png")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    for image in images:
+        decode(image)
+
+
+def _print_tables(predictions: Sequence[Prediction], categories: Sequence[str], top: int, only_predicted: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for prediction in predictions:
+        console.print(Text(str(prediction.path), style="bold"), soft_wrap=True)
+        table = Table("category")
+        table.add_column("probability", justify="right")
+        table.add_column("predicted")
+        for column in prediction.best(top, only_predicted):
+            share, predicted = prediction.probabilities_C[column], prediction.logits_C[column] >= 0
+            table.add_row(Text(categories[column]), f"{100 * share:.1f} %", "yes" if predicted else "no")
+        console.print(table)

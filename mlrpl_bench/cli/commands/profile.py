@@ -1,0 +1,108 @@
+"""The command ``profile``: what a training step of each method costs, and where."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
+from mlrpl_bench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.models.registry import DatasetEntry, Registry
+    from mlrpl_bench.tools.profiling.settings import ProfilingSetting, Report
+    from mlrpl_bench.training.options import Options
+
+PAPER = "paper"
+
+
+def profile(
+    methods: Annotated[str, typer.Argument(metavar="METHOD", help="Names such as ssgrl,sarb, or all, or paper.")],
+    setting: Annotated[
+        str, typer.Option("--setting", help="A dataset, with its preset; or paper: made-up images in memory.")
+    ] = "scenes",
+    classes: Annotated[
+        int | None, typer.Option("--classes", help="Categories of the paper's setting.", show_default="80")
+    ] = None,
+    ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.1,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images per step.", show_default="setting's")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Side of the network's input.", show_default="setting's")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="small, resnet101 or a timm model.", show_default="setting's")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="How many steps the medians are of.")] = 5,
+    precision: Annotated[str, typer.Option("--precision", help="32-true or bf16-mixed.")] = "32-true",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
+    ] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the networks.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep the table: the data set's leaderboard shows it from then on.")
+    ] = False,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where the time of a training step goes, its memory and its share of the machine's peak; trains nothing."""
+    from mlrpl_bench import api
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.tools.profiling import step_costs
+    from mlrpl_bench.training.options import Options
+
+    _check(setting, classes, ratio, steps, save)
+    registry, datasets = registries(plugin)
+    entries = api.chosen_methods(registry, methods)
+    # A step costs the same with any weights: none are fetched or pre-trained.
+    options = Options(data_root, None, batch, image_size, backbone, "random", precision, device, compile=compile_)
+    store = result_store(results_dir)
+    with Display() as display:
+        bench = _bench(datasets, setting, options, classes, ratio, display.report)
+        found = step_costs.profile(bench, entries, steps, display.report)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    elif found.costs:
+        found.table().print()
+    if save:
+        path = store.write_table(setting, step_costs.FILE, json.dumps(found.to_json(), indent=1) + "\n")
+        print(f"wrote {path}", file=sys.stderr)
+    for name, reason in found.failures:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if found.failures:
+        raise typer.Exit(1)
+
+
+def _bench(
+    datasets: Registry[DatasetEntry],
+    setting: str,
+    options: Options,
+    classes: int | None,
+    ratio: float,
+    report: Report,
+) -> ProfilingSetting:
+    from mlrpl_bench.tools.profiling import settings
+
+    if setting == PAPER:
+        return settings.of_paper(options, 80 if classes is None else classes, ratio, report)
+    if setting not in datasets:
+        raise UserError(f"no setting {setting!r}; there are: {PAPER}, {', '.join(datasets)}")
+    return settings.of_dataset(datasets[setting], options, ratio, report)
+
+
+def _check(setting: str, classes: int | None, ratio: float, steps: int, save: bool) -> None:
+    """What can be refused before anything is loaded."""
+    if classes is not None and setting != PAPER:
+        raise UserError(f"--classes goes with --setting {PAPER}; {setting} has its own categories")
+    if save and setting == PAPER:
+        raise UserError("--save goes with a data set, whose leaderboard shows the table; leave out --setting paper")
+    for option, number in (("--classes", classes), ("--steps", steps)):
+        if number is not None and number < 1:
+            raise UserError(f"{option} {number} must be at least 1")
+    if not 0 < ratio <= 1:
+        raise UserError(f"--ratio {ratio:g} must be above 0 and at most 1")

@@ -1,0 +1,153 @@
+"""Remembers a leaderboard that was made, and finds it again while nothing that it rests on has changed.
+
+Looked at are size and time of change of every file of a record, of the code, of the data set's label files and of the
+files that were written; imports neither torch nor pandas, which take longer than everything here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlrpl_bench.utils.files import PACKAGE, cache_folder, write_atomically
+from mlrpl_bench.utils.tables import Entry, Table
+
+FOLDER = "unchanged"
+"""In the cache folder; may be deleted at any time."""
+
+CODE = (PACKAGE, PACKAGE.parent / "methods", PACKAGE.parent / "datasets")
+
+MADE_ANEW = "evidence.npz"
+"""In a cell's folder it is the leaderboard's own, and no news."""
+
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""Not looked at one by one: that one was added or taken away shows in its folder's time of change."""
+
+LIBRARIES = ("numpy", "pandas", "scipy")
+
+
+@dataclass(frozen=True)
+class CachedLeaderboard:
+    """What is printed and said again.
+
+    Attributes:
+        table: the main table. json: the same for programs, as text.
+        written: files with their size and time of change.
+    """
+
+    table: Table
+    json: str
+    written: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, table: Table, as_json: Mapping[str, Any], written: Iterable[Path]) -> CachedLeaderboard:
+        """A leaderboard and the files that it was just written to."""
+        return cls(table, json.dumps(as_json, indent=1), {str(path): _facts(path) or [] for path in written})
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What was asked for, and what the answer rests on.
+
+    Attributes:
+        asked: everything that the user chose.
+        dataset: its name. results: the folders of records; the first is where tables are written.
+        data_root: the folder of the data set, where it has one.
+        files: others that count: plug-ins, weights, a mask.
+    """
+
+    asked: Mapping[str, Any]
+    dataset: str
+    results: tuple[Path, ...]
+    data_root: Path | None
+    files: tuple[Path, ...]
+
+    def find(self) -> CachedLeaderboard | None:
+        """The answer, if it was given before and nothing has changed since."""
+        try:
+            content = json.loads(self._path().read_bytes())
+            table = content["table"]
+            table["rows"] = [(label, [Entry(**entry) for entry in entries]) for label, entries in table["rows"]]
+            table |= {name: tuple(table[name]) for name in ("columns", "notes")}
+            found = CachedLeaderboard(Table(**table), content["json"], content["written"])
+            same = content["state"] == self.state()
+            same = same and all(_facts(Path(name)) == facts for name, facts in found.written.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None  # not asked before, or damaged: then it is made again
+        return found if same and _can_be_printed(found) else None
+
+    def remember(self, answer: CachedLeaderboard, state: str) -> None:
+        """Keep an answer; a folder that cannot be written to is no obstacle.
+
+        Args:
+            state: of before the records were read, as another process may have added some since.
+        """
+        content = {"state": state, **asdict(answer)}
+        try:
+            write_atomically(self._path(), json.dumps(content))
+        except OSError:
+            return
+
+    def _path(self) -> Path:
+        places = [str(root.resolve()) for root in self.results]
+        asked = json.dumps([self.dataset, places, self.asked], sort_keys=True, default=str)
+        return cache_folder() / FOLDER / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+
+    def state(self) -> str:
+        """Identifies everything that the answer rests on."""
+        digest = hashlib.sha256(repr([sys.version, *map(importlib.metadata.version, LIBRARIES)]).encode())
+        for path, facts in self._rests_on():
+            digest.update(repr((str(path), facts)).encode())
+        return digest.hexdigest()
+
+    def _rests_on(self) -> Iterator[tuple[Path, list[int] | None]]:
+        for root in self.results:
+            # Of every data set: ranks go over all of them.
+            for folder in sorted(root.glob("*/*/*/")):
+                yield from ((path, _facts(path)) for path in sorted(folder.iterdir()) if path.name != MADE_ANEW)
+            yield root / self.dataset / "profile.json", _facts(root / self.dataset / "profile.json")
+        for code in CODE:
+            yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))
+        yield from ((path, _facts(path)) for path in sorted((cache_folder() / "words").glob("*")))
+        yield from ((path, _facts(path)) for path in self.files)
+        if self.data_root is not None:
+            yield from _label_files(self.data_root)
+
+
+def _can_be_printed(found: CachedLeaderboard) -> bool:
+    """Whether everything is text that is text where it was written, and as many entries as there are columns."""
+    table = found.table
+    texts = [found.json, table.name, table.title, table.corner, *table.columns, *table.notes]
+    texts += [
+        text
+        for label, entries in table.rows
+        for text in (label, *(word for entry in entries for word in (entry.text, entry.mark)))
+    ]
+    columns = len(table.columns)
+    return all(isinstance(text, str) for text in texts) and all(len(entries) == columns for _, entries in table.rows)
+
+
+def _label_files(root: Path) -> Iterator[tuple[Path, list[int] | None]]:
+    """Every folder and every file that is no image."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        yield Path(folder), _facts(Path(folder))
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() not in IMAGES:
+                yield Path(folder, name), _facts(Path(folder, name))
+
+
+def _facts(path: Path) -> list[int] | None:
+    """Size and time of change, or None where there is nothing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]

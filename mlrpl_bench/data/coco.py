@@ -1,0 +1,204 @@
+"""Reads and writes COCO-format annotations.
+
+An image has a category when at least one annotation says so, crowds included. Rows keep the order of the file's
+``images`` list, because the order decides the mask (torchvision's CocoDetection sorts, and gives other masks);
+columns are the category ids in ascending order, which may have gaps.
+
+`read_list` and `locate` read a plain list of names and find the files it names; they serve other formats as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.file_lists import is_text, locate, refuse_outside, refuse_repeated
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.utils import arrays as array_files
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import cache_folder, write_atomically
+
+LISTS = ("images", "annotations", "categories")
+
+
+def read(annotation_file: Path, image_folder: Path) -> Split:
+    """The complete labels that an annotation file gives its images; without word vectors.
+
+    Images without annotations are kept, all ABSENT. The image files themselves are not looked at.
+
+    Raises:
+        UserError: the file is missing, cut short or inconsistent; the line names it.
+    """
+    split = kept(annotation_file, lambda: _read(annotation_file, image_folder))
+    return replace(split, image_paths=[image_folder / name for name in split.image_paths])
+
+
+def read_with_images(annotation_file: Path, image_folders: Sequence[Path]) -> Split:
+    """As `read`, with every image in the first of the folders that has it; see `locate` for those that are missing."""
+    split = kept(annotation_file, lambda: _read(annotation_file, image_folders[0]))
+    return replace(split, image_paths=locate([str(path) for path in split.image_paths], image_folders, annotation_file))
+
+
+def write(
+    annotation_file: Path,
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write an annotation file, atomically; equal content gives equal bytes.
+
+    Args:
+        images: each with ``id`` and ``file_name`` (relative to the image folder), in the order of the rows.
+        annotations: each with ``id``, ``image_id`` and ``category_id``.
+        categories: each with ``id`` and ``name``.
+    """
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_atomically(annotation_file, json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n")
+
+
+def _read(annotation_file: Path, image_folder: Path) -> Split:
+    """A split whose image paths are the file's own relative names."""
+    content = _parse(annotation_file)
+    images, annotations, categories = (content[name] for name in LISTS)
+    names = tuple(category["name"] for category in categories)
+    file_names = [image["file_name"] for image in images]
+
+    image_ids = [image["id"] for image in images]
+    category_ids = [category["id"] for category in categories]
+    for what, values in (
+        ("image id", image_ids),
+        ("file name", [os.path.normpath(name) for name in file_names]),
+        ("category id", category_ids),
+        ("category name", names),
+    ):
+        refuse_repeated(values, what, annotation_file)
+    refuse_outside(file_names, image_folder, annotation_file)
+
+    row_A = _places(annotations, "image_id", image_ids, annotation_file)
+    column_A = _places(annotations, "category_id", category_ids, annotation_file)
+    labels_NC = np.full((len(images), len(categories)), ABSENT, dtype=np.int8)
+    labels_NC[row_A, column_A] = PRESENT
+    return Split(image_ids, [Path(name) for name in file_names], labels_NC, names)
+
+
+def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the file holds, every key that `read` uses in place and the categories in the order of the columns."""
+    from pycocotools.coco import COCO
+
+    if not annotation_file.is_file():
+        raise UserError(f"no annotation file {annotation_file}; check the path of the data, or download the file")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress with print
+            content = COCO(str(annotation_file)).dataset
+        for name in LISTS:
+            if not isinstance(content[name], list):
+                raise TypeError(f"{name!r} is not a list")
+        for image in content["images"]:
+            if not is_text(image["file_name"]):
+                raise TypeError(f"the file name {image['file_name']!r} is not text")
+        for category in content["categories"]:
+            if not is_text(category["name"]):
+                raise TypeError(f"the category name {category['name']!r} is not text")
+        for entry in (*content["images"], *content["categories"]):
+            if not _is_id(entry["id"]):
+                raise TypeError(f"the id {entry['id']!r} is neither a number nor text")
+        content["categories"].sort(key=lambda category: category["id"])
+    except KeyError as error:
+        raise UserError(
+            f"{annotation_file} lacks {error}; it must be a COCO instances file with {', '.join(LISTS)}"
+        ) from error
+    except (TypeError, AssertionError) as error:
+        raise UserError(
+            f"{annotation_file} is JSON but no COCO instances file ({error}); check which file it is"
+        ) from error
+    except RecursionError as error:
+        raise UserError(f"{annotation_file} is nested too deeply for a COCO instances file; get it again") from error
+    except OSError as error:
+        raise UserError(f"{annotation_file} cannot be read ({error.strerror}); check its permissions") from error
+    except ValueError as error:  # JSON that does not parse, bytes that are no text
+        raise UserError(
+            f"{annotation_file} is cut short or not JSON ({error}); download or generate it again"
+        ) from error
+    for name in ("images", "categories"):
+        if not content[name]:
+            raise UserError(f"{annotation_file} has no {name}; check which file it is")
+    return content
+
+
+def _is_id(value: Any) -> bool:
+    """Other programs write whole numbers as 1.0, too."""
+    return is_text(value) or type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _places(
+    annotations: Sequence[Mapping[str, Any]], key: str, ids: Sequence[Hashable], annotation_file: Path
+) -> NDArray[np.intp]:
+    """Where the id that each of A annotations refers to stands among `ids`: shape (A,)."""
+    place_of = {identity: place for place, identity in enumerate(ids)}
+    places_A = np.array([place_of.get(annotation[key], -1) for annotation in annotations], dtype=np.intp)
+    if (places_A < 0).any():
+        lost = annotations[int(np.argmax(places_A < 0))]
+        raise UserError(
+            f"{annotation_file}: annotation {lost['id']!r} has the unknown {key} {lost[key]!r}; "
+            "the file is incomplete or was put together from two; get it again"
+        )
+    return places_A
+
+
+VERSION = 1
+"""Raised when what is kept, or what reading makes of a file, changes."""
+
+
+KEEP_ABOVE_BYTES = 20 * 2**20
+"""Smaller files are read as fast as their entries."""
+
+
+def kept(annotation_file: Path, read: Callable[[], Split]) -> Split:
+    """What `read` gives for an annotation file: a split whose image paths are relative names, without word vectors."""
+    try:
+        facts = annotation_file.stat()
+    except OSError:
+        return read()  # which says what is wrong
+    if facts.st_size <= KEEP_ABOVE_BYTES:
+        return read()
+    name = repr((VERSION, str(annotation_file.resolve()), facts.st_size, facts.st_mtime_ns))
+    path = cache_folder() / "labels" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"
+    split = _load(path)
+    if split is None:
+        split = read()
+        write_atomically(path, _bytes_of(split))
+    return split
+
+
+def _bytes_of(split: Split) -> bytes:
+    words = {"ids": list(split.ids), "names": [str(p) for p in split.image_paths], "categories": split.categories}
+    buffer = io.BytesIO()
+    text = np.frombuffer(json.dumps(words).encode(), dtype=np.uint8)
+    np.savez_compressed(buffer, text=text, labels_NC=split.labels_NC, fingerprint=np.array(split.fingerprint()))
+    return buffer.getvalue()
+
+
+def _load(path: Path) -> Split | None:
+    """The entry, or None if there is none or it is not what was written."""
+    if not path.is_file():
+        return None
+    try:
+        arrays = array_files.read(path)
+        words = json.loads(arrays["text"].tobytes())
+        paths = [Path(name) for name in words["names"]]
+        split = Split(words["ids"], paths, arrays["labels_NC"], tuple(words["categories"]))
+        return split if split.fingerprint() == str(arrays["fingerprint"]) else None
+    except Exception:  # damaged in whatever way: it is only a copy, and is made anew
+        return None

@@ -1,0 +1,137 @@
+"""What a dataset is: images by path, complete labels, and the preset that all methods share on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+
+NINE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a dataset, with complete labels. The order of its rows and categories defines the mask.
+
+    Attributes:
+        ids: N image ids, unique.
+        image_paths: N files.
+        labels_NC: int8, PRESENT or ABSENT; UNKNOWN means *not evaluated* (VOC's difficult objects, if asked for).
+        categories: C names.
+        word_vectors_CE: float32 vectors of the category names, or None where there are none.
+    """
+
+    ids: Sequence[int | str]
+    image_paths: Sequence[Path]
+    labels_NC: NDArray[np.int8]
+    categories: tuple[str, ...]
+    word_vectors_CE: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        rows, columns = self.labels_NC.shape
+        assert len(self.ids) == len(self.image_paths) == rows, "ids, image_paths and labels_NC differ in length"
+        assert len(set(self.ids)) == rows, "image ids are not unique"
+        assert len(self.categories) == columns, "categories and labels_NC differ in width"
+        assert self.labels_NC.dtype == np.int8 and np.isin(self.labels_NC, (PRESENT, UNKNOWN, ABSENT)).all()
+        assert self.word_vectors_CE is None or len(self.word_vectors_CE) == columns
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    def rows(self, rows: NDArray[np.intp]) -> Split:
+        """Some of the rows, in the order given."""
+        ids, paths = [self.ids[row] for row in rows], [self.image_paths[row] for row in rows]
+        return replace(self, ids=ids, image_paths=paths, labels_NC=self.labels_NC[rows])
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, categories and labels, in order: what must be equal for numbers to be comparable."""
+        digest = hashlib.sha256(json.dumps([list(map(str, self.ids)), self.categories]).encode())
+        digest.update(np.ascontiguousarray(self.labels_NC).tobytes())
+        return digest.hexdigest()
+
+
+def held_out(num_rows: int, share: float = 0.1, seed: int = 0) -> NDArray[np.bool_]:
+    """Which of N training rows are held out for validation: a share of them, drawn by seed."""
+    held_N = np.zeros(num_rows, dtype=bool)
+    held_N[np.random.RandomState(seed).permutation(num_rows)[: round(share * num_rows)]] = True
+    return held_N
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The setting that every method shares on a dataset.
+
+    Attributes:
+        image_size: side of the square that the network sees, in pixels.
+        backbone: a name that `backbones.build` knows.
+        epochs, batch: the training length and the images per step, unless a method's recipe names its own.
+        lr_multiplier: times the recipe's learning rate, which is written for a pre-trained ResNet-101.
+        ratios: the known ratios shown when none are asked for.
+        crop_sides: augmentation: crop sides as fractions of the enlarged image; one is drawn per image.
+        flip: augmentation: mirror half of the images.
+        pretraining_split: the split on which the backbone is pre-trained here, once; None where weights are loaded.
+        pretraining_image_size: side of the square that the backbone sees there; None for `image_size`.
+    """
+
+    image_size: int
+    backbone: str
+    epochs: int = 20
+    batch: int = 16
+    lr_multiplier: float = 1.0
+    ratios: tuple[float, ...] = NINE_RATIOS
+    crop_sides: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5)
+    flip: bool = True
+    pretraining_split: str | None = None
+    pretraining_image_size: int | None = None
+
+
+def _say_nothing(what: str, done: int, total: int) -> None:
+    pass
+
+
+class Dataset(ABC):
+    """A dataset file defines one of these under ``@register_dataset(name, preset=...)``."""
+
+    @dataclass(frozen=True)
+    class Options:
+        """Fields made with `hyperparameters.parameter`; ``--set-data name=value`` changes them.
+
+        Those that differ from the defaults are part of a cell's key, since they may name other pictures.
+        """
+
+    expected_files = ""
+    """The files that `load` expects under the root, as a tree to show to a user."""
+
+    expected_counts: Mapping[str, int] = MappingProxyType({})
+    """How many images the official data has per split; another number is no error, but worth saying."""
+
+    needs_root = True
+    """Whether the user must say where the images are; False for data that is generated into the cache."""
+
+    report: Callable[[str, int, int], None] = staticmethod(_say_nothing)
+    """Told about long preparations as (what, done, total); whoever uses the dataset puts a display here."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    @abstractmethod
+    def load(self, root: Path, split: str) -> Split:
+        """Read a split (``"train"`` or ``"test"``): labels and where the images should be.
+
+        Whether the images are there is not asked here; who uses them does, and may leave missing ones out.
+
+        Args:
+            root: the folder with the user's data (the cache folder where `needs_root` is False).
+
+        Raises:
+            UserError: something is missing or damaged; the line names it.
+        """

@@ -1,0 +1,198 @@
+"""From image files to tensors: readers that give batches by address (with the names of `image_files` and `views`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from mlrpl_bench.data.images.decoding import FileFacts as FileFacts
+from mlrpl_bench.data.images.decoding import bad_rows as bad_rows
+from mlrpl_bench.data.images.decoding import decode as decode
+from mlrpl_bench.data.images.decoding import inspect as inspect
+from mlrpl_bench.data.images.decoding import inspect_all as inspect_all
+from mlrpl_bench.data.images.transforms import ImageTransform as ImageTransform
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.randomness import generator_at, seed_of
+
+KEEP_DECODED_BYTES = 512 * 2**20
+"""Images of small data sets are decoded once and kept, up to this much memory."""
+
+MEAN_3 = (0.485, 0.456, 0.406)
+DEVIATION_3 = (0.229, 0.224, 0.225)
+
+
+def normalise(pixels_B3HW: Tensor) -> Tensor:
+    """uint8 pixels to float32 with ImageNet's mean and deviation per channel."""
+    mean = torch.tensor(MEAN_3, device=pixels_B3HW.device).view(3, 1, 1)
+    deviation = torch.tensor(DEVIATION_3, device=pixels_B3HW.device).view(3, 1, 1)
+    return (
+        pixels_B3HW.to(torch.float32, copy=True).div_(255).sub_(mean).div_(deviation)
+    )  # in place: new memory costs more
+
+
+def row_order(num_rows: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training rows in an epoch: a function of (seed, epoch) alone."""
+    return torch.randperm(num_rows, generator=generator_at("order", seed, epoch))
+
+
+class PixelBatch(NamedTuple):
+    """uint8 images, and the rows of the split that they are."""
+
+    pixels_B3HW: Tensor
+    index_B: Tensor
+
+
+class PreparedImages(Protocol):
+    """What a reader needs of prepared images; worker processes get it pickled. See `prepared.Prepared`.
+
+    Attributes:
+        kind: the view's backend that reads them.
+        side: of the square that all images are, pixels.
+    """
+
+    kind: str
+    side: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Image.Image: ...
+
+
+class Reader:
+    """Batches of one split. What an image looks like depends on its address only, never on the worker.
+
+    Args:
+        image_paths: the original files, by row.
+        view: the transforms.
+        workers: loader processes.
+        pin_memory: whether batches come in page-locked memory.
+        prepared: read instead of the files; with views that take prepared images, and only with them.
+    """
+
+    def __init__(
+        self,
+        image_paths: Sequence[Path],
+        view: ImageTransform,
+        workers: int = 0,
+        pin_memory: bool = False,
+        prepared: PreparedImages | None = None,
+    ) -> None:
+        assert view.is_prepared == (prepared is not None), f"the view {view.backend} and prepared images go together"
+        if prepared is not None:
+            assert (prepared.kind, prepared.side) == (view.backend, view.enlarged), "the images are for another view"
+            assert len(prepared) == len(image_paths), "the prepared images are those of another split"
+        self.batches = _Batches()
+        self._loader = DataLoader(
+            _Rows(image_paths, view, prepared, copies=max(workers, 1)),
+            batch_sampler=self.batches,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # else every pass draws a seed for workers from the global generator
+        )
+        self._num_rows = len(image_paths)
+
+    def steps_per_epoch(self, batch: int) -> int:
+        """Training steps in an epoch; the last short batch is dropped."""
+        return self._num_rows // batch
+
+    def training(self, seed: int, epoch: int, batch: int, first_step: int = 0) -> Iterator[PixelBatch]:
+        """One epoch in its addressed order from a step on, augmented; the last short batch is dropped."""
+        order = row_order(self._num_rows, seed, epoch).tolist()
+        whole = self.steps_per_epoch(batch) * batch
+        self.batches.addresses = [
+            [_Address(row, seed, epoch) for row in order[start : start + batch]]
+            for start in range(first_step * batch, whole, batch)
+        ]
+        yield from self.read()
+
+    def in_order(self, batch: int) -> Iterator[PixelBatch]:
+        """Every row once, in order, with the test transform; nothing is dropped."""
+        rows = range(self._num_rows)
+        self.batches.addresses = [
+            [_Address(row) for row in rows[start : start + batch]] for start in range(0, self._num_rows, batch)
+        ]
+        yield from self.read()
+
+    def read(self) -> Iterator[PixelBatch]:
+        """The batches that `batches` asks for."""
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise UserError(*batch.args)  # a new one: raised itself, it would keep this frame and the workers alive
+            yield batch
+
+
+class _Address(NamedTuple):
+    """A row; with a seed and an epoch, its training view in that epoch."""
+
+    row: int
+    seed: int = -1
+    epoch: int = -1
+
+
+class _Batches:
+    """The batch sampler: what the main process asks for next (workers keep running between epochs)."""
+
+    addresses: list[list[_Address]]
+
+    def __iter__(self) -> Iterator[list[_Address]]:
+        return iter(self.addresses)
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+class _Rows(TorchDataset):
+    """Pixels by address. Lives here and not in a dataset's file, so that worker processes can unpickle it."""
+
+    def __init__(
+        self, image_paths: Sequence[Path], view: ImageTransform, prepared: PreparedImages | None = None, copies: int = 1
+    ) -> None:
+        self._paths, self._view, self._prepared = image_paths, view, prepared
+        self._decoded: dict[int, Image.Image] = {}
+        self._room = KEEP_DECODED_BYTES // copies  # each loader process keeps its own
+
+    def __getitem__(self, address: _Address) -> tuple[np.ndarray, int] | UserError:
+        try:
+            image = self._decode(address.row)
+        except UserError as error:
+            return error  # raised in a worker process, its one line would drown in the loader's own traceback
+        if address.epoch < 0:
+            image = self._view.test(image)
+        else:
+            random = np.random.default_rng(seed_of("augmentation", address.seed, address.epoch, address.row))
+            image = self._view.train(image, random)
+        return np.asarray(image), address.row
+
+    def _decode(self, row: int) -> Image.Image:
+        if row in self._decoded:
+            return self._decoded[row]
+        if self._prepared is not None:
+            image = self._prepared[row]
+        else:
+            image = decode(self._paths[row], self._view.decode_at_least)
+        size = 3 * image.width * image.height
+        if size <= self._room:
+            self._room -= size
+            self._decoded[row] = image
+        return image
+
+
+def _collate(samples: list[tuple[np.ndarray, int] | UserError]) -> PixelBatch | UserError:
+    whole = []
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        whole.append(sample)
+    pixels_BHW3 = torch.from_numpy(np.stack([pixels for pixels, _ in whole]))
+    # Not made contiguous: channels stay last in memory, which convolutions like best.
+    return PixelBatch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor([row for _, row in whole]))

@@ -1,0 +1,118 @@
+"""How a decoded image becomes the network's square input: the two transforms, and their implementations.
+
+The reference's augmentation: resize to a square (aspect not kept) 8/7 as large as the network's input, crop a square
+whose side is drawn from five, resize to the input, mirror half of the images. For 448 pixels these are 512 and sides
+of 512, 448, 384, 320 or 256. The test transform resizes to the input. All resizing is Pillow's bicubic, on uint8.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+BICUBIC = Image.Resampling.BICUBIC
+ENLARGED = 8 / 7
+
+REFERENCE = "reference"
+FAST = "fast"
+PREPARED_JPEG = "prepared-jpeg95"
+PREPARED_RAW = "prepared-raw"
+
+BACKENDS = {
+    REFERENCE: "the chain as it is described, step by step",
+    FAST: (
+        "crop and resize fused into one resize of the decoded image, so an image is interpolated once and looks "
+        "slightly sharper; JPEGs that are more than twice as large as any crop needs are decoded at half size or less; "
+        "the test view is the reference's but for those large JPEGs"
+    ),
+    PREPARED_JPEG: (
+        "from images that were resized to the enlarged square once and kept as JPEG of quality 95; crop and resize "
+        "fused; the test view is resized from the enlarged square too: two resizes where the reference has one"
+    ),
+    PREPARED_RAW: (
+        "from images that were resized to the enlarged square once and kept as they were; the training view has "
+        "exactly the reference's pixels; the test view is resized from the enlarged square: two resizes where the "
+        "reference has one, so other pixels"
+    ),
+}
+"""The implementations of the transforms, which differ in pixels; so the name is part of a cell's key."""
+
+
+class Crop(NamedTuple):
+    """What is drawn for a training view; side, left and top in pixels of the enlarged square."""
+
+    side: int
+    left: int
+    top: int
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """How a decoded image becomes the network's square input.
+
+    Attributes:
+        size: side of the result, pixels.
+        crop_sides: fractions of the enlarged side; one is drawn for each image of the training view.
+        flip: whether the training view mirrors half of the images.
+        backend: one of `BACKENDS`; all of them make the same draws.
+    """
+
+    size: int
+    crop_sides: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5)
+    flip: bool = True
+    backend: str = REFERENCE
+
+    def __post_init__(self) -> None:
+        assert self.backend in BACKENDS, f"there is no backend {self.backend!r}, only {', '.join(BACKENDS)}"
+
+    @property
+    def enlarged(self) -> int:
+        """Side of the square that crops are cut out of, in pixels; prepared images have this size."""
+        return round(self.size * ENLARGED)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the view takes prepared images instead of the originals."""
+        return self.backend in (PREPARED_JPEG, PREPARED_RAW)
+
+    @property
+    def decode_at_least(self) -> int | None:
+        """Width and height that the smallest crop needs so as not to be enlarged; None to decode every pixel.
+
+        The same for every view of an image, so that an image that is kept decoded serves all of them.
+        """
+        return math.ceil(self.size / min(self.crop_sides)) if self.backend == FAST else None
+
+    def test(self, image: Image.Image) -> Image.Image:
+        """The test transform: the whole image, resized to the square."""
+        return image.resize((self.size, self.size), BICUBIC)
+
+    def train(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+        """The training transform."""
+        crop = self.draw(random)
+        chain = self._fused if self.backend in (FAST, PREPARED_JPEG) else self._step_by_step
+        image = chain(image, crop)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crop.mirrored else image
+
+    def draw(self, random: np.random.Generator) -> Crop:
+        """The draws of a training view: crop side, left, top, mirror, in this order."""
+        side = round(self.enlarged * self.crop_sides[random.integers(len(self.crop_sides))])
+        left, top = random.integers(self.enlarged - side + 1, size=2).tolist()
+        return Crop(side, left, top, bool(random.random() < 0.5) and self.flip)
+
+    def _step_by_step(self, image: Image.Image, crop: Crop) -> Image.Image:
+        if image.size != (self.enlarged, self.enlarged):
+            image = image.resize((self.enlarged, self.enlarged), BICUBIC)
+        image = image.crop((crop.left, crop.top, crop.left + crop.side, crop.top + crop.side))
+        return image.resize((self.size, self.size), BICUBIC)
+
+    def _fused(self, image: Image.Image, crop: Crop) -> Image.Image:
+        # The products come before the division: then right and bottom edges are met exactly, never passed.
+        left, right = (x * image.width / self.enlarged for x in (crop.left, crop.left + crop.side))
+        top, bottom = (y * image.height / self.enlarged for y in (crop.top, crop.top + crop.side))
+        return image.resize((self.size, self.size), BICUBIC, box=(left, top, right, bottom))

@@ -1,0 +1,167 @@
+"""Numbers that papers printed, with their sources, and the same beside measured ones.
+
+The numbers are facts in ``facts/published.csv``, in percent. They never enter a measured row, and an average over
+fewer ratios than the papers' nine is never set beside a published average.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib.resources
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERIFIED = "verified"
+STATUSES = {
+    VERIFIED: "printed in the source",
+    "derived": "not printed: a printed number and a printed margin together, so ±0.1",
+}
+METRICS = ("mAP", "OF1", "CF1")
+AVERAGE = "avg"
+"""The mean over the nine known ratios; any other mean is called otherwise, such as ``avg of 3``."""
+
+HEADER = ("method", "published as", "known ratio", "metric", "measured", "published", "difference", "source")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A printed number.
+
+    Attributes:
+        method: the name of the row in its table. known_ratio: ``0.1`` to ``0.9``, or ``avg``.
+        value: percent. status: of `STATUSES`. source: the paper and its table.
+    """
+
+    dataset: str
+    method: str
+    metric: str
+    known_ratio: str
+    value: float
+    status: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A published number beside the measured one.
+
+    Attributes:
+        label: the measured row, empty where no method here is published under this name.
+        published_name: the row in the papers' tables.
+        measured, difference: percent and points; None where there is no measured number.
+        sources: numbers of the footnotes, from 1.
+    """
+
+    label: str
+    published_name: str
+    known_ratio: str
+    metric: str
+    measured: float | None
+    published: float
+    difference: float | None
+    status: str
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """All published numbers of a dataset, each beside the measured one if there is one."""
+
+    dataset: str
+    lines: list[Line]
+    sources: list[str]
+
+    def rows(self) -> list[list[str]]:
+        """As text, under `HEADER`; what no paper printed says so."""
+        return [_row(line) for line in self.lines]
+
+    def notes(self) -> list[str]:
+        """The footnotes: what each status means, then the numbered sources."""
+        statuses = sorted({line.status for line in self.lines} - {VERIFIED})
+        return [f"({status}): {STATUSES[status]}" for status in statuses] + [
+            f"[{number}] {source}" for number, source in enumerate(self.sources, start=1)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        lines = [{**asdict(line), "sources": list(line.sources)} for line in self.lines]
+        return {"dataset": self.dataset, "lines": lines, "sources": self.sources}
+
+
+def facts(name: str) -> list[dict[str, str]]:
+    """The rows of a file in the package's folder ``facts``."""
+    text = (importlib.resources.files("mlrpl_bench.leaderboard.claims") / "facts" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@functools.cache
+def load() -> tuple[Published, ...]:
+    """Every published number, in the file's order."""
+    return tuple(Published(**{**row, "value": float(row["value"])}) for row in facts("published.csv"))  # type: ignore[arg-type]
+
+
+def of(dataset: str, published_name: str) -> list[Published]:
+    """What is published of a method on a dataset; several sources may print the same number."""
+    return [number for number in load() if (number.dataset, number.method) == (dataset, published_name)]
+
+
+def published_table(
+    measured: pd.DataFrame, dataset: str, names: Mapping[str, str], ratios: Sequence[float]
+) -> PublishedTable:
+    """Every published number of a dataset at these ratios and on average, beside the measured one.
+
+    Sources that print the same number share a line; where they disagree, each has its own.
+
+    Args:
+        measured: with columns method (row label), known_ratio (``0.1``; ``avg`` for the nine ratios alone), metric
+            and mean (percent).
+        names: by row label, the name in published tables; methods with changed hyper-parameters do not belong here.
+        ratios: those of the table.
+    """
+    means = {(row.method, row.known_ratio, row.metric): float(row.mean) for row in measured.itertuples(index=False)}
+    ours = [(label, names[label]) for label in dict.fromkeys(measured["method"]) if names.get(label)]
+    theirs = dict.fromkeys(number.method for number in load() if number.dataset == dataset)
+    known = {name for _, name in ours}
+    shown = [*(f"{ratio:g}" for ratio in sorted(ratios)), AVERAGE]
+    sources: dict[str, int] = {}
+    lines = []
+    for label, name in [*ours, *(("", name) for name in theirs if name not in known)]:
+        for (ratio, metric, value, status), of_value in _by_value(of(dataset, name), shown).items():
+            mean = means.get((label, ratio, metric))
+            mean = None if mean is None or mean != mean else mean
+            numbers = tuple(sources.setdefault(source, len(sources) + 1) for source in of_value)
+            difference = None if mean is None else mean - value
+            lines.append(Line(label, name, ratio, metric, mean, value, difference, status, numbers))
+    return PublishedTable(dataset, lines, list(sources))
+
+
+def _by_value(numbers: Sequence[Published], shown: Sequence[str]) -> dict[tuple[str, str, float, str], list[str]]:
+    """The sources of each number at the ratios shown, ordered as the table is."""
+    found: dict[tuple[str, str, float, str], list[str]] = {}
+    order = sorted(
+        (number for number in numbers if number.known_ratio in shown),
+        key=lambda number: (METRICS.index(number.metric), shown.index(number.known_ratio)),
+    )
+    for number in order:
+        found.setdefault((number.known_ratio, number.metric, number.value, number.status), []).append(number.source)
+    return found
+
+
+def _row(line: Line) -> list[str]:
+    mark = "" if line.status == VERIFIED else f" ({line.status})"
+    return [
+        line.label or "-",
+        line.published_name,
+        line.known_ratio,
+        line.metric,
+        "-" if line.measured is None else f"{line.measured:.1f}",
+        f"{line.published:.1f}{mark}",
+        "-" if line.difference is None else f"{line.difference:+.1f}",
+        "".join(f"[{number}]" for number in line.sources),
+    ]

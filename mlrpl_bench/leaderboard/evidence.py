@@ -1,0 +1,201 @@
+"""What a finished cell is evidence for beyond its metrics, computed once and kept beside its record.
+
+- Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`statistics`).
+- Recovery: how well the trained method ranks the training labels that were hidden from it, the mAP over these entries
+  alone. Methods that learn to fill in labels should be good at it, and no test image is needed.
+- Loss fluctuation: how much the training loss jumps from step to step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.data import protocol
+from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.evaluation.influences import influences as influences_of
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.records.record import Record, read_arrays
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import write_atomically
+
+FILE = "evidence.npz"
+VERSION = 1
+"""Raised by hand whenever the same record would give other evidence; what is kept of another version is made anew."""
+
+INFLUENCED = ("mAP", "OF1", "CF1")
+SUPERVISED_TERM = "partial_bce"
+PAPERS_START = 5
+"""The epoch (of 20) at which the papers' methods begin to fill in labels; where a method has no start of its own."""
+
+Masks = Callable[[float, int], NDArray[np.bool_]]
+Seeds = tuple[int, int]
+"""Training seed and mask seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One finished cell.
+
+    Attributes:
+        influences: by metric of `INFLUENCED`, float32 [N]; see `influences`.
+        recovery: mAP over the training entries that were hidden, in [0, 1]; NaN where nothing was.
+        recovery_AP_C: the same by category; NaN for one without a hidden present label.
+        loss_fluctuation: see `loss_fluctuation`; NaN where the method has no such term.
+    """
+
+    record: Record
+    influences: Mapping[str, NDArray[np.float32]]
+    recovery: float
+    recovery_AP_C: NDArray[np.float64]
+    loss_fluctuation: float
+
+    @property
+    def seeds(self) -> Seeds:
+        """Training seed and mask seed."""
+        return self.record.cell.seed, self.record.cell.mask_seed
+
+
+EvidenceGrid = Mapping[tuple[str, float], Mapping[Seeds, Evidence]]
+"""The evidence of a table: by row label and known ratio, then by seeds."""
+
+
+class Collector:
+    """Finds the evidence of records of one setting.
+
+    Args:
+        train, test: the splits that the setting trains and evaluates on, with complete labels.
+        masks: the mask of the training split for a known ratio and a mask seed.
+    """
+
+    def __init__(self, train: Split, test: Split, masks: Masks) -> None:
+        self.train, self.test, self.masks = train, test, masks
+
+    def of(self, record: Record) -> Evidence:
+        """The evidence of a record: what is kept beside it if that came from the same files, else made and kept.
+
+        A folder that may not be written to is no obstacle; its evidence is then made at every call.
+
+        Raises:
+            UserError: the record's scores are damaged, are those of other images, or do not give the metrics that it
+                states.
+        """
+        if len(record.metrics["AP_C"]) != len(self.test.categories):
+            raise UserError(f"{record.folder}: its record has not one AP_C for each category; move the folder away")
+        source = _source(record)
+        kept = _kept(record, source)
+        if kept is not None:
+            return kept
+        found = self._made(record)
+        _keep(found, source)
+        return found
+
+    def _made(self, record: Record) -> Evidence:
+        scores_NC = _scores(record, "scores.npz", self.test)
+        measured = metrics.evaluate(scores_NC, self.test.labels_NC, surely_logits=True)
+        for name in INFLUENCED:
+            if abs(measured[name] - record.metrics[name]) > 1e-9:
+                raise UserError(
+                    f"{record.folder}: its scores give {name} {measured[name]:.6f} and its record says "
+                    f"{record.metrics[name]:.6f}; move the folder away, then run again to train the cell anew"
+                )
+        influences = influences_of(scores_NC, self.test.labels_NC)
+        recovery, recovery_AP_C = self._recovery(record)
+        return Evidence(
+            record,
+            {name: influences[name].astype(np.float32) for name in INFLUENCED},
+            recovery,
+            recovery_AP_C,
+            loss_fluctuation(record),
+        )
+
+    def _recovery(self, record: Record) -> tuple[float, NDArray[np.float64]]:
+        mask_NC = self.masks(record.cell.ratio, record.cell.mask_seed)
+        if protocol.mask_hash(mask_NC) != record.cell.mask_hash:
+            raise UserError(f"{record.folder}: the mask that it was trained with is not the one drawn here")
+        labels_NC = np.where(mask_NC, protocol.UNKNOWN, self.train.labels_NC)  # UNKNOWN entries are not evaluated
+        none_C = np.full(labels_NC.shape[1], np.nan)
+        if not (labels_NC == protocol.PRESENT).any() or not (labels_NC == protocol.ABSENT).any():
+            return float("nan"), none_C
+        scores_NC = _scores(record, "train_scores.npz", self.train)
+        AP_C = metrics.average_precisions(scores_NC, labels_NC)
+        return metrics.mean_average_precision(AP_C), AP_C
+
+
+def loss_fluctuation(record: Record) -> float:
+    """How much the supervised loss term jumps from step to step once the method fills in labels.
+
+    The mean absolute second difference of the term over the steps from the method's start epoch on (its
+    hyper-parameter ``start``, else the papers'). The second difference of a steady fall is 0, so it is not the fall
+    that is measured. Steps of a stopped term (NaN) count as none. NaN where the method has no such term.
+    """
+    terms = read_arrays(record.folder / "steps.npz")
+    term_S = terms.get(SUPERVISED_TERM)
+    epochs = record.cell.recipe.epochs
+    if term_S is None or term_S.dtype.kind != "f" or term_S.ndim != 1 or not epochs:
+        return float("nan")
+    start = record.cell.hyperparameters.get("start")
+    start = int(start) if isinstance(start, (int, float)) else PAPERS_START
+    first = Progress(0, epochs, 0, 1).at(start) * (len(term_S) // epochs)
+    second_differences_S = np.diff(term_S[first:].astype(np.float64), n=2)
+    finite_S = second_differences_S[np.isfinite(second_differences_S)]
+    return float(np.abs(finite_S).mean()) if len(finite_S) else float("nan")
+
+
+def _scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
+    scores_NC = read_arrays(record.folder / name).get("scores")
+    if scores_NC is None or scores_NC.shape != split.labels_NC.shape:
+        found = "no scores" if scores_NC is None else f"scores of shape {scores_NC.shape}"
+        raise UserError(f"{record.folder / name} holds {found}, not {split.labels_NC.shape}; move its folder away")
+    if scores_NC.dtype.kind != "f" or not np.isfinite(scores_NC).all():
+        raise UserError(f"{record.folder / name} holds scores that are no finite numbers; move its folder away")
+    return scores_NC
+
+
+def _source(record: Record) -> str:
+    """Identifies what evidence is made from."""
+    files = record.content["files"]
+    stated = [record.metrics[name] for name in INFLUENCED]  # which were looked at when the evidence was made
+    parts = [
+        VERSION,
+        record.cell.key,
+        stated,
+        *(files.get(f"{name}.npz") for name in ("scores", "train_scores", "steps")),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _kept(record: Record, source: str) -> Evidence | None:
+    """What was kept of the same files, or None; whatever cannot be read is made anew."""
+    try:
+        arrays = read_arrays(record.folder / FILE)
+        if str(arrays["source"]) != source:
+            return None
+        return Evidence(
+            record,
+            {name: arrays[name] for name in INFLUENCED},
+            float(arrays["recovery"]),
+            arrays["recovery_AP_C"],
+            float(arrays["loss_fluctuation"]),
+        )
+    except Exception:  # missing, cut short, of another kind: it is only a copy of what the record gives
+        return None
+
+
+def _keep(found: Evidence, source: str) -> None:
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {"source": source, "recovery": found.recovery, "loss_fluctuation": found.loss_fluctuation}
+    arrays |= {"recovery_AP_C": found.recovery_AP_C, **found.influences}
+    np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})  # type: ignore[arg-type]
+    try:
+        write_atomically(found.record.folder / FILE, buffer.getvalue())
+    except OSError:
+        return  # another machine's folder, perhaps read-only

@@ -1,0 +1,127 @@
+"""Two rows of a table on the seeds that both have: what a paired comparison takes.
+
+Shares are in percent, so differences are in percent points; the loss fluctuation keeps its own unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.evaluation.intervals import Difference, Measured
+from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence, EvidenceGrid, Seeds
+
+FLUCTUATION = "loss_fluctuation"
+ONE_MASK = "all seeds share one mask: the interval does not cover other masks"
+
+
+def number(evidence: Evidence, metric: str) -> float:
+    """A cell's number: a metric in percent, or the loss fluctuation; NaN where it has none."""
+    if metric == FLUCTUATION:
+        return evidence.loss_fluctuation
+    return 100 * evidence.record.metrics[metric]
+
+
+def seeds_of(cells: EvidenceGrid, label: str, ratio: float, metric: str) -> set[Seeds]:
+    """The seeds at which a row has this number at a ratio."""
+    by_seeds = cells.get((label, ratio), {})
+    return {seeds for seeds, evidence in by_seeds.items() if math.isfinite(number(evidence, metric))}
+
+
+def common_seeds(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], metric: str) -> list[Seeds]:
+    """The seeds at which every row has the number at every ratio."""
+    found = [seeds_of(cells, label, ratio, metric) for label in labels for ratio in ratios]
+    return sorted(set.intersection(*found)) if found else []
+
+
+def left_out(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], metric: str) -> list[str]:
+    """The seeds that are not common, each with what it lacks: ``seed 1: kggr has none at 10 %``."""
+    found = {(label, ratio): seeds_of(cells, label, ratio, metric) for label in labels for ratio in ratios}
+    lines = []
+    for seeds in sorted(set().union(*found.values()) - set(common_seeds(cells, labels, ratios, metric))):
+        lacks = [
+            f"{label} has none at {percents(absent)}"
+            for label in labels
+            if (absent := [ratio for ratio in ratios if seeds not in found[label, ratio]])
+        ]
+        lines.append(f"{seeds_name(seeds)}: {', '.join(lacks)}")
+    return lines
+
+
+def why_none_common(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], metric: str) -> str:
+    """What is missing where `common_seeds` is empty."""
+    what = "no records" if metric != FLUCTUATION else "no records with a supervised loss term"
+    for label in labels:
+        absent = [ratio for ratio in ratios if not seeds_of(cells, label, ratio, metric)]
+        if absent:
+            return f"{label} has {what} at {percents(absent)}"
+    return f"no seed has {' and '.join(labels)} at {percents(ratios)}"
+
+
+def measured(cells: EvidenceGrid, label: str, ratios: Sequence[float], metric: str, seeds: Sequence[Seeds]) -> Measured:
+    """A row at these seeds, averaged over the ratios: influences and estimates in percent."""
+    assert metric in INFLUENCED
+    influences_SN = [np.mean([cells[label, r][s].influences[metric] for r in ratios], axis=0) for s in seeds]
+    return Measured(100 * np.array(influences_SN, dtype=np.float64), numbers(cells, label, ratios, metric, seeds))
+
+
+def numbers(
+    cells: EvidenceGrid, label: str, ratios: Sequence[float], metric: str, seeds: Sequence[Seeds]
+) -> NDArray[np.float64]:
+    """A row's number by seed, averaged over the ratios; float64 [S]."""
+    return np.array([np.mean([number(cells[label, ratio][s], metric) for ratio in ratios]) for s in seeds])
+
+
+def less(a: Measured, b: Measured) -> Measured:
+    """The difference of two rows, as if it were a row."""
+    return Measured(
+        np.asarray(a.influences_SN) - np.asarray(b.influences_SN), np.asarray(a.estimates_S) - np.asarray(b.estimates_S)
+    )
+
+
+def paired_over_seeds(differences_S: NDArray[np.float64], level: float = 0.95) -> Difference:
+    """Student's interval and test of a mean difference over seeds, for a number that no test image enters.
+
+    With one seed there is neither: NaN.
+    """
+    from scipy.stats import t
+
+    seeds, mean = len(differences_S), float(differences_S.mean())
+    if seeds == 1:
+        return Difference(mean, math.nan, math.nan, level, 1, 0.0, math.nan, "one seed", p_value=math.nan)
+    error = float(differences_S.std(ddof=1) / math.sqrt(seeds))
+    half = float(t.isf((1 - level) / 2, seeds - 1)) * error
+    p_value = float(2 * t.sf(abs(mean) / error, seeds - 1)) if error else float(mean == 0)
+    return Difference(mean, mean - half, mean + half, level, seeds, 0.0, error, "", p_value=p_value)
+
+
+def seeds_name(seeds: Seeds) -> str:
+    """``seed 1``, or ``seed 1 (mask 0)`` where the mask's is another."""
+    seed, mask_seed = seeds
+    return f"seed {seed}" if seed == mask_seed else f"seed {seed} (mask {mask_seed})"
+
+
+def percents(ratios: Sequence[float]) -> str:
+    """``10 %``, or ``10, 50 and 90 %``."""
+    *first, last = (f"{100 * ratio:g}" for ratio in ratios)
+    return f"{', '.join(first)} and {last} %" if first else f"{last} %"
+
+
+def p_text(p_value: float) -> str:
+    """A p-value in a table: ``0.03``, ``<0.001``, ``-`` where there is none."""
+    if math.isnan(p_value):
+        return "-"
+    if p_value < 0.001:
+        return "<0.001"
+    return f"{p_value:.2f}" if p_value >= 0.0995 else f"{p_value:.3f}"
+
+
+def difference_text(difference: float, low: float, high: float, decimals: int = 2) -> str:
+    """``+2.30 [+1.12, +3.41]``, without brackets where there is no interval, ``-`` where there is nothing."""
+    if math.isnan(difference):
+        return "-"
+    ends = "" if math.isnan(low) else f" [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+    return f"{difference:+.{decimals}f}{ends}"

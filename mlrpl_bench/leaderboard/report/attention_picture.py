@@ -1,0 +1,137 @@
+"""Where each category looks, drawn over images: the picture of ``predict``, and a grid for the report's page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from scipy.special import expit
+
+from mlrpl_bench.data.protocol import PRESENT
+from mlrpl_bench.utils.tables import on_one_line, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+COLOURS = "inferno"
+"""Perceptually uniform, and in order of brightness for every kind of colour vision."""
+
+
+DPI = 110
+
+
+SIDE = 224
+"""Pixels that an overlay has at least; small images are enlarged."""
+
+
+STRENGTH = 0.6
+"""How much of an overlay's colour is the map's; the rest is the image, in grey, so that all colour means attention."""
+
+
+NO_MAPS = "this method has\nno attention maps"
+
+
+SCALE = "heat: where a category looks, each map from black (0) to yellow (its own highest value)"
+
+
+def overlay(image: Image.Image, map_HW: NDArray) -> NDArray[np.uint8]:
+    """A map as heat over the grey image (H, W, 3), from 0 to the map's own maximum."""
+    from matplotlib import colormaps
+
+    times = max(1, -(-SIDE // min(image.size)))
+    size = (times * image.width, times * image.height)
+    grey = ImageOps.autocontrast(image.convert("L").resize(size, Image.Resampling.BICUBIC), cutoff=1)
+    grey_HW1 = np.asarray(grey, dtype=np.float32)[..., None] / 255
+    map_HW = np.nan_to_num(np.asarray(map_HW, dtype=np.float32))
+    share_HW = map_HW / max(float(map_HW.max()), 1e-12)
+    heat_HW = np.asarray(Image.fromarray(share_HW).resize(size, Image.Resampling.BILINEAR))
+    heat_HW3 = colormaps[COLOURS](heat_HW)[..., :3]
+    return (255 * (STRENGTH * heat_HW3 + (1 - STRENGTH) * grey_HW1)).round().astype(np.uint8)
+
+
+def draw_examples(
+    images: Mapping[int, Image.Image],
+    examples: Mapping[str, Mapping[str, NDArray]],
+    categories: Sequence[str],
+    labels_NC: NDArray[np.int8],
+) -> bytes:
+    """A few test images beside what methods make of them, as a PNG; one category an image, see `telling_category`.
+
+    Args:
+        images: by test row, as the network sees them; each is a row of the grid.
+        examples: by the column's heading, a record's ``examples.npz``.
+        labels_NC: complete test labels.
+    """
+    from matplotlib.figure import Figure
+
+    columns = 1 + len(examples)
+    figure = Figure((2.0 * columns + 0.2, 2.4 * len(images) + 0.3), dpi=DPI, layout="constrained")
+    _explain(figure, any("attention" in arrays for arrays in examples.values()))
+    panels = figure.subplots(len(images), columns, squeeze=False)
+    for (row, image), (first, *others) in zip(images.items(), panels, strict=True):
+        logits = {name: _of_row(arrays, "scores", row) for name, arrays in examples.items()}
+        column = telling_category(list(logits.values()), labels_NC[row])
+        present = bool(labels_NC[row, column] == PRESENT)
+        truth = "is there" if present else "is not there"
+        show(first, np.asarray(image), f"{shortened(categories[column], 22)}\n{truth}")
+        for panel, (name, arrays) in zip(others, examples.items(), strict=True):
+            logit = float(logits[name][column])
+            verdict = "right" if (logit >= 0) == present else "wrong"
+            has_maps = "attention" in arrays
+            pixels = overlay(image, _of_row(arrays, "attention", row)[column]) if has_maps else None
+            show(panel, pixels, f"{shortened(name, 26)}\n{percent(expit(logit))}: {verdict}")
+    return _png(figure)
+
+
+def telling_category(logits: Sequence[NDArray], labels_C: NDArray[np.int8]) -> int:
+    """The category on which the methods differ most in probability: of those that are there, or else of all."""
+    probabilities_MC = expit(np.stack(logits).astype(np.float64))
+    spread_C = np.ptp(probabilities_MC, axis=0)
+    there_C = labels_C == PRESENT
+    return int(np.argmax(np.where(there_C, spread_C, -1) if there_C.any() else spread_C))
+
+
+def show(panel: Axes, pixels_HW3: NDArray | None, title: str) -> None:
+    """An image without axes under a title; None where a method has no map."""
+    panel.set_title(plain(title), fontsize=8.5)
+    panel.set_axis_off()
+    panel.set_anchor("N")
+    if pixels_HW3 is None:
+        panel.set_xlim(0, 1)
+        panel.set_ylim(0, 1)
+        panel.set_aspect("equal")
+        panel.text(0.5, 0.5, NO_MAPS, ha="center", va="center", fontsize=9, color="#555555")
+    else:
+        panel.imshow(pixels_HW3, interpolation="antialiased")
+
+
+def plain(text: str) -> str:
+    """On one line and without formulas: matplotlib would read one between two dollar signs."""
+    return on_one_line(text).replace(r"\$", "$").replace("$", r"\$")
+
+
+def percent(probability: float) -> str:
+    """As the tables have it: ``84 %``."""
+    return f"{100 * probability:.0f} %"
+
+
+def _explain(figure: Figure, has_maps: bool) -> None:
+    if has_maps:
+        figure.supxlabel(SCALE, fontsize=8, color="#555555")
+
+
+def _of_row(arrays: Mapping[str, NDArray], name: str, row: int) -> NDArray:
+    return arrays[name][arrays["rows"].tolist().index(row)]
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    metadata: dict[str, Any] = {"Software": None}  # matplotlib's version: no news for the picture
+    figure.savefig(file, format="png", metadata=metadata, facecolor="white")
+    return file.getvalue()

@@ -1,0 +1,175 @@
+"""What stands behind the numbers of a table's rows: hyper-parameters, recipe, provenance, and every single record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mlrpl_bench.leaderboard.evidence import Evidence
+from mlrpl_bench.leaderboard.report.page_data import unique
+from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+
+NONE = "–"
+
+
+def anchor(label: str, known_ratio: str = "") -> str:
+    """The id of a row's details, or of its records at one known ratio. Labels may hold any character, ids may not.
+
+    >>> anchor("sarb"), anchor("sarb", "0.1")
+    ('row-sarb', 'row-sarb-at-0.1')
+    """
+    if not re.fullmatch(r"\w+", label, re.ASCII):
+        slug = re.sub(r"\W+", "-", label, flags=re.ASCII).strip("-")
+        label = f"{slug}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+    return f"row-{label}" + (f"-at-{known_ratio}" if known_ratio else "")
+
+
+def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The details of every row, in the table's order.
+
+    Args:
+        papers: by method, the address of its paper.
+    """
+    taken: set[str] = set()
+    return [_row(table, label, papers, taken) for label in table.labels]
+
+
+def setting(table: Leaderboard) -> dict[str, str]:
+    """What all cells of the table have in common, in words; empty without cells."""
+    for evidence in unique(table.cells.values()):
+        return _words(asdict(evidence.record.cell.setting))
+    return {}
+
+
+def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str]) -> dict[str, Any]:
+    found = unique(table.cells.get((label, ratio), {}) for ratio in table.ratios)
+    method = found[0].record.cell.method if found else label.split("[")[0]
+    paper = papers.get(method, "")
+    return {
+        "id": anchor(label),
+        "label": label,
+        "method": method,
+        "line": table.context.lines.get(label, ""),
+        "differs": table.context.differs.get(method, ""),
+        "paper": paper if re.match(r"https?://", paper) else "",
+        "holes": _holes(table, label),
+        "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
+        "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
+        "provenance": _provenance(found),
+        "ratios": _by_ratio(found, label, taken),
+    }
+
+
+def _holes(table: Leaderboard, label: str) -> list[str]:
+    """Why columns of a row have no number."""
+    frame = table.measurements
+    of_row = frame[(frame["method"] == label) & (frame["metric"] == "mAP") & (frame["status"] != "measured")]
+    wanted = {f"{ratio:g}": ratio for ratio in table.ratios}
+    return [
+        f"{ratio_title(wanted[ratio])}: {status}"
+        for ratio, status in zip(of_row["known_ratio"], of_row["status"], strict=True)
+        if ratio in wanted
+    ]
+
+
+def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str]) -> list[dict[str, Any]]:
+    groups: dict[float, list[dict[str, Any]]] = {}
+    for evidence in found:
+        groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken))
+    return [
+        {"id": anchor(label, f"{ratio:g}"), "title": ratio_title(ratio), "records": records}
+        for ratio, records in groups.items()
+    ]
+
+
+def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
+    cell, content = evidence.record.cell, evidence.record.content
+    cost, known, best = (content.get(name) or {} for name in ("cost", "known_share", "best_metrics"))
+    key = cell.key[:8]
+    is_new = key not in taken
+    taken.add(key)
+    best_epoch = content.get("best_epoch")
+    return {
+        "id": f"cell-{key}" if is_new else "",
+        "key": key,
+        "seed": f"{cell.seed}" if cell.seed == cell.mask_seed else f"{cell.seed}, mask {cell.mask_seed}",
+        "values": [
+            *(_percent(evidence.record.metrics.get(name)) for name in ("mAP", "OF1", "CF1")),
+            _percent(best.get("mAP")) + (f" (epoch {best_epoch + 1})" if isinstance(best_epoch, int) else ""),
+            _percent(evidence.recovery),
+            f"{_percent(known.get('present'))} / {_percent(known.get('absent'))}",
+            f"{content.get('dropped_images', NONE)}",
+            _fixed(cost.get("seconds"), 0),
+            _fixed(cost.get("images_per_second"), 0),
+            _fixed(None if (memory := cost.get("peak_memory_bytes")) is None else memory / 1e9, 2),
+            f"{cost.get('cells_in_group', NONE)}",
+        ],
+    }
+
+
+RECORD_COLUMNS = (
+    *("mAP", "OF1", "CF1", "best epoch mAP", "recovery", "known present / absent", "unlabelled images"),
+    *("seconds", "images/s", "peak GB", "cells in group"),
+)
+
+
+def _variants(found: Sequence[Evidence], of: Any, changed: bool = False) -> list[dict[str, Any]]:
+    """Values that cells share, each set once with where it holds; one set is the rule."""
+    groups: dict[str, tuple[dict[str, str], set[str], list[str]]] = {}
+    for evidence in found:
+        cell = evidence.record.cell
+        values = _words(of(cell))
+        marked = {name.replace("_", " ") for name in cell.changed} if changed else set()
+        groups.setdefault(json.dumps(values), (values, marked, []))[2].append(_where(evidence))
+    return [
+        {"values": values, "changed": sorted(marked), "where": ", ".join(where) if len(groups) > 1 else ""}
+        for values, marked, where in groups.values()
+    ]
+
+
+def _provenance(found: Sequence[Evidence]) -> list[dict[str, Any]]:
+    groups: dict[str, tuple[dict[str, str], list[str]]] = {}
+    for evidence in found:
+        content = evidence.record.content
+        git, versions = content.get("git") or {}, content.get("versions") or {}
+        values = {
+            "commit": f"{git.get('commit') or 'unknown'}" + (" with uncommitted changes" if git.get("changed") else ""),
+            "mlrpl-bench": f"{content.get('mlrpl_bench', NONE)}",
+            "method file": f"sha256 {evidence.record.cell.source_digest[:16]}",
+            "device": f"{content.get('device', NONE)}, {content.get('threads', NONE)} threads",
+            "versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or NONE,
+        }
+        groups.setdefault(json.dumps(values), (values, []))[1].append(_where(evidence))
+    return [
+        {"values": values, "changed": [], "where": ", ".join(where) if len(groups) > 1 else ""}
+        for values, where in groups.values()
+    ]
+
+
+def _where(evidence: Evidence) -> str:
+    return f"{ratio_title(evidence.record.cell.ratio)} seed {evidence.record.cell.seed}"
+
+
+def _words(values: Mapping[str, Any]) -> dict[str, str]:
+    """``{"grad clip": "none"}``."""
+
+    def word(value: Any) -> str:
+        if isinstance(value, (list, tuple)):
+            return ", ".join(map(word, value))
+        if value is None or isinstance(value, bool):
+            return {None: "none", True: "yes", False: "no"}[value]
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return {name.replace("_", " "): word(value) for name, value in values.items()}
+
+
+def _percent(share: float | None) -> str:
+    return _fixed(None if share is None else 100 * share, 1)
+
+
+def _fixed(value: float | None, decimals: int) -> str:
+    return NONE if value is None or value != value else f"{value:.{decimals}f}"

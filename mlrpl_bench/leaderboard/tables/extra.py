@@ -1,0 +1,149 @@
+"""The tables beside the main one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.evaluation import ranks
+from mlrpl_bench.leaderboard.evidence import INFLUENCED, EvidenceGrid
+from mlrpl_bench.leaderboard.measurements import (
+    CATEGORY,
+    COSTS,
+    FLUCTUATION,
+    LEVEL,
+    RECOVERY,
+    THRESHOLDED,
+    Lookup,
+    average_name,
+)
+from mlrpl_bench.utils.tables import Entry, Table
+
+
+def tables(
+    labels: Sequence[str],
+    ratios: Sequence[float],
+    found: Lookup,
+    cells: EvidenceGrid,
+    categories: Sequence[str],
+    lines: Collection[str],
+) -> list[Table]:
+    """All of them; one that would be empty is left out."""
+    average = average_name(ratios)
+    methods = [label for label in labels if label not in lines]
+    candidates = [
+        _rank(methods, ratios, found),
+        _thresholded(labels, average, found),
+        _best_epoch(labels, average, found),
+        _recovery(methods, ratios, found),
+        _fluctuation(methods, ratios, found),
+        _by_category(labels, average, found, categories),
+        _cost(methods, ratios, found),
+    ]
+    return [table for table in candidates if table is not None]
+
+
+def _rank(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+    """Average ranks over the ratios, of the methods that have all of them."""
+    means = {label: [found.row(label, f"{ratio:g}", "mAP").mean for ratio in ratios] for label in methods}
+    complete = [label for label, of_label in means.items() if not np.isnan(of_label).any()]
+    if len(complete) < 2 or len(ratios) < 2:
+        return None
+    table_BM = np.array([means[label] for label in complete]).T
+    notes = [f"rank by mAP, averaged over {len(ratios)} known ratios; 1 is best"]
+    if left := [label for label in methods if label not in complete]:
+        notes.append(f"without every ratio, so not ranked: {', '.join(left)}")
+    return rank_table("rank", "Average rank", complete, table_BM, LEVEL, notes)
+
+
+def rank_table(
+    name: str, title: str, labels: Sequence[str], table_BM: NDArray[np.float64], level: float, notes: Sequence[str]
+) -> Table:
+    """Average ranks over the blocks of a table that is higher where a method is better, best first."""
+    ranking = ranks.average_rank(table_BM, level)
+    by_rank = sorted(zip(ranking.ranks_M.tolist(), labels, strict=True))
+    rows = [(label, [Entry(f"{rank:.2f}", value=rank)]) for rank, label in by_rank]
+    about = [
+        f"two methods whose average ranks differ by less than {ranking.critical_difference:.2f} are not told apart at "
+        f"{100 * (1 - level):.0f} % (Nemenyi); the ratios of one data set share images and seeds, so even that claims "
+        "too much"
+    ]
+    if not math.isnan(ranking.p_value):
+        about.append(f"Friedman's test of all being equal: p = {ranking.p_value:.2g}")
+    return Table(name, title, ("average rank",), rows, (*notes[:1], *about, *notes[1:]))
+
+
+def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
+    columns = [*THRESHOLDED, *(f"{name}_top3" for name in THRESHOLDED)]
+    rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
+    titles = tuple(column.replace("_top3", " top-3") for column in columns)
+    note = (
+        f"percent, {average} ratios; a label is predicted where its logit is 0 or more, top-3: at most three an image"
+    )
+    return Table("thresholded", "Precision, recall and F1", titles, rows, (note.replace("avg ratios", "average"),))
+
+
+def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
+    titles, columns = [], []
+    for metric in INFLUENCED:
+        titles += [metric, f"{metric} best epoch"]
+        columns += [metric, f"{metric} (best epoch)"]
+    rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
+    note = (
+        "best epoch: of the epoch with the highest mAP on the test images, the reference protocol; it looks at the "
+        "test labels to choose, and is shown only to compare with published numbers"
+    )
+    return Table("best-epoch", "Last epoch beside best epoch", tuple(titles), rows, (note,))
+
+
+def _by_ratio(
+    name: str, title: str, metric: str, labels: Sequence[str], ratios: Sequence[float], found: Lookup,
+    notes: tuple[str, ...], decimals: int = 1,
+) -> Table | None:  # fmt: skip
+    columns = [*(f"{ratio:g}" for ratio in ratios), average_name(ratios)]
+    rows = [(label, [found.entry(label, column, metric, decimals=decimals) for column in columns]) for label in labels]
+    rows = [(label, entries) for label, entries in rows if any(not math.isnan(entry.value) for entry in entries)]
+    titles = (*(f"{100 * ratio:g} %" for ratio in ratios), average_name(ratios))
+    return Table(name, title, titles, rows, notes) if rows else None
+
+
+def _recovery(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+    note = (
+        "mAP in percent over the training labels that were hidden: how well a method, once trained, ranks what it was "
+        "not told; the complete labels are seen by no method"
+    )
+    return _by_ratio("recovery", "Recovery of hidden training labels", RECOVERY, methods, ratios, found, (note,))
+
+
+def _fluctuation(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+    note = (
+        "mean absolute second difference of the supervised loss term (partial_bce) from step to step, from the epoch "
+        "on in which labels begin to be filled in; lower is smoother; not comparable between losses of different scale"
+    )
+    return _by_ratio("fluctuation", "Loss fluctuation", FLUCTUATION, methods, ratios, found, (note,), decimals=4)
+
+
+def _by_category(labels: Sequence[str], average: str, found: Lookup, categories: Sequence[str]) -> Table | None:
+    rows = [
+        (category, [found.entry(label, average, f"{CATEGORY}{category}") for label in labels])
+        for category in categories
+    ]
+    note = "average precision in percent, averaged over the ratios"
+    return Table("categories", "By category", tuple(labels), rows, (note,), corner="category") if rows else None
+
+
+def _cost(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table:
+    columns = COSTS
+    rows = [
+        (label, [found.entry(label, average_name(ratios), column, decimals=1) for column in columns])
+        for label in methods
+    ]
+    notes = (
+        "seconds: from the first step to the last evaluation; cells trained side by side share reading and the frozen "
+        "part, and each states the time of its whole group",
+        "peak memory in GB: of the device, on a CPU of the process since it began",
+    )
+    return Table("cost", "Cost of a cell", tuple(column.replace("_", " ") for column in columns), rows, notes)

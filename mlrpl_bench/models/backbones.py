@@ -1,0 +1,227 @@
+"""The network that every method is handed, in two parts: a frozen one, shared, and a trained one, its own.
+
+The paper's "first 91 layers are frozen" is a ResNet-101's conv1 .. layer3; layer4 is trained. The same cut is made
+in any timm model whose features come out of a plain sequence of stages: the last stage is trained, what stands
+before it is frozen. The 2 x 2 pool and the 1 x 1 reduction that follow in SSGRL's line belong to `layers.trunk`.
+"""
+
+from __future__ import annotations
+
+import copy
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlrpl_bench.utils import arrays
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.randomness import seed_of
+
+RESNET101 = "resnet101"
+SMALL = "small"
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """What a method is handed.
+
+    Attributes:
+        frozen: images (B, 3, H, W) to maps; eval mode, no gradient, shared by all methods, in no method's state.
+        trained: those maps to maps with `channels` channels; the method's own copy.
+        channels: of the trained part's output.
+        feature_width: D, the width of category features built on it (the paper: 1024).
+        attention_width: M, the width in which words and positions meet (the paper: 512).
+        pool: whether heads of SSGRL's line average 2 x 2 positions first (the paper: yes, 14 x 14 to 7 x 7).
+    """
+
+    frozen: nn.Module
+    trained: nn.Module
+    channels: int
+    feature_width: int = 1024
+    attention_width: int = 512
+    pool: bool = True
+
+    def for_one_method(self) -> Backbone:
+        """The same frozen part with a fresh copy of the trained part."""
+        return Backbone(
+            self.frozen,
+            copy.deepcopy(self.trained),
+            self.channels,
+            self.feature_width,
+            self.attention_width,
+            self.pool,
+        )
+
+
+def build(name: str, weights: str | None = None) -> Backbone:
+    """A backbone by name, with its weights.
+
+    Args:
+        name: ``small`` (three residual stages, for small images), ``resnet101`` (the papers'), or any timm model
+            that gives feature maps.
+        weights: a local file (``.pth`` or ``.safetensors``), ``random``, or None for the ImageNet weights that timm
+            downloads (``small`` has none of these: it is pre-trained here, see `pretraining`).
+
+    Raises:
+        UserError: an unknown name, weights that cannot be had or do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("backbone"))  # for what is not loaded from a file
+        backbone = _small() if name == SMALL else _from_timm(name, weights)
+    if name == SMALL and weights not in (None, "random"):
+        _load_into(nn.ModuleList([backbone.frozen, backbone.trained]), Path(str(weights)), name)
+    backbone.frozen.eval().requires_grad_(False)
+    backbone.trained.requires_grad_(True)
+    return backbone
+
+
+def pretrained_tag(name: str) -> str:
+    """Which of timm's weights a backbone gets without a file, such as ``resnet101.tv_in1k``."""
+    import timm
+
+    model_name = _timm_name(name)
+    config = timm.get_pretrained_cfg(model_name) if timm.is_model(model_name) else None
+    return f"{model_name.split('.')[0]}.{config.tag}" if config is not None and config.tag else model_name
+
+
+def _timm_name(name: str) -> str:
+    return "resnet101.tv_in1k" if name == RESNET101 else name
+
+
+class ResidualStage(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut; the first one halves the map if asked to."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+        )
+
+    def forward(self, maps_BDHW: Tensor) -> Tensor:
+        return torch.relu(self.body(maps_BDHW) + self.shortcut(maps_BDHW))
+
+
+def _small() -> Backbone:
+    """A ResNet in miniature: 56 x 56 images become 7 x 7 maps; the last stage is trained, as in the papers."""
+    frozen = nn.Sequential(
+        nn.Conv2d(3, 24, 5, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(24),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        ResidualStage(24, 32, stride=1),
+        ResidualStage(32, 48, stride=1),
+    )
+    trained = ResidualStage(48, 64, stride=2)
+    return Backbone(frozen, trained, channels=64, feature_width=64, attention_width=32, pool=False)
+
+
+def _from_timm(name: str, weights: str | None) -> Backbone:
+    import timm  # imported late: it takes seconds
+    from timm.layers import Format
+    from timm.models._features import FeatureListNet
+
+    model_name = _timm_name(name)
+    if not timm.is_model(model_name):
+        raise UserError(
+            f"no backbone {name!r}; there are: {SMALL}, {RESNET101}, and timm's models (timm.list_models())"
+        )
+    try:
+        model = timm.create_model(model_name, pretrained=weights is None, features_only=True, out_indices=(-2, -1))
+    except Exception as error:  # timm, its hub client and the network fail in many ways
+        if weights is not None:
+            raise UserError(f"timm's {model_name} gives no feature maps ({error}); choose another model") from error
+        raise UserError(
+            f"the ImageNet weights of {model_name} could not be fetched ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:150]}); without a network, "
+            "name a local file with --weights FILE, or train from scratch with --weights random"
+        ) from error
+    if weights not in (None, "random"):
+        _load_into(model, Path(str(weights)), model_name)
+    channels = int(model.feature_info.channels()[-1])  # type: ignore[union-attr, operator]
+    if not isinstance(model, FeatureListNet):
+        # Transformers and nets with parallel branches: no sequence to cut, so nothing is frozen.
+        return Backbone(nn.Identity(), LastMap(model), channels)
+    stages = list(model.named_children())
+    tap = next(iter(model.return_layers))
+    cut = 1 + next(index for index, (stage, _) in enumerate(stages) if stage == tap)
+    frozen, trained = nn.Sequential(OrderedDict(stages[:cut])), nn.Sequential(OrderedDict(stages[cut:]))
+    if model.output_fmt == Format.NHWC:
+        trained.append(ChannelsFirst())
+    return Backbone(frozen, trained, channels)
+
+
+class ChannelsFirst(nn.Module):
+    """(B, H, W, D) to (B, D, H, W), for models that keep channels last (Swin)."""
+
+    def forward(self, maps_BHWD: Tensor) -> Tensor:
+        return maps_BHWD.permute(0, 3, 1, 2)
+
+
+class LastMap(nn.Module):
+    """The last of the feature maps that a timm model gives."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        maps = self.model(images_B3HW)[-1]
+        return maps.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", None) == "NHWC" else maps
+
+
+def _load_into(model: nn.Module, path: Path, name: str) -> None:
+    """Load a local weight file; a classifier that the model does not have may be left over, nothing may be missing."""
+    if not path.is_file():
+        raise UserError(f"--weights {path}: there is no such file")
+    state: Any  # whatever the file holds
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    arrays.refuse_bomb(archive, path.stat().st_size)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except arrays.Damaged as error:
+        raise UserError(f"--weights {path} cannot be read ({error}); get it again") from error
+    except Exception as error:  # pickle, zipfile, torch and safetensors raise many kinds on what is no state dict
+        raise UserError(
+            f"--weights {path} cannot be read ({type(error).__name__}); it must hold a state dict"
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"--weights {path} holds a {type(state).__name__}; it must hold a state dict")
+    inner = state.get("state_dict", state)
+    state = inner if isinstance(inner, dict) else state
+    if not all(isinstance(name, str) for name in state):
+        raise UserError(f"--weights {path} holds a dict whose keys are not all names; it must hold a state dict")
+    state = _renamed_for(model, state)
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        raise UserError(f"--weights {path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from error
+    if missing:
+        raise UserError(
+            f"--weights {path} does not fit {name}: {len(missing)} tensors are missing, the first is {missing[0]}"
+        )
+
+
+def _renamed_for(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A whole timm model's state under the names of its feature extractor.
+
+    There ``stages.0`` is called ``stages_0``, or everything stands under ``model``.
+    """
+    own = {name.removeprefix("model.").replace(".", "_"): name for name in model.state_dict()}
+    return {own.get(name.removeprefix("model.").replace(".", "_"), name): value for name, value in state.items()}

@@ -1,0 +1,126 @@
+"""Typed hyper-parameters with ranges, and the reading of ``--set name=value``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlrpl_bench.utils.errors import UserError
+
+
+def parameter(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field that knows its meaning and its valid values (bounds are inclusive)."""
+    return dataclasses.field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+
+
+def parse_assignments(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:
+    """``["alpha=0.3"]`` to ``{"alpha": "0.3"}``.
+
+    Raises:
+        UserError: a pair that is none; the line names the command-line option that it came by.
+    """
+    changed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"{option} {pair!r} is not valid; write it as name=value")
+        changed[name.strip()] = value.strip()
+    return changed
+
+
+def build(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
+    """An instance of a hyper-parameter dataclass; strings are converted to the field's type and everything checked.
+
+    Raises:
+        UserError: an unknown name, or a value of the wrong type or out of range; the line lists the valid ones.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(f"{owner} has no {kind} {name!r}{hint}; {describe(cls)}")
+    converted = {name: _convert(value, hints[name], fields[name], owner, cls) for name, value in values.items()}
+    return cls(**converted)
+
+
+def describe(cls: type) -> str:
+    """One line with every hyper-parameter of a dataclass, its default and its valid values."""
+    fields = dataclasses.fields(cls)
+    if not fields:
+        return "it has none"
+    return "valid: " + ", ".join(f"{field.name}={field.default} ({valid_values(cls, field)})" for field in fields)
+
+
+def valid_values(cls: type, field: dataclasses.Field) -> str:
+    """The type and range of one field in words, such as ``float, 0 to 1``."""
+    if choices := field.metadata.get("choices"):
+        return " | ".join(choices)
+    kind, optional = _plain_type(typing.get_type_hints(cls)[field.name])
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    text = "true | false" if kind is bool else kind.__name__
+    if low is not None and high is not None:
+        text += f", {low:g} to {high:g}"
+    elif low is not None:
+        text += f", at least {low:g}"
+    elif high is not None:
+        text += f", at most {high:g}"
+    return text + (" or none" if optional else "")
+
+
+def _convert(value: Any, hint: Any, field: dataclasses.Field, owner: str, cls: type) -> Any:
+    def refuse() -> UserError:
+        return UserError(
+            f"{owner}: {field.name}={value} is not valid, it must be {valid_values(cls, field)}; {describe(cls)}"
+        )
+
+    kind, optional = _plain_type(hint)
+    if optional and (value is None or str(value).lower() == "none"):
+        return None
+    try:
+        converted = _to_bool(value) if kind is bool else kind(value)
+    except (TypeError, ValueError):
+        raise refuse() from None
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise refuse()
+    if isinstance(value, float) and converted != value:  # int(2.5) is no answer
+        raise refuse()
+    low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+    if (choices and converted not in choices) or (low is not None and converted < low):
+        raise refuse()
+    if high is not None and converted > high:
+        raise refuse()
+    return converted
+
+
+def _plain_type(hint: Any) -> tuple[type, bool]:
+    """(float, True) for ``float | None``, (float, False) for ``float``."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        assert len(kinds) == 1, f"a hyper-parameter has one type, not {hint}"
+        return kinds[0], True
+    return hint, False
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    return words[str(value).lower()] if str(value).lower() in words else _not_a_bool(value)
+
+
+def _not_a_bool(value: Any) -> bool:
+    raise ValueError(value)

@@ -1,0 +1,36 @@
+"""Building blocks that methods share; a method's file imports them from here."""
+
+from mlrpl_bench.models.layers.attention import NORMALISATIONS, weighted_sum
+from mlrpl_bench.models.layers.beta_law import symmetric_beta
+from mlrpl_bench.models.layers.blending import Blending, BlendingHyperparameters, supervise, unknown_choice
+from mlrpl_bench.models.layers.contrast import contrast
+from mlrpl_bench.models.layers.epoch_means import EpochMeans
+from mlrpl_bench.models.layers.graphs import ESTIMATORS, GatedGraph, cooccurrence
+from mlrpl_bench.models.layers.heads import PooledClassifier, support
+from mlrpl_bench.models.layers.prototypes import KnownPositives, Prototypes, mean_cosine
+from mlrpl_bench.models.layers.semantic_graph import ATTENTIONS, SemanticGraphMethod
+from mlrpl_bench.models.layers.semantic_transfer import SemanticTransferMethod, fill
+
+__all__ = [
+    "ATTENTIONS",
+    "ESTIMATORS",
+    "NORMALISATIONS",
+    "Blending",
+    "BlendingHyperparameters",
+    "EpochMeans",
+    "GatedGraph",
+    "KnownPositives",
+    "PooledClassifier",
+    "Prototypes",
+    "SemanticGraphMethod",
+    "SemanticTransferMethod",
+    "contrast",
+    "cooccurrence",
+    "fill",
+    "mean_cosine",
+    "supervise",
+    "support",
+    "symmetric_beta",
+    "unknown_choice",
+    "weighted_sum",
+]

@@ -1,0 +1,214 @@
+"""What a method is, and everything it is given: `Task` before training, `Batch` and `Progress` while training.
+
+A method owns its model and its losses. The loop, the optimiser, the device and the order of the data are the
+trainer's, the same for every method. Complete training labels never come near: `Task` and `Batch` are built after
+the protocol has hidden what is hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlrpl_bench.data.dataset import Preset
+from mlrpl_bench.models.backbones import Backbone
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a method may know before training.
+
+    Attributes:
+        categories: C names.
+        labels_NC: int8, after hiding, in the order of `Batch.index_B`.
+        known_ratio: in (0, 1].
+        word_vectors_CE: float32.
+    """
+
+    categories: tuple[str, ...]
+    labels_NC: Tensor
+    known_ratio: float
+    word_vectors_CE: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a method may know while training.
+
+    Attributes:
+        images_B3HW: float32, normalised.
+        frozen_BDHW: the frozen part's output for them (the images themselves when nothing is frozen).
+        labels_BC: int8, after hiding.
+        index_B: int64, the row of each image in the training set.
+        generator: the only source of randomness; addressed by (seed, epoch, step), on the tensors' device.
+    """
+
+    images_B3HW: Tensor
+    frozen_BDHW: Tensor
+    labels_BC: Tensor
+    index_B: Tensor
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands. Schedules are written for the papers' 20 epochs and scaled to the run's length here."""
+
+    epoch: int
+    epochs: int
+    step: int = 0
+    steps_per_epoch: int = 1
+
+    def at(self, epoch_of_20: int) -> int:
+        """The epoch of this run that stands for an epoch index of the papers' 20.
+
+        >>> Progress(epoch=0, epochs=10).at(5), Progress(epoch=0, epochs=20).at(5)
+        (2, 5)
+        """
+        return round(epoch_of_20 * self.epochs / 20)
+
+    def started(self, epoch_of_20: int) -> bool:
+        """Whether that epoch has come."""
+        return self.epoch >= self.at(epoch_of_20)
+
+    def due(self, first: int, every: int) -> bool:
+        """Whether this is one of the epochs first, first + every, ... of the papers' 20; at most once an epoch.
+
+        >>> [epoch for epoch in range(8) if Progress(epoch, epochs=8).due(5, every=5)]
+        [2, 4, 6]
+        """
+        return self.epoch in {self.at(epoch) for epoch in range(first, 20, every)}
+
+    def epoch_of_20(self) -> float:
+        """The position in the papers' 20 epochs of this run's present epoch, in [0, 20)."""
+        return self.epoch * 20 / self.epochs
+
+    def fraction_of_epoch(self) -> float:
+        """The part of the present epoch that is behind us, in [0, 1)."""
+        return self.step / self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method is optimised; the trainer does it.
+
+    Attributes:
+        optimizer: ``adam`` or ``sgd`` (momentum 0.9).
+        lr, weight_decay: Adam's L2 penalty is part of the gradient, as in the papers (not AdamW).
+        schedule: ``step`` (divided by 10 after half of the epochs), ``one_cycle`` or ``constant``.
+        epochs, batch: None for the dataset preset's, so that methods are compared at equal length.
+        grad_clip: largest norm of the gradient, or None.
+    """
+
+    optimizer: str = "adam"
+    lr: float = 1e-5
+    weight_decay: float = 5e-4
+    schedule: str = "step"
+    epochs: int | None = None
+    batch: int | None = None
+    grad_clip: float | None = None
+
+    def rate_factor(self, progress: Progress) -> float:
+        """What the learning rate is multiplied by at a step; a function of the position alone."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "step":
+            return 0.1 if progress.epoch >= max(1, progress.at(10)) else 1.0
+        assert self.schedule == "one_cycle", f"no schedule {self.schedule!r}; there are: step, one_cycle, constant"
+        position = (progress.epoch + progress.fraction_of_epoch()) / progress.epochs
+        rise = 0.3  # from 1/25 up to 1 in the first 30 %, then down to nothing, both along a cosine
+        if position < rise:
+            return 1 - 0.96 * (1 + math.cos(math.pi * position / rise)) / 2
+        return (1 + math.cos(math.pi * (position - rise) / (1 - rise))) / 2
+
+    def resolve(self, preset: Preset) -> Recipe:
+        """The recipe with the preset's epochs, batch and learning rate multiplier filled in."""
+        return replace(
+            self,
+            lr=self.lr * preset.lr_multiplier,
+            epochs=self.epochs or preset.epochs,
+            batch=self.batch or preset.batch,
+        )
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that share a learning rate multiplier and a weight decay (None for the recipe's)."""
+
+    parameters: list[nn.Parameter]
+    lr_multiplier: float = 1.0
+    weight_decay: float | None = None
+
+
+class Method(nn.Module):
+    """A method: its model, its losses, and, if it needs them, its hooks.
+
+    A subclass is registered with ``@register_method(name, ...)``. State that training needs (prototypes, banks,
+    tables) lives in buffers or ``get_extra_state``, so that a resumed run is the same run.
+    """
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Fields made with `hyperparameters.parameter`; ``--set name=value`` changes them and the cell's key."""
+
+    recipe: ClassVar[Recipe] = Recipe()
+
+    may_lack_gradient: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that may go without a gradient for long; said openly, where that is the paper's design."""
+
+    def __init__(self, backbone: Backbone, task: Task, hyperparameters) -> None:
+        super().__init__()
+        self.hyperparameters = hyperparameters
+        self.trained = backbone.trained
+        # A plain attribute of a dataclass: the frozen part is shared and belongs to no method's state.
+        self.backbone = backbone
+
+    def forward(self, frozen_BDHW: Tensor) -> Tensor:
+        """Logits (B, C) from the frozen part's output."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Named scalar loss terms, weights included; the trainer adds them up, logs and plots each."""
+        raise NotImplementedError
+
+    def passes(self, progress: Progress) -> bool:
+        """Whether the method wants to see the whole training set before this epoch."""
+        return False
+
+    def observe(self, batch: Batch) -> None:
+        """One batch of such a pass: eval mode, no gradient, test transform, row order, nothing dropped."""
+
+    def end_pass(self, generator: torch.Generator) -> None:
+        """The pass is complete: cluster, relabel ...; the generator is on the CPU."""
+
+    def parameter_groups(self) -> Iterable[ParameterGroup]:
+        """How the optimiser groups the parameters; by default all in one, by the recipe."""
+        return [ParameterGroup([p for p in self.parameters() if p.requires_grad])]
+
+    def parts_to_compile(self) -> Iterable[nn.Module]:
+        """With ``--compile``: modules that are called as such, so that a compiled form can take their place."""
+        return self.children()
+
+    def after_step(self) -> None:
+        """After each optimiser step: clamps, moving averages."""
+
+    def scalars(self) -> dict[str, float | Tensor]:
+        """Numbers worth a curve (alpha, thresholds, pseudo-label counts); read once an epoch into the history."""
+        return {}
+
+    def pseudo_labels_NC(self) -> NDArray[np.int8] | None:
+        """The labels trained on at present, N x C, where a method fills in unknown ones; None otherwise.
+
+        The trainer's side counts right and wrong against the hidden truth; a method never can.
+        """
+        return None
+
+    def attention(self, frozen_BDHW: Tensor) -> Tensor | None:
+        """Where each category looks: maps (B, C, H, W) that are non-negative, or None."""
+        return None

@@ -1,0 +1,86 @@
+"""Pre-trains a small backbone once on a dataset's own split of simple images, as ImageNet does for the large ones.
+
+The weights are kept in the cache folder under the hash of the recipe, the split and the code's version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.images.loader import ImageTransform, Reader, normalise
+from mlrpl_bench.data.protocol import PRESENT
+from mlrpl_bench.models import backbones
+from mlrpl_bench.utils.files import cache_folder, write_atomically
+from mlrpl_bench.utils.randomness import seed_of
+
+
+@dataclass(frozen=True)
+class PretrainingRecipe:
+    """One-cycle Adam on the cross-entropy of globally averaged maps: one object an image, as in ImageNet.
+
+    `version` is raised when this code or the small backbone changes, since the weights are kept by the recipe's hash.
+    """
+
+    version: int = 1
+    epochs: int = 16
+    batch: int = 64
+    lr: float = 4e-3
+    image_size: int = 28
+    crop_sides: tuple[float, ...] = (1.0, 0.875)
+    flip: bool = False
+
+
+def identity(split: Split, recipe: PretrainingRecipe) -> str:
+    """Names the weights by what they are made from: their bytes differ between processors, this does not."""
+    text = json.dumps([asdict(recipe), split.fingerprint(), backbones.SMALL], sort_keys=True)
+    return "pretrained:" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def weights_file(split: Split, recipe: PretrainingRecipe, report: Callable[[int, int], None]) -> Path:
+    """The file with the pre-trained weights, made now if it is not in the cache.
+
+    Args:
+        report: called with (steps done, steps total).
+    """
+    from safetensors.torch import save
+
+    path = cache_folder() / "weights" / f"{backbones.SMALL}-{identity(split, recipe).split(':')[1]}.safetensors"
+    if not path.is_file():
+        write_atomically(path, save(_train(split, recipe, report)))
+    return path
+
+
+def _train(split: Split, recipe: PretrainingRecipe, report: Callable[[int, int], None]) -> dict[str, torch.Tensor]:
+    present_NC = torch.from_numpy(split.labels_NC == PRESENT)
+    assert (present_NC.sum(1) == 1).all(), "pre-training needs images of one category each"
+    category_N = present_NC.int().argmax(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("pretraining"))
+        backbone = backbones.build(backbones.SMALL, "random")
+        classifier = nn.Linear(backbone.channels, len(split.categories))
+    body = nn.ModuleList([backbone.frozen, backbone.trained])
+    body.requires_grad_(True).train()
+    reader = Reader(split.image_paths, ImageTransform(recipe.image_size, recipe.crop_sides, recipe.flip))
+    steps_per_epoch = reader.steps_per_epoch(recipe.batch)
+    optimizer = torch.optim.Adam([*body.parameters(), *classifier.parameters()], lr=recipe.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.epochs * steps_per_epoch)
+    for epoch in range(recipe.epochs):
+        for step, (pixels_B3HW, index_B) in enumerate(reader.training(0, epoch, recipe.batch)):
+            maps_BDHW = backbone.trained(backbone.frozen(normalise(pixels_B3HW)))
+            logits_BC = classifier(maps_BDHW.mean((2, 3)))
+            loss = F.cross_entropy(logits_BC, category_N[index_B])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            report(epoch * steps_per_epoch + step + 1, recipe.epochs * steps_per_epoch)
+    return {name: tensor.contiguous() for name, tensor in body.state_dict().items()}

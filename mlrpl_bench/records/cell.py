@@ -1,0 +1,196 @@
+"""A cell is one number to be: dataset x method x known ratio x seed, with everything that could change it.
+
+Its key is the hash of all that, so a record found under the key *is* the answer, and a changed setting, hyper-
+parameter or method file is another cell.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import sys
+import types
+import typing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlrpl_bench.models.method import Method, Recipe
+from mlrpl_bench.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What cells must have in common to stand in one table.
+
+    Attributes:
+        protocol_version: see `protocol.VERSION`.
+        dataset, fingerprint: the name; a hash of ids, categories and labels of training and evaluation split.
+        evaluate_on: the split that is scored, ``test``.
+        mask_scheme: see `protocol.known_mask`.
+        backbone, weights: the name; what the weights are (a file's hash, timm's tag, or the recipe that made them).
+        word_vectors: hash of the category word vectors.
+        image_size, crop_sides, flip: the view, see `images.ImageTransform`.
+        transform: the implementation of the view; implementations differ in bits.
+        bad_images: what happens to an image that cannot be decoded, ``error``.
+        precision: ``32-true`` or ``bf16-mixed``.
+        epochs, batch: the training length and images per step, unless a method's recipe says otherwise.
+    """
+
+    protocol_version: int
+    dataset: str
+    fingerprint: str
+    evaluate_on: str
+    mask_scheme: str
+    backbone: str
+    weights: str
+    word_vectors: str
+    image_size: int
+    crop_sides: tuple[float, ...]
+    flip: bool
+    transform: str
+    bad_images: str
+    precision: str
+    epochs: int
+    batch: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One training run, before, while and after it runs.
+
+    Attributes:
+        method, hyperparameters, recipe: the row, its resolved hyper-parameters and recipe.
+        changed: the hyper-parameters that the user changed, by name; they are part of the row's label.
+        source_digest: identifies the method's file, see `registry.source_digest`.
+        ratio, seed, mask_seed, mask_hash: seed is training's; the mask has its own.
+    """
+
+    setting: Setting
+    method: str
+    hyperparameters: dict[str, Any]
+    changed: tuple[str, ...]
+    recipe: Recipe
+    source_digest: str
+    ratio: float
+    seed: int
+    mask_seed: int
+    mask_hash: str
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON of everything above; which values are defaults does not count."""
+        content = {name: value for name, value in asdict(self).items() if name != "changed"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """The row it belongs to: the method, with the hyper-parameters that were changed, ``sarb[prototypes=5]``."""
+        if not self.changed:
+            return self.method
+        return f"{self.method}[{', '.join(f'{name}={self.hyperparameters[name]}' for name in self.changed)}]"
+
+    @property
+    def title(self) -> str:
+        """For people: ``sarb 10 % seed 0``."""
+        return f"{self.label} {100 * self.ratio:g} % seed {self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, and back with `from_json`."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Cell:
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: a field is missing or unknown.
+        """
+        try:
+            setting = {**content["setting"], "crop_sides": tuple(content["setting"]["crop_sides"])}
+            values = {
+                **content,
+                "setting": Setting(**setting),
+                "recipe": Recipe(**content["recipe"]),
+                "changed": tuple(content["changed"]),
+            }
+            cell = cls(**values)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"this is not a cell of this version: {error}") from error
+        for part in (cell, cell.setting, cell.recipe):
+            _refuse_other_types(part)
+        if lost := [name for name in cell.changed if name not in cell.hyperparameters]:
+            raise UserError(f"this is not a cell of this version: no hyper-parameter {lost[0]!r}")
+        return cell
+
+
+def _refuse_other_types(part: Cell | Setting | Recipe) -> None:
+    """What was read may be anybody's: tables and paths are made of it."""
+    for name, hint in _hints(type(part)).items():  # type: ignore[arg-type]  # mypy: a dataclass is no Hashable
+        if not _fits(getattr(part, name), hint):
+            raise UserError(f"this is not a cell of this version: {name} is {getattr(part, name)!r}")
+
+
+@functools.cache  # thousands of records are read for a table
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether plain data has the type that a field states; a whole number does for a float, if it is one's size."""
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return all(_fits(item, typing.get_args(hint)[0]) for item in value)
+    if typing.get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(item, str | bool | int | float | None) for item in value.values())
+    if hint in (int, float):  # NaN is not
+        largest = sys.float_info.max
+        return type(value) in {int, hint} and -largest <= value <= largest
+    return type(value) is hint and (hint is not str or value.isprintable())
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A cell with the class and the hyper-parameters of its method."""
+
+    cell: Cell
+    method_class: type[Method]
+    hyperparameters: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A cell is trained: everything that its record is made from.
+
+    Attributes:
+        history: one row an epoch: loss terms, learning rate, the method's scalars, seconds, test metrics.
+        steps: every loss term at every step.
+        scores_NC, train_scores_NC: final logits on the test images and (test transform) on the training images.
+        examples: a few test images' rows and scores, and where each category looks in them, if the method tells.
+        metrics: of the last epoch. best_metrics: of the epoch with the best test mAP, the reference's choice.
+        weights: the method's state; the frozen part is not in it.
+        known_share: what the mask really left known of the present and of the absent labels.
+        dropped_images: training images in the short batch that every epoch drops.
+    """
+
+    cell: Cell
+    history: list[dict[str, float]]
+    steps: dict[str, NDArray[np.float32]]
+    scores_NC: NDArray[np.float32]
+    train_scores_NC: NDArray[np.float32]
+    examples: dict[str, NDArray]
+    metrics: dict[str, Any]
+    best_epoch: int
+    best_metrics: dict[str, Any]
+    weights: dict[str, Tensor]
+    known_share: dict[str, float]
+    dropped_images: int
+    seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    cells_in_group: int

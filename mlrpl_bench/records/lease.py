@@ -1,0 +1,327 @@
+"""Which process trains a cell, where several share a results folder, over NFS too.
+
+In a cell's folder lie claims, ``claim-1.jsonl`` and so on; the one with the highest number is in force. Its first line
+says who owns the cell; a heartbeat adds a line every few seconds, which says how many cells the owner trains side by
+side. A claim is stale when its process is known to be gone, or when nobody added to it for `LEASE_SECONDS` by the
+observer's own clock. The next number is made only above a stale claim or where there is none, and only one process can
+make it: a file appears whole, by a hard link, which fails where the name is taken.
+
+Beats are appended, never written anew: a process that was suspended in the middle of one cannot bring back a claim that
+was taken away meanwhile, and no moment shows a reader half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import os
+import platform
+import re
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import UNFINISHED
+
+BEAT_SECONDS = 5.0
+LEASE_SECONDS = 60.0
+"""So long may a heartbeat stand still, as NFS shows changes late."""
+
+_NAME = re.compile(r"claim-([1-9]\d*)\.jsonl")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claim as it was read.
+
+    Attributes:
+        number: of the file; the highest is in force.
+        content: all of the file: while it changes, the owner lives.
+    """
+
+    number: int
+    content: bytes
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the owner says of itself; nothing where the file is damaged."""
+        try:
+            found = json.loads(self.content.partition(b"\n")[0])
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def owner(self) -> str | None:
+        """A random id, of one `Owner` alone."""
+        return self.facts.get("owner")
+
+    @property
+    def who(self) -> str:
+        """The owner, for people."""
+        return f"process {self.facts.get('pid', 'unknown')} on {self.host}"
+
+    @property
+    def host(self) -> str:
+        return str(self.facts.get("host", "an unknown machine"))
+
+    @property
+    def group(self) -> int:
+        """How many cells the owner trained side by side when its heart beat last."""
+        beats = self.content.split(b"\n")[1:-1]
+        return int(beats[-1]) if beats and beats[-1].isdigit() else 1
+
+    def is_of_gone_process(self) -> bool:
+        """Whether the owner is known to be gone; of a process that cannot be seen from here nothing is known."""
+        pid, place = self.facts.get("pid"), self.facts.get("place")
+        return isinstance(pid, int) and place is not None and place == _place() and _is_gone(pid)
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """A claim, for how many seconds it has stood still, and when it was looked at last."""
+
+    claim: Lease
+    still: float
+    looked: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """That a cell is ours now, and the stale claim that was in force before, if there was one."""
+
+    before: Lease | None
+
+
+def in_force(folder: Path) -> Lease | None:
+    """The claim that counts in a cell's folder; None where there is none."""
+    while numbers := _numbers(folder):
+        if (content := _read(_path(folder, numbers[-1]))) is not None:  # else it was released between two looks
+            return Lease(numbers[-1], content)
+    return None
+
+
+def sweep_away(folder: Path) -> None:
+    """Take away all claims on a cell, and the folder if nothing else is in it."""
+    for number in _numbers(folder):  # upwards, so that a stale one is never in force again
+        _path(folder, number).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it holds more than claims
+        folder.rmdir()
+
+
+class Owner:
+    """What owns cells: one sweep of one process. As a context its heart beats, and at the end all is released.
+
+    Args:
+        clock: seconds from any start that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.id, self.clock = secrets.token_hex(16), clock
+        self._numbers: dict[Path, int] = {}
+        self._seen: dict[Path, _Sight] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._heart = threading.Thread(target=self._beat_on, name="heartbeat of claims", daemon=True)
+
+    def __enter__(self) -> Owner:
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._heart.join()
+        for folder in list(self._numbers):
+            self.release(folder)
+
+    def may_take(self, folder: Path) -> bool:
+        """Whether nobody owns a cell, as far as is seen from here; to be asked again and again."""
+        claim = in_force(folder)
+        return claim is None or self._is_stale(folder, claim)
+
+    def take(self, folder: Path) -> Taken | None:
+        """Make a cell our own; None where another process owns it or was quicker.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        before = in_force(folder)
+        if before is not None and not self._is_stale(folder, before):
+            return None
+        number = before.number + 1 if before else 1
+        try:
+            if not _create(_path(folder, number), self._first_line()):
+                return None
+        except OSError as error:
+            message = f"{folder} cannot be written ({error.strerror}); make room, or name another --results-dir"
+            raise UserError(message) from error
+        with self._lock:
+            self._numbers[folder] = number
+            if not self._holds(folder):
+                return None
+            # Between looking and making, the cell may have been finished, released and claimed anew from 1 upwards.
+            if before is not None and _read(_path(folder, before.number)) != before.content:
+                _path(folder, number).unlink(missing_ok=True)
+                del self._numbers[folder]
+                return None
+        return Taken(before)
+
+    def holds(self, folder: Path) -> bool:
+        """Whether a cell is still ours; one that was lost, because we were suspended for long, stays lost."""
+        with self._lock:
+            return self._holds(folder)
+
+    def has_lost(self, folder: Path) -> bool:
+        """Whether the heartbeat saw that a cell that we took is not ours any more; costs nothing."""
+        return folder not in self._numbers
+
+    def release(self, folder: Path) -> None:
+        """Give a cell up, if it is still ours."""
+        with self._lock:
+            if self._holds(folder):
+                sweep_away(folder)
+            self._numbers.pop(folder, None)
+
+    def beat(self) -> None:
+        """Say that we live, and how many cells are ours."""
+        with self._lock:
+            held = [folder for folder in list(self._numbers) if self._holds(folder)]
+            for folder in held:
+                with contextlib.suppress(OSError):  # a full disk, say; the next beat may find room
+                    _append(_path(folder, self._numbers[folder]), b"%d\n" % len(held))
+
+    def _beat_on(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            self.beat()
+
+    def _holds(self, folder: Path) -> bool:
+        number = self._numbers.get(folder)
+        if number is None:
+            return False
+        try:
+            claim = in_force(folder)
+        except OSError:  # it could not be looked at, which is no news
+            return True
+        if claim is not None and (claim.number, claim.owner) == (number, self.id):
+            return True
+        del self._numbers[folder]
+        return False
+
+    def _is_stale(self, folder: Path, claim: Lease) -> bool:
+        now, before = self.clock(), self._seen.get(folder)
+        still = 0.0
+        if before is not None and before.claim == claim:
+            # A gap longer than a beat counts as one beat: we may have been suspended together with the owner.
+            still = before.still + min(now - before.looked, BEAT_SECONDS)
+        self._seen[folder] = _Sight(claim, still, now)
+        return still >= LEASE_SECONDS or claim.is_of_gone_process()
+
+    def _first_line(self) -> bytes:
+        facts = {"owner": self.id, "pid": os.getpid(), "host": platform.node(), "place": _place()}
+        return json.dumps(facts).encode() + b"\n"
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Of the claims in a folder, upwards."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"claim-{number}.jsonl"
+
+
+def _read(path: Path) -> bytes | None:
+    """What a file holds; None where it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):  # the latter is how NFS may say it
+            raise
+        return None
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Make a file that is whole from the start; False where the name is taken."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # the owner before took the empty folder away just now
+            return _create_in_folder(path, content)
+
+
+def _create_in_folder(path: Path, content: bytes) -> bool:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return os.stat(temporary).st_nlink == 2  # over NFS an answer may be lost and the question sent twice
+        except FileNotFoundError:
+            raise
+        except (OSError, AttributeError):  # a file system without hard links
+            return _create_without_link(path, content)
+        return True
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _create_without_link(path: Path, content: bytes) -> bool:
+    """For a moment the file is empty, which counts as a claim of somebody unknown."""
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(content)
+    except BaseException:  # a full disk, say; nobody would beat for what is left
+        path.unlink()
+        raise
+    return True
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Add to a file that is there; it is not made."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _place() -> str | None:
+    """Where process numbers mean what they mean here: this start of this machine, and its space of numbers."""
+    try:
+        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{platform.node()} {start} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether there is no such process in this place, or a dead one that its parent has not asked for yet."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError, IndexError):
+        return False
+    return state in (b"Z", b"X")

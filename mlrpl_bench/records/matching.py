@@ -1,0 +1,101 @@
+"""Tells whether a record still belongs to today's methods and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Protocol
+
+from mlrpl_bench.data.dataset import Preset
+from mlrpl_bench.models.registry import MethodEntry
+from mlrpl_bench.records.cell import Cell, Setting
+from mlrpl_bench.records.record import Record
+from mlrpl_bench.utils.errors import UserError
+
+OPTIONS = {
+    "image_size": "--image-size",
+    "batch": "--batch",
+    "epochs": "--epochs",
+    "backbone": "--backbone",
+    "precision": "--precision",
+    "evaluate_on": "--evaluate-on",
+    "mask_scheme": "--mask-scheme",
+    "bad_images": "--on-bad-image",
+    "transform": "--image-backend",
+}
+"""The options that decide fields of a setting directly; the other fields follow from these, from data and files."""
+
+
+def obstacle(cell: Cell, entry: MethodEntry, today: Today) -> str:
+    """Why a record's weights are of no use with the method and the options as they are now, or nothing."""
+    if cell.setting != today.setting:
+        return f"trained with {'; '.join(options_to_give(cell.setting, today.setting))}"
+    if cell.source_digest != entry.source_digest():
+        return f"trained before {entry.path.name} was edited"
+    return ""
+
+
+def options_to_give(there: Setting, here: Setting) -> list[str]:
+    """What of a setting differs: the options to give, or else what no option decides alone."""
+    values, own = asdict(there), asdict(here)
+    differing = [name for name in values if values[name] != own[name]]
+    given = [f"{OPTIONS[name]} {values[name]}" for name in differing if name in OPTIONS]
+    if there.weights == "random" and "weights" in differing:
+        given.append("--weights random")
+    return given or [f"another {name.replace('_', ' ')} ({values[name]}, here {own[name]})" for name in differing]
+
+
+class Today(Protocol):
+    """What a record is held against; a `Study` is one.
+
+    Attributes:
+        setting: the setting that is asked for now.
+        preset: the data set's preset, with what the user changed.
+    """
+
+    @property
+    def setting(self) -> Setting: ...
+
+    @property
+    def preset(self) -> Preset: ...
+
+
+def reason_against(cell: Cell, today: Today, methods: Mapping[str, MethodEntry]) -> str | None:
+    """Why a record does not belong into a study's table whatever is asked for, or None if it may."""
+    if cell.setting != today.setting:
+        return f"of another setting ({_differences(cell.setting, today.setting)})"
+    entry = methods.get(cell.method)
+    if entry is None:
+        return "of a method that is not registered (a plug-in that is not named with --plugin?)"
+    if cell.source_digest != entry.source_digest():
+        return "trained before the method's file was edited"
+    if cell.recipe != entry.cls.recipe.resolve(today.preset):
+        return "trained with another recipe of the method"
+    if not _defaults_are_the_same(cell, entry):
+        return "trained with other default hyper-parameters"
+    return None
+
+
+def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:
+    """Whether the hyper-parameters that were left alone have the values that they have now."""
+    changed = {name: cell.hyperparameters[name] for name in cell.changed}
+    try:
+        return cell.hyperparameters == asdict(entry.hyperparameters(changed))
+    except UserError:  # one that was changed then is not there any more
+        return False
+
+
+def _differences(there: Setting, here: Setting) -> str:
+    """``epochs 5 instead of 10, ...``."""
+    a, b = asdict(there), asdict(here)
+    names = [field.name for field in fields(Setting) if a[field.name] != b[field.name]]
+    return ", ".join(f"{name.replace('_', ' ')} {a[name]} instead of {b[name]}" for name in names)
+
+
+def edited_since(cell: Cell, records: Sequence[Record]) -> bool:
+    """Whether there is a record that differs from the cell in nothing but the method's source."""
+    content = {**cell.to_json(), "source_digest": ""}
+    return any(
+        content == {**record.cell.to_json(), "source_digest": ""} and record.cell.source_digest != cell.source_digest
+        for record in records
+    )

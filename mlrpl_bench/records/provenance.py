@@ -1,0 +1,50 @@
+"""Where a number comes from: code, versions, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mlrpl_bench.utils.files import PACKAGE
+
+PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "scikit-learn", "pillow")
+
+
+def provenance(device: Any) -> dict[str, Any]:
+    """Commit, versions, device, threads, and whether algorithms had to be deterministic, as plain data for a record.
+
+    Args:
+        device: the `torch.device` that trained.
+    """
+    import torch
+
+    import mlrpl_bench
+
+    return {
+        "mlrpl_bench": mlrpl_bench.__version__,
+        "git": git_state(PACKAGE),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether tracked files were changed, or None outside a checkout (an installed wheel)."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "-uno", "--", ":/*.py")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None

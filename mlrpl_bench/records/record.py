@@ -1,0 +1,180 @@
+"""What a finished cell left behind, read back and checked: ``record.json`` and the files that it names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.data import protocol
+from mlrpl_bench.records.cell import Cell
+from mlrpl_bench.utils import arrays
+from mlrpl_bench.utils.errors import UserError
+
+RECORD = "record.json"
+FILES = ("history.csv", "steps.npz", "scores.npz", "train_scores.npz", "examples.npz")
+"""That every record has; the weights may have been left out."""
+
+SHARES = (
+    *("mAP", "average_precision", "OP", "OR", "OF1", "CP", "CR", "CF1"),
+    *("OP_top3", "OR_top3", "OF1_top3", "CP_top3", "CR_top3", "CF1_top3"),
+)
+COSTS = ("seconds", "images_per_second", "peak_memory_bytes", "cells_in_group")
+"""What tables show of every record."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a finished cell left behind.
+
+    Attributes:
+        folder: where its files are.
+        metrics: of the last epoch; fractions, see `metrics.evaluate`. AP_C has NaN where a category has no positives.
+        content: all of record.json.
+    """
+
+    cell: Cell
+    folder: Path
+    metrics: dict[str, Any]
+    content: dict[str, Any]
+
+
+class OtherVersion(UserError):
+    """A record of another protocol version: nothing is wrong with it, but its numbers stand in no table of this one."""
+
+    def __init__(self, path: Path, version: Any) -> None:
+        super().__init__(
+            f"record {path} is of protocol version {version!r} and this is version {protocol.VERSION}: their numbers "
+            "do not mix; move it away or choose another --results-dir"
+        )
+        self.reason = f"of protocol version {version!r}"
+
+
+def read_record(path: Path) -> Record:
+    """Read and check one ``record.json``: whole, of this protocol version, its files there in full size.
+
+    Raises:
+        OtherVersion: nothing more of it was looked at.
+        UserError: names the file, what is wrong with it and what to do.
+    """
+    content = read_json(path)
+    advice = f"move {path.parent} away, then run again to train the cell anew"
+    try:
+        version = content["cell"]["setting"]["protocol_version"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
+    if version != protocol.VERSION:
+        raise OtherVersion(path, version)
+    try:
+        cell = Cell.from_json(content["cell"])
+        files = {_plain_name(name): int(facts["bytes"]) for name, facts in content["files"].items()}
+        metrics = {name: from_plain(value) for name, value in content["metrics"].items()}
+        if missing := sorted(set(FILES) - set(files)):
+            raise ValueError(f"it does not name its {', '.join(missing)}")
+        for name in ("git", "versions", "known_share"):
+            if not isinstance(content.get(name) or {}, dict):
+                raise ValueError(f"its {name} is no object")
+        if content["key"] != cell.key:
+            raise ValueError("its key is not that of its cell")
+        _check_numbers(metrics, {name: from_plain(value) for name, value in content["best_metrics"].items()})
+        for name in COSTS:
+            if not isinstance(content["cost"][name], (int, float)) or not 0 <= float(content["cost"][name]) < math.inf:
+                raise ValueError(f"its cost has no {name}")
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
+    for name, size in files.items():
+        file = path.parent / name
+        if not file.is_file():
+            raise UserError(f"{file} is missing though its record names it; {advice}")
+        if file.stat().st_size != size:
+            raise UserError(f"{file} has {file.stat().st_size} bytes where its record says {size}; {advice}")
+    return Record(cell, path.parent, metrics, content)
+
+
+def digest(content: dict[str, Any]) -> str:
+    """SHA-256 of all that a record says, but for this digest itself."""
+    said = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _plain_name(name: str) -> str:
+    """The name of a file in a record's own folder.
+
+    Raises:
+        ValueError: it leads elsewhere, or no file can have it.
+    """
+    if name == ".." or Path(name).name != name or "\0" in name or len(os.fsencode(name)) > 255:
+        raise ValueError(f"it names the file {name!r}, which cannot lie beside it")
+    return name
+
+
+def _check_numbers(*metrics: dict[str, Any]) -> None:
+    """Raises:
+    KeyError, ValueError: a number that tables show is missing or none; NaN is a share of no entries only in AP_C.
+    """
+    for of_epoch in metrics:
+        for name in SHARES:
+            if not isinstance(of_epoch[name], float) or not 0 <= of_epoch[name] <= 1:  # NaN neither
+                raise ValueError(f"its {name} is no share between 0 and 1")
+        if getattr(of_epoch["AP_C"], "ndim", 0) != 1 or ((of_epoch["AP_C"] < 0) | (of_epoch["AP_C"] > 1)).any():
+            raise ValueError("its AP_C are no shares between 0 and 1")
+
+
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    """The arrays of one of a record's ``.npz`` files.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return arrays.read(path)
+    except arrays.Damaged as error:
+        raise UserError(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a cell's JSON file.
+
+    Raises:
+        UserError: it cannot be read, is damaged, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); allow it, or move {path.parent} away") from error
+    except (ValueError, RecursionError) as error:
+        advice = f"move {path.parent} away, then run again to train the cell anew"
+        raise UserError(f"{path} is cut short or no JSON ({error}); {advice}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object; move {path.parent} away, then run again")
+    return content
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """As it is written, for people too; numbers that JSON does not have are refused."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def to_plain(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Arrays to lists, NaN to None: JSON has neither."""
+    return {name: _plain(value) for name, value in metrics.items()}
+
+
+def from_plain(value: Any) -> Any:
+    """Lists to arrays, None to NaN."""
+    if isinstance(value, list):
+        return np.array([math.nan if item is None else item for item in value], dtype=np.float64)
+    return math.nan if value is None else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    return None if isinstance(value, float) and math.isnan(value) else value

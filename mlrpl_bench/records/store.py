@@ -1,0 +1,321 @@
+"""The record store: a folder for each cell, complete once its ``record.json`` is there.
+
+results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
+    cell.json             what was asked for
+    history.csv           each epoch: loss terms, learning rate, the method's scalars, test metrics
+    steps.npz             every loss term at every step
+    scores.npz            test logits
+    train_scores.npz      final logits on the training images, test transform
+    examples.npz          a few test images: scores, and where each category looks
+    weights.safetensors   the method's state
+    record.json           written last: metrics, provenance, sizes and hashes of the others and of itself
+    failed.json           instead of all these, if the cell failed: why
+    claim-1.jsonl         while it is being trained: by which process, see `ownership`
+    checkpoint.pt         until it is finished: where training goes on, see `checkpoint`
+    evidence.npz          derived from the others, see `evidence`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.records import lease
+from mlrpl_bench.records.cell import Cell, Finished
+from mlrpl_bench.records.record import RECORD, OtherVersion, Record, digest, read_json, read_record, to_json, to_plain
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import sha256_of_file, write_atomically
+from mlrpl_bench.utils.shortages import is_full
+
+FAILED = "failed.json"
+SET_ASIDE = ".damaged-"
+"""In the name of a folder whose record is damaged and which was moved aside."""
+NAMED = 4
+"""How many records a line names, by their folders."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look through all folders found.
+
+    Attributes:
+        records: those that are whole, in a fixed order, one for a key.
+        problems: a line for everything that is there and cannot be used.
+        left_out: the folders of records that are of another protocol version, by that reason.
+        disagreeing: the keys of cells whose records state different metrics.
+    """
+
+    records: list[Record]
+    problems: list[str]
+    left_out: dict[str, list[Path]]
+    disagreeing: frozenset[str] = frozenset()
+
+
+class ResultStore:
+    """All the records below one folder, which is made when the first one is written.
+
+    Args:
+        root: where records are written and looked for.
+        others: folders that are only read, such as another machine's.
+    """
+
+    def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
+        for folder in (root, *others):
+            try:
+                os.listdir(folder)
+            except FileNotFoundError:
+                if folder != root:
+                    raise UserError(f"--results-dir {folder} is not there; only the first may be new") from None
+            except OSError as error:
+                message = f"--results-dir {folder} cannot be read ({error.strerror}); name another folder"
+                raise UserError(message) from error
+        self.root, self.others = root, tuple(others)
+
+    def folder(self, cell: Cell) -> Path:
+        """Where a cell's files are, or will be."""
+        return self.root / _place(cell)
+
+    def has_own_record(self, cell: Cell) -> bool:
+        """Whether a cell's record, whole or not, is in the folder that is written to."""
+        return (self.folder(cell) / RECORD).is_file()
+
+    def find(self, cell: Cell) -> Record | None:
+        """The cell's record, or None while there is none.
+
+        Raises:
+            UserError: the record or one of its files is damaged.
+        """
+        path = self.folder(cell) / RECORD
+        with _readable(path):
+            there = path.is_file()
+        if there:
+            return read_record(path)
+        for root in self.others:
+            with contextlib.suppress(UserError):  # named by `survey`; only our own stands in the way
+                return read_record(root / _place(cell) / RECORD)
+        return None
+
+    def datasets(self) -> list[str]:
+        """Names of the data sets that have a folder, in order."""
+        return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
+
+    def record_files(self, dataset: str) -> list[Path]:
+        """Every ``record.json`` of a dataset, whatever is in it, our own first."""
+        return [path for root in (self.root, *self.others) for path in _record_files(root / dataset)]
+
+    def survey(self, dataset: str) -> Survey:
+        """Every record of a dataset that can be used, and a line for each that cannot; nothing is touched.
+
+        A cell whose records in two folders state different metrics is not used at all: which one is right?
+
+        Raises:
+            UserError: a folder cannot be read.
+        """
+        by_key: dict[str, list[Record]] = {}
+        problems = []
+        left_out: dict[str, list[Path]] = {}
+        for path in self.record_files(dataset):
+            try:
+                record = read_record(path)
+            except OtherVersion as error:
+                left_out.setdefault(error.reason, []).append(path.parent)
+            except UserError as error:
+                problems.append(str(error))
+            else:
+                by_key.setdefault(record.cell.key, []).append(record)
+        records: list[Record] = []
+        disagreeing: set[str] = set()
+        for of_key in by_key.values():
+            if all(to_plain(record.metrics) == to_plain(of_key[0].metrics) for record in of_key):
+                records.append(of_key[0])
+            else:
+                folders = " and ".join(str(record.folder) for record in of_key)
+                problems.append(f"{folders} are of one cell and disagree; move the wrong one away")
+                disagreeing.add(of_key[0].cell.key)
+        return Survey(records, problems, left_out, frozenset(disagreeing))
+
+    def damage(self, cell: Cell) -> str | None:
+        """What is wrong with a cell's record; None where it is whole or there is none.
+
+        Raises:
+            OtherVersion: there is one of another version in its place, which is not to be moved aside.
+            UserError: the system could not read it, which says nothing about the record.
+        """
+        try:
+            self.find(cell)
+        except OtherVersion:
+            raise
+        except UserError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            return str(error)
+        return None
+
+    def set_aside(self, cell: Cell) -> Path | None:
+        """Move a cell's folder out of the way, see the function."""
+        return set_aside(self.folder(cell))
+
+    def why_missing(self, cell: Cell) -> str:
+        """Why a cell has no record that could be used, in a few words."""
+        reasons = (_why_missing(root / _place(cell)) for root in (self.root, *self.others))
+        return next((reason for reason in reasons if reason is not None), "not run")
+
+    def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
+        """Store a finished cell; the record appears last, by one rename.
+
+        Raises:
+            UserError: a file cannot be written; there is no record then.
+        """
+        import pandas
+        from safetensors.torch import save
+
+        folder = self.folder(finished.cell)
+        _write(folder / "cell.json", to_json(finished.cell.to_json()))
+        contents = {
+            "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
+            "steps.npz": _npz(finished.steps),
+            "scores.npz": _npz({"scores": finished.scores_NC}),
+            "train_scores.npz": _npz({"scores": finished.train_scores_NC}),
+            "examples.npz": _npz(finished.examples),
+        }
+        if keep_weights:
+            contents["weights.safetensors"] = save(finished.weights)
+        for name, content in contents.items():
+            _write(folder / name, content)
+        record = {
+            "cell": finished.cell.to_json(),
+            "key": finished.cell.key,
+            "metrics": to_plain(finished.metrics),
+            "best_epoch": finished.best_epoch,
+            "best_metrics": to_plain(finished.best_metrics),
+            "known_share": to_plain(finished.known_share),
+            "dropped_images": finished.dropped_images,
+            "cost": {
+                "seconds": round(finished.seconds, 3),
+                "images_per_second": round(finished.images_per_second, 1),
+                "peak_memory_bytes": finished.peak_memory_bytes,
+                "cells_in_group": finished.cells_in_group,
+            },
+            **provenance,
+            "files": {
+                name: {"bytes": len(content), "sha256": sha256_of_file(folder / name)}
+                for name, content in contents.items()
+            },
+        }
+        record["sha256"] = digest(record)
+        _write(folder / RECORD, to_json(record))
+        (folder / FAILED).unlink(missing_ok=True)
+        return read_record(folder / RECORD)
+
+    def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
+        """Remember why a cell has no record; replaced by the record once it is trained."""
+        path = self.folder(cell) / FAILED
+        content = {"cell": cell.to_json(), "reason": reason, "traceback": traceback, "try": secrets.token_hex(8)}
+        _write(path, to_json(content))
+        return path
+
+    def write_table(self, dataset: str, name: str, content: str | bytes) -> Path:
+        """Put a table beside the records that it was made from."""
+        path = self.root / dataset / name
+        _write(path, content)
+        return path
+
+    def failure(self, cell: Cell) -> str | None:
+        """Why the last try at a cell failed, or None."""
+        return _failure(self.folder(cell))
+
+    def failed_try(self, cell: Cell) -> str | None:
+        """Identifies the last try at a cell that failed; None where none did, or nobody can tell."""
+        path = self.folder(cell) / FAILED
+        try:
+            return str(read_json(path).get("try")) if path.is_file() else None
+        except UserError:
+            return None
+
+
+def _failure(folder: Path) -> str | None:
+    path = folder / FAILED
+    return str(read_json(path).get("reason")) if path.is_file() else None
+
+
+def _why_missing(folder: Path) -> str | None:
+    """What a cell's folder says about there being no record in it that could be used."""
+    if (folder / RECORD).exists():
+        return "record damaged"
+    with contextlib.suppress(UserError):  # a damaged note says nothing
+        if (reason := _failure(folder)) is not None:
+            return f"failed: {reason}"
+    if (claim := lease.in_force(folder)) is not None:
+        return f"{'interrupted' if claim.is_of_gone_process() else 'still running'} ({claim.who})"
+    return None
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move the folder of a damaged record out of the way, without deleting anything; where it is then.
+
+    None if another process moved it in the same moment.
+    """
+    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}{SET_ASIDE}{n}").exists())
+    try:
+        return folder.rename(folder.with_name(f"{folder.name}{SET_ASIDE}{number}"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{folder} is damaged and cannot be moved aside ({error.strerror}); move it") from error
+
+
+def left_out_line(reason: str, folders: Sequence[Path]) -> str:
+    """What is said of records that stand in no table for one reason."""
+    names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return f"left out: {len(folders)} record{'s' if len(folders) > 1 else ''} {reason}: {named}"
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{error.filename or path} cannot be read ({error.strerror}); allow it, or name another --results-dir"
+        raise UserError(message) from error
+
+
+def _place(cell: Cell) -> Path:
+    """A cell's folder below the results folder."""
+    return Path(cell.setting.dataset, cell.method, f"{cell.ratio:g}-s{cell.seed}-{cell.key[:8]}")
+
+
+def _record_files(folder: Path) -> list[Path]:
+    """The records below a dataset's folder, in a fixed order."""
+    with _readable(folder):
+        cells = [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
+        return [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """In a fixed order. Unlike a glob, it does not pass over a folder that may not be read."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        advice = "make room and give the same command again" if is_full(error) else "allow it"
+        message = f"{path} cannot be written ({error.strerror}); {advice}, or name another --results-dir"
+        raise UserError(message) from error
+
+
+def _npz(arrays: dict[str, NDArray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -1,0 +1,337 @@
+"""The checks that every method must pass, also a user's own: ``test-method NAME`` and the tests run them.
+
+They use a handful of random images and the small backbone, and take seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+from torch import Tensor
+
+from mlrpl_bench.data import protocol
+from mlrpl_bench.data.dataset import Preset, Split
+from mlrpl_bench.data.images.loader import ImageTransform
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.data.word_vectors import hashed_vectors
+from mlrpl_bench.models import backbones
+from mlrpl_bench.models.method import Batch, Progress
+from mlrpl_bench.models.registry import MethodEntry, line_in_file
+from mlrpl_bench.records.cell import Cell, Finished, Job, Setting
+from mlrpl_bench.training import checkpoint
+from mlrpl_bench.training.run import CellRun
+from mlrpl_bench.training.trainer import Failed, Group, StepDone, train
+from mlrpl_bench.training.workbench import Workbench
+from mlrpl_bench.utils.randomness import generator_at
+
+NUM_TRAIN, NUM_TEST, NUM_CATEGORIES, SIDE = 23, 9, 6, 32
+PRESET = Preset(image_size=SIDE, backbone=backbones.SMALL, epochs=4, batch=5, lr_multiplier=100)
+RATIO = 0.5
+
+
+class Violation(Exception):
+    """A method does not do what every method must; the message says what."""
+
+
+class Sample:
+    """Random images and labels on which a method is tried, and ways to build it there.
+
+    Args:
+        folder: where the images are written.
+        device, precision: as for training.
+    """
+
+    def __init__(self, entry: MethodEntry, folder: Path, device: str = "cpu", precision: Any = "32-true") -> None:
+        self.entry, self.hyperparameters = entry, entry.hyperparameters()
+        self.fabric = Fabric(accelerator=device, devices=1, precision=precision)
+        random = np.random.default_rng(0)
+        self.splits = {
+            name: _random_split(folder, name, count, random)
+            for name, count in (("train", NUM_TRAIN), ("test", NUM_TEST))
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.backbone = backbones.build(backbones.SMALL, "random")
+
+    def job(self, ratio: float = RATIO) -> Job:
+        """A short cell: 4 epochs that stand for the papers' 20."""
+        cell = Cell(
+            setting=_setting(self.fabric),
+            method=self.entry.name,
+            hyperparameters=dataclasses.asdict(self.hyperparameters),
+            changed=(),
+            recipe=self.entry.cls.recipe.resolve(PRESET),
+            source_digest="",
+            ratio=ratio,
+            seed=0,
+            mask_seed=0,
+            mask_hash="",
+        )
+        return Job(cell, self.entry.cls, self.hyperparameters)
+
+    def workbench(self, train: Split | None = None, workers: int = 0) -> Workbench:
+        """The sample's images, with other complete labels if a split is given."""
+        return Workbench(
+            train or self.splits["train"],
+            self.splits["test"],
+            self.backbone,
+            ImageTransform(SIDE),
+            self.fabric,
+            workers,
+        )
+
+    @cached_property
+    def finished(self) -> Finished:
+        """What the method leaves behind when trained alone."""
+        return self.train_alone(self.workbench())
+
+    def train_alone(self, workbench: Workbench, ratio: float = RATIO) -> Finished:
+        """Train one cell.
+
+        Raises:
+            Violation: it failed.
+        """
+        last = list(train([self.job(ratio)], workbench))[-1]
+        if isinstance(last, Failed):
+            raise Violation(last.reason)
+        assert isinstance(last, Finished)
+        return last
+
+    def run(self) -> CellRun:
+        """A cell that is about to be trained."""
+        return CellRun(self.job(), self.workbench())
+
+    def batch(self, labels_BC: Tensor) -> Batch:
+        """A batch of the first images, with the given labels."""
+        shared = next(iter(self.workbench().in_order("train", len(labels_BC))))
+        generator = generator_at("conformance", device=self.fabric.device)
+        return Batch(
+            shared.images_B3HW, shared.frozen_BDHW, labels_BC.to(self.fabric.device), shared.index_B, generator
+        )
+
+
+def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> Iterator[tuple[str, str | None]]:
+    """Every check on a method.
+
+    Yields:
+        What is checked, as a sentence, and the problem in one line (None if there is none).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sample = Sample(entry, Path(folder), device, precision)
+        for check in CHECKS:
+            try:
+                check(sample)
+                problem = None
+            except Exception as error:  # a method may raise anything
+                message = " ".join(str(error).split())
+                problem = (
+                    message
+                    if isinstance(error, Violation)
+                    else f"{type(error).__name__}: {message}{line_in_file(entry.path, error)}"
+                )
+            yield (check.__doc__ or "").rstrip("."), problem
+
+
+def trains_without_failing(sample: Sample) -> None:
+    """A short training run finishes with finite losses at every step."""
+    scores_NC = sample.finished.scores_NC
+    _require(bool(np.isfinite(scores_NC).all()), "test scores are not finite")
+
+
+def gives_logits_of_the_right_shape(sample: Sample) -> None:
+    """forward gives one float logit per image and category, for a single image too."""
+    method = sample.run().method.eval()
+    for size in (1, 3):
+        batch = sample.batch(_labels(size))
+        with torch.no_grad(), sample.fabric.autocast():
+            logits_BC = method(batch.frozen_BDHW)
+        expected = (size, NUM_CATEGORIES)
+        _require(logits_BC.shape == expected, f"forward gave {tuple(logits_BC.shape)}, not {expected}")
+        _require(logits_BC.is_floating_point(), f"forward gave {logits_BC.dtype}")
+
+
+def scores_an_image_alone_as_in_a_batch(sample: Sample) -> None:
+    """In eval mode an image's logits do not depend on the images beside it."""
+    method = sample.run().method.eval()
+    frozen_BDHW = sample.batch(_labels(4)).frozen_BDHW.float()
+    with torch.no_grad():
+        together_BC, alone_BC = method(frozen_BDHW), torch.cat([method(frozen_BDHW[i : i + 1]) for i in range(4)])
+    _require(torch.allclose(together_BC.float(), alone_BC.float(), atol=1e-3), "logits depend on the batch")
+
+
+def trains_every_parameter(sample: Sample) -> None:
+    """Every trained parameter receives a gradient (but those that may lack one) and changes."""
+    group = Group([sample.job()], sample.workbench())
+    if group.failures:
+        raise Violation(group.failures[0].reason)
+    method = group.runs[0].method
+    parameters = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    reached: set[str] = set()
+    for name, parameter in parameters.items():
+        parameter.register_hook(lambda gradient, name=name: reached.add(name) if gradient.any() else None)
+    for event in group.train():
+        if isinstance(event, Failed):
+            raise Violation(event.reason)
+    without = sorted(set(parameters) - reached - set(method.may_lack_gradient))
+    _require(not without, f"no gradient ever reached {', '.join(without)}")
+    unchanged = sorted(name for name, p in parameters.items() if torch.equal(p, before[name]))
+    _require(not unchanged, f"training left {', '.join(unchanged)} as it was")
+
+
+def survives_a_batch_without_known_labels(sample: Sample) -> None:
+    """A batch without any known label gives finite losses and gradients."""
+    _one_step(sample, torch.full((4, NUM_CATEGORIES), UNKNOWN, dtype=torch.int8))
+
+
+def survives_a_batch_of_known_labels_only(sample: Sample) -> None:
+    """A batch without any unknown label gives finite losses and gradients."""
+    _one_step(sample, _labels(4))
+
+
+def survives_an_odd_batch(sample: Sample) -> None:
+    """A batch with an odd number of images gives finite losses and gradients."""
+    labels_BC = _labels(3)
+    labels_BC[:, ::2] = UNKNOWN
+    _one_step(sample, labels_BC)
+
+
+def trains_on_complete_labels(sample: Sample) -> None:
+    """At known ratio 1 it trains like at any other."""
+    sample.train_alone(sample.workbench(), ratio=1.0)
+
+
+def cannot_reach_hidden_labels(sample: Sample) -> None:
+    """Other hidden labels give the same scores to the bit."""
+    train_split = sample.splits["train"]
+    mask_NC = protocol.known_mask(train_split.labels_NC.shape, RATIO)
+    other_NC = np.where(mask_NC, train_split.labels_NC, -train_split.labels_NC).astype(np.int8)
+    other = sample.train_alone(sample.workbench(dataclasses.replace(train_split, labels_NC=other_NC)))
+    _require(np.array_equal(other.scores_NC, sample.finished.scores_NC), "hidden labels changed the scores")
+
+
+def trains_in_a_group_as_alone(sample: Sample) -> None:
+    """Trained beside another cell it gets the scores that it gets alone, to the bit."""
+    events = list(train([sample.job(0.7), sample.job()], sample.workbench()))
+    for event in events:
+        if isinstance(event, Failed):
+            raise Violation(f"a cell of the group failed: {event.reason}")
+    last = events[-1]
+    assert isinstance(last, Finished)
+    _require(np.array_equal(last.scores_NC, sample.finished.scores_NC), "the other cell changed the scores")
+
+
+def keeps_its_state_in_buffers(sample: Sample) -> None:
+    """A new instance with the saved state gives the same scores."""
+    run = sample.run()
+    run.method.load_state_dict(sample.finished.weights)
+    run.method.eval()
+    scores = [run.logits_BC(shared) for shared in run.workbench.in_order("test", PRESET.batch)]
+    same = np.array_equal(torch.cat(scores).cpu().numpy(), sample.finished.scores_NC)
+    _require(same, "the saved state does not give the scores back")
+
+
+def goes_on_exactly_from_a_checkpoint(sample: Sample) -> None:
+    """Going on from a checkpoint gives the scores of training without a break, to the bit."""
+    job = sample.job()
+    with tempfile.TemporaryDirectory() as folder:
+        for event in train([job], sample.workbench()):
+            if isinstance(event, Failed):
+                raise Violation(f"training failed: {event.reason}")
+            # In the second half, so that what starts late has started.
+            if isinstance(event, StepDone) and (event.epoch, event.step) == (2, 2):
+                checkpoint.write(Path(folder), job.cell, event.states()[job.cell])
+                break
+        state = checkpoint.read(Path(folder), job.cell)
+    assert state is not None
+    *_, last = train([job], sample.workbench(), {job.cell: state})
+    if isinstance(last, Failed):
+        raise Violation(f"going on failed: {last.reason}")
+    assert isinstance(last, Finished)
+    same = np.array_equal(last.scores_NC, sample.finished.scores_NC)
+    _require(same, "the scores differ: keep what training needs in buffers or get_extra_state")
+
+
+CHECKS: tuple[Callable[[Sample], None], ...] = (
+    trains_without_failing,
+    gives_logits_of_the_right_shape,
+    scores_an_image_alone_as_in_a_batch,
+    trains_every_parameter,
+    survives_a_batch_without_known_labels,
+    survives_a_batch_of_known_labels_only,
+    survives_an_odd_batch,
+    trains_on_complete_labels,
+    cannot_reach_hidden_labels,
+    trains_in_a_group_as_alone,
+    keeps_its_state_in_buffers,
+    goes_on_exactly_from_a_checkpoint,
+)
+
+
+def _one_step(sample: Sample, labels_BC: Tensor) -> None:
+    """Losses and gradients of one batch, early and late in training, must be finite."""
+    run = sample.run()
+    for epoch in range(PRESET.epochs):
+        run.look_at_training_set(Progress(epoch, PRESET.epochs, 0, 4))  # so that prototypes are there
+        if epoch not in (0, PRESET.epochs - 1):
+            continue
+        run.method.train()
+        with sample.fabric.autocast():
+            losses = run.method.losses(sample.batch(labels_BC), Progress(epoch, PRESET.epochs, 1, 4))
+        for name, loss in losses.items():
+            _require(loss.shape == (), f"loss term {name!r} is no scalar but {tuple(loss.shape)}")
+            _require(bool(loss.isfinite()), f"loss term {name!r} is {loss.item()}")
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+        bad = [name for name, p in run.method.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        _require(not bad, f"the gradient of {', '.join(bad)} is not finite")
+        run.method.zero_grad(set_to_none=True)
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise Violation(problem)
+
+
+def _labels(size: int) -> Tensor:
+    """Complete labels in which every category is present in one image and absent in another, if there are two."""
+    image_B1, category_C = torch.arange(size)[:, None], torch.arange(NUM_CATEGORIES)
+    return torch.where((image_B1 + category_C) % 2 == 0, PRESENT, ABSENT).to(torch.int8)
+
+
+def _random_split(folder: Path, name: str, count: int, random: np.random.Generator) -> Split:
+    paths = [folder / f"{name}-{row}.jpg" for row in range(count)]
+    for path in paths:
+        Image.fromarray(random.integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)).save(path)
+    labels_NC = np.where(random.random((count, NUM_CATEGORIES)) < 0.4, PRESENT, ABSENT).astype(np.int8)
+    categories = tuple(f"category {number}" for number in range(NUM_CATEGORIES))
+    return Split(list(range(count)), paths, labels_NC, categories, hashed_vectors(categories))
+
+
+def _setting(fabric: Fabric) -> Setting:
+    return Setting(
+        protocol_version=protocol.VERSION,
+        dataset="conformance",
+        fingerprint="",
+        evaluate_on="test",
+        mask_scheme="hcp",
+        backbone=PRESET.backbone,
+        weights="random",
+        word_vectors="",
+        image_size=PRESET.image_size,
+        crop_sides=PRESET.crop_sides,
+        flip=PRESET.flip,
+        transform="reference",
+        bad_images="error",
+        precision=str(fabric._precision.precision),
+        epochs=PRESET.epochs,
+        batch=PRESET.batch,
+    )

@@ -1,0 +1,288 @@
+"""``data check``: what of a dataset is there, what is missing, and which image files are damaged or unusual."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlrpl_bench.data.dataset import Dataset, Preset, Split
+from mlrpl_bench.data.file_lists import missing_rows
+from mlrpl_bench.data.images.decoding import FileFacts, inspect_all
+from mlrpl_bench.data.protocol import PRESENT
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.processes import usable_cores
+from mlrpl_bench.utils.randomness import seed_of
+
+SPLITS = ("train", "test")
+SAMPLE = 200
+"""Images of each split that a quick check decodes."""
+
+ADD_AN_OPTION = r"\badd (--set-data \w+=\w+)"
+"""How a dataset's refusal names an option that would have been right."""
+
+IN_THIS_PROCESS = 64
+"""Up to this many images are decoded without starting worker processes."""
+
+
+@dataclass
+class SplitFindings:
+    """What was found of one split.
+
+    Attributes:
+        problem: why it could not be loaded, or "".
+        images, categories: how many; expected: how many images there should be, or None.
+        inspected: images that were decoded.
+        missing: files that are not there.
+        broken: by what is wrong (``truncated``), files that do not decode, with the decoder's words.
+        unusual: by what they are (``grey``, ``mislabelled``), files that decode and yet are worth knowing.
+    """
+
+    name: str
+    problem: str = ""
+    images: int = 0
+    categories: int = 0
+    expected: int | None = None
+    inspected: int = 0
+    missing: list[Path] = field(default_factory=list)
+    broken: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
+    unusual: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run could read the split."""
+        return not (self.problem or self.missing or self.broken) and self.images > 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "problem": self.problem or None,
+            "images": self.images,
+            "expected images": self.expected,
+            "categories": self.categories,
+            "inspected": self.inspected,
+            "missing": [str(path) for path in self.missing],
+            "broken": _listed(self.broken),
+            "unusual": _listed(self.unusual),
+        }
+
+
+@dataclass
+class CheckResult:
+    """What a check found.
+
+    Attributes:
+        root: the folder looked at; there: what lies in it, folders with a slash at the end.
+        expected_files: the tree that the dataset expects.
+        quick: whether only a sample was decoded.
+        obstacles: why a run would fail though both splits load. warnings: what is worth knowing.
+        to_add: options that take a problem or an obstacle away, such as ``--batch 6``.
+        needs_network: whether a run fetches pre-trained weights first; whether it can is not tried.
+    """
+
+    root: Path
+    there: list[str]
+    expected_files: str
+    quick: bool
+    splits: list[SplitFindings]
+    obstacles: list[str]
+    warnings: list[str]
+    to_add: list[str] = field(default_factory=list)
+    needs_network: bool = False
+
+    @property
+    def options_are_enough(self) -> bool:
+        """Whether a run with the options of `to_add` would succeed, though one without them fails."""
+        return len(self.obstacles) <= len(self.to_add) and all(split.ok for split in self.splits)
+
+    @property
+    def images_can_be_left_out(self) -> bool:
+        """Whether a run fails for images alone, and would go on with ``--on-bad-image skip``."""
+        bad = any(split.missing or split.broken for split in self.splits)
+        return bad and not self.obstacles and not any(split.problem for split in self.splits)
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run would succeed, as far as was looked."""
+        return not self.obstacles and all(split.ok for split in self.splits)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "root": str(self.root),
+            "there": self.there,
+            "expected files": self.expected_files,
+            "quick": self.quick,
+            "splits": {split.name: split.to_json() for split in self.splits},
+            "obstacles": self.obstacles,
+            "warnings": self.warnings,
+            "options to add": self.to_add,
+            "needs network": self.needs_network,
+        }
+
+
+def check(
+    dataset: Dataset,
+    root: Path,
+    quick: bool = False,
+    workers: int | None = None,
+    report: Callable[[str, int, int], None] = lambda *_: None,
+    preset: Preset | None = None,
+) -> CheckResult:
+    """Load the train and the test split and decode their images, in parallel.
+
+    Args:
+        preset: the setting of a run without options; with it, what would stop such a run is looked for too.
+        quick: decode a sample of each split (always the same one) instead of all images.
+        workers: processes (0: this one); None for one a core.
+        report: told about the progress as (what, done, total).
+    """
+    if dataset.needs_root and not root.is_dir():
+        problem = f"{root} is not a folder"
+        findings = [SplitFindings(name, problem) for name in SPLITS]
+        return CheckResult(root, [], dataset.expected_files, quick, findings, [], [])
+    loaded: dict[str, Split] = {}
+    findings = []
+    for name in SPLITS:
+        found = SplitFindings(name, expected=dataset.expected_counts.get(name))
+        try:
+            loaded[name] = dataset.load(root, name)
+        except UserError as error:
+            found.problem = str(error)
+        else:
+            _inspect(loaded[name], found, quick, len(usable_cores()) if workers is None else workers, report)
+        findings.append(found)
+    result = CheckResult(
+        root, contents(root), dataset.expected_files, quick, findings, _obstacles(loaded), _warnings(loaded, findings)
+    )
+    named = [option for found in findings for option in re.findall(ADD_AN_OPTION, found.problem)]
+    result.to_add = [*dict.fromkeys(named)]
+    if preset is not None and len(loaded) == len(SPLITS):
+        _look_ahead(preset, result)
+    return result
+
+
+def contents(root: Path) -> list[str]:
+    """The names in a folder, sorted, those of folders with a slash at the end; nothing if there is no folder."""
+    if not root.is_dir():
+        return []
+    return sorted(path.name + "/" * path.is_dir() for path in root.iterdir() if path.name[0] != ".")
+
+
+def sample(paths: Sequence[Path], name: str) -> list[Path]:
+    """At most `SAMPLE` of the paths in their order, drawn by the split's name alone."""
+    if len(paths) <= SAMPLE:
+        return list(paths)
+    rows = np.random.default_rng(seed_of("quick check", name)).choice(len(paths), SAMPLE, replace=False)
+    return [paths[row] for row in sorted(rows.tolist())]
+
+
+def _inspect(
+    split: Split, found: SplitFindings, quick: bool, workers: int, report: Callable[[str, int, int], None]
+) -> None:
+    """Look at a split's files and add to what was found. Whether a file is there is asked of every one."""
+    found.images, found.categories = len(split), len(split.categories)
+    found.missing = [split.image_paths[row] for row in missing_rows(split.image_paths)]
+    gone = set(found.missing)
+    there = [path for path in split.image_paths if path not in gone]
+    chosen = sample(there, found.name) if quick else there
+    found.inspected = len(chosen)
+    facts = inspect_all(
+        chosen,
+        0 if len(chosen) <= IN_THIS_PROCESS else workers,
+        lambda done, total: report(f"decoding {found.name} images", done, total),
+    )
+    for path, fact in zip(chosen, facts, strict=True):
+        _sort_in(path, fact, found)
+
+
+def _sort_in(path: Path, facts: FileFacts, found: SplitFindings) -> None:
+    if facts.problem is not None:
+        kinds = found.broken if facts.is_fatal else found.unusual
+        kinds.setdefault(facts.problem, []).append((path, facts.reason))
+
+
+def _listed(kinds: dict[str, list[tuple[Path, str]]]) -> dict[str, list[dict[str, str]]]:
+    return {kind: [{"file": str(path), "reason": reason} for path, reason in files] for kind, files in kinds.items()}
+
+
+def _obstacles(loaded: dict[str, Split]) -> list[str]:
+    if len(loaded) == len(SPLITS) and loaded["train"].categories != loaded["test"].categories:
+        return ["train and test split have different categories, or in different order"]
+    return []
+
+
+def _look_ahead(preset: Preset, findings: CheckResult) -> None:
+    """What would stop a run under the preset, or may."""
+    train = findings.splits[0]
+    if train.images == 1:
+        findings.obstacles.append("train has one image; a step takes at least two")
+    elif 1 < train.images < preset.batch:
+        findings.to_add.append(f"--batch {train.images}")
+        findings.obstacles.append(
+            f"train has {train.images} images, a step takes {preset.batch}; add --batch {train.images}, or less"
+        )
+    source = missing_weights(preset)
+    if source is not None and _is_offline():
+        findings.obstacles.append(
+            f"the ImageNet weights {source} are not on this machine and HF_HUB_OFFLINE forbids to fetch them; name a "
+            "local file with --weights FILE"
+        )
+    elif source is not None:
+        findings.needs_network = True
+        findings.warnings.append(
+            f"the ImageNet weights {source} are not on this machine and will be fetched by the first run; where "
+            "there is no network that fails: then name a local file with --weights FILE"
+        )
+
+
+def missing_weights(preset: Preset) -> str | None:
+    """The pre-trained weights that a run under the preset would fetch over the network; None if it needs none."""
+    from mlrpl_bench.models.backbones import SMALL, pretrained_tag  # imported late, as all here: torch takes seconds
+
+    if preset.backbone == SMALL:
+        return None
+    import huggingface_hub
+    import timm
+    import torch
+
+    name = pretrained_tag(preset.backbone)
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None:
+        return None
+    if config.hf_hub_id:  # where timm looks first
+        files = ("model.safetensors", "pytorch_model.bin")
+        kept = [huggingface_hub.try_to_load_from_cache(config.hf_hub_id, file) for file in files]
+        there = any(isinstance(path, str) for path in kept)
+    else:
+        there = not config.url or Path(torch.hub.get_dir(), "checkpoints", Path(str(config.url)).name).is_file()
+    return None if there else name
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[str]:
+    """What does not stop a run."""
+    lines = [
+        f"{found.name} has {found.images:,} images, expected are {found.expected:,}; numbers will not be comparable"
+        for found in findings
+        if not found.problem and found.expected not in (None, found.images)
+    ]
+    for name, split in loaded.items():
+        without = [split.categories[column] for column in np.flatnonzero(~(split.labels_NC == PRESENT).any(0))]
+        if without:
+            named = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
+            lines.append(f"{name}: {len(without)} categories without an image ({named})")
+    if len(loaded) == len(SPLITS):
+        shared = set(loaded["train"].image_paths) & set(loaded["test"].image_paths)
+        if shared:
+            lines.append(f"{len(shared):,} images are in train and in test, such as {min(shared)}")
+    return lines

@@ -1,0 +1,93 @@
+"""The page of methods, ``docs/methods.md``: made from the registry and a measurement, never typed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.registry import MethodEntry, Registry
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.utils.tables import escape_markdown
+
+ROUNDS = 7
+
+
+def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: str, where: str) -> str:
+    """Markdown with a section for each file of methods and a row for each name.
+
+    Args:
+        costs: by name, the time of a training step relative to `reference`; a name without one gets a dash.
+        where: the setting in which they were measured.
+    """
+    lines = [
+        "# Methods",
+        "",
+        "Made by `python bench.py list methods --markdown`. Cost is the time of a late training step (all loss terms",
+        f"on) relative to `{reference}`, reading and the frozen part aside: median of {ROUNDS} rounds, {where}.",
+    ]
+    by_file: dict[str, list[MethodEntry]] = {}
+    for name in methods:
+        by_file.setdefault(methods[name].path.name, []).append(methods[name])
+    for file, entries in sorted(by_file.items()):
+        lines += ["", f"## {file}", ""]
+        lines += [
+            "| name | idea | paper | published as | cost | differs from the paper |",
+            "|---|---|---|---|---:|---|",
+        ]
+        lines += [_row(entry, costs.get(entry.name)) for entry in entries]
+    aliases = [f"`{a.name}` is `{a.method}` at a known ratio of {a.ratio:g}." for a in methods.aliases.values()]
+    return "\n".join([*lines, "", *aliases]) + "\n"
+
+
+def step_costs(
+    study: Study, methods: Registry[MethodEntry], reference: str, report: Callable[[str, int, int], None]
+) -> dict[str, float]:
+    """The time of a training step of each method relative to a reference method's, measured in turns with it.
+
+    On the study's own images, at half of the labels known, with weights that were not trained: a step costs the same.
+    """
+    from mlrpl_bench.training.run import CellRun
+
+    def run_of(name: str) -> CellRun:
+        run = CellRun(study.job(methods[name], 0.5, 0, 0, {}), study.workbench)
+        run.look_at_training_set(Progress(0, 1))
+        run.start_epoch(late)
+        return run
+
+    batch = study.preset.batch
+    late = Progress(study.preset.epochs - 1, study.preset.epochs, 1, 10)
+    shared = next(iter(study.workbench.training_batches(0, 0, batch)))
+    of_reference = run_of(reference)
+    costs = {}
+    for done, name in enumerate(methods):
+        report("measuring the methods' steps", done, len(methods.entries))
+        run = run_of(name)
+        ratios = []
+        for _ in range(ROUNDS + 1):
+            ratios.append(_seconds(lambda: run.step(shared, late)) / _seconds(lambda: of_reference.step(shared, late)))  # noqa: B023
+        costs[name] = statistics.median(ratios[1:])  # the first step of a method is not like the others
+    report("measuring the methods' steps", len(methods.entries), len(methods.entries))
+    return costs
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    import torch
+
+    def wait() -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    wait()
+    start = time.perf_counter()
+    action()
+    wait()
+    return time.perf_counter() - start
+
+
+def _row(entry: MethodEntry, cost: float | None) -> str:
+    cost_text = "-" if cost is None else f"{cost:.1f}"
+    facts = (entry.idea, entry.paper, entry.published, cost_text, entry.differs)
+    cells = [f"`{entry.name}`", *map(escape_markdown, facts)]
+    return "| " + " | ".join(cells) + " |"

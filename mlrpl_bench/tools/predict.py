@@ -1,0 +1,232 @@
+"""A trained cell asked again: the record is found, its method rebuilt as it was trained, and shown other images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import expit
+from torch import Tensor
+
+from mlrpl_bench.data import protocol
+from mlrpl_bench.data.images.cache import JPEG_QUALITY
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.loader import normalise
+from mlrpl_bench.data.images.transforms import BICUBIC, PREPARED_JPEG, ImageTransform
+from mlrpl_bench.models.registry import MethodEntry
+from mlrpl_bench.records.cell import Cell, Job
+from mlrpl_bench.records.matching import obstacle
+from mlrpl_bench.records.record import Record
+from mlrpl_bench.training.run import CellRun
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.training.workbench import SharedBatch
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import sha256_of_file
+
+WEIGHTS = "weights.safetensors"
+
+
+THUMBNAIL = 640
+"""A picture is kept for the drawing with sides of at most so many pixels."""
+
+
+LISTED = 8
+"""A refusal lists at most so many records."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which of a method's records: by the beginning of its key, or by ratio and seed (None: whichever there is)."""
+
+    cell: str | None = None
+    ratio: float | None = None
+    seed: int | None = None
+
+    def fits(self, cell: Cell) -> bool:
+        """Whether ratio and seed are those that were asked for."""
+        return self.ratio in (None, cell.ratio) and self.seed in (None, cell.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a method says of an image.
+
+    Attributes:
+        picture: the image, perhaps smaller. seen: as the network saw it.
+        logits_C: its scores. attention_CHW: where each category looks, if the method tells.
+    """
+
+    path: Path
+    picture: Image.Image
+    seen: Image.Image
+    logits_C: NDArray[np.float32]
+    attention_CHW: NDArray[np.float32] | None
+
+    @property
+    def probabilities_C(self) -> NDArray[np.float64]:
+        """The scores as probabilities; 0.5 is logit 0."""
+        return expit(self.logits_C.astype(np.float64))
+
+    def best(self, top: int, only_predicted: bool = False) -> list[int]:
+        """The categories with the highest scores, the highest first."""
+        order = np.argsort(-self.logits_C, kind="stable")[:top].tolist()
+        return [column for column in order if self.logits_C[column] >= 0 or not only_predicted]
+
+    def to_json(self, categories: Sequence[str]) -> dict[str, Any]:
+        """Plain data: every category, the highest score first."""
+        rows = [
+            {
+                "category": categories[column],
+                "logit": float(self.logits_C[column]),
+                "probability": float(self.probabilities_C[column]),
+                "predicted": bool(self.logits_C[column] >= 0),
+            }
+            for column in self.best(len(categories))
+        ]
+        return {"image": str(self.path), "scores": rows}
+
+
+def find(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wanted) -> tuple[Record, int]:
+    """The record that is asked for, and how many fit; of several the highest ratio and the lowest seed.
+
+    Args:
+        records: all of the dataset.
+
+    Raises:
+        UserError: there is none, or it was trained otherwise than the method and the options are now.
+    """
+    if wanted.cell is not None:
+        return _by_key(records, entry, study, wanted.cell), 1
+    own = [record for record in records if record.cell.method == entry.name]
+    fitting = [
+        record
+        for record in own
+        if wanted.fits(record.cell) and not record.cell.changed and not obstacle(record.cell, entry, study)
+    ]
+    if not fitting:
+        ratio = "" if wanted.ratio is None else f" with known ratio {wanted.ratio:g}"
+        seed = "" if wanted.seed is None else f" with seed {wanted.seed}"
+        raise UserError(f"no record of {entry.name}{ratio}{seed} at this setting; {_listed(own, entry, study)}")
+    best = min(fitting, key=lambda record: (-record.cell.ratio, record.cell.seed, record.cell.mask_seed))
+    return best, len(fitting)
+
+
+def _by_key(records: Sequence[Record], entry: MethodEntry, study: Study, prefix: str) -> Record:
+    found = [record for record in records if prefix and record.cell.key.startswith(prefix)]
+    if len(found) > 1:
+        keys = ", ".join(record.cell.key[: len(prefix) + 4] for record in found[:LISTED])
+        raise UserError(f"--cell {prefix} is the beginning of {len(found)} keys: {keys}; give more of one")
+    if not found:
+        own = [record for record in records if record.cell.method == entry.name]
+        raise UserError(f"--cell {prefix}: no record has such a key; {_listed(own, entry, study)}")
+    (record,) = found
+    if record.cell.method != entry.name:
+        raise UserError(f"--cell {prefix} is of {record.cell.method} ({record.cell.title}), not of {entry.name}")
+    if reason := obstacle(record.cell, entry, study):
+        advice = "give the same" if record.cell.setting != study.setting else f"run {entry.name} to train it anew"
+        raise UserError(f"--cell {prefix} ({record.cell.title}) was {reason}; {advice}")
+    return record
+
+
+def _listed(records: Sequence[Record], entry: MethodEntry, study: Study) -> str:
+    """What there is of a method, each with its key and what keeps it from being used."""
+    if not records:
+        return f"there is none of {entry.name} at all, train it with: run {entry.name}"
+    reasons = (obstacle(record.cell, entry, study) for record in records[:LISTED])
+    described = [
+        f"{record.cell.title} ({', '.join(filter(None, (record.cell.key[:8], reason)))})"
+        for record, reason in zip(records, reasons, strict=False)
+    ]
+    more = f" and {len(records) - LISTED} more (list cells)" if len(records) > LISTED else ""
+    return f"there are: {', '.join(described)}{more}"
+
+
+class Predictor:
+    """A record's method, as it was at the end of its training.
+
+    Raises:
+        UserError: no weights were kept, they are damaged, or they do not fit; or the mask was another one.
+    """
+
+    def __init__(self, record: Record, entry: MethodEntry, study: Study) -> None:
+        cell = record.cell
+        kept = record.content["files"].get(WEIGHTS)
+        if kept is None:
+            raise UserError(
+                f"{cell.title} ({cell.key[:8]}) was trained with --keep-weights none: there are no weights to ask; "
+                f"move {record.folder} away and run it again"
+            )
+        if protocol.mask_hash(study.masks(cell.ratio, cell.mask_seed)) != cell.mask_hash:
+            raise UserError(f"{cell.title} ({cell.key[:8]}) was trained under another mask; name it with --mask-file")
+        s = cell.setting
+        self.view = ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform)
+        self.workbench = study.workbench
+        # Built by the very code that trained it: the same labels after hiding, the same backbone.
+        self.run = CellRun(Job(cell, entry.cls, entry.hyperparameters(cell.hyperparameters)), self.workbench)
+        _load(self.run.method, record.folder / WEIGHTS, str(kept.get("sha256")))
+        self.run.method.eval()
+
+    def __call__(self, path: Path) -> Prediction:
+        """Shown one image by the test view.
+
+        Raises:
+            UserError: the image is missing or damaged.
+        """
+        image, seen = _read(path, self.view)
+        fabric = self.workbench.fabric
+        pixels_13HW = torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None].to(fabric.device)
+        images_13HW = normalise(pixels_13HW)
+        with torch.no_grad(), fabric.autocast():
+            frozen_1DHW = self.workbench.backbone.frozen(images_13HW)
+            attention_1CHW = self.run.method.attention(frozen_1DHW)
+        shared = SharedBatch(images_13HW, frozen_1DHW, torch.zeros(1, dtype=torch.long, device=fabric.device))
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return Prediction(
+            path,
+            image,
+            seen,
+            _first(self.run.logits_BC(shared)),
+            None if attention_1CHW is None else _first(attention_1CHW),
+        )
+
+
+def _first(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor[0].float().cpu().numpy()
+
+
+def _read(path: Path, view: ImageTransform) -> tuple[Image.Image, Image.Image]:
+    """An image, and what the test view makes of it; for prepared views it is first prepared like the dataset's."""
+    image = decode(path, view.decode_at_least)
+    source = image
+    if view.is_prepared and image.size != (view.enlarged, view.enlarged):
+        source = image.resize((view.enlarged, view.enlarged), BICUBIC)
+    if view.backend == PREPARED_JPEG:
+        content = io.BytesIO()
+        source.save(content, "jpeg", quality=JPEG_QUALITY)
+        source = Image.open(content)
+    return image, view.test(source)
+
+
+def _load(method: torch.nn.Module, path: Path, sha256: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if sha256_of_file(path) != sha256:
+        raise UserError(f"{path} is damaged: it is not what its record says; move {path.parent} away, then run again")
+    try:
+        method.load_state_dict(load_file(path), strict=True)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
+    except RuntimeError as error:
+        reasons = " ".join(str(error).split("\n", 1)[-1].split())
+        raise UserError(
+            f"the weights {path} do not fit the method any more, code that it shares has changed ({reasons}); "
+            f"move {path.parent} away, then run again"
+        ) from error

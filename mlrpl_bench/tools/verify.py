@@ -1,0 +1,295 @@
+"""Whether records still hold: their files by size and hash, their numbers by training the cell again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.data import protocol
+from mlrpl_bench.models.registry import MethodEntry
+from mlrpl_bench.records.cell import Finished, Job
+from mlrpl_bench.records.matching import obstacle, reason_against
+from mlrpl_bench.records.provenance import provenance
+from mlrpl_bench.records.record import RECORD, OtherVersion, Record, digest, read_arrays, read_record, to_plain
+from mlrpl_bench.records.store import ResultStore, set_aside
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.training.trainer import Event, Failed, train
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import sha256_of_file
+from mlrpl_bench.utils.randomness import seed_of
+
+LISTED = 8
+"""A refusal lists at most so many keys."""
+
+Report = Callable[[str, int, int], None]
+Tell = Callable[[str, int, Event], None]
+"""Told about training as (title, epochs, event)."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A record of which something is not as it was written, and where its folder was moved, if it was."""
+
+    folder: Path
+    reason: str
+    moved_to: Path | None
+
+    def to_text(self) -> str:
+        """One line."""
+        return f"damaged: {self.reason}; {f'moved to {self.moved_to}' if self.moved_to else 'not moved'}"
+
+
+@dataclass
+class FilesFound:
+    """What a look at every byte of every record found.
+
+    Attributes:
+        cells, bytes_read: how many records of this protocol version, damaged ones too, and bytes of their files.
+        left_out: folders of records of another protocol version, by that reason.
+    """
+
+    cells: int = 0
+    bytes_read: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    left_out: dict[str, list[Path]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "cells": self.cells,
+            "bytes": self.bytes_read,
+            "damaged": [
+                {
+                    "folder": str(d.folder),
+                    "reason": d.reason,
+                    "moved_to": None if d.moved_to is None else str(d.moved_to),
+                }
+                for d in self.damages
+            ],
+            "left_out": {reason: [str(folder) for folder in folders] for reason, folders in self.left_out.items()},
+        }
+
+
+def check_files(store: ResultStore, datasets: Sequence[str], report: Report = lambda *_: None) -> FilesFound:
+    """Compare every file that a record names with its size and hash; a damaged record's folder is moved aside.
+
+    Moved is only what is in the store's own folder, and only what could be read: what may not be read is perhaps whole.
+    """
+    paths = [path for dataset in datasets for path in store.record_files(dataset)]
+    found = FilesFound()
+    for number, path in enumerate(paths, start=1):
+        try:
+            record = read_record(path)
+            if record.content.get("sha256") not in (None, digest(record.content)):  # older records have none
+                raise UserError(f"{path} is not what was written (SHA-256 differs)")
+            for name in record.content["files"]:
+                _check_hash(record, name)
+                found.bytes_read += record.content["files"][name]["bytes"]
+        except OtherVersion as error:
+            found.left_out.setdefault(error.reason, []).append(path.parent)
+        except UserError as error:
+            may_move = store.root in path.parents and not isinstance(error.__cause__, OSError)
+            moved_to = set_aside(path.parent) if may_move else None
+            found.damages.append(Damage(path.parent, str(error), moved_to))
+        report("checking files", number, len(paths))
+    found.cells = len(paths) - sum(map(len, found.left_out.values()))
+    return found
+
+
+def _check_hash(record: Record, name: str) -> None:
+    """Raises:
+    UserError: the file is not the one that was written.
+    """
+    path = record.folder / name
+    try:
+        same = sha256_of_file(path) == record.content["files"][name].get("sha256")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    if not same:
+        raise UserError(f"{path} is not what its record says (SHA-256 differs)")
+
+
+def find(store: ResultStore, datasets: Sequence[str], text: str) -> Record:
+    """A record by the beginning of its cell's key, or by its folder.
+
+    Raises:
+        UserError: there is none, there are several, or it is damaged.
+    """
+    if (Path(text) / RECORD).is_file():
+        return read_record(Path(text) / RECORD)
+    surveys = [store.survey(dataset) for dataset in datasets]
+    found = [r for survey in surveys for r in survey.records if text and r.cell.key.startswith(text)]
+    if len(found) > 1:
+        keys = ", ".join(record.cell.key[: len(text) + 4] for record in found[:LISTED])
+        raise UserError(f"{text} is the beginning of {len(found)} keys: {keys}; give more of one")
+    if not found:
+        problems = [line for survey in surveys for line in survey.problems]
+        unusable = f"; {len(problems)} cannot be used: {problems[0]}" if problems else ""
+        raise UserError(
+            f"no record has a key that begins with {text!r}, nor is it a cell's folder; see: list cells{unusable}"
+        )
+    return found[0]
+
+
+def rebuild(record: Record, methods: Mapping[str, MethodEntry], study: Study) -> Job:
+    """The job that a record came from.
+
+    Raises:
+        UserError: it cannot be trained here and now; says why.
+    """
+    cell = record.cell
+    name = f"{cell.title} ({cell.key[:8]})"
+    entry = methods.get(cell.method)
+    if entry is None:
+        raise UserError(f"{name} is of a method that is not registered; name its file with --plugin")
+    if reason := obstacle(cell, entry, study):
+        advice = "give the same" if cell.setting != study.setting else "its file must be as it was then"
+        raise UserError(f"{name} was {reason}; {advice}")
+    if protocol.mask_hash(study.masks(cell.ratio, cell.mask_seed)) != cell.mask_hash:
+        raise UserError(f"{name} was trained under another mask; name it with --mask-file")
+    return Job(cell, entry.cls, entry.hyperparameters(cell.hyperparameters))
+
+
+def share(records: Sequence[Record], percent: float, seed: int) -> list[Record]:
+    """So many percent of the records, at least one; which ones follows from their keys and the seed alone."""
+    number = max(1, math.ceil(len(records) * percent / 100))
+    drawn = sorted(records, key=lambda record: seed_of("verify", seed, record.cell.key))[:number]
+    return sorted(drawn, key=lambda record: (record.cell.method, record.cell.ratio, record.cell.seed))
+
+
+def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
+    """The records that would stand in a table of the study's setting.
+
+    Raises:
+        UserError: there are none.
+    """
+    survey = store.survey(study.setting.dataset)
+    reasons = {record.cell.key: reason_against(record.cell, study, methods) for record in survey.records}
+    found = [record for record in survey.records if reasons[record.cell.key] is None]
+    if not found:
+        why = sorted({*filter(None, reasons.values()), *survey.left_out}) or ["there are none at all"]
+        raise UserError(f"no records of this setting to verify: {'; '.join(why)}")
+    return found
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """How a cell that was trained again compares with its record.
+
+    Attributes:
+        problem: why it could not be compared: a damaged record, or a cell that fails now. Nothing else is meant then.
+        differing: what is not the same to the bit.
+        largest: the largest absolute difference of a logit, of test and training images.
+        points: mAP now minus mAP in the record, in percent points.
+        elsewhere: what is known to be different here from where the record was made.
+    """
+
+    record: Record
+    problem: str = ""
+    differing: Sequence[str] = ()
+    largest: float = 0.0
+    points: float = 0.0
+    elsewhere: Sequence[str] = ()
+
+    def holds(self, tolerance: float = 0.0) -> bool:
+        """Whether the record is confirmed: to the bit, or with a tolerance, in percent points of mAP."""
+        if self.problem or not self.differing:
+            return not self.problem
+        return 0 < tolerance >= abs(self.points)
+
+    def to_text(self) -> str:
+        """One line."""
+        if self.problem:
+            return self.problem
+        if not self.differing:
+            return "bit-identical"
+        return (
+            f"not identical: {', '.join(self.differing)}; logits differ by up to {self.largest:.3g}, "
+            f"mAP by {self.points:+.3f} points"
+        )
+
+    def to_json(self, tolerance: float) -> dict[str, Any]:
+        """Plain data."""
+        cell = self.record.cell
+        return {
+            "cell": cell.title,
+            "key": cell.key,
+            "dataset": cell.setting.dataset,
+            "holds": self.holds(tolerance),
+            "identical": not self.problem and not self.differing,
+            "problem": self.problem or None,
+            "differing": list(self.differing),
+            "largest_difference_of_logits": self.largest if math.isfinite(self.largest) else None,
+            "mAP_points": self.points,
+            "elsewhere": list(self.elsewhere),
+        }
+
+
+def verify(record: Record, job: Job, study: Study, tell: Tell = lambda *_: None) -> Recheck:
+    """Train a record's cell again, alone and without storing anything, and compare."""
+    try:
+        for name in record.content["files"]:
+            _check_hash(record, name)
+    except UserError as error:
+        return Recheck(record, f"damaged: {error}; see verify --files")
+    for event in train([job], study.workbench):
+        tell(job.cell.title, job.cell.recipe.epochs or 0, event)
+    if isinstance(event, Failed):
+        return Recheck(record, f"fails now: {event.reason}")
+    assert isinstance(event, Finished)
+    return compare(record, event, provenance(study.workbench.fabric.device))
+
+
+def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck:
+    """A record beside what the same cell gave now; `here` is where it was trained now."""
+    then = {name: read_arrays(record.folder / f"{name}.npz") for name in ("scores", "train_scores", "steps")}
+    now = {
+        "scores": {"scores": again.scores_NC},
+        "train_scores": {"scores": again.train_scores_NC},
+        "steps": again.steps,
+    }
+    names = {"scores": "test scores", "train_scores": "training scores", "steps": "losses of the steps"}
+    differing = [title for name, title in names.items() if not _same(then[name], now[name])]
+    if any(record.content[name] != to_plain(getattr(again, name)) for name in ("metrics", "best_metrics")):
+        differing.append("metrics")
+    logits = [(then[name]["scores"], now[name]["scores"]) for name in ("scores", "train_scores")]
+    return Recheck(
+        record,
+        differing=differing,
+        largest=max(_largest_difference(*pair) for pair in logits),
+        points=100 * (again.metrics["mAP"] - record.metrics["mAP"]),
+        elsewhere=_elsewhere(record.content, here) if differing else (),
+    )
+
+
+def _same(then: Mapping[str, NDArray], now: Mapping[str, NDArray]) -> bool:
+    """To the bit; NaN, of a term that a step has not, is equal to itself."""
+    return then.keys() == now.keys() and all(
+        then[name].dtype == now[name].dtype and np.array_equal(then[name], now[name], equal_nan=True) for name in then
+    )
+
+
+def _largest_difference(then_NC: NDArray, now_NC: NDArray) -> float:
+    """Infinite where they cannot be compared."""
+    return float(np.abs(then_NC - now_NC).max()) if then_NC.shape == now_NC.shape else math.inf
+
+
+def _elsewhere(then: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """``torch 2.4.0, here 2.5.0``, a line for each fact that both know."""
+    before, now = _facts(then), _facts(here)
+    return [f"{name} {before[name]}, here {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+
+
+def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {
+        name: provenance[name] for name in ("device", "threads", "deterministic", "mlrpl_bench") if name in provenance
+    }
+    facts |= provenance.get("versions", {})
+    git = provenance.get("git") or {}
+    return facts | {f"git {name}": value for name, value in git.items()}

@@ -1,0 +1,370 @@
+"""Trains the cells that have no record yet, alone or side by side, and stores each as it finishes.
+
+Several processes may sweep over the same results folder: each cell is one's at a time, see `ownership`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrpl_bench.records import lease
+from mlrpl_bench.records.cell import Cell, Finished, Job
+from mlrpl_bench.records.lease import Lease, Owner
+from mlrpl_bench.records.provenance import provenance
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training import checkpoint as checkpoints
+from mlrpl_bench.training.checkpoint import State
+from mlrpl_bench.training.launchers import memory
+from mlrpl_bench.training.launchers.groups import Position, alike, halved, portions, position_of
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.training.trainer import EpochDone, Event, Failed, Note, StepDone, train
+from mlrpl_bench.utils import files, shortages, signals
+from mlrpl_bench.utils.errors import UserError
+
+CHECKPOINT_SECONDS = 600.0
+
+LOOK_SECONDS = 2.0
+"""Between two looks at cells that other processes train."""
+
+
+@dataclass(frozen=True)
+class FoundFinished:
+    """Another process finished a cell that was asked for here too."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """All cells that are left are other processes'.
+
+    Attributes:
+        cells: how many. hosts: where these processes run.
+    """
+
+    cells: int
+    hosts: tuple[str, ...]
+
+
+SweepEvent = Event | FoundFinished | Waiting
+
+
+def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
+    """The jobs whose cells have no record, or one that is damaged."""
+    left = [job for job in jobs if not is_finished(job.cell, store)]
+    for cell in {job.cell for job in jobs} - {job.cell for job in left}:
+        if store.has_own_record(cell):  # left behind by a process that was killed just after the record
+            checkpoints.remove(store.folder(cell))
+            lease.sweep_away(store.folder(cell))
+    return left
+
+
+def is_finished(cell: Cell, store: ResultStore) -> bool:
+    """Whether a cell has a record that is whole."""
+    return store.damage(cell) is None and store.find(cell) is not None
+
+
+def run(
+    jobs: Sequence[Job],
+    study: Study,
+    store: ResultStore,
+    keep_weights: bool = True,
+    group: int | None = 1,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Iterator[tuple[Job, SweepEvent]]:
+    """Train jobs and store what comes out. A cell that fails is stored as failed, and the others still run.
+
+    EvidenceGrid that another process trains in the same results folder are left to it: when there is nothing else to do, its
+    end is waited for, and a cell whose process died is taken over. A cell that was left unfinished goes on from its
+    checkpoint. One that runs out of memory in a group is trained again in one of half the size, as are all cells that
+    come later; alone, running out of memory is its failure.
+
+    Args:
+        group: how many cells are trained side by side; they share reading and the frozen part. None for as many as
+            fit in memory.
+        checkpoint_seconds: how much work may be lost.
+
+    Yields:
+        Each job with what happens to it; `Finished` and `Failed` come after they were stored. A cell that another
+        process brings to its end meanwhile is `FoundFinished`, or `Failed` with what that process stored.
+
+    Raises:
+        UserError: a backbone or weights that cannot be had, before anything is trained; or a file that cannot be
+            written.
+        Shortage: the machine is short of something.
+        Interrupted: on Ctrl-C or SIGTERM, after checkpoints were written.
+    """
+    if not jobs:
+        return
+    _ = study.workbench
+    with signals.graceful_stop() as requests, Owner() as owner:
+        try:
+            yield from Sweep(jobs, study, store, owner, requests, keep_weights, group, checkpoint_seconds).run()
+        except RuntimeError as error:  # torch tells of a dead loader process by a signal, wherever it meets it
+            if (shortage := shortages.shortage(error)) is not None:
+                raise shortage from error
+            raise
+
+
+class Sweep:
+    """The jobs that are left, and what is known of them."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        study: Study,
+        store: ResultStore,
+        owner: Owner,
+        requests: signals.Requests,
+        keep_weights: bool,
+        group: int | None,
+        checkpoint_seconds: float,
+    ) -> None:
+        self.left, self.study, self.store, self.owner, self.requests = list(jobs), study, store, owner, requests
+        self.keep_weights, self.group, self.checkpoint_seconds = keep_weights, group, checkpoint_seconds
+        self.facts = {"deviations": study.deviations(), "left_out_images": _left_out(study)}
+        self.most: int | None = None
+        """Of a group; known once memory ran out, here or in a process that was killed for it."""
+        self.failed_before = {job.cell: store.failed_try(job.cell) for job in jobs}
+        self.positions = {job.cell: self._position(job) for job in jobs}
+        """Where cells probably go on; certain only after they were claimed."""
+        self.reported_gone: set[str | None] = set()
+        """The owners of which it was said that they are gone."""
+
+    def run(self) -> Iterator[tuple[Job, SweepEvent]]:
+        told: Waiting | None = None
+        while self.left:
+            self.requests.raise_if_asked()
+            yield from self._settle(self.left)
+            claimed = yield from self._claim()
+            if claimed:
+                told = None
+                yield from self._train_group(claimed)
+            elif self.left and (waiting := self._waiting()) is not None:
+                if waiting != told:
+                    yield self.left[0], waiting
+                told = waiting
+                time.sleep(LOOK_SECONDS)
+
+    def _settle(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, SweepEvent]]:
+        """Strike out the jobs that another process has brought to their end since we started."""
+        for job in list(jobs):
+            event: SweepEvent | None = None
+            if is_finished(job.cell, self.store):
+                event = FoundFinished(job.cell)
+            elif (failed_try := self.store.failed_try(job.cell)) != self.failed_before[job.cell] and failed_try:
+                event = Failed(job.cell, self.store.failure(job.cell) or "", traceback="")
+            if event is not None:
+                self.left.remove(job)
+                self.owner.release(self._folder(job))
+                yield job, event
+
+    def _claim(self) -> Generator[tuple[Job, SweepEvent], None, dict[Job, State | None]]:
+        """Make the next group's cells our own; each with the state from which it goes on. Empty if there are none."""
+        free = [job for job in self.left if self.owner.may_take(self._folder(job))]
+        if not free:
+            return {}
+        members = alike(free, self.positions)[0]
+        size = memory.fitting(members, self.study.workbench) if self.group is None else self.group
+        size = len(portions(members, self._at_most(size))[0])
+        claimed: list[Job] = []
+        for job in members:  # others may be claiming too: go on until there are enough
+            if len(claimed) < self._at_most(size) and (taken := self.owner.take(self._folder(job))) is not None:
+                claimed.append(job)
+                files.remove_leftovers(self._folder(job))
+                if taken.before is not None:
+                    yield from self._report_takeover(job, taken.before)
+        yield from self._settle(claimed)  # another process may have finished one between our look and our claim
+        states = yield from self._states([job for job in claimed if job in self.left])
+        self.positions |= {job.cell: position_of(state) for job, state in states.items()}
+        together = alike(list(states), self.positions)[0][: self._at_most(size)] if states else []
+        for job in states:
+            if job not in together:
+                self.owner.release(self._folder(job))
+        return {job: states[job] for job in together}
+
+    def _report_takeover(self, job: Job, claim: Lease) -> Iterator[tuple[Job, Note]]:
+        """Say whose cells are taken over; if it trained several, it may have been killed for lack of memory."""
+        text = f"taken over from {claim.who}, which is gone"
+        if claim.group > 1:
+            self.most = self._at_most(halved(claim.group))
+            others = "1 other" if claim.group == 2 else f"{claim.group - 1} others"
+            text = (
+                f"the process that trained it with {others} was killed, perhaps for lack of memory ({claim.who}); "
+                f"from now on groups have at most {self.most}"
+            )
+        if claim.owner not in self.reported_gone:
+            self.reported_gone.add(claim.owner)
+            yield job, Note(job.cell, text)
+
+    def _states(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Note], None, dict[Job, State | None]]:
+        """The checkpoints of cells that are ours; one that is of no use is named and moved aside."""
+        states: dict[Job, State | None] = {}
+        for job in jobs:
+            try:
+                states[job] = checkpoints.read(self._folder(job), job.cell)
+            except UserError as error:
+                states[job] = None
+                moved = checkpoints.set_aside(self._folder(job))
+                yield job, Note(job.cell, f"{error}; moved to {moved.name}, the cell begins anew")
+        return states
+
+    def _position(self, job: Job) -> Position | None:
+        try:
+            return position_of(checkpoints.read(self._folder(job), job.cell))
+        except UserError:  # it is looked at again when the cell is ours
+            return None
+
+    def _waiting(self) -> Waiting | None:
+        """For whom we wait; None if there is something to do, after all."""
+        if any(self.owner.may_take(self._folder(job)) for job in self.left):
+            return None
+        claims = [claim for job in self.left if (claim := lease.in_force(self._folder(job))) is not None]
+        return Waiting(len(claims), tuple(sorted({claim.host for claim in claims}))) if claims else None
+
+    def _train_group(self, members: Mapping[Job, State | None]) -> Iterator[tuple[Job, Event]]:
+        """Train cells side by side and store each. Those for which memory ran out, or that were lost, stay left."""
+        training = {job.cell: job for job in members}
+        keeper = Keeper(self.store, self.checkpoint_seconds, self.requests, self.owner)
+        self.owner.beat()  # tells the size of the group, before memory can run out
+        again: list[Job] = []
+        try:
+            with contextlib.closing(_train_together(members, self.study)) as events:
+                for event in events:
+                    yield from self._drop_lost(training)
+                    if not training:
+                        break
+                    if isinstance(event, StepDone):
+                        yield from ((job, event) for job in training.values())
+                        yield from ((training[note.cell], note) for note in keeper.after(event))
+                    elif event.cell in training:
+                        yield from self._keep(event, training, again, len(members))
+        finally:
+            for job in members:
+                self.owner.release(self._folder(job))
+        if again:
+            memory.release()
+            self.most = self._at_most(halved(len(members)))
+            self.left = again + [job for job in self.left if job not in again]
+            self.positions |= {job.cell: self._position(job) for job in again}
+
+    def _drop_lost(self, training: dict[Cell, Job]) -> Iterator[tuple[Job, Note]]:
+        for job in list(training.values()):
+            if self.owner.has_lost(self._folder(job)):
+                yield from self._drop(job, training)
+
+    def _drop(self, job: Job, training: dict[Cell, Job]) -> Iterator[tuple[Job, Note]]:
+        """Leave a cell to the process that took it over."""
+        del training[job.cell]
+        text = "another process took it over while this one stood still; it is left to that one"
+        yield job, Note(job.cell, text)
+
+    def _keep(
+        self, event: EpochDone | Finished | Failed | Note, training: dict[Cell, Job], again: list[Job], in_group: int
+    ) -> Iterator[tuple[Job, Event]]:
+        """Store what came of a cell, if it is still ours; one for which memory ran out in company is to come again."""
+        job, folder = training[event.cell], self.store.folder(event.cell)
+        if isinstance(event, (Finished, Failed)):
+            if not self.owner.holds(folder):
+                yield from self._drop(job, training)
+                return
+            del training[event.cell]
+            if isinstance(event, Failed) and in_group > 1 and memory.ran_out(event.reason):
+                again.append(job)
+                text = f"no memory left in a group of {in_group} ({event.reason}); tried again in one of at most"
+                event = Note(event.cell, f"{text} {halved(in_group)}")
+            elif isinstance(event, Failed) and event.at_restoring and not memory.ran_out(event.reason):
+                event = self._begin_anew(job, event)
+            else:
+                self._store(event)
+                self.left.remove(job)
+            self.owner.release(folder)
+        yield job, event
+
+    def _begin_anew(self, job: Job, event: Failed) -> Note:
+        """What is in the checkpoint cannot be gone on from, whole as its file is; the cell stays left."""
+        moved = checkpoints.set_aside(self._folder(job))
+        self.positions[job.cell] = None
+        path = self._folder(job) / checkpoints.FILE
+        return Note(
+            event.cell,
+            f"checkpoint {path} cannot be used ({event.reason}); moved to {moved.name}, the cell begins anew",
+        )
+
+    def _store(self, event: Finished | Failed) -> None:
+        if isinstance(event, Failed):
+            self.store.write_failure(event.cell, event.reason, event.traceback)
+            return
+        device = self.study.workbench.fabric.device
+        self.store.write(event, {**self.facts, **provenance(device)}, self.keep_weights)
+        checkpoints.remove(self.store.folder(event.cell))
+
+    def _at_most(self, size: int) -> int:
+        return size if self.most is None else min(size, self.most)
+
+    def _folder(self, job: Job) -> Path:
+        return self.store.folder(job.cell)
+
+
+class Keeper:
+    """Writes checkpoints of cells that are ours when one is due, and stops training when somebody asked for it."""
+
+    def __init__(self, store: ResultStore, seconds: float, requests: signals.Requests, owner: Owner) -> None:
+        self.store, self.seconds, self.requests, self.owner = store, seconds, requests, owner
+        self.last = time.monotonic()
+
+    def after(self, step: StepDone) -> Iterator[Note]:
+        """Look after a step.
+
+        Raises:
+            Interrupted: after the checkpoints were written.
+            Shortage: there is no room for a checkpoint; there would be none for the record either.
+        """
+        waited = time.monotonic() - self.last
+        at_an_epochs_end = step.step == step.steps_per_epoch and waited >= self.seconds / 10
+        if waited >= self.seconds or at_an_epochs_end or self.requests.number is not None:
+            yield from self._write(step)
+        self.requests.raise_if_asked()
+
+    def _write(self, step: StepDone) -> Iterator[Note]:
+        for cell, state in step.states().items():
+            try:
+                if self.owner.holds(self.store.folder(cell)):
+                    checkpoints.write(self.store.folder(cell), cell, state)
+            except (OSError, MemoryError) as error:  # what is trained is worth more than its checkpoint
+                if (shortage := shortages.shortage(error)) is not None:
+                    raise shortage from error
+                reason = error.strerror if isinstance(error, OSError) else "no memory left"
+                yield Note(cell, f"its checkpoint cannot be written ({reason}); training goes on without")
+        self.last = time.monotonic()
+
+
+def _left_out(study: Study) -> dict[str, list[dict[str, str]]]:
+    """The images that could not be used, by split, each with its reason."""
+    return {
+        name: [{"id": str(identity), "reason": reason} for identity, reason in images]
+        for name, images in study.left_out.items()
+    }
+
+
+def _train_together(members: Mapping[Job, State | None], study: Study) -> Generator[Event]:
+    left = {job.cell for job in members}
+    states = {job.cell: state for job, state in members.items() if state is not None}
+    try:
+        for cell, state in states.items():
+            yield Note(cell, f"goes on at epoch {state['epoch'] + 1}, step {state['step']}")
+        for event in train(list(members), study.workbench, states):
+            if isinstance(event, (Finished, Failed)):
+                left.discard(event.cell)
+            yield event
+    except Exception as error:
+        if (shortage := shortages.shortage(error)) is not None:
+            raise shortage from error
+        for job in members:
+            if job.cell in left:
+                is_told = isinstance(error, UserError)  # an image that cannot be read; else the frozen part fails
+                yield Failed(job.cell, str(error), traceback="") if is_told else Failed.because_of(job.cell, error)

@@ -1,0 +1,317 @@
+"""One cell while it trains: its method, its optimiser, what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_share
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.models.method import Batch, Method, Progress, Recipe, Task
+from mlrpl_bench.records.cell import Finished, Job
+from mlrpl_bench.training.device import peak_memory
+from mlrpl_bench.training.workbench import SharedBatch, Workbench
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.randomness import generator_at, seed_of
+
+NUM_EXAMPLES = 8
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss term became infinite or not a number; the message has the term, the epoch and the step."""
+
+
+class CellRun:
+    """The moving parts of one cell. The loop that calls it is `trainer.train`."""
+
+    def __init__(self, job: Job, workbench: Workbench) -> None:
+        self.cell, self.workbench = job.cell, workbench
+        train = workbench.splits["train"]
+        assert train.word_vectors_CE is not None, "the caller fills in the fallback vectors"
+        batch = self.cell.recipe.batch
+        assert batch is not None, "the recipe is not resolved"
+        if workbench.steps_per_epoch(batch) == 0:
+            raise UserError(f"no batch of {batch} in {len(train)} training images; choose a smaller one with --batch")
+        mask_NC = workbench.masks(self.cell.ratio, self.cell.mask_seed)
+        hidden_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
+        self.known_share = known_share(train.labels_NC, mask_NC)
+        self.labels_NC = hidden_NC.to(workbench.fabric.device)
+        task = Task(train.categories, hidden_NC, self.cell.ratio, torch.from_numpy(train.word_vectors_CE))
+        # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
+        torch.manual_seed(seed_of("weights", self.cell.seed))
+        self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)
+        self.method.to(workbench.fabric.device).to(memory_format=torch.channels_last)
+        if workbench.compiled:
+            for part in self.method.parts_to_compile():
+                part.compile()
+        self.optimizer, self.base_rates = _optimizer(self.method, self.cell.recipe)
+        self.history: list[dict[str, float]] = []
+        self.steps: list[dict[str, float]] = []
+        self.best: tuple[int, dict[str, Any]] = (-1, {"mAP": -1.0})
+        self.training_seconds = 0.0
+        self.terms: list[dict[str, Tensor]] = []
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training goes on from, after a step: plain data and tensors, see `checkpoint`.
+
+        Taken between two steps; what a method keeps outside its buffers and ``get_extra_state`` is not in it.
+        """
+        epoch, metrics_of_best = self.best
+        return {
+            "epoch": self.progress.epoch,
+            "step": len(self.terms),
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "steps": self.steps,
+            "terms": self.terms,
+            "best": (epoch, {name: _plain(value) for name, value in metrics_of_best.items()}),
+            "training_seconds": self.training_seconds,
+            "epoch_seconds": time.perf_counter() - self.epoch_start,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, in the middle of its epoch.
+
+        Raises:
+            ValueError: a place where the cell can never stand, or an optimiser of other parameters.
+            Exception: whatever a method raises for a state that is not its own.
+        """
+        recipe, workbench = self.cell.recipe, self.workbench
+        assert recipe.epochs and recipe.batch
+        _refuse_impossible(state, recipe.epochs, workbench.steps_per_epoch(recipe.batch))
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        _refuse_foreign(self.optimizer)
+        self.start_epoch(Progress(state["epoch"], recipe.epochs, 0, workbench.steps_per_epoch(recipe.batch)))
+        device = workbench.fabric.device
+        self.terms = [{name: loss.to(device) for name, loss in step.items()} for step in state["terms"]]
+        self.history, self.steps = state["history"], state["steps"]
+        epoch, metrics_of_best = state["best"]
+        self.best = (epoch, {name: _from_plain(value) for name, value in metrics_of_best.items()})
+        self.training_seconds = state["training_seconds"]
+        self.epoch_start -= state["epoch_seconds"]
+
+    def start_epoch(self, progress: Progress) -> None:
+        """Training modes are set here and nowhere else; evaluation and passes leave the method in eval mode.
+
+        The trained part and the head use batch statistics; the shared frozen part always stays in eval mode.
+        """
+        self.method.train()
+        self.progress = progress
+        self.epoch_start = time.perf_counter()
+        self.terms = []
+
+    def step(self, shared: SharedBatch, progress: Progress) -> None:
+        """One optimiser step. Losses stay on the device until the epoch ends: reading them would stall a GPU."""
+        factor = self.cell.recipe.rate_factor(progress)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        batch = self._batch(shared, "step", progress.epoch, progress.step)
+        with self.workbench.fabric.autocast():
+            losses = self.method.losses(batch, progress)
+        if not losses:
+            raise ValueError("losses() returned no terms")
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+        if self.cell.recipe.grad_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.cell.recipe.grad_clip)
+        self.optimizer.step()
+        self.method.after_step()
+        self.terms.append({name: loss.detach() for name, loss in losses.items()})
+
+    def observe(self, shared: SharedBatch, progress: Progress, number: int) -> None:
+        """One batch of a pass over the training set."""
+        batch = self._batch(shared, "pass", progress.epoch, number)
+        with torch.no_grad(), self.workbench.fabric.autocast():
+            self.method.observe(batch)
+
+    def look_at_training_set(self, progress: Progress) -> None:
+        """A whole pass for this cell alone, if its method wants one before this epoch."""
+        if not self.method.passes(progress):
+            return
+        self.method.eval()
+        assert self.cell.recipe.batch is not None
+        for number, shared in enumerate(self.workbench.in_order("train", self.cell.recipe.batch)):
+            self.observe(shared, progress, number)
+        self.end_pass(progress)
+
+    def end_pass(self, progress: Progress) -> None:
+        """The pass is complete."""
+        address = ("end of pass", self.cell.seed, progress.epoch)
+        torch.manual_seed(seed_of("global", *address))
+        self.method.end_pass(generator_at(*address))
+
+    def logits_BC(self, shared: SharedBatch) -> Tensor:
+        """Scores of one batch, float32."""
+        with torch.no_grad(), self.workbench.fabric.autocast():
+            return self.method(shared.frozen_BDHW).float()
+
+    def end_steps(self) -> None:
+        """All steps of the epoch are made: fetch the losses and look at them.
+
+        Raises:
+            NonFiniteLoss: names the first term, epoch and step.
+        """
+        self._fetch_losses()
+        seconds = time.perf_counter() - self.epoch_start
+        self.training_seconds += seconds
+        recipe, progress = self.cell.recipe, self.progress
+        row: dict[str, float] = {"epoch": progress.epoch, "learning_rate": recipe.lr * recipe.rate_factor(progress)}
+        row |= {"seconds": seconds}
+        of_epoch = self.steps[-progress.steps_per_epoch :]
+        for name in dict.fromkeys(name for step in of_epoch for name in step):
+            row[f"loss.{name}"] = float(np.mean([step[name] for step in of_epoch if name in step]))
+        row |= {f"scalar.{name}": float(value) for name, value in self.method.scalars().items()}
+        self.history.append(row | self._pseudo_label_counts())
+
+    def evaluate(self, scores_NC: NDArray[np.float32]) -> None:
+        """Put the test metrics of this epoch into the history, and remember the best epoch."""
+        labels_NC = self.workbench.splits["test"].labels_NC
+        self.metrics = metrics.evaluate(scores_NC, labels_NC, surely_logits=True)
+        self.history[-1] |= {f"test.{name}": self.metrics[name] for name in ("mAP", "OF1", "CF1")}
+        if self.metrics["mAP"] > self.best[1]["mAP"]:
+            self.best = (self.progress.epoch, self.metrics)
+
+    def finish(self, scores_NC: NDArray, train_scores_NC: NDArray, seconds: float, cells_in_group: int) -> Finished:
+        """What the cell leaves behind."""
+        num_train, batch = len(self.workbench.splits["train"]), self.cell.recipe.batch
+        assert batch is not None
+        trained_images = len(self.steps) * batch
+        terms = sorted({name for step in self.steps for name in step})
+        return Finished(
+            cell=self.cell,
+            history=self.history,
+            steps={name: np.array([s.get(name, np.nan) for s in self.steps], dtype=np.float32) for name in terms},
+            scores_NC=scores_NC,
+            train_scores_NC=train_scores_NC,
+            examples=self._examples(scores_NC),
+            metrics=self.metrics,
+            best_epoch=self.best[0],
+            best_metrics=self.best[1],
+            weights={name: value.detach().cpu().contiguous() for name, value in self.method.state_dict().items()},
+            known_share=self.known_share,
+            dropped_images=num_train % batch,
+            seconds=seconds,
+            images_per_second=trained_images / self.training_seconds,
+            peak_memory_bytes=peak_memory(self.workbench.fabric.device),
+            cells_in_group=cells_in_group,
+        )
+
+    def _batch(self, shared: SharedBatch, purpose: str, epoch: int, number: int) -> Batch:
+        address = (purpose, self.cell.seed, epoch, number)
+        # For whatever draws from the global generator all the same (dropout): addressed too, equal for every cell.
+        torch.manual_seed(seed_of("global", *address))
+        generator = generator_at(*address, device=shared.index_B.device)
+        labels_BC = self.labels_NC[shared.index_B]
+        return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator)
+
+    def _fetch_losses(self) -> None:
+        """The terms of the epoch's steps, in as few transfers as there are sets of terms."""
+        names = list(dict.fromkeys(name for step in self.terms for name in step))
+        absent = torch.tensor(float("nan"), device=self.labels_NC.device)
+        values_SK = torch.stack(
+            [torch.stack([step.get(name, absent).float() for name in names]) for step in self.terms]
+        ).cpu()
+        for number, (step, values_K) in enumerate(zip(self.terms, values_SK.tolist(), strict=True)):
+            for name, value in zip(names, values_K, strict=True):
+                if name in step and not math.isfinite(value):
+                    raise NonFiniteLoss(
+                        f"loss term {name!r} is {value} at epoch {self.progress.epoch}, step {number}; "
+                        "nothing of this cell is kept"
+                    )
+            self.steps.append({name: value for name, value in zip(names, values_K, strict=True) if name in step})
+
+    def _pseudo_label_counts(self) -> dict[str, float]:
+        """How many unknown labels the method filled in, and how many of them rightly: only the trainer can tell."""
+        pseudo_NC = self.method.pseudo_labels_NC()
+        if pseudo_NC is None:
+            return {}
+        truth_NC, hidden_NC = self.workbench.splits["train"].labels_NC, self.labels_NC.cpu().numpy()
+        counts = {}
+        for name, state in (("present", PRESENT), ("absent", ABSENT)):
+            filled_NC = (hidden_NC == UNKNOWN) & (pseudo_NC == state)
+            counts[f"pseudo.{name}_right"] = float((filled_NC & (truth_NC == state)).sum())
+            counts[f"pseudo.{name}_wrong"] = float((filled_NC & (truth_NC != state)).sum())
+        return counts
+
+    def _examples(self, scores_NC: NDArray) -> dict[str, NDArray]:
+        """Scores and attention maps of a few test images, the same for every cell of a data set."""
+        test, batch = self.workbench.splits["test"], self.cell.recipe.batch
+        assert batch is not None
+        rows = np.unique(np.linspace(0, len(test) - 1, NUM_EXAMPLES).astype(int))
+        examples: dict[str, NDArray] = {"rows": rows, "scores": scores_NC[rows]}
+        maps: list[Tensor] = []
+        for shared in self.workbench.in_order("test", batch):
+            wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), rows))
+            if not wanted_B.any():
+                continue
+            with torch.no_grad(), self.workbench.fabric.autocast():
+                maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])
+            if maps_BCHW is None:
+                return examples
+            maps.append(maps_BCHW.float().cpu())
+        return examples | {"attention": torch.cat(maps).numpy()}
+
+
+def _refuse_impossible(state: dict[str, Any], epochs: int, steps_per_epoch: int) -> None:
+    """Raises:
+    ValueError: no run of this many epochs and steps leaves such a state behind.
+    """
+    epoch, step = state["epoch"], state["step"]
+    if not (0 <= epoch < epochs and 0 <= step <= steps_per_epoch):
+        raise ValueError(f"epoch {epoch}, step {step} of {epochs} epochs with {steps_per_epoch} steps")
+    found = tuple(len(state[name]) for name in ("terms", "history", "steps"))
+    if found != (step, epoch, epoch * steps_per_epoch):
+        raise ValueError("history and position disagree")
+    times = [state[name] for name in ("seconds", "training_seconds", "epoch_seconds") if name in state]
+    if not all(isinstance(time, (int, float)) and 0 <= time < math.inf for time in times):
+        raise ValueError("a time is none")
+
+
+def _refuse_foreign(optimizer: torch.optim.Optimizer) -> None:
+    """Raises:
+    ValueError: what the optimiser remembers does not fit its parameters; torch looks at their number alone, and
+    fused steps do not look at all.
+    """
+    for parameter, remembered in optimizer.state.items():
+        for name, value in remembered.items():
+            if not isinstance(value, Tensor):
+                continue
+            if value.shape not in (parameter.shape, ()):
+                raise ValueError(f"the optimiser's {name} has another shape than its parameter")
+            if name == "step" and not (value.isfinite() and value >= 0):
+                raise ValueError("the optimiser's step is no number of steps")
+
+
+def _plain(value: Any) -> Any:
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _from_plain(value: Any) -> Any:
+    return value.numpy() if isinstance(value, Tensor) else value
+
+
+def _optimizer(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[float]]:
+    """The optimiser over the method's groups, and each group's learning rate before the schedule."""
+    groups: list[dict[str, Any]] = [
+        {
+            "params": list(parameters),
+            "lr": recipe.lr * multiplier,
+            "weight_decay": recipe.weight_decay if weight_decay is None else weight_decay,
+        }
+        for parameters, multiplier, weight_decay in method.parameter_groups()
+    ]
+    grouped = {id(parameter) for group in groups for parameter in group["params"]}
+    assert grouped == {id(p) for p in method.parameters() if p.requires_grad}, "parameter_groups leaves some out"
+    rates = [group["lr"] for group in groups]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, fused=True), rates
+    assert recipe.optimizer == "adam", f"no optimiser {recipe.optimizer!r}; there are: adam, sgd"
+    return torch.optim.Adam(groups, fused=True), rates

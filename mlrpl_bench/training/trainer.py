@@ -1,0 +1,218 @@
+"""The one training loop.
+
+`train` takes any number of cells that share a setting, a seed and a batch size: images are read and go through the
+frozen part once, then every cell makes its own step. It yields events; showing, storing and stopping are the
+caller's. A cell that fails leaves the group and the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlrpl_bench.models.method import Progress
+from mlrpl_bench.records.cell import Cell, Finished, Job
+from mlrpl_bench.training.checkpoint import State
+from mlrpl_bench.training.run import CellRun
+from mlrpl_bench.training.workbench import Workbench
+from mlrpl_bench.utils import shortages
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Every cell of the group made a step; training can be left here and taken up again.
+
+    Attributes:
+        states: gives the state of each cell; to be called before the next event is asked for.
+    """
+
+    epoch: int
+    step: int
+    steps_per_epoch: int
+    states: Callable[[], dict[Cell, State]] = dict
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """A cell finished an epoch and was evaluated; the row is what history.csv will say."""
+
+    cell: Cell
+    row: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A cell could not be trained: the reason in one line, and the traceback for whoever wrote the method.
+
+    Attributes:
+        at_restoring: it could not go on from its state; nothing is known against the cell itself.
+    """
+
+    cell: Cell
+    reason: str
+    traceback: str
+    at_restoring: bool = False
+
+    @classmethod
+    def because_of(cls, cell: Cell, error: BaseException, at_restoring: bool = False) -> Failed:
+        """From an exception."""
+        message = " ".join(str(error).split()) or "no message"
+        reason = (
+            f"{type(error).__name__}: {message}"
+            if len(message) < 300
+            else f"{type(error).__name__}: {message[:300]} ..."
+        )
+        return cls(cell, reason, "".join(traceback.format_exception(error)), at_restoring)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something about a cell that a user should read."""
+
+    cell: Cell
+    text: str
+
+
+Event = StepDone | EpochDone | Finished | Failed | Note
+
+
+def train(jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State] | None = None) -> Iterator[Event]:
+    """Train cells side by side; each gets exactly the scores that it would get alone.
+
+    Args:
+        jobs: cells of one setting, seed, number of epochs and batch size.
+        states: where to go on from, all of one epoch and step and one for each cell; None to begin.
+
+    Yields:
+        A `StepDone` a step, an `EpochDone` a cell and epoch, and at the end one `Finished` or `Failed` a cell.
+
+    Raises:
+        Shortage: the machine is short of something; no cell has failed then.
+    """
+    shared_facts = {(j.cell.setting, j.cell.seed, j.cell.recipe.epochs, j.cell.recipe.batch) for j in jobs}
+    assert len(shared_facts) == 1, "cells trained together share setting, seed, epochs and batch"
+    devices = [workbench.fabric.device] if workbench.fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield from Group(jobs, workbench, states).train()
+
+
+class Group:
+    """The cells that are trained together (`runs`), and those that have failed since the last report."""
+
+    def __init__(self, jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State] | None = None) -> None:
+        recipe = jobs[0].cell.recipe
+        assert recipe.epochs and recipe.batch, "the recipe is not resolved"
+        self.seed, self.epochs, self.batch = jobs[0].cell.seed, recipe.epochs, recipe.batch
+        self.workbench, self.cells_in_group = workbench, len(jobs)
+        self.steps_per_epoch = workbench.steps_per_epoch(self.batch)
+        self.runs: list[CellRun] = []
+        self.failures: list[Failed] = []
+
+        positions = {(state["epoch"], state["step"]) for state in (states or {}).values()}
+        assert len(positions) <= 1, "cells that go on together stand at one place"
+        self.first = next(iter(positions), (0, 0))
+        self.seconds_before = 0.0
+        for job in jobs:
+            restoring = False
+            try:
+                run = CellRun(job, workbench)
+                if states:
+                    restoring = True
+                    run.restore(states[job.cell])
+                    self.seconds_before = max(self.seconds_before, states[job.cell]["seconds"])
+                self.runs.append(run)
+            except Exception as error:  # a method may fail in any way; the other cells go on
+                _stop_for_shortage(error)
+                self.failures.append(Failed.because_of(job.cell, error, restoring))
+
+    def train(self) -> Iterator[Event]:
+        if not self.runs:  # the place at which they stand may be none
+            yield from self._take_failures()
+            return
+        self.start = time.perf_counter() - self.seconds_before
+        test_scores: dict[CellRun, NDArray] = {}
+        first_epoch, first_step = self.first
+        for epoch in range(first_epoch, self.epochs):
+            yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
+            test_scores = self._scores("test")
+            self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
+            yield from self._take_failures()
+            yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
+        train_scores = self._scores("train")
+        seconds = time.perf_counter() - self.start
+        finished: list[Finished] = []
+        self._each(
+            lambda run: finished.append(run.finish(test_scores[run], train_scores[run], seconds, self.cells_in_group))
+        )
+        yield from self._take_failures()
+        yield from finished
+
+    def _train_epoch(self, epoch: int, first_step: int = 0) -> Iterator[Event]:
+        """One epoch; the part of it from a step on, where the cells' states are of that place."""
+        if not first_step:
+            start = Progress(epoch, self.epochs, 0, self.steps_per_epoch)
+            self._pass_over_training_set(start)
+            self._each(lambda run: run.start_epoch(start))
+        yield from self._take_failures()
+        batches = self.workbench.training_batches(self.seed, epoch, self.batch, first_step) if self.runs else ()
+        for step, shared in enumerate(batches, start=first_step):
+            progress = Progress(epoch, self.epochs, step, self.steps_per_epoch)
+            self._each(lambda run: run.step(shared, progress))  # noqa: B023 - called at once
+            yield from self._take_failures()
+            if not self.runs:
+                return
+            yield StepDone(epoch, step + 1, self.steps_per_epoch, self._states)
+        self._each(lambda run: run.end_steps())
+
+    def _states(self) -> dict[Cell, State]:
+        seconds = time.perf_counter() - self.start
+        return {run.cell: {**run.state(), "seconds": seconds} for run in self.runs}
+
+    def _pass_over_training_set(self, progress: Progress) -> None:
+        """One look at the whole training set serves every cell that wants one before this epoch."""
+        wanting: list[CellRun] = []
+        self._each(lambda run: wanting.append(run) if run.method.passes(progress) else None)
+        if not wanting:
+            return
+        self._each(lambda run: run.method.eval(), wanting)
+        for number, shared in enumerate(self.workbench.in_order("train", self.batch)):
+            self._each(lambda run: run.observe(shared, progress, number), wanting)  # noqa: B023 - called at once
+        self._each(lambda run: run.end_pass(progress), wanting)
+
+    def _scores(self, split: str) -> dict[CellRun, NDArray]:
+        """Logits (N, C) of every image of a split, in order, by every cell."""
+        batches: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs}
+        self._each(lambda run: run.method.eval())
+        for shared in self.workbench.in_order(split, self.batch) if self.runs else ():
+            self._each(lambda run: batches[run].append(run.logits_BC(shared)))  # noqa: B023 - called at once
+        return {run: torch.cat(batches[run]).cpu().numpy() for run in self.runs}
+
+    def _each(self, action: Callable[[CellRun], object], runs: Sequence[CellRun] | None = None) -> None:
+        """Do something with every cell; one that raises leaves the group."""
+        for run in list(self.runs if runs is None else runs):
+            if run not in self.runs:
+                continue
+            try:
+                action(run)
+            except Exception as error:  # whatever a method raises is this cell's failure alone
+                _stop_for_shortage(error)
+                self.runs.remove(run)
+                self.failures.append(Failed.because_of(run.cell, error))
+
+    def _take_failures(self) -> Iterator[Failed]:
+        failures, self.failures = self.failures, []
+        yield from failures
+
+
+def _stop_for_shortage(error: Exception) -> None:
+    """Raises:
+    Shortage: it is no cell's fault. That a loader process died is told by a signal, in the middle of whatever runs.
+    """
+    if (shortage := shortages.shortage(error)) is not None:
+        raise shortage from error

@@ -1,0 +1,119 @@
+"""Files that are whole or not there: atomic writes, folders built once, hashes, the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of `mlrpl_bench`; the only place that knows it by where a file lies."""
+
+UNFINISHED = ".part"
+"""How the name of a file ends that is being written."""
+
+
+def cache_folder() -> Path:
+    """Where generated data and weights are kept: ``MLRPL_CACHE``, else the platform's cache folder."""
+    if chosen := os.environ.get("MLRPL_CACHE"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("mlrpl-bench", appauthor=False))
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between.
+
+    Raises:
+        OSError: names the file; the old content is still there, and nothing else.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes left behind whose process was killed; nobody else may be writing in this folder."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An `OSError` in here says that it is about this path: a write that fails names no file, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # else it says in words of its own what is wrong
+            error.filename = str(path)
+        raise
+
+
+def build_folder_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """The folder, built by ``build(temporary_folder)`` if it is not there yet.
+
+    The folder appears by one rename, so it is complete whenever it exists. Of several processes that start at once
+    each builds its own copy and the first to finish wins; the others' are thrown away.
+
+    Raises:
+        OSError: names a file; nothing is left then.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        build(temporary)
+        temporary.chmod(0o777 & ~_umask())
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+        sync_folder(folder.parent)
+    except OSError as error:
+        if error.filename is None:  # a write that fails names no file
+            error.filename = str(folder)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder durable, where the system can (Windows cannot open folders)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,44 @@
+"""Work shared out to several processes, and how many cores this process may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from mlrpl_bench.utils.errors import UserError
+
+Result = TypeVar("Result")
+
+
+Piece = TypeVar("Piece")
+
+
+def usable_cores() -> set[int]:
+    """The cores that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def in_parallel(
+    function: Callable[[Piece], Result], pieces: Sequence[Piece], workers: int
+) -> Iterator[tuple[Piece, Result]]:
+    """Each piece with the function's result, as they get ready; `workers` processes (0: this one, in order).
+
+    Raises:
+        UserError: a worker process was ended from outside; and whatever the function raises, then what has not been
+            begun is not begun.
+    """
+    if workers == 0:
+        yield from ((piece, function(piece)) for piece in pieces)
+        return
+    pool = ProcessPoolExecutor(min(workers, max(len(pieces), 1)))
+    try:
+        waiting = {pool.submit(function, piece): piece for piece in pieces}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    except BrokenProcessPool:
+        raise UserError("a worker process was ended, perhaps for want of memory; try fewer workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)

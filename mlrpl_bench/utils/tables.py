@@ -1,0 +1,217 @@
+"""A table, and how it is written as text, Markdown, CSV and LaTeX. It knows nothing of what stands in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+BEST, TIED, NOT_COMPARED = "best", "tied", "not compared"
+"""Marks of an entry."""
+
+LATEX_COLUMNS = 13
+"""Nine known ratios, three averages and an interval."""
+
+NOT_DISTINGUISHED = "≈"
+"""Stands before a number that a test does not tell from the best."""
+
+
+SIGNS = {TIED: NOT_DISTINGUISHED, NOT_COMPARED: "?"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a table.
+
+    Attributes:
+        text: as printed.
+        mark: `BEST`, `TIED` or empty.
+        place: what it shows, (table row's label, known ratio), where it can be followed to records.
+        value: the number itself, NaN where there is none; what a page sorts by.
+    """
+
+    text: str
+    mark: str = ""
+    place: tuple[str, str] | None = None
+    value: float = math.nan
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns; the first column holds the rows' labels.
+
+    Attributes:
+        name: for files and anchors, such as ``recovery``.
+        corner: heads the labels.
+        rows: a label and an entry for each column.
+        notes: lines below the table.
+        wraps: whether entries are sentences, which may be broken where the terminal is narrow.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, Sequence[Entry]]]
+    notes: tuple[str, ...] = ()
+    corner: str = "method"
+    wraps: bool = False
+
+    def markdown(self, level: int = 2) -> str:
+        """A pipe table under a heading of a level, its notes below it; the best is bold."""
+        head = [self.corner, *self.columns]
+        lines = [_pipes(map(escape_markdown, head)), _pipes(["---", *("---:" for _ in self.columns)])]
+        lines += [_pipes([escape_markdown(label), *map(_markdown, entries)]) for label, entries in self.rows]
+        notes = "".join(f"\n- {note}" for note in map(escape_markdown, self.notes))
+        body = "\n".join(lines) + (f"\n{notes}" if notes else "")
+        return f"{'#' * level} {escape_markdown(self.title)}\n\n{body}\n"
+
+    def latex(self) -> str:
+        """A ``table`` environment with the rules of booktabs; the best is bold, what ties with it underlined.
+
+        More columns than fit on a page follow below, in tabulars of `LATEX_COLUMNS` each.
+        """
+        pieces = [slice(start, start + LATEX_COLUMNS) for start in range(0, len(self.columns), LATEX_COLUMNS)]
+        return "\n".join([
+            r"\begin{table}",
+            r"\footnotesize\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{escape_latex(self.title)}}}",
+            rf"\label{{tab:{self.name}}}",
+            *map(self._tabular, pieces),
+            *(rf"\par\footnotesize {escape_latex(note)}" for note in self.notes),
+            r"\end{table}",
+            "",
+        ])  # fmt: skip
+
+    def _tabular(self, piece: slice) -> str:
+        columns = self.columns[piece]
+        head = " & ".join(map(escape_latex, [self.corner, *columns]))
+        body = [
+            " & ".join([escape_latex(label), *map(_latex, entries[piece])]) + r" \\" for label, entries in self.rows
+        ]
+        width = f"p{{{0.85 / (len(columns) + 1):.3f}\\linewidth}}"  # of a column of sentences
+        layout = width * (len(columns) + 1) if self.wraps else f"l{'r' * len(columns)}"
+        lines = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+        return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}"])
+
+    def csv(self) -> str:
+        """As printed, without marks."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([self.corner, *self.columns])
+        writer.writerows([label, *(entry.text for entry in entries)] for label, entries in self.rows)
+        return buffer.getvalue()
+
+    def print(self) -> None:
+        """To standard output, as wide as the terminal allows; without a terminal as wide as it is."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 240
+        texts = [(label, [self._printed(entry, console.is_terminal) for entry in es]) for label, es in self.rows]
+        if not self.wraps and self._width(texts) > console.width:
+            # Numbers are worth more than how sure they are, and both are worth more than cut ones.
+            texts = [(label, [text.split(" ± ")[0] for text in of_row]) for label, of_row in texts]
+            console.width = max(console.width, self._width(texts))
+        table = RichTable(title=Text(self.title), title_justify="left")
+        table.add_column(self.corner, no_wrap=not self.wraps)
+        for column in self.columns:
+            table.add_column(Text(column), justify="left" if self.wraps else "right", no_wrap=not self.wraps)
+        for (label, of_row), (_, entries) in zip(texts, self.rows, strict=True):
+            # Text, because to rich's markup sarb[prototypes=5] has a tag in it.
+            styles = ["bold" if entry.mark == BEST else "" for entry in entries]
+            table.add_row(Text(label), *(Text(text, style) for text, style in zip(of_row, styles, strict=True)))
+        console.print(table)
+        for note in self.notes:
+            console.print(f"- {note}", markup=False)
+
+    @staticmethod
+    def _printed(entry: Entry, bold_is_seen: bool) -> str:
+        return f"* {entry.text}" if entry.mark == BEST and not bold_is_seen else _plain(entry)
+
+    def _width(self, texts: Sequence[tuple[str, Sequence[str]]]) -> int:
+        """Of the printed table with these texts, in characters."""
+        lines = [[self.corner, *self.columns], *([label, *of_row] for label, of_row in texts)]
+        return sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True)) + 1
+
+
+def from_text(
+    name: str,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str],
+    wraps: bool = False,
+) -> Table:
+    """A table of texts; the first column holds the labels."""
+    entries = [(label, [Entry(text) for text in texts]) for label, *texts in rows]
+    return Table(name, title, tuple(header[1:]), entries, tuple(notes), header[0], wraps)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table."""
+    # An underscore within a word is shown as it is, and method names stay readable in the source.
+    special = r"([\\`*\[\]<>|]|(?<![^\W_])_|_(?![^\W_])|~(?=~)|(?<=~)~|&(?=#?\w+;))"
+    return re.sub(special, r"\\\1", on_one_line(text))
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "≥": r"$\geq$",
+    "–": "--",
+    "<": r"$<$",
+    ">": r"$>$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    escaped = "".join(LATEX.get(character, character) for character in on_one_line(text).lstrip())
+    # After the end of a row, LaTeX takes a bracket for a length and a star for a command's.
+    return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped
+
+
+def on_one_line(text: str) -> str:
+    """Line breaks of every kind, and other control characters, which LaTeX refuses, as blanks."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
+def _plain(entry: Entry) -> str:
+    return f"{SIGNS[entry.mark]} {entry.text}" if entry.mark in SIGNS else entry.text
+
+
+def _markdown(entry: Entry) -> str:
+    text = escape_markdown(_plain(entry))
+    return f"**{text}**" if entry.mark == BEST else text
+
+
+def _latex(entry: Entry) -> str:
+    text = escape_latex(entry.text)
+    if entry.mark == BEST:
+        return rf"\textbf{{{text}}}"
+    return rf"\underline{{{text}}}" if entry.mark == TIED else text
+
+
+def _pipes(cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def shortened(name: str, longest: int = 18) -> str:
+    """A name that fits beside a bar, on one line; dollar signs would start a formula.
+
+    >>> shortened("a very long name of a category")
+    'a very long name …'
+    """
+    name = on_one_line(name)
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
+    return short.replace("$", r"\$")

@@ -1,0 +1,95 @@
+"""compare and claims as a user meets them, on made-up records."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from mlrpl_bench.cli import app
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.models.registry import load_datasets, load_methods
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.study import Study
+from tests.helpers.tiny_study import DATASET, METHOD, finished, write_plugin
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """Two methods and two of the papers' with records of three seeds, and the commands to look at them."""
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    plugins = [write_plugin(tmp_path / "set.py", DATASET)]
+    plugins += [
+        write_plugin(tmp_path / f"{name}.py", METHOD.replace('"plain"', f'"{name}"')) for name in ("good", "bad")
+    ]
+    methods, study = load_methods(plugins[1:]), Study(load_datasets(plugins[:1])["tiny"], Options(device="cpu"))
+    store = ResultStore(tmp_path / "results")
+    for name, skill in {"good": 4.0, "bad": 0.0, "sarb": 4.0, "kggr": 0.0}.items():
+        for seed in range(3):
+            for ratio in (0.5, 0.9):
+                random = np.random.default_rng([seed, int(10 * ratio)])
+                scores_NC = (skill * study.test.labels_NC + random.normal(size=(8, 4))).astype(np.float32)
+                measured = metrics.evaluate(scores_NC, study.test.labels_NC)
+                cell = study.job(methods[name], ratio, seed, seed, {}).cell
+                store.write(finished(cell, scores_NC=scores_NC, metrics=measured, best_metrics=measured), {})
+
+    def bench(*arguments):
+        options = ["--dataset=tiny", *(f"--plugin={path}" for path in plugins)]
+        monkeypatch.setattr(sys, "argv", ["bench.py", *arguments, *options])
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return bench
+
+
+def test_two_methods_are_compared_at_each_ratio_and_on_average(bench):
+    code, out, err = bench("compare", "good", "bad")
+    assert (code, "Traceback" in err) == (0, False)
+    lines = [line for line in out.split("\n") if "│ mAP" in line]
+    assert [line.split("│")[2].strip() for line in lines] == ["0.5", "0.9", "avg of 2"]
+    assert "good less bad in percent points" in out
+
+
+def test_a_comparison_as_json_has_the_same_numbers(bench):
+    rows = json.loads(bench("compare", "good", "bad", "--json")[1])["rows"]
+    first = rows[0]
+    assert first["difference"] == pytest.approx(first["mean_a"] - first["mean_b"])
+    assert first["seeds"] == 3
+
+
+def test_the_claims_are_judged_from_the_rows_there_are_and_written(bench, tmp_path):
+    code, out, err = bench("claims")
+    assert code == 0
+    assert "sarb - kggr, mAP, avg of 2" in out
+    assert "no records" in out  # of plrb and the others
+    assert (tmp_path / "results/tiny/claims.md").read_text(encoding="utf-8").startswith("# The papers' claims on tiny")
+    assert "wrote results/tiny/claims.md" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("compare", "good", "gud"), "no records of 'gud'"),
+        (("compare", "good", "good"), "is to be compared with itself"),
+        (("compare", "x", "y"), "no records of these methods and of this setting"),
+        (("claims", "--epochs=9"), "no records of these methods and of this setting"),
+        (("claims", "--ratios=2"), "known ratio 2 is outside"),
+    ],
+)
+def test_bad_input_is_one_line(bench, arguments, line):
+    code, out, err = bench(*arguments)
+    assert (code, out) == (2, "")
+    (error,) = [each for each in err.strip().split("\n") if each.startswith("error: ")]
+    assert line in error
+
+
+def test_a_damaged_record_is_named_and_the_rest_is_compared(bench, tmp_path):
+    (path,) = (tmp_path / "results/tiny/good").glob("0.5-s0-*")
+    (path / "record.json").write_text("{")
+    _, out, err = bench("compare", "good", "bad")
+    assert "not used: " in err and path.name in err
+    assert "left out, 0.5 mAP" in out

@@ -1,0 +1,234 @@
+"""``data check``, ``data stats`` and ``data show`` as a user meets them."""
+
+import json
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+from mlrpl_bench.cli import app
+from tests.helpers.places import BENCH
+from tests.helpers.tiny_study import DATASET, write_plugin
+
+MINE = '''"""Pictures in a folder.
+
+More about them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlrpl_bench.data.dataset import Dataset, Preset, Split
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.models.hyperparameters import parameter
+from mlrpl_bench.models.registry import register_dataset
+
+
+@register_dataset("mine", preset=Preset(32, "small", batch=2))
+class Mine(Dataset):
+    @dataclass(frozen=True)
+    class Options:
+        categories: int = parameter(3, "how many", low=0, high=9)
+
+    expected_files = "ROOT/\\n  *.png"
+
+    def load(self, root, split):
+        paths = sorted(root.glob(f"{split}*.png"))
+        if not paths:
+            raise UserError(f"no images {root}/{split}*.png; put them there")
+        columns = self.options.categories
+        labels_NC = np.where(np.indices((len(paths), columns)).sum(0) % 2, 1, -1).astype(np.int8)
+        return Split(range(len(paths)), paths, labels_NC, tuple(f"thing {column}" for column in range(columns)))
+'''
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch, capsys):
+    """Type a command under ``data`` about one of two datasets: ``mine`` with a root, ``tiny`` without."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLRPL_DATA", raising=False)
+    plugins = [write_plugin(tmp_path / "mine.py", MINE), write_plugin(tmp_path / "tiny_set.py", DATASET)]
+
+    def answer(*arguments) -> Answer:
+        given = ["bench.py", "data", *map(str, arguments), *(f"--plugin={path}" for path in plugins)]
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        return Answer(ended.value.code or 0, *capsys.readouterr())
+
+    return answer
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    for name in ("train0", "train1", "train2", "test0", "test1"):
+        Image.effect_noise((20, 30), 50).convert("RGB").save(folder / f"{name}.png")
+    return folder
+
+
+def test_a_check_that_is_ok_ends_with_a_run_to_type(ask, root):
+    answer = ask("check", "mine", "--root", root, "--set-data", "categories=4")
+    assert answer.code == 0
+    assert "train: 3 images, 4 categories, 3 decoded" in answer.out
+    command = answer.out.splitlines()[-1].strip()
+    assert command.startswith("python bench.py leaderboard --dataset mine --data-root '") and "my pictures'" in command
+    assert command.endswith("--set-data categories=4")
+
+
+def test_a_quick_check_names_the_whole_check_too(ask, root):
+    answer = ask("check", "mine", "--quick", "--root", root)
+    assert answer.code == 0 and answer.out.splitlines()[-1].strip().startswith("python bench.py data check mine")
+
+
+def test_a_truncated_image_is_named_and_the_exit_code_is_1(ask, root):
+    damaged = root / "train1.png"
+    damaged.write_bytes(damaged.read_bytes()[:400])
+    answer = ask("check", "mine", "--data-root", root)
+    assert answer.code == 1 and str(damaged) in answer.out and "a run would fail" in answer.out
+    *_, again, _, without = answer.out.splitlines()
+    assert "data check mine --root" in again
+    assert "leaderboard --dataset mine" in without and without.endswith(" --on-bad-image skip")
+
+
+def test_a_missing_folder_is_told_with_the_tree_and_exit_code_1(ask, tmp_path):
+    answer = ask("check", "mine", "--root", tmp_path / "gone")
+    assert answer.code == 1 and "is not a folder" in answer.out and "  *.png" in answer.out
+
+
+def test_the_findings_as_json_and_in_a_file(ask, root, tmp_path):
+    (root / "test0.png").write_text("no image")
+    answer = ask("check", "mine", "--json", "--root", root, "--output", tmp_path / "found.json")
+    found = json.loads(answer.out)
+    assert answer.code == 1 and not found["ok"] and found["dataset"] == "mine"
+    assert found["splits"]["test"]["broken"]["unreadable"][0]["file"] == str(root / "test0.png")
+    assert json.loads((tmp_path / "found.json").read_text()) == found
+
+
+def test_the_root_may_come_from_the_environment(ask, root, monkeypatch):
+    monkeypatch.setenv("MLRPL_DATA", str(root))
+    assert ask("check", "mine").code == 0
+
+
+def test_generated_data_needs_no_root(ask):
+    assert "train: 12 images" in ask("check", "tiny").out
+
+
+def test_stats_print_a_card_and_write_a_picture(ask, root, tmp_path):
+    answer = ask("stats", "mine", "--root", root)
+    assert answer.code == 0 and answer.out.startswith("# mine\n\nPictures in a folder.\n")
+    assert "More about them" not in answer.out and "wrote mine-stats.png" in answer.err
+    assert Image.open(tmp_path / "mine-stats.png").width > 1000
+
+
+def test_stats_write_the_whole_card_beside_the_picture(ask, root, tmp_path):
+    (tmp_path / "out").mkdir()
+    answer = ask("stats", "mine", "--root", root, "--mask-seed", 3, "--output", "out/a.png")
+    text = (tmp_path / "out" / "mine-card.md").read_text()
+    assert "wrote out/mine-card.md" in answer.err and "wrote out/a.png" in answer.err
+    assert "known positives of every category at every ratio: out/mine-card.md" in answer.out
+    assert "## Known positives of every category at every ratio, mask seed 3" in text and "| at 0.2" in text
+    assert "| at 0.2" not in answer.out and "mask seed 3" in answer.out
+    assert text.startswith("# mine\n\nPictures in a folder.\n")
+
+
+def test_a_missing_image_hides_no_damaged_one(ask, root):
+    (root / "train0.png").unlink()
+    (root / "train1.png").write_text("no image")
+    plugin = root.parent / "mine.py"
+    plugin.write_text(plugin.read_text().replace('sorted(root.glob(f"{split}*.png"))', LISTED))
+    answer = ask("check", "mine", "--root", root)
+    assert answer.code == 1 and str(root / "train0.png") in answer.out and str(root / "train1.png") in answer.out
+    assert "1 image: missing" in answer.out and "1 image: unreadable" in answer.out
+
+
+LISTED = '[root / f"{split}{row}.png" for row in range(3 if split == "train" else 2)]'
+
+
+def test_too_few_images_for_a_step_end_with_a_run_that_would_succeed(ask, root):
+    plugin = root.parent / "mine.py"
+    plugin.write_text(plugin.read_text().replace("batch=2", "batch=16"))
+    answer = ask("check", "mine", "--root", root)
+    assert answer.code == 1 and "train has 3 images, a step takes 16" in answer.out
+    command = answer.out.splitlines()[-1].strip()
+    assert command.startswith("python bench.py leaderboard --dataset mine") and command.endswith("--batch 3")
+
+
+@pytest.mark.parametrize("given", [[], ["--set-data", "year=2014"]])
+def test_another_year_ends_with_the_check_of_that_year(ask, tmp_path, given):
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (tmp_path / "coco" / "annotations" / f"instances_{part}2017.json").write_text("{}")
+    answer = ask("check", "coco", "--root", tmp_path / "coco", *given)
+    command = answer.out.splitlines()[-1]
+    assert answer.code == 1 and command.count("year=") == 1 and "--set-data year=2017" in command
+
+
+def test_show_takes_the_mask_that_is_asked_for(ask, tmp_path):
+    sheets = []
+    for seed in (0, 1):
+        assert ask("show", "tiny", "--images", 3, "--mask-seed", seed).code == 0
+        sheets.append((tmp_path / "tiny-images.png").read_bytes())
+    assert sheets[0] != sheets[1]
+
+
+def test_stats_as_json(ask, tmp_path):
+    answer = ask("stats", "tiny", "--json", "--output", "counts.png")
+    found = json.loads(answer.out)
+    assert found["splits"]["train"]["images"] == 12 and len(found["known"]) == 9
+    assert (tmp_path / "counts.png").is_file()
+
+
+def test_show_writes_a_sheet(ask, tmp_path):
+    assert ask("show", "tiny", "--images", 3, "--ratio", 0.3, "--output", "sheet.png").code == 0
+    one_row = Image.open(tmp_path / "sheet.png").size
+    assert ask("show", "tiny", "--split", "test").code == 0
+    assert Image.open(tmp_path / "tiny-images.png").height > one_row[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["check", "mine"], "where is mine? Name its folder with --root PATH or MLRPL_DATA"),
+        (["stats", "mine", "--root", "gone"], "--root gone is not a folder"),
+        (["check", "mone", "--root", "."], "did you mean 'mine'?"),
+        (["check", "mine", "--root", ".", "--set-data", "categories"], "write it as name=value"),
+        (["check", "mine", "--root", ".", "--set-data", "categores=3"], "did you mean 'categories'?"),
+        (["stats", "mine", "--root", "."], "put them there"),
+        (["stats", "tiny", "--output", "card.pdf"], "name it something.png"),
+        (["show", "tiny", "--output", "gone/a.png"], "there is no folder gone"),
+        (["show", "tiny", "--ratio", "1.5"], "known ratio 1.5 is outside"),
+        (["show", "tiny", "--split", "val"], "no split 'val'"),
+        (["show", "tiny", "--images", "0"], "--images"),
+        (["show", "tiny", "--mask-seed", "-1"], "--mask-seed"),
+        (["check", "tiny", "--set-data", "year=1"], "tiny has no option 'year'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(ask, arguments, part):
+    answer = ask(*arguments)
+    assert answer.code == 2 and part in answer.err
+    assert len(answer.err.strip().splitlines()) == 1 and answer.err.startswith("error: ")
+
+
+def test_a_dataset_without_categories_is_refused(ask, root):
+    answer = ask("stats", "mine", "--root", root, "--set-data", "categories=0")
+    assert answer.code == 2 and "empty" in answer.err
+
+
+def test_the_commands_are_listed_without_importing_what_is_slow():
+    script = f"import sys; sys.argv = ['bench.py', 'data', '--help']; sys.path.insert(0, {str(BENCH.parent)!r})\n"
+    script += "from mlrpl_bench.cli import app\ntry:\n    app.main()\nexcept SystemExit:\n    pass\n"
+    script += "print({'torch', 'matplotlib', 'pandas', 'PIL', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("set()"), done.stdout + done.stderr

@@ -1,0 +1,97 @@
+"""``profile`` as a user meets it: a table or its data, and one line for bad input."""
+
+import json
+import sys
+
+import pytest
+
+from mlrpl_bench.cli import app
+from mlrpl_bench.tools.profiling import step_costs
+from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, write_plugin
+
+TINY = ("--backbone=small", "--image-size=32", "--batch=4", "--classes=6", "--setting=paper", "--steps=1")
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch, capsys):
+    """Call the entry point with two methods and a data set of the user's own."""
+    files = {"set.py": DATASET, "plain.py": METHOD, "other.py": EXPLODING}
+    plugins = [f"--plugin={write_plugin(tmp_path / name, text)}" for name, text in files.items()]
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLRPL_DATA", raising=False)
+    monkeypatch.setattr(step_costs, "MATMUL_SIDE", {"cpu": 128})
+    monkeypatch.chdir(tmp_path)
+
+    def profile(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench.py", "profile", "--device=cpu", *plugins, *arguments])
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return profile
+
+
+def test_a_table_has_a_row_for_each_method_and_says_where_it_was_measured(profile):
+    code, out, _ = profile("plain,explodes", *TINY)
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("│")] == ["plain", "explodes"]
+    assert "batch 4, 6 categories, 10 % known" in out and "GFLOP/s" in out
+
+
+def test_the_data_have_the_same_rows(profile):
+    code, out, _ = profile("plain", *TINY, "--json", "--ratio=0.5")
+    found = json.loads(out)
+    assert code == 0 and found["categories"] == 6 and found["ratio"] == 0.5 and found["failures"] == {}
+    (row,) = found["methods"]
+    assert sum(row["seconds"].values()) == pytest.approx(row["step_seconds"])
+
+
+def test_a_data_set_of_the_users_own_is_a_setting_too(profile):
+    code, out, _ = profile("plain", "--setting=tiny", "--steps=1", "--json")
+    assert code == 0 and json.loads(out)["methods"][0]["seconds"]["reading"] > 0
+
+
+def test_a_table_that_is_kept_stands_in_the_leaderboard(profile, monkeypatch, tmp_path):
+    code, _, err = profile("plain", "--setting=tiny", "--steps=1", "--save")
+    assert code == 0 and "wrote results/tiny/profile.json" in err
+    plugins = [f"--plugin={tmp_path / name}" for name in ("set.py", "plain.py")]
+    board = ["bench.py", "leaderboard", "--dataset=tiny", "--methods=plain", "--device=cpu", *plugins]
+    monkeypatch.setattr(sys, "argv", board)
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    page = (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
+    assert not end.value.code and "## Cost of a training step, tiny" in page
+    (tmp_path / "results" / "tiny" / "profile.json").write_text("{")
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    assert end.value.code == 1
+    assert "Cost of a training step" not in (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
+
+
+def test_a_method_that_fails_gives_exit_code_1(profile, tmp_path):
+    broken = METHOD.replace('"plain"', '"broken"').replace('return {"bce"', 'raise RuntimeError("no luck")\n#')
+    plugin = f"--plugin={write_plugin(tmp_path / 'broken.py', broken)}"
+    code, out, err = profile("broken,plain", *TINY, plugin)
+    assert code == 1 and "failed: broken: RuntimeError: no luck" in err
+    assert "│ plain" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["plane", *TINY], "no method 'plane'; did you mean 'plain'?"),
+        (["plain", *TINY, "--batch=1"], "--batch 1 must be at least 2"),
+        (["plain", *TINY, "--backbone=resnet1001"], "no backbone 'resnet1001'"),
+        (["plain", *TINY, "--steps=0"], "--steps 0 must be at least 1"),
+        (["plain", *TINY, "--classes=0"], "--classes 0 must be at least 1"),
+        (["plain", *TINY, "--ratio=0"], "--ratio 0 must be above 0"),
+        (["plain", *TINY, "--device=tpu"], "no device 'tpu'"),
+        (["plain", *TINY, "--save"], "--save goes with a data set"),
+        (["plain", "--setting=papers"], "no setting 'papers'; there are: paper, "),
+        (["plain", "--setting=tiny", "--classes=20"], "--classes goes with --setting paper"),
+    ],
+)
+def test_bad_input_is_one_line(profile, arguments, complaint):
+    code, out, err = profile(*arguments)
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and complaint in err and err.count("\n") == 1

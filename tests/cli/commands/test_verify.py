@@ -1,0 +1,190 @@
+"""``verify`` as a user meets it: what holds is 0, what does not is 1, and one line for bad input."""
+
+import json
+import shutil
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from mlrpl_bench.cli import app
+from mlrpl_bench.records.record import read_record
+from tests.helpers.tiny_study import DATASET, METHOD, contents, make_of_another_version, write_plugin
+from tests.tools.test_verify import flip_a_bit, rewrite
+
+SETTING = ("--epochs=1", "--device=cpu")
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with two records."""
+    folder = tmp_path_factory.mktemp("somewhere")
+    plugins = [
+        f"--plugin={write_plugin(folder / name, text)}"
+        for name, text in {"tiny_set.py": DATASET, "plain.py": METHOD}.items()
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
+        asked = ["run", "plain", "--dataset=tiny", "--ratios=0.5,0.9", *SETTING, *plugins]
+        patch.setattr(sys, "argv", ["bench.py", *asked])
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        assert not end.value.code
+    return folder, plugins
+
+
+@pytest.fixture
+def results(trained, tmp_path):
+    return shutil.copytree(trained[0] / "results", tmp_path / "results")
+
+
+@pytest.fixture
+def bench(trained, results, monkeypatch, capsys):
+    folder, plugins = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLRPL_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("MLRPL_DATA", raising=False)
+
+    def bench(*arguments) -> Answer:
+        given = [*map(str, arguments), *plugins, f"--results-dir={results}"]
+        monkeypatch.setattr(sys, "argv", ["bench.py", *given])
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        return Answer(end.value.code or 0, *capsys.readouterr())
+
+    return bench
+
+
+@pytest.fixture
+def record(results):
+    return read_record(next((results / "tiny" / "plain").iterdir()) / "record.json")
+
+
+def with_other_scores(record):
+    with np.load(record.folder / "scores.npz") as file:
+        return rewrite(record, "scores.npz", {"scores": file["scores"] + np.float32(0.5)})
+
+
+def test_whole_files_are_counted(bench, results):
+    before = contents(results)
+    code, out, _ = bench("verify", "--files")
+    assert code == 0
+    assert out.startswith("checked 2 cells, ") and out.endswith(" bytes: none damaged\n")
+    assert contents(results) == before
+
+
+@pytest.mark.parametrize("dataset", [[], ["--dataset=tiny"]])
+def test_a_changed_bit_is_found_and_the_next_run_trains_the_cell_anew(bench, results, record, dataset):
+    expected = contents(record.folder)["scores.npz"]
+    flip_a_bit(record.folder / "scores.npz")
+    code, out, _ = bench("verify", "--files", *dataset)
+    assert code == 1
+    line, last = out.splitlines()
+    moved = f"{record.folder}.damaged-1"
+    assert line == (
+        f"damaged: {record.folder / 'scores.npz'} is not what its record says (SHA-256 differs); moved to {moved}"
+    )
+    assert last.startswith("checked 2 cells, ") and last.endswith(": 1 damaged")
+    assert bench("verify", "--files").code == 0
+
+    answer = bench("run", "plain", "--dataset=tiny", "--ratios=0.5,0.9", *SETTING)
+    assert answer.code == 0 and answer.err.count(": mAP ") == 1
+    assert contents(record.folder)["scores.npz"] == expected
+
+
+def test_files_for_programs(bench, results, record):
+    flip_a_bit(record.folder / "scores.npz")
+    code, out, _ = bench("verify", "--files", "--json")
+    found = json.loads(out)
+    assert code == 1 and found["cells"] == 2 and found["left_out"] == {}
+    (damage,) = found["damaged"]
+    assert damage["folder"] == str(record.folder) and damage["moved_to"] == f"{record.folder}.damaged-1"
+
+
+def test_records_of_another_protocol_version_are_named_and_no_failure(bench, results, record):
+    other = make_of_another_version(record.folder)
+    code, out, _ = bench("verify", "--files")
+    assert code == 0 and f"plain/{other.name}" in out and "checked 1 cells" in out
+
+
+@pytest.mark.parametrize("by", ["key", "folder"])
+def test_a_cell_trained_again_is_identical(bench, results, record, by):
+    before = contents(results)
+    code, out, _ = bench("verify", record.cell.key[:10] if by == "key" else record.folder, *SETTING)
+    assert code == 0
+    assert "bit-identical" in out and out.endswith("1 of 1 cells hold\n")
+    assert contents(results) == before
+
+
+def test_a_cell_with_other_scores_is_told_with_its_difference_and_what_is_known(bench, record):
+    with_other_scores(record)
+    code, out, err = bench("verify", record.cell.key, *SETTING)
+    assert code == 1
+    assert "not identical: test scores; logits differ by up to 0.5, mAP by +0.000 points" in " ".join(out.split())
+    assert "nothing that is known is different here" in err
+    assert bench("verify", record.cell.key, "--tolerance=0.1", *SETTING).code == 0
+
+
+def test_a_cell_for_programs(bench, record):
+    with_other_scores(record)
+    code, out, _ = bench("verify", record.cell.key, *SETTING, "--json")
+    (verdict,) = json.loads(out)
+    assert code == 1 and verdict["key"] == record.cell.key
+    assert (verdict["holds"], verdict["identical"], verdict["differing"]) == (False, False, ["test scores"])
+    assert verdict["largest_difference_of_logits"] == pytest.approx(0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize(("share", "cells"), [(1, 1), (100, 2)])
+def test_a_share_of_the_cells_is_trained_again(bench, share, cells):
+    code, out, _ = bench("verify", f"--share={share}", "--dataset=tiny", *SETTING)
+    assert code == 0 and out.count("bit-identical") == cells and out.endswith(f"{cells} of {cells} cells hold\n")
+
+
+def test_a_share_with_a_damaged_record_among_it_fails_and_names_it(bench, record):
+    flip_a_bit(record.folder / "steps.npz")
+    code, out, _ = bench("verify", "--share=100", "--dataset=tiny", *SETTING)
+    assert code == 1 and "damaged: " in out and "bit-identical" in out and out.endswith("1 of 2 cells hold\n")
+
+
+BAD = {
+    "nothing asked": ([], "say what to verify: a CELL, or --files, or --share 10"),
+    "two things": (["--files", "--share=10"], "say what to verify"),
+    "share of 0": (["--share=0"], "--share 0 must be above 0"),
+    "share above all": (["--share=101"], "at most 100 percent"),
+    "a tolerance below 0": (["--files", "--tolerance=-1"], "tolerance"),
+    "no such cell": (["feedbeef"], "no record has a key that begins with 'feedbeef'"),
+    "no such dataset": (["--files", "--dataset=tinny"], "no records of 'tinny' in "),
+    "another setting": (["KEY", "--device=cpu"], "was trained with --epochs 1; give the same"),
+    "nothing of the setting": (["--share=10", "--dataset=tiny", "--epochs=3"], "epochs 1 instead of 3"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_line_and_changes_nothing(bench, results, record, case):
+    arguments, reason = BAD[case]
+    before = contents(results)
+    arguments = [record.cell.key if argument == "KEY" else argument for argument in arguments]
+    code, out, err = bench("verify", *arguments)
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and reason in err
+    assert contents(results) == before
+
+
+def test_a_cell_whose_method_is_not_named_is_refused(trained, results, record, monkeypatch, capsys):
+    (dataset, _) = trained[1]
+    monkeypatch.setenv("MLRPL_CACHE", str(trained[0] / "cache"))
+    monkeypatch.setattr(
+        sys, "argv", ["bench.py", "verify", record.cell.key, dataset, f"--results-dir={results}", *SETTING]
+    )
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    assert end.value.code == 2 and "is of a method that is not registered" in capsys.readouterr().err

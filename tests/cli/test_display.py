@@ -1,0 +1,149 @@
+"""Without a terminal a cell is one line at its end; with one, bars move meanwhile."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from mlrpl_bench.cli.display import Display
+from mlrpl_bench.records.cell import Finished
+from mlrpl_bench.tools.conformance import Sample
+from mlrpl_bench.training.launchers.sweep import FoundFinished, Waiting
+from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, train
+from tests.helpers.plain_method import Plain, entry_of
+
+TITLE = "sarb[prototypes=5] 10 % seed 0"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    sample = Sample(entry_of(Plain), tmp_path_factory.mktemp("images"))
+    (*_, end) = train([sample.job()], sample.workbench())
+    assert isinstance(end, Finished)
+    return replace(end, metrics={**end.metrics, "mAP": 0.61849}, seconds=12.6)
+
+
+@pytest.fixture
+def cell(finished):
+    return finished.cell
+
+
+@pytest.fixture
+def display(capsys):  # standard error must be caught before a console is made
+    with Display() as display:
+        yield display
+
+
+@pytest.fixture
+def bars(display):
+    """What the live bars say at the moment."""
+
+    def bars():
+        console = Console(file=io.StringIO(), force_terminal=False, width=200)
+        console.print(display.progress.get_renderable())
+        return console.file.getvalue()
+
+    return bars
+
+
+def epoch_done(cell, epoch):
+    row = {"epoch": epoch, "loss.a": 0.25, "loss.b": 0.5, "learning_rate": 1e-3, "test.mAP": 0.4567}
+    return EpochDone(cell, row)
+
+
+def test_a_finished_cell_is_a_line_with_its_name_and_map(display, capsys, finished):
+    display.event(TITLE, 4, StepDone(0, 1, 10))
+    display.event(TITLE, 4, finished)
+    assert capsys.readouterr().err == f"{TITLE}: mAP 61.8 in 13 s\n"
+
+
+def test_a_failed_cell_is_a_line_with_its_name_and_the_reason(display, capsys, cell):
+    display.event(TITLE, 4, Failed(cell, "loss term 'bce' is nan at epoch 1, step 2", "Traceback ..."))
+    assert capsys.readouterr().err == f"{TITLE}: failed, loss term 'bce' is nan at epoch 1, step 2\n"
+
+
+def test_a_long_reason_is_not_broken_into_lines(display, capsys, cell):
+    display.event(TITLE, 4, Failed(cell, "reason " * 60, ""))
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_log_file_gets_the_lines_of_the_cells_and_nothing_else(capsys, finished):
+    with Display() as display:
+        display.report("pre-training the backbone", 1, 1)
+        display.cells(0, 1)
+        display.event(TITLE, 4, StepDone(0, 1, 10))
+        display.event(TITLE, 4, finished)
+        display.cells(1, 1)
+    assert capsys.readouterr().err == f"{TITLE}: mAP 61.8 in 13 s\n"
+
+
+def test_standard_output_stays_free_for_the_table(display, capsys, finished):
+    display.event(TITLE, 4, finished)
+    assert capsys.readouterr().out == ""
+
+
+def test_steps_and_epochs_alone_write_nothing_into_a_log_file(display, capsys, cell):
+    for step in range(10):
+        display.event(TITLE, 4, StepDone(0, step + 1, 10))
+    display.event(TITLE, 4, epoch_done(cell, 0))
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_of_a_cell_counts_the_steps_of_all_epochs(display, bars):
+    display.event(TITLE, 4, StepDone(2, 3, 10))
+    assert "23/40" in bars()
+
+
+def test_the_bar_of_a_cell_tells_epoch_loss_and_map(display, bars, cell):
+    display.event(TITLE, 4, StepDone(1, 10, 10))
+    display.event(TITLE, 4, epoch_done(cell, 1))
+    assert "epoch 2/4  loss 0.7500  mAP 45.7" in bars()
+
+
+def test_brackets_in_a_title_are_shown(display, bars):
+    display.event(TITLE, 4, StepDone(0, 1, 10))
+    assert TITLE in bars()
+
+
+def test_the_bar_of_a_cell_goes_when_the_cell_ends(display, bars, finished):
+    display.cells(0, 9)
+    display.event(TITLE, 4, StepDone(0, 1, 10))
+    display.event(TITLE, 4, finished)
+    display.cells(1, 9)
+    assert TITLE not in bars()
+    assert "1/9" in bars()
+
+
+def test_the_bar_of_a_preparation_goes_when_it_is_done(display, bars):
+    display.report("pre-training the backbone", 1, 2)
+    assert "pre-training the backbone" in bars() and "1/2" in bars()
+    display.report("pre-training the backbone", 2, 2)
+    assert "pre-training" not in bars()
+
+
+def test_only_finished_and_failed_end_a_cell(finished, cell):
+    events = [StepDone(0, 1, 10), epoch_done(cell, 0), finished, Failed(cell, "", "")]
+    assert [Display.ends_a_cell(event) for event in events] == [False, False, True, True]
+
+
+def test_a_cell_that_goes_on_at_an_epochs_end_has_no_step_before_it(display, capsys, cell, finished):
+    display.event(TITLE, 4, Note(cell, "goes on at epoch 1, step 10"))
+    display.event(TITLE, 4, epoch_done(cell, 0))
+    display.event(TITLE, 4, finished)
+    assert capsys.readouterr().err.split("\n")[0] == f"{TITLE}: goes on at epoch 1, step 10"
+
+
+def test_waiting_says_for_how_many_cells_and_where(display, capsys):
+    display.event(TITLE, 4, Waiting(1, ("here",)))
+    display.event(TITLE, 4, Waiting(3, ("here", "there")))
+    assert capsys.readouterr().err == (
+        "waiting for 1 cell that other processes train, on here\n"
+        "waiting for 3 cells that other processes train, on here, there\n"
+    )
+
+
+def test_a_cell_that_another_process_trained_is_a_line_and_is_through(display, capsys, cell):
+    display.event(TITLE, 4, FoundFinished(cell))
+    assert capsys.readouterr().err == f"{TITLE}: trained by another process\n"
+    assert display.ends_a_cell(FoundFinished(cell)) and not display.ends_a_cell(Waiting(1, ()))

@@ -1,0 +1,88 @@
+"""A split is consistent, and its fingerprint is what must be equal for numbers to be comparable."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrpl_bench.data.dataset import NINE_RATIOS, Dataset, Preset, Split, held_out
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+
+SPLIT = Split(
+    ids=[3, 1],
+    image_paths=[Path("3.jpg"), Path("1.jpg")],
+    labels_NC=np.array([[PRESENT, ABSENT, ABSENT], [ABSENT, UNKNOWN, PRESENT]], dtype=np.int8),
+    categories=("cat", "dog", "cow"),
+    word_vectors_CE=np.zeros((3, 4), dtype=np.float32),
+)
+
+
+def test_the_length_of_a_split_is_its_number_of_images():
+    assert len(SPLIT) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ids": [3]},
+        {"ids": [3, 3]},
+        {"image_paths": [Path("3.jpg")]},
+        {"categories": ("cat", "dog")},
+        {"labels_NC": SPLIT.labels_NC.astype(np.int64)},
+        {"labels_NC": np.full((2, 3), 2, dtype=np.int8)},
+        {"word_vectors_CE": np.zeros((2, 4), dtype=np.float32)},
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(changes):
+    with pytest.raises(AssertionError):
+        replace(SPLIT, **changes)
+
+
+def test_the_fingerprint_is_the_same_for_the_same_labels_in_other_places():
+    elsewhere = replace(SPLIT, image_paths=[Path("/a/3.jpg"), Path("/a/1.jpg")], labels_NC=SPLIT.labels_NC.copy())
+    assert elsewhere.fingerprint() == SPLIT.fingerprint()
+
+
+def test_the_fingerprint_does_not_depend_on_the_memory_layout():
+    assert replace(SPLIT, labels_NC=np.asfortranarray(SPLIT.labels_NC)).fingerprint() == SPLIT.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ids": [1, 3]},
+        {"ids": [3, 2]},
+        {"categories": ("dog", "cat", "cow")},
+        {"labels_NC": -SPLIT.labels_NC},
+        {"labels_NC": SPLIT.labels_NC[::-1]},
+    ],
+)
+def test_the_fingerprint_tells_ids_categories_labels_and_their_order(changes):
+    assert replace(SPLIT, **changes).fingerprint() != SPLIT.fingerprint()
+
+
+def test_a_dataset_must_say_how_it_is_loaded():
+    class Forgetful(Dataset):
+        pass
+
+    with pytest.raises(TypeError, match="load"):
+        Forgetful()
+
+
+def test_a_preset_shows_the_nine_ratios_of_the_papers_unless_it_names_others():
+    assert Preset(448, "resnet101").ratios == NINE_RATIOS == tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+
+
+def test_held_out_rows_are_a_tenth_drawn_by_seed():
+    held_N = held_out(40)
+    assert held_N.shape == (40,) and held_N.sum() == 4
+    assert (held_out(40) == held_N).all() and (held_out(40, seed=1) != held_N).any()
+    assert held_out(40, share=0.5).sum() == 20
+
+
+def test_rows_are_taken_in_the_order_given():
+    taken = SPLIT.rows(np.array([1, 0]))
+    assert (taken.ids, taken.image_paths) == ([1, 3], [Path("1.jpg"), Path("3.jpg")])
+    np.testing.assert_array_equal(taken.labels_NC, SPLIT.labels_NC[::-1])
+    assert taken.categories == SPLIT.categories and taken.fingerprint() != SPLIT.fingerprint()

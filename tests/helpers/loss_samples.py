@@ -1,0 +1,100 @@
+"""What the tests of methods that differ only in their losses share: small methods, batches, given logits.
+
+Test modules import this; it has no tests.
+"""
+
+import torch
+from torch import nn
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.method import Batch, Progress, Task
+from mlrpl_bench.models.registry import load_methods
+
+N, C = 12, 4
+LATE = Progress(epoch=15, epochs=20, step=3, steps_per_epoch=10)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def random_labels(rows=N, seed=0, unknown=0.5):
+    draws = torch.rand(rows, C, generator=generator(seed))
+    return torch.where(draws < unknown, UNKNOWN, torch.where(draws < (1 + unknown) / 2, PRESENT, ABSENT)).to(torch.int8)
+
+
+def random_logits(rows=N, seed=0, spread=3.0):
+    return (spread * torch.randn(rows, C, generator=generator(seed))).requires_grad_()
+
+
+def method(name, labels_NC=None, known_ratio=0.5, **overrides):
+    torch.manual_seed(0)
+    backbone = Backbone(nn.Identity(), nn.Conv2d(3, 6, 1), channels=6, feature_width=5, attention_width=4, pool=True)
+    entry = load_methods()[name]
+    labels_NC = random_labels() if labels_NC is None else labels_NC
+    task = Task(tuple("abcd"), labels_NC, known_ratio, torch.randn(C, 7, generator=generator()))
+    return entry.cls(backbone, task, entry.hyperparameters(overrides))
+
+
+def batch_of(labels_BC, seed=0):
+    """The first rows of a training set."""
+    maps_BDHW = torch.randn(len(labels_BC), 3, 6, 6, generator=generator(seed))
+    return Batch(maps_BDHW, maps_BDHW, labels_BC, torch.arange(len(labels_BC)), generator(seed))
+
+
+def losses_of(logits_BC, labels_BC, one, progress=LATE):
+    """The loss terms of a method whose network gives these logits."""
+    one.forward = lambda frozen_BDHW: logits_BC
+    return one.losses(batch_of(labels_BC), progress)
+
+
+def assert_same(ours, theirs, *inputs):
+    """Two dictionaries of terms are equal, and so are the gradients of their sums; twins may count in float64."""
+    assert set(ours) == set(theirs)
+    for name, loss in ours.items():
+        torch.testing.assert_close(loss, theirs[name].float(), rtol=1e-5, atol=1e-5)
+    # A twin without any entry has no gradient at all: nothing is added to it.
+    totals = [sum(terms.values()) + sum(0 * value.sum() for value in inputs) for terms in (ours, theirs)]
+    gradients = [torch.autograd.grad(total, inputs) for total in totals]
+    for our, their in zip(*gradients, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
+
+
+def assert_survives_hard_batches(name):
+    """Finite float32 losses and finite gradients, in bfloat16 too, whatever is known of however many images."""
+    labels_NC = random_labels()
+    labels_NC[:, 1] = UNKNOWN  # a category without known positives
+    nothing, everything = torch.full_like(labels_NC, UNKNOWN), random_labels(unknown=0)
+    for source_NC in (labels_NC, nothing, everything):
+        for rows in (1, 3, 6):
+            for bfloat16 in (False, True):
+                one = method(name, labels_NC)
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                    losses = one.losses(batch_of(source_NC[:rows]), LATE)
+                assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+                sum(losses.values()).backward()
+                assert all(value.grad is None or value.grad.isfinite().all() for value in one.parameters())
+
+
+def step_with(name, complete_NC, known_NC):
+    """Loss terms and gradients of a step after a pass, if the method wants one, on what is left of complete labels."""
+    labels_NC = torch.where(known_NC, complete_NC, UNKNOWN).to(torch.int8)
+    one, batch = method(name, labels_NC), batch_of(labels_NC)
+    with torch.no_grad():
+        one.observe(batch)
+    if any(one.passes(Progress(epoch, 20)) for epoch in range(20)):
+        one.end_pass(generator())
+    losses = one.losses(batch, LATE)
+    sum(losses.values()).backward()
+    gradients = [value.grad for value in one.parameters() if value.grad is not None]
+    return [loss.item() for loss in losses.values()], torch.cat([grad.flatten() for grad in gradients])
+
+
+def assert_blind_to_hidden_labels(name, seed):
+    """What an UNKNOWN entry truly is changes nothing in a training step."""
+    known_NC = torch.rand(N, C, generator=generator(seed)) < 0.5
+    complete_NC = random_labels(seed=seed, unknown=0)
+    other_NC = torch.where(known_NC, complete_NC, -complete_NC)
+    one, other = step_with(name, complete_NC, known_NC), step_with(name, other_NC, known_NC)
+    assert one[0] == other[0] and torch.equal(one[1], other[1])

@@ -1,0 +1,59 @@
+"""A row's details have everything of its records, each once."""
+
+import re
+
+import pytest
+
+from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, rows, setting
+from tests.helpers.made_up_table import HOSTILE, leaderboard
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return leaderboard(tmp_path_factory.mktemp("records"))
+
+
+def details(table, label, **papers):
+    (found,) = (row for row in rows(table, papers) if row["label"] == label)
+    return found
+
+
+def test_ids_are_ids_whatever_the_label():
+    labels = ["sarb", "sarb[prototypes=5]", "sarb[prototypes=6]", "sarb prototypes=5", HOSTILE, "ä", "ö", ""]
+    ids = [anchor(label) for label in labels]
+    assert len(set(ids)) == len(labels)
+    assert all(re.fullmatch(r"[\w.-]+", one, re.ASCII) for one in ids)
+
+
+def test_every_record_is_there_with_its_number(table):
+    found = details(table, "plain")
+    records = [record for group in found["ratios"] for record in group["records"]]
+    assert [group["title"] for group in found["ratios"]] == ["10 %", "50 %"]
+    assert [record["seed"] for record in records] == ["0", "1"] * 2
+    assert all(len(record["values"]) == len(RECORD_COLUMNS) for record in records)
+    evidence = table.cells["plain", 0.1][0, 0]
+    assert records[0]["values"][0] == f"{100 * evidence.record.metrics['mAP']:.1f}"
+    assert records[0]["key"] == evidence.record.cell.key[:8]
+
+
+def test_what_records_share_stands_once(table):
+    found = details(table, "plain")
+    (variant,) = found["hyperparameters"]
+    assert variant["values"] == {"start": "1"} and variant["where"] == ""
+    (provenance,) = found["provenance"]
+    assert provenance["values"]["commit"] == "c0ffee with uncommitted changes"
+    assert setting(table)["backbone"] == "small"
+
+
+def test_no_id_is_given_twice(table):
+    ids = [r["id"] for row in rows(table, {}) for group in row["ratios"] for r in group["records"] if r["id"]]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_row_without_records_says_why(table):
+    assert "10 %: failed: out of memory (seed 0)" in details(table, "absent")["holes"]
+
+
+def test_only_web_addresses_become_links(table):
+    assert details(table, "plain", plain="https://example.org")["paper"] == "https://example.org"
+    assert details(table, "plain", plain="javascript:alert(1)")["paper"] == ""

@@ -1,0 +1,82 @@
+"""The tables beside the main one, from cells whose numbers are known."""
+
+import math
+
+from mlrpl_bench.leaderboard.measurements import Lookup
+from mlrpl_bench.leaderboard.tables.main import Context, build
+from tests.helpers.tiny_study import cell, cells_of, record
+
+RATIOS = (0.1, 0.5)
+MEANS = {"a": (50, 60), "b": (40, 70), "c": (30, 20)}
+
+
+def board(holed=(), **context):
+    records = [
+        record(cell(method=name, ratio=ratio), mAP=percent / 100, OP=0.25, OP_top3=0.125)
+        for name, percents in MEANS.items()
+        for ratio, percent in zip(RATIOS, percents, strict=True)
+        if (name, ratio) not in holed
+    ]
+    return build(cells_of(records, recovery=0.8), [], RATIOS, Context(categories=("cat", "dog"), **context), {})
+
+
+def table(name, **options):
+    (found,) = [table for table in board(**options).others if table.name == name]
+    return found
+
+
+def texts(found):
+    return {label: [entry.text for entry in entries] for label, entries in found.rows}
+
+
+def test_ranks_are_averaged_over_ratios_best_first():
+    found = table("rank")
+    assert texts(found) == {"a": ["1.50"], "b": ["1.50"], "c": ["3.00"]}
+    # q of three methods at 5 % is 2.343 (Demsar 2006, table 5 a): 2.343 * sqrt(3 * 4 / (6 * 2))
+    assert "less than 2.34 are not told apart" in found.notes[1]
+
+
+def test_a_row_with_a_hole_is_not_ranked_and_named():
+    found = table("rank", holed=[("c", 0.5)])
+    assert list(texts(found)) == ["a", "b"]
+    assert found.notes[-1] == "without every ratio, so not ranked: c"
+
+
+def test_precision_recall_and_f1_are_there_with_top_3():
+    found = table("thresholded")
+    assert found.columns[:2] == ("OP", "OR") and "OP top-3" in found.columns
+    assert texts(found)["a"][0] == "25.0"
+    assert texts(found)["a"][found.columns.index("OP top-3")] == "12.5"
+
+
+def test_the_best_epoch_stands_beside_the_last_and_is_called_what_it_is():
+    found = table("best-epoch")
+    assert found.columns[:2] == ("mAP", "mAP best epoch")
+    assert "reference protocol" in found.notes[0]
+
+
+def test_recovery_fluctuation_and_cost():
+    assert texts(table("recovery"))["a"] == ["80.0"] * 3
+    assert texts(table("fluctuation"))["a"] == ["0.0100"] * 3
+    cost = table("cost")
+    assert dict(zip(cost.columns, texts(cost)["a"], strict=True)) == {
+        "seconds": "1.5", "images per second": "16.0", "peak memory": "0.1", "cells in group": "1.0",
+    }  # fmt: skip
+
+
+def test_categories_are_rows_and_methods_columns():
+    found = table("categories")
+    assert (found.corner, found.columns) == ("category", ("c", "a", "b"))
+    assert texts(found) == {"cat": ["50.0"] * 3, "dog": ["50.0"] * 3}
+
+
+def test_lines_are_not_ranked_and_recover_nothing():
+    names = {found.name: list(texts(found)) for found in board(lines={"c": "an upper line"}).others}
+    assert "c" not in names["rank"] + names["recovery"] + names["cost"]
+    assert "c" in names["thresholded"]
+
+
+def test_what_is_not_there_is_nan_with_a_reason():
+    found = Lookup(board().measurements)
+    assert math.isnan(found.row("x", "0.1", "mAP").mean)
+    assert found.entry("x", "0.1", "mAP").text == "not run"

@@ -1,0 +1,191 @@
+"""Evidence is what the stored files say, computed once; every number here is computed another way."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.evaluation.influences import influences
+from mlrpl_bench.leaderboard import evidence
+from mlrpl_bench.leaderboard.evidence import Collector, loss_fluctuation
+from mlrpl_bench.models.method import Recipe
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.utils.errors import UserError
+from tests.helpers.tiny_study import cell, contents, finished, method, study
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A study, a store and a function that puts a made-up record of a ratio there."""
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    of, store = study(tmp_path / "set.py"), ResultStore(tmp_path / "results")
+    entry = method(tmp_path / "plain.py")
+
+    def put(ratio=0.5, **changes):
+        return store.write(finished(of.job(entry, ratio, 0, 0, {}).cell, **changes), {})
+
+    return of, put
+
+
+def collector(of) -> Collector:
+    return Collector(of.train, of.test, of.masks)
+
+
+def test_influences_are_those_of_the_stored_scores(world):
+    of, put = world
+    record = put()
+    with np.load(record.folder / "scores.npz") as arrays:
+        expected = influences(arrays["scores"], of.test.labels_NC)
+    found = collector(of).of(record).influences
+    for name, influences_N in expected.items():
+        np.testing.assert_allclose(found[name], influences_N, rtol=1e-6)
+
+
+def test_recovery_ranks_the_hidden_entries_and_no_other(world):
+    of, put = world
+    record = put(ratio=0.3)
+    with np.load(record.folder / "train_scores.npz") as arrays:
+        scores_NC = arrays["scores"]
+    hidden_NC = ~of.masks(0.3, 0)
+    by_category = []
+    for column in range(4):
+        rows = np.flatnonzero(hidden_NC[:, column])
+        labels_N = of.train.labels_NC[rows, column]
+        if (labels_N == PRESENT).any():
+            by_category.append(metrics.evaluate(scores_NC[rows, column, None], labels_N[:, None])["mAP"])
+    found = collector(of).of(record)
+    assert found.recovery == pytest.approx(np.mean(by_category))
+    assert np.nanmean(found.recovery_AP_C) == pytest.approx(np.mean(by_category))
+
+
+def test_a_method_that_knows_the_hidden_labels_recovers_them_all(world):
+    of, put = world
+    knows_NC = np.where(of.train.labels_NC == PRESENT, 1, -1).astype(np.float32)
+    assert collector(of).of(put(ratio=0.3, train_scores_NC=knows_NC)).recovery == 1.0
+    # and what it says of the known entries does not count
+    lies_NC = np.where(of.masks(0.3, 0), -knows_NC, knows_NC)
+    assert collector(of).of(put(ratio=0.3, train_scores_NC=lies_NC)).recovery == 1.0
+
+
+def test_where_nothing_is_hidden_nothing_is_recovered(world):
+    of, put = world
+    assert np.isnan(collector(of).of(put(ratio=1.0)).recovery)
+
+
+@pytest.mark.parametrize(
+    ("term", "hyperparameters", "expected"),
+    [
+        (
+            [9, 9, 0, 0, 1, 0, 1, 0],
+            {},
+            2.0,
+        ),  # from step 2 on: differences 0, 1, -1, 1, -1; second ones 1, -2, 2, -2: 7/4
+        ([5, 5, 8, 7, 6, 5, 4, 3], {}, 0.0),  # a steady fall
+        ([0, 1, 0, 1, 0, 1, 0, 1], {"start": 0}, 2.0),
+        ([9, 9, 9, 9, 4, 3, 2, 1], {"start": 10}, 0.0),
+    ],
+)
+def test_fluctuation_is_the_mean_second_difference_from_the_start_on(world, term, hyperparameters, expected):
+    _of, put = world
+    record = put(steps={"partial_bce": np.array(term, dtype=np.float32)})
+    changed = cell(hyperparameters=hyperparameters, recipe=Recipe(epochs=4, batch=4))
+    record = type(record)(changed, record.folder, record.metrics, record.content)
+    assert loss_fluctuation(record) == pytest.approx(7 / 4 if term[0] == 9 and not hyperparameters else expected)
+
+
+def test_a_method_without_the_term_has_no_fluctuation(world):
+    _, put = world
+    assert np.isnan(loss_fluctuation(put()))
+
+
+def test_evidence_is_made_once_and_then_read(world, monkeypatch):
+    of, put = world
+    record = put()
+    first = collector(of).of(record)
+    monkeypatch.setattr(Collector, "_made", lambda *_: pytest.fail("made again"))
+    again = collector(of).of(record)
+    for name in evidence.INFLUENCED:
+        np.testing.assert_array_equal(again.influences[name], first.influences[name])
+    np.testing.assert_array_equal(again.recovery_AP_C, first.recovery_AP_C)
+    assert (again.recovery, np.isnan(again.loss_fluctuation)) == (first.recovery, True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other scores", "another version"])
+def test_evidence_that_is_not_of_these_files_is_made_again(world, monkeypatch, damage):
+    of, put = world
+    record = put()
+    before = collector(of).of(record).influences["mAP"]
+    path = record.folder / "evidence.npz"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-30])
+    elif damage == "another version":
+        monkeypatch.setattr(evidence, "VERSION", evidence.VERSION + 1)
+    else:
+        record.content["files"]["scores.npz"]["sha256"] = "0" * 64
+    made, make = [], Collector._made
+    monkeypatch.setattr(Collector, "_made", lambda *asked: made.append(asked) or make(*asked))
+    np.testing.assert_array_equal(collector(of).of(record).influences["mAP"], before)
+    assert len(made) == 1
+
+
+def test_a_folder_that_may_not_be_written_to_gives_evidence_all_the_same(world, monkeypatch):
+    of, put = world
+    record = put()
+    before = contents(record.folder)
+
+    def refuse(path, content):
+        raise PermissionError(13, "read-only", str(path))
+
+    monkeypatch.setattr(evidence, "write_atomically", refuse)
+    assert 0 <= collector(of).of(record).recovery <= 1
+    assert contents(record.folder) == before
+
+
+def test_scores_that_do_not_give_the_metrics_of_their_record_are_refused(world):
+    of, put = world
+    record = put()
+    record.metrics["OF1"] += 0.01
+    with pytest.raises(UserError, match=r"its scores give OF1 .* and its record says"):
+        collector(of).of(record)
+
+
+@pytest.mark.parametrize("name", ["scores.npz", "train_scores.npz"])
+def test_scores_of_other_images_are_refused(world, name):
+    of, put = world
+    record = put()
+    np.savez(record.folder / name, scores=np.zeros((5, 4), dtype=np.float32))
+    with pytest.raises(UserError, match=rf"{name} holds scores of shape \(5, 4\)"):
+        collector(of).of(record)
+
+
+def test_another_mask_than_that_of_the_training_is_refused(world):
+    of, put = world
+    record = put()
+    other = Collector(of.train, of.test, lambda ratio, seed: np.ones(of.train.labels_NC.shape, dtype=bool))
+    with pytest.raises(UserError, match="the mask that it was trained with is not the one drawn here"):
+        other.of(record)
+    assert json.loads((record.folder / "record.json").read_text())["cell"]["mask_hash"]
+
+
+def test_labels_and_scores_of_the_tiny_set_fit_together(world):
+    of, _ = world
+    assert set(np.unique(of.test.labels_NC)) == {PRESENT, ABSENT}
+
+
+def test_metrics_that_were_changed_after_evidence_was_made_are_noticed(world):
+    of, put = world
+    record = put()
+    collector(of).of(record)
+    record.metrics["mAP"] = 0.99
+    with pytest.raises(UserError, match="its scores give mAP"):
+        collector(of).of(record)
+
+
+def test_a_record_of_other_categories_is_refused(world):
+    of, put = world
+    record = put()
+    record.metrics["AP_C"] = record.metrics["AP_C"][:-1]
+    with pytest.raises(UserError, match="not one AP_C for each category"):
+        collector(of).of(record)

@@ -1,0 +1,126 @@
+"""What a table may be made from: reasons against records, holes, and lines about what is left out."""
+
+import dataclasses
+
+import pytest
+
+from mlrpl_bench.data import protocol
+from mlrpl_bench.leaderboard.selection import select
+from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.matching import reason_against
+from mlrpl_bench.records.store import ResultStore
+from tests.helpers.tiny_study import METHOD, finished, make_of_another_version, method, study
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    of = study(tmp_path / "set.py")
+    entry = method(tmp_path / "plain.py")
+    return of, entry, ResultStore(tmp_path / "results")
+
+
+def put(of, entry, store, ratio=0.5, seed=0, **changes):
+    cell = dataclasses.replace(of.job(entry, ratio, seed, seed, {}).cell, **changes)
+    return store.write(finished(cell), {})
+
+
+def test_cells_are_found_by_row_ratio_and_seeds(world):
+    of, entry, store = world
+    put(*world), put(*world, seed=1), put(*world, ratio=0.9)
+    found = select(of, {"plain": entry}, store, lambda cell: cell.ratio == 0.5)
+    assert {place: set(by_seed) for place, by_seed in found.cells.items()} == {("plain", 0.5): {(0, 0), (1, 1)}}
+    assert (found.holes, found.left_out, found.problems) == ({}, [], [])
+
+
+def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
+    of, entry, store = world
+    jobs = [of.job(entry, 0.5, seed, seed, {}) for seed in range(4)]
+    store.write(finished(jobs[0].cell), {})
+    store.write_failure(jobs[1].cell, "out of memory", "")
+    Owner().take(store.folder(jobs[2].cell))
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=[job.cell for job in jobs])
+    hole = found.holes["plain", 0.5]
+    assert "failed: out of memory (seed 1)" in hole
+    assert "still running" in hole
+    assert hole.endswith("not run (seed 3)")
+
+
+def test_a_damaged_record_is_a_problem_and_a_hole(world):
+    of, entry, store = world
+    torn, without_scores = put(*world), put(*world, seed=1)
+    (torn.folder / "record.json").write_text("{")
+    path = without_scores.folder / "scores.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=[torn.cell, without_scores.cell])
+    assert found.cells == {} and found.holes == {("plain", 0.5): "record damaged (seed 0, 1)"}
+    assert [str(record.folder) in line for record, line in zip((torn, without_scores), found.problems, strict=True)]
+
+
+def test_a_damaged_record_in_another_folder_is_a_hole_that_says_so(world, tmp_path):
+    of, entry, store = world
+    record = put(*world)
+    path = record.folder / "scores.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    here = ResultStore(tmp_path / "mine", [store.root])
+    found = select(of, {"plain": entry}, here, lambda _: True, asked=[record.cell])
+    assert found.holes == {("plain", 0.5): "record damaged (seed 0)"}
+
+
+@pytest.mark.parametrize(
+    ("width", "changed", "reason"),
+    [
+        (3, (), None),
+        (4, (), "trained with other default hyper-parameters"),
+        (4, ("width",), None),
+    ],
+)
+def test_only_values_that_were_left_alone_are_compared_with_the_defaults(world, tmp_path, width, changed, reason):
+    of, _, store = world
+    text = METHOD.replace("from torch import nn", "from dataclasses import dataclass\n\nfrom torch import nn")
+    text = text.replace("@register", "@dataclass(frozen=True)\nclass Options:\n    width: int = 3\n\n\n@register")
+    wide = method(tmp_path / "wide.py", text.replace("(Method):\n", "(Method):\n    Hyperparameters = Options\n\n"))
+    record = put(of, wide, store, hyperparameters={"width": width}, changed=changed)
+    assert reason_against(record.cell, of, {"plain": wide}) == reason
+
+
+def test_a_record_of_another_protocol_version_is_left_out_and_named(world):
+    of, entry, store = world
+    other = make_of_another_version(put(*world).folder)
+    found = select(of, {"plain": entry}, store, lambda _: True)
+    assert (found.cells, found.problems) == ({}, [])
+    assert found.left_out == [f"left out: 1 record of protocol version {protocol.VERSION + 1}: plain/{other.name}"]
+
+
+def test_what_was_asked_for_and_is_there_is_no_hole(world):
+    of, entry, store = world
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=[put(*world).cell])
+    assert set(found.cells) == {("plain", 0.5)} and found.holes == {}
+
+
+def test_a_line_without_records_has_no_cells(world):
+    of, entry, store = world
+    missing = of.job(entry, 1.0, 0, 0, {}).cell
+    assert select(of, {"plain": entry}, store, lambda _: True, lines={"upper": [missing]}, ratios=(0.1,)).cells == {}
+
+
+def test_a_line_has_its_cells_at_every_ratio(world):
+    of, entry, store = world
+    upper = put(*world, ratio=1.0)
+    found = select(
+        of, {"plain": entry}, store, lambda cell: cell.ratio < 1, lines={"upper": [upper.cell]}, ratios=(0.1, 0.5)
+    )
+    assert set(found.cells) == {("upper", 0.1), ("upper", 0.5)}
+    assert found.cells["upper", 0.1][0, 0].record.cell.key == upper.cell.key
+
+
+def test_what_is_left_out_is_counted_by_reason_with_the_first_names(world, tmp_path):
+    of, entry, store = world
+    for number in range(6):
+        other = method(tmp_path / f"m{number}.py", METHOD.replace('"plain"', f'"m{number}"'))
+        put(of, other, store)
+    put(*world)
+    found = select(of, {"plain": entry}, store, lambda _: True)
+    (line,) = found.left_out
+    start = "left out: 6 records of a method that is not registered (a plug-in that is not named with --plugin?): m0/"
+    assert line.startswith(start) and line.endswith(" and 2 more") and line.count("/0.5-s0-") == 4

@@ -1,0 +1,113 @@
+"""Hyper-parameters take the values they document, from text or from code, and refuse all others in one line."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from mlrpl_bench.models import hyperparameters
+from mlrpl_bench.models.hyperparameters import parameter
+from mlrpl_bench.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Example:
+    prototypes: int = parameter(10, "per category", low=1)
+    alpha: float = parameter(0.5, "share of the partner", low=0, high=1)
+    ramp: float = parameter(2.0, "epochs", high=20)
+    learned: bool = parameter(True, "whether alpha is learned")
+    attention: str = parameter("sd", "what pools the positions", choices=("sd", "sam"))
+    cap: int | None = parameter(None, "largest number of samples", low=1)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    pass
+
+
+def build(**values):
+    return hyperparameters.build(Example, values, "mine")
+
+
+def test_without_values_the_defaults_hold():
+    assert build() == Example(10, 0.5, 2.0, True, "sd", None)
+
+
+def test_text_from_the_command_line_is_converted_to_the_fields_type():
+    built = build(prototypes="5", alpha="1e-1", learned="false", attention="sam", cap="7")
+    assert built == Example(5, 0.1, 2.0, False, "sam", 7)
+    assert type(built.prototypes) is int
+    assert type(built.alpha) is float
+
+
+def test_a_whole_number_given_for_a_float_is_stored_as_a_float():
+    assert type(build(alpha=1).alpha) is float
+
+
+@pytest.mark.parametrize("text", ["true", "True", "yes", "1"])
+def test_words_for_true(text):
+    assert build(learned=text).learned is True
+
+
+@pytest.mark.parametrize("text", ["false", "NO", "0"])
+def test_words_for_false(text):
+    assert build(learned=text).learned is False
+
+
+@pytest.mark.parametrize("value", [None, "none", "None"])
+def test_an_optional_value_can_be_none(value):
+    assert build(cap=value).cap is None
+
+
+def test_bounds_belong_to_the_valid_values():
+    assert (build(alpha=0).alpha, build(alpha=1).alpha, build(prototypes=1).prototypes) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "valid"),
+    [
+        ({"prototypes": "many"}, "int, at least 1"),
+        ({"prototypes": "2.5"}, "int, at least 1"),
+        ({"prototypes": 2.5}, "int, at least 1"),
+        ({"prototypes": 0}, "int, at least 1"),
+        ({"prototypes": None}, "int, at least 1"),
+        ({"alpha": -0.01}, "float, 0 to 1"),
+        ({"alpha": "1.01"}, "float, 0 to 1"),
+        ({"alpha": "nan"}, "float, 0 to 1"),
+        ({"ramp": "21"}, "float, at most 20"),
+        ({"ramp": "-inf"}, "float, at most 20"),
+        ({"learned": "maybe"}, "true | false"),
+        ({"learned": 2}, "true | false"),
+        ({"attention": "san"}, "sd | sam"),
+        ({"cap": "0"}, "int, at least 1 or none"),
+    ],
+)
+def test_a_value_that_is_not_valid_is_refused_with_what_would_be(values, valid):
+    (name,) = values
+    with pytest.raises(UserError) as refusal:
+        build(**values)
+    assert f"mine: {name}={values[name]} is not valid, it must be {valid};" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_name_is_refused_with_the_closest_and_all_valid_ones():
+    with pytest.raises(UserError, match=r"mine has no hyper-parameter 'prototype' .*'prototypes'\?.*alpha=0\.5"):
+        build(prototype=5)
+
+
+def test_a_method_without_hyper_parameters_says_so():
+    with pytest.raises(UserError, match="it has none"):
+        hyperparameters.build(Nothing, {"alpha": 1}, "mine")
+
+
+def test_the_description_names_defaults_and_valid_values_in_one_line():
+    assert hyperparameters.describe(Example) == (
+        "valid: prototypes=10 (int, at least 1), alpha=0.5 (float, 0 to 1), ramp=2.0 (float, at most 20), "
+        "learned=True (true | false), attention=sd (sd | sam), cap=None (int, at least 1 or none)"
+    )
+
+
+def test_a_pair_is_a_name_and_a_text_and_the_refusal_names_its_option():
+    assert hyperparameters.parse_assignments([" cap = none ", "path=a=b"]) == {"cap": "none", "path": "a=b"}
+    for pair in ("alpha", " =3"):
+        with pytest.raises(UserError, match=f"^--set-data '{pair}' is not valid; write it as name=value$"):
+            hyperparameters.parse_assignments([pair], "--set-data")

@@ -1,0 +1,113 @@
+"""A cell's key changes with everything that could change its number, and with nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import pytest
+
+from mlrpl_bench.models.method import Recipe
+from mlrpl_bench.records.cell import Cell, Setting
+from mlrpl_bench.utils.errors import UserError
+from tests.helpers.places import ROOT
+from tests.helpers.tiny_study import SETTING, cell
+
+HYPERPARAMETERS = {"prototypes": 10, "alpha": 0.5, "learned": True, "cap": None}
+
+
+def another(value):
+    """A value of the same kind that is not equal."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, tuple):
+        return (*value, 0.25)
+    return 0.125  # for None
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Setting)])
+def test_the_key_changes_with_every_part_of_the_setting(name):
+    changed = replace(SETTING, **{name: another(getattr(SETTING, name))})
+    assert cell(setting=changed).key != cell().key
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Recipe)])
+def test_the_key_changes_with_every_part_of_the_recipe(name):
+    recipe = cell().recipe
+    changed = replace(recipe, **{name: another(getattr(recipe, name))})
+    assert cell(recipe=changed).key != cell().key
+
+
+OF_THEIR_OWN = ("setting", "recipe", "hyperparameters", "changed")
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Cell) if field.name not in OF_THEIR_OWN])
+def test_the_key_changes_with_every_other_field(name):
+    assert cell(**{name: another(getattr(cell(), name))}).key != cell().key
+
+
+@pytest.mark.parametrize("name", HYPERPARAMETERS)
+def test_the_key_changes_with_every_hyper_parameter(name):
+    changed = {**HYPERPARAMETERS, name: another(HYPERPARAMETERS[name])}
+    assert cell(hyperparameters=changed).key != cell(hyperparameters=HYPERPARAMETERS).key
+
+
+def test_the_key_does_not_say_who_chose_a_hyper_parameter():
+    chosen = cell(hyperparameters=HYPERPARAMETERS, changed=("alpha",))
+    assert chosen.key == cell(hyperparameters=HYPERPARAMETERS).key
+
+
+def test_the_key_does_not_depend_on_the_order_of_hyper_parameters():
+    backwards = dict(reversed(HYPERPARAMETERS.items()))
+    assert cell(hyperparameters=backwards).key == cell(hyperparameters=HYPERPARAMETERS).key
+
+
+def test_values_that_nearly_agree_give_different_keys():
+    assert cell(ratio=0.1 + 0.2).key != cell(ratio=0.3).key
+
+
+def test_the_key_is_the_same_in_another_process():
+    code = f"from tests.helpers import tiny_study; print(tiny_study.cell(hyperparameters={HYPERPARAMETERS!r}).key)"
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == cell(hyperparameters=HYPERPARAMETERS).key, done.stderr
+
+
+def test_a_cell_survives_being_written_as_json():
+    before = cell(hyperparameters=HYPERPARAMETERS, changed=("alpha",))
+    after = Cell.from_json(json.loads(json.dumps(before.to_json())))
+    assert (after.to_json(), after.key) == (before.to_json(), before.key)
+
+
+@pytest.mark.parametrize("part", ["", "setting", "recipe"])
+def test_a_field_that_is_not_known_is_refused(part):
+    content = cell().to_json()
+    (content[part] if part else content)["sizes"] = 1
+    with pytest.raises(UserError, match=r"not a cell of this version: .*'sizes'"):
+        Cell.from_json(content)
+
+
+@pytest.mark.parametrize(("part", "name"), [("", "seed"), ("setting", "crop_sides"), ("setting", "batch")])
+def test_a_field_that_is_missing_is_refused(part, name):
+    content = cell().to_json()
+    del (content[part] if part else content)[name]
+    with pytest.raises(UserError, match=rf"not a cell of this version: .*'{name}'"):
+        Cell.from_json(content)
+
+
+def test_the_label_of_a_row_is_the_methods_name():
+    assert cell(hyperparameters=HYPERPARAMETERS).label == "plain"
+
+
+def test_the_label_of_a_row_shows_the_hyper_parameters_that_were_changed():
+    assert cell(hyperparameters=HYPERPARAMETERS, changed=("alpha", "cap")).label == "plain[alpha=0.5, cap=None]"
+
+
+@pytest.mark.parametrize(("ratio", "percent"), [(0.1, "10"), (0.025, "2.5"), (1.0, "100")])
+def test_the_title_has_the_known_share_in_percent_and_the_seed(ratio, percent):
+    assert cell(ratio=ratio, seed=2).title == f"plain {percent} % seed 2"

@@ -1,0 +1,58 @@
+"""A record is held against today's methods and setting; what keeps it out is named."""
+
+import dataclasses
+
+import pytest
+
+from mlrpl_bench.models.method import Recipe
+from mlrpl_bench.records.matching import reason_against
+from mlrpl_bench.records.store import ResultStore
+from tests.helpers.tiny_study import finished, method, study
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    of = study(tmp_path / "set.py")
+    entry = method(tmp_path / "plain.py")
+    return of, entry, ResultStore(tmp_path / "results")
+
+
+def put(of, entry, store, ratio=0.5, seed=0, **changes):
+    cell = dataclasses.replace(of.job(entry, ratio, seed, seed, {}).cell, **changes)
+    return store.write(finished(cell), {})
+
+
+def test_a_record_of_this_setting_has_no_reason_against_it(world):
+    of, entry, _store = world
+    assert reason_against(put(*world).cell, of, {"plain": entry}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"source_digest": "x"}, "trained before the method's file was edited"),
+        ({"method": "gone"}, "of a method that is not registered"),
+        ({"recipe": Recipe(epochs=2, batch=4, lr=1.0)}, "trained with another recipe of the method"),
+        ({"hyperparameters": {"alpha": 1}}, "trained with other default hyper-parameters"),
+        ({"hyperparameters": {"gone": 1}, "changed": ("gone",)}, "trained with other default hyper-parameters"),
+    ],
+)
+def test_the_reason_is_named(world, change, reason):
+    of, entry, _ = world
+    assert reason_against(put(*world, **change).cell, of, {"plain": entry}).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fingerprint": "other"}, "fingerprint other instead of"),
+        ({"mask_scheme": "by_id"}, "mask scheme by_id instead of hcp"),
+        ({"epochs": 7, "precision": "bf16-mixed"}, "precision bf16-mixed instead of 32-true, epochs 7 instead of 2"),
+    ],
+)
+def test_another_setting_is_named_by_what_differs(world, change, words):
+    of, entry, _ = world
+    record = put(*world)
+    cell = dataclasses.replace(record.cell, setting=dataclasses.replace(of.setting, **change))
+    assert words in reason_against(cell, of, {"plain": entry})

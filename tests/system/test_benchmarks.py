@@ -1,0 +1,186 @@
+"""The benchmark scripts run, and say what they promise. Their numbers are not tested."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import check
+from mlrpl_bench.data.images.transforms import BACKENDS, PREPARED_RAW, REFERENCE
+from tests.helpers.places import ROOT
+
+
+def test_the_data_pipelines_benchmark_measures_every_backend_beside_torchvision(tmp_path):
+    report = tmp_path / "report.json"
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.data_pipeline",
+        "--num-images",
+        "4",
+        "--size",
+        "28",
+        "--rounds",
+        "1",
+        "--json",
+        report,
+    ]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    rows = facts["rows"]
+    assert list(facts["ratios"]) == [f"torchvision over {name}" for name in BACKENDS]
+    assert list(rows) == ["torchvision", *BACKENDS]
+    assert all(facts["images_per_s_normalised"] > 0 for facts in rows.values())
+    assert [rows[name]["mean_absolute_difference"] == 0 for name in BACKENDS] == [
+        name in (REFERENCE, PREPARED_RAW) for name in BACKENDS
+    ]
+    # 28 pixels: fast decodes such large JPEGs at a smaller size, for the test view too
+    assert [rows[name]["mean_absolute_difference_test"] == 0 for name in BACKENDS] == [
+        name == REFERENCE for name in BACKENDS
+    ]
+    assert all(name[:8] in printed for name in rows)
+
+
+def test_labels_masks_and_the_label_graph_are_timed(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.data_pipeline", "--labels", "--num-labelled", "200", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    steps = ["labels, first reading", "labels, kept", "mask, hcp", "mask, by_id", "label graph"]
+    assert list(facts["seconds"]) == steps and facts["images"] == 200 and facts["annotations"] == 1461
+    assert all(step in printed for step in steps)
+
+
+def test_the_leaderboards_benchmark_says_how_long_each_part_takes_and_that_the_bytes_are_the_same(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.leaderboard", "--quick", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    parts = {"reading records", "reading evidence", "intervals", "paired comparisons", "tables", "writing tables"}
+    assert parts <= set(facts["regenerated"]) and all(part in printed for part in parts)
+    assert facts["identical"] and {"leaderboard.csv", "measurements.csv"} <= set(facts["bytes_written"])
+    assert facts["regenerated"]["peak_gb"] > 0 and facts["cold"]["cells_per_hour"] > 0
+
+
+def test_the_groups_benchmark_sets_groups_beside_their_floor_and_beside_cells_alone(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.groups", "--quick", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    names = [f"ssgrl x {n}: group / {other}" for other in ("floor", "alone") for n in (1, 2)]
+    assert list(facts["ratios"]) == names and all(ratio > 0 for ratio in facts["ratios"].values())
+    assert "ssgrl x 2" in printed
+
+
+def test_the_metrics_benchmark_measures_the_floor_in_the_same_run_and_loops_agree(tmp_path):
+    report = tmp_path / "report.json"
+    command = ["-m", "benchmarks.metrics", "--images", "300", "--categories", "5", "--rounds", "1", "--json", report]
+    printed = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    assert list(facts["ratios"]) == ["metrics over argsort"] and all(value > 0 for value in facts["seconds"].values())
+    assert "argsort" in printed and facts["command"][:3] == ["-m", "benchmarks.metrics", "--images=300"]
+
+
+def test_the_prototypes_benchmark_says_what_share_of_an_epoch_they_take(tmp_path, capsys):
+    from benchmarks import prototypes
+
+    report = tmp_path / "report.json"
+    sizes = ["--scale", "0.001", "--categories", "3", "--width", "8", "--joined-images", "40"]
+    prototypes.main([*sizes, "--json", str(report)])
+    facts = json.loads(report.read_text())
+    assert len(facts["ratios"]) == 1 and facts[prototypes.JOINED] > 0
+    assert {"collecting", "K-means, 1 thread"} < set(facts["share_of_an_epoch"])
+    assert all(value > 0 for value in facts["share_of_an_epoch"].values())
+    assert "assumed" in capsys.readouterr().out
+
+
+def test_the_heads_benchmark_sets_the_short_form_beside_the_literal_one_that_it_equals(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.head", "--quick", "--json", report]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    facts = json.loads(report.read_text())
+    forms = ("short", "short, 50 % read", "short, 10 % read")
+    names = [f"{piece}, 2 x 2: {form} over literal" for piece in ("head", "sarb") for form in forms]
+    assert list(facts["ratios"]) == [*names, "product, 2 x 2: short over literal"]
+    assert facts["largest_difference"] < facts["tolerance"] and "literal" in printed
+    assert all(row["seconds"] > 0 and row["share_of_peak"] >= 0 for row in facts["rows"].values())
+
+
+def test_the_heads_benchmark_times_nothing_that_computes_something_else(monkeypatch):
+    from benchmarks import head
+
+    monkeypatch.setattr(head, "tanh_scores", lambda *values: 1.001 * head.plain(*values))
+    with pytest.raises(SystemExit, match=r"product, short: scores differs"):
+        head.ProfilingSetting(head.QUICK.sizes, 2, head.torch.device("cpu")).agreement("product")
+
+
+def run_gpu(parts, report):
+    from benchmarks import gpu
+
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(["--device", "cpu", "--quick", "--json", str(report), "--only", *parts])
+    return ended.value.code, json.loads(report.read_text())
+
+
+def test_the_gpus_benchmark_runs_to_its_end_on_a_cpu_and_finds_nothing_wrong(tmp_path):
+    code, facts = run_gpu(["correctness", "group", "compile", "steps"], tmp_path / "report.json")
+    assert code == 0 and facts["device"] == "CPU"
+    parts = [facts[name] for name in ("correctness", "group", "compile", "steps")]
+    assert all(part["results"] and "failed" not in part for part in parts)
+    assert all("wrong" not in result for result in facts["correctness"]["results"].values())
+
+
+def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly_and_goes_on_where_a_part_fails(
+    tmp_path, monkeypatch
+):
+    from benchmarks import gpu, head
+
+    def failing(session):
+        raise RuntimeError("no\nluck")
+
+    monkeypatch.setattr(gpu, "tanh_scores", lambda *values, chunk: 1.001 * head.plain(*values))
+    monkeypatch.setattr(gpu.Session, "methods", lambda session, few: [])
+    monkeypatch.setitem(gpu.PARTS, "head", failing)
+    code, facts = run_gpu(["correctness", "head", "compile"], tmp_path / "report.json")
+    assert code == 1 and "above the tolerance" in facts["correctness"]["results"]["tanh_scores"]["wrong"]
+    assert facts["head"]["failed"] == "RuntimeError: no luck" and "compile" in facts
+
+
+@pytest.mark.parametrize("now, lines", [(1.5, 0), (1.99, 0), (2.01, 1), (float("nan"), 1), (0.1, 0)])
+def test_a_ratio_that_grew_by_more_than_a_third_is_a_problem(now, lines):
+    assert len(check.problems({"a over b": 1.5}, {"a over b": now, "new": 9.0})) == lines
+
+
+def test_a_ratio_that_is_measured_no_more_is_a_problem():
+    assert check.problems({"a over b": 1.5}, {}) == ["a over b: recorded 1.50, but not measured any more"]
+
+
+def test_the_check_fails_with_a_line_for_each_worse_ratio_and_leaves_out_results_without(tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.json").write_text('{"seconds": 3}')
+    for name in ("good", "bad"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"command": [name], "ratios": {"a over b": 1.5}}))
+    monkeypatch.setattr(check, "measured_again", lambda command: {"a over b": 3.0 if command == ["bad"] else 1.5})
+    with pytest.raises(SystemExit) as ended:
+        check.main(["--results", str(tmp_path)])
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "bad: a over b: 3.00, recorded 1.50: worse by 100 %",
+        "good: as recorded",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        check.main(["good", "--results", str(tmp_path)])
+    assert ended.value.code == 0
+
+
+def test_the_check_runs_the_recorded_command_and_counts_one_that_fails_as_not_measured():
+    writes = 'import sys, pathlib; pathlib.Path(sys.argv[-1]).write_text(\'{"ratios": {"a": 2}}\')'
+    assert check.measured_again(["-c", writes]) == {"a": 2}
+    assert check.measured_again(["-c", "raise SystemExit(3)"]) == {}
+
+
+@pytest.mark.parametrize("name", sorted(check.recorded_in(check.RESULTS)))
+def test_recorded_ratios_are_numbers_of_a_command_that_exists(name):
+    recorded = check.recorded_in(check.RESULTS)[name]
+    assert recorded["command"][0] == "-m" and all(ratio > 0 for ratio in recorded["ratios"].values())
+    assert (ROOT / recorded["command"][1].replace(".", "/")).with_suffix(".py").is_file()

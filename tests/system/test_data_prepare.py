@@ -1,0 +1,157 @@
+"""``data prepare`` and ``data mask``: what they keep, and that training uses it."""
+
+import shutil
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from mlrpl_bench.cli import app
+from mlrpl_bench.data import masks
+from mlrpl_bench.data.protocol import known_mask
+from mlrpl_bench.data.word_vectors import prepared
+from mlrpl_bench.utils.errors import UserError
+from tests.helpers.tiny_study import CATEGORIES, DATASET, METHOD, study, write_plugin
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    write_plugin(tmp_path / "tiny_set.py", DATASET)
+    write_plugin(tmp_path / "plain.py", METHOD)
+
+    def bench(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench.py", *map(str, arguments), "--plugin=tiny_set.py"])
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return bench
+
+
+def test_word_vectors_are_prepared_and_used(bench, tmp_path):
+    np.save(tmp_path / "vectors.npy", np.eye(4))
+    code, out, _ = bench("data", "prepare", "tiny", "--word-vectors=vectors.npy")
+    assert code == 0 and "wrote" in out
+    np.testing.assert_array_equal(prepared(CATEGORIES), np.eye(4))
+
+
+@pytest.mark.parametrize(("kind", "backend"), [("jpeg", "prepared-jpeg95"), ("raw", "prepared-raw")])
+def test_images_are_prepared_and_used(bench, tmp_path, kind, backend):
+    code, out, _ = bench("data", "prepare", "tiny", f"--images={kind}")
+    assert code == 0 and f"--image-backend {backend}" in out and "37 x 37 pixels" in out
+    common = ("run", "plain", "--dataset=tiny", "--ratios=0.5", "--epochs=1", "--device=cpu", "--plugin=plain.py")
+    code, out, err = bench(*common, f"--image-backend={backend}", "--evaluate-on=val")
+    assert code == 0, err
+    assert f"image backend {backend} (papers: reference)" in " ".join(out.split())
+
+
+def test_prepared_images_are_those_of_the_rows(bench, tmp_path):
+    bench("data", "prepare", "tiny", "--images=raw")
+    whole = study(tmp_path / "again.py", image_backend="prepared-raw")
+    held = study(tmp_path / "again.py", image_backend="prepared-raw", evaluate_on="val")
+    of_whole = next(iter(whole.workbench.in_order("train", 12)))
+    for name in ("train", "test"):
+        part = next(iter(held.workbench.in_order(name, 12)))
+        rows = [whole.train.ids.index(identity) for identity in getattr(held, name).ids]
+        assert (part.images_B3HW == of_whole.images_B3HW[rows]).all()
+
+
+def test_a_lossless_cache_gives_the_reference_s_training_views(bench, tmp_path):
+    bench("data", "prepare", "tiny", "--images=raw")
+    views = [study(tmp_path / "again.py", image_backend=backend) for backend in ("reference", "prepared-raw")]
+    batches = [next(iter(one.workbench.training_batches(0, 0, 4))) for one in views]
+    assert (batches[0].images_B3HW == batches[1].images_B3HW).all()
+
+
+def test_images_that_were_not_prepared_are_asked_for(bench):
+    code, _, err = bench(
+        "run", "plain", "--dataset=tiny", "--device=cpu", "--plugin=plain.py", "--image-backend=prepared-raw"
+    )
+    assert code == 2 and "prepare the images first" in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_mask_is_written_and_used(bench, tmp_path):
+    code, out, _ = bench("data", "mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--seed=3")
+    assert code == 0 and "of the present" in out
+    made = study(tmp_path / "again.py", mask_file=tmp_path / "mask.npz")
+    np.testing.assert_array_equal(made.masks(0.5, 0), known_mask((12, 4), 0.5, 3))
+    np.testing.assert_array_equal(masks.read(tmp_path / "mask.npz", made.train, 0.5), known_mask((12, 4), 0.5, 3))
+
+
+def test_vectors_of_another_width_are_told(bench, tmp_path):
+    np.save(tmp_path / "vectors.npy", np.ones((4, 50)))
+    _, out, _ = bench("data", "prepare", "tiny", "--word-vectors=vectors.npy")
+    assert "warning: the vectors are 50 wide; the papers use GloVe of width 300" in out
+    np.save(tmp_path / "vectors.npy", np.ones((4, 300)))
+    _, out, _ = bench("data", "prepare", "tiny", "--word-vectors=vectors.npy")
+    assert "warning" not in out
+
+
+def test_a_mask_for_validation_is_that_of_such_a_run(bench, tmp_path):
+    common = ("--ratio=0.5", "--seed=3", "--evaluate-on=val")
+    for scheme in ("hcp", "by_id"):
+        code, out, _ = bench("data", "mask", "tiny", "--output=mask.npz", *common, f"--mask-scheme={scheme}")
+        assert code == 0 and "of 11 images" in out
+        drawn = study(tmp_path / "again.py", evaluate_on="val", mask_scheme=scheme)
+        made = study(tmp_path / "again.py", evaluate_on="val", mask_file=tmp_path / "mask.npz")
+        np.testing.assert_array_equal(made.masks(0.5, 0), drawn.masks(0.5, 3))
+    with pytest.raises(UserError, match="was drawn for other ids"):
+        study(tmp_path / "again.py", mask_file=tmp_path / "mask.npz").masks(0.5, 0)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "raw"])
+def test_damaged_images_stop_preparing_with_what_to_do_or_are_left_out(bench, tmp_path, kind):
+    study(tmp_path / "again.py")  # which draws the pictures
+    damaged, gone = tmp_path / "cache" / "tiny" / "9.png", tmp_path / "cache" / "tiny" / "10.png"
+    damaged.write_bytes(b"no image")
+    code, _, err = bench("data", "prepare", "tiny", f"--images={kind}")
+    assert code == 2 and str(damaged) in err and "or leave it out with --on-bad-image skip" in err
+    assert len(err.strip().splitlines()) == 1
+    gone.unlink()
+    code, _, err = bench("data", "prepare", "tiny", f"--images={kind}")
+    assert code == 2 and "1 of 12 train images are missing" in err and "--on-bad-image skip" in err
+    code, out, err = bench("data", "prepare", "tiny", f"--images={kind}", "--on-bad-image=skip")
+    assert code == 0, err
+    assert f"left out: {damaged} (it is no image)" in out and f"left out: {gone} (missing)" in out
+    assert out.splitlines()[-1].endswith("--on-bad-image skip")
+    backend = {"jpeg": "prepared-jpeg95", "raw": "prepared-raw"}[kind]
+    common = ("run", "plain", "--dataset=tiny", "--ratios=0.5", "--epochs=1", "--device=cpu", "--plugin=plain.py")
+    code, out, err = bench(*common, f"--image-backend={backend}", "--on-bad-image=skip")
+    assert code == 0 and "2 training images left out, missing or damaged" in " ".join(out.split())
+
+
+def test_the_place_for_both_splits_is_asked_before_anything_is_written(bench, tmp_path, monkeypatch):
+    free = 12 * 3 * 37**2 + 200  # enough for the larger split
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free))
+    code, _, err = bench("data", "prepare", "tiny", "--images=raw")
+    assert code == 2 and "are free on the disk" in err and "--image-size" in err
+    assert not (tmp_path / "cache" / "prepared").exists()
+
+
+def test_another_size_is_named_in_what_to_type(bench):
+    _, out, _ = bench("data", "prepare", "tiny", "--images=raw", "--image-size=16")
+    assert out.splitlines()[-1] == "use them with --image-backend prepared-raw --image-size 16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("prepare", "tiny"), "nothing to prepare"),
+        (("prepare", "tiny", "--images=png"), "--images png is not valid; it is jpeg or raw"),
+        (("prepare", "tiny", "--word-vectors=none.txt"), "there is no file of word vectors none.txt"),
+        (("mask", "tiny", "--output=mask.txt", "--ratio=0.5"), "a mask file is an .npz"),
+        (("mask", "tiny", "--output=mask.npz", "--ratio=2"), "known ratio 2 is outside (0, 1]"),
+        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--mask-scheme=x"), "no mask scheme 'x'"),
+        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--seed=-1"), "--seed -1 must be between"),
+        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--evaluate-on=x"), "--evaluate-on x is not valid"),
+        (("mask", "tiny", "--output=gone/mask.npz", "--ratio=0.5"), "there is no folder gone"),
+        (("prepare", "tiny", "--images=raw", "--on-bad-image=hide"), "--on-bad-image hide is not valid"),
+    ],
+)
+def test_bad_input_is_one_line(bench, tmp_path, arguments, line):
+    code, _, err = bench("data", *arguments)
+    assert code == 2 and line in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "mask.npz").exists() and not (tmp_path / "gone").exists()

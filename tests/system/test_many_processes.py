@@ -1,0 +1,206 @@
+"""Several processes on one results folder: no cell is trained twice, and what one leaves another goes on with."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.places import BENCH
+from tests.helpers.tiny_study import DATASET, METHOD, contents, write_plugin
+
+RATIOS = ("0.1", "0.3", "0.5", "0.7", "0.9", "1.0")
+
+HOLDING = METHOD.replace("from torch import nn", "import os\nimport time\n\nfrom torch import nn").replace(
+    """        return {"bce\"""",
+    """        if (hold := os.environ.get("HOLD_AT")) and (progress.epoch, progress.step) == (1, 1):
+            open(hold, "w").close()
+            while os.path.exists(hold):
+                time.sleep(0.01)
+        return {"bce\"""",
+)
+"""Stands still at the second step of the second epoch, if HOLD_AT says so, while a file is there that it makes."""
+
+IMPATIENT = """
+from mlrpl_bench import cli, ownership
+ownership.BEAT_SECONDS, ownership.LEASE_SECONDS = 0.2, 5.0
+cli.main()
+"""
+
+
+class Started:
+    """A process that runs, and what it has said so far."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+        number = len(list(folder.glob("said-*")))
+        self.said, self.table = folder / f"said-{number}", folder / f"table-{number}"
+        with self.said.open("w") as said, self.table.open("w") as table:
+            self.process = subprocess.Popen(command, env=environment, stdout=table, stderr=said)
+
+    def until(self, words: str) -> None:
+        """Wait for words on standard error."""
+        _until(lambda: words in self.said.read_text(), self.process)
+
+    def answer(self) -> tuple[int, str, str]:
+        """Exit code, table, and what was said."""
+        return self.process.wait(timeout=300), self.table.read_text(), self.said.read_text()
+
+
+def _until(happened, process: subprocess.Popen) -> None:
+    until = time.monotonic() + 300
+    while not happened():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory):
+    """Starts a leaderboard over six cells on a results folder; what still runs at the end is killed."""
+    world, started = tmp_path_factory.mktemp("world"), []
+    plugins = [
+        f"--plugin={write_plugin(world / 'tiny_set.py', DATASET)}",
+        f"--plugin={write_plugin(world / 'plain.py', HOLDING)}",
+    ]
+    asked = (
+        "run", "plain", "--dataset=tiny", f"--ratios={','.join(RATIOS)}", "--device=cpu", "--checkpoint-every=0",
+        "--json", *plugins,
+    )  # fmt: skip
+    environment = {**os.environ, "MLRPL_CACHE": str(world / "cache"), "OMP_NUM_THREADS": "1"}
+
+    def begin(results: Path, *options: str, group="1", hold: Path | None = None, program=(str(BENCH),)) -> Started:
+        held = {} if hold is None else {"HOLD_AT": str(hold)}
+        command = [sys.executable, *program, *asked, f"--group={group}", f"--results-dir={results}", *options]
+        started.append(Started(command, environment | held, results.parent))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+@pytest.fixture(scope="module")
+def alone(begin, tmp_path_factory):
+    """What one process makes: its folder of results and its table."""
+    results = tmp_path_factory.mktemp("alone") / "results"
+    code, table, said = begin(results).answer()
+    assert code == 0, said
+    return results, table
+
+
+def trained(said: str) -> list[str]:
+    """The known percentages of the cells that a process trained to the end."""
+    return re.findall(r"plain (\d+) % .*: mAP .* in \d+ s", said)
+
+
+def without_costs(table: str) -> dict:
+    """A table, as far as it does not say how long things took."""
+    return {name: content for name, content in json.loads(table).items() if name in ("rows", "ratios", "left_out")}
+
+
+def assert_equal_records(results: Path, expected: Path) -> None:
+    """The same cells with the same numbers, and nothing left over."""
+    cells = {path.name: path for path in (results / "tiny" / "plain").iterdir()}
+    assert len(cells) == len(RATIOS) and cells.keys() == {path.name for path in (expected / "tiny" / "plain").iterdir()}
+    for name, folder in cells.items():
+        assert [path.name for path in folder.iterdir() if re.match(r"\.?claim|checkpoint|failed", path.name)] == []
+        other = expected / "tiny" / "plain" / name
+        metrics = [json.loads((each / "record.json").read_text())["metrics"] for each in (folder, other)]
+        assert metrics[0] == metrics[1]
+        for file in ("scores.npz", "train_scores.npz", "steps.npz"):
+            with np.load(folder / file) as found, np.load(other / file) as wanted:
+                assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "number"),
+    [(1, 3), pytest.param(5, 6, marks=pytest.mark.slow), pytest.param(1, 20, marks=pytest.mark.slow)],
+)
+def test_processes_share_the_cells_and_none_is_trained_twice(begin, alone, tmp_path, rounds, number):
+    for round_ in range(rounds):
+        results = tmp_path / str(round_) / "results"
+        results.mkdir(parents=True)
+        together = [begin(results) for _ in range(number)]
+        answers = [each.answer() for each in together]
+        assert [code for code, _, _ in answers] == [0] * number, [said for _, _, said in answers]
+        everything = sorted(ratio for _, _, said in answers for ratio in trained(said))
+        assert len(everything) == len(set(everything)) == len(RATIOS), [said for _, _, said in answers]
+        assert all(without_costs(table) == without_costs(alone[1]) for _, table, _ in answers)
+        assert_equal_records(results, alone[0])
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_what_a_killed_process_trained_is_taken_over_by_one_that_waits(begin, alone, tmp_path, rounds):
+    for round_ in range(rounds):
+        results, hold = tmp_path / str(round_) / "results", tmp_path / f"hold-{round_}"
+        results.mkdir(parents=True)
+        killed = begin(results, hold=hold)
+        _until(hold.exists, killed.process)
+        other = begin(results)
+        other.until("waiting for 1 cell that other processes train, on ")
+        killed.process.kill()
+        killed.process.wait()
+        code, table, said = other.answer()
+        assert code == 0, said
+        assert f"taken over from process {killed.process.pid} on " in said
+        assert "goes on at epoch 2, step 1" in said
+        assert len(trained(said)) == len(set(trained(said))) == len(RATIOS)
+        assert without_costs(table) == without_costs(alone[1])
+        assert_equal_records(results, alone[0])
+
+
+@pytest.mark.slow
+def test_a_group_that_was_killed_is_halved_at_the_next_start(begin, alone, tmp_path):
+    results, hold = tmp_path / "results", tmp_path / "hold"
+    killed = begin(results, group="auto", hold=hold)
+    _until(hold.exists, killed.process)
+    killed.process.kill()  # as the kernel does when memory runs out
+    killed.process.wait()
+    code, _, said = begin(results, group="auto").answer()
+    assert code == 0, said
+    assert said.count("the process that trained it with 5 others was killed, perhaps for lack of memory") == 1
+    assert "from now on groups have at most 3" in said
+    assert said.count("goes on at epoch 2, step 1") == 6
+    records = [json.loads(path.read_text()) for path in results.glob("tiny/plain/*/record.json")]
+    assert [record["cost"]["cells_in_group"] for record in records] == [3] * 6
+    assert_equal_records(results, alone[0])
+
+
+@pytest.mark.slow
+def test_a_process_that_is_suspended_for_long_loses_its_cell_and_writes_nothing_of_it(begin, alone, tmp_path):
+    results, hold = tmp_path / "results", tmp_path / "hold"
+    suspended = begin(results, hold=hold, program=("-c", IMPATIENT))
+    _until(hold.exists, suspended.process)
+    suspended.process.send_signal(signal.SIGSTOP)
+    code, table, said = begin(results, program=("-c", IMPATIENT)).answer()
+    assert code == 0 and f"taken over from process {suspended.process.pid} on " in said
+    before = contents(results / "tiny" / "plain")
+    hold.unlink()
+    suspended.process.send_signal(signal.SIGCONT)
+    code, late_table, said = suspended.answer()
+    assert code == 0, said
+    assert trained(said) == [] and said.count("another process took it over while this one stood still") == 1
+    assert without_costs(late_table) == without_costs(table) == without_costs(alone[1])
+    assert contents(results / "tiny" / "plain") == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_waiting_and_leaves_the_other_alone(begin, alone, tmp_path):
+    results, hold = tmp_path / "results", tmp_path / "hold"
+    working = begin(results, hold=hold)
+    _until(hold.exists, working.process)
+    waiting = begin(results)
+    waiting.until("waiting for 1 cell ")
+    waiting.process.send_signal(signal.SIGINT)
+    assert waiting.answer()[0] == 130
+    hold.unlink()
+    code, table, said = working.answer()
+    assert code == 0 and len(trained(said)) == 1
+    assert without_costs(table) == without_costs(alone[1])
+    assert_equal_records(results, alone[0])

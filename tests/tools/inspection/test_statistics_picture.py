@@ -1,0 +1,45 @@
+"""The picture of the statistics is a PNG with something in it, for few and for many categories."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlrpl_bench.data.protocol import ABSENT
+from mlrpl_bench.tools.inspection import statistics_picture
+from mlrpl_bench.tools.inspection.label_statistics import measure
+from mlrpl_bench.utils import tables
+from tests.helpers.made_up_labels import labels, split
+
+
+def picture(labels_NC) -> np.ndarray:
+    statistics = measure({"train": split(labels_NC), "test": split(labels_NC[:4])})
+    return np.asarray(Image.open(io.BytesIO(statistics_picture.draw(statistics, "mine"))).convert("RGB"))
+
+
+@pytest.mark.parametrize("num_categories", [1, 20, 90])
+def test_the_picture_is_as_wide_as_it_should_be_and_shows_bars_and_a_matrix(num_categories):
+    pixels_HW3 = picture(labels(50, num_categories))
+    assert pixels_HW3.shape[1] == statistics_picture.WIDTH * statistics_picture.DPI
+    height = pixels_HW3.shape[0]
+    blue = (np.abs(pixels_HW3.astype(int) - (0x2A, 0x6F, 0x97)).sum(2) < 12).mean(1)
+    assert blue[: height // 2].mean() > 0.02
+    assert len(np.unique(pixels_HW3.reshape(-1, 3), axis=0)) > 100
+
+
+def test_more_categories_make_a_higher_picture():
+    assert len(picture(labels(30, 60))) > len(picture(labels(30, 20)))
+
+
+def test_labels_that_are_all_absent_can_be_drawn():
+    assert picture(np.full((6, 3), ABSENT, dtype=np.int8)).size
+
+
+@pytest.mark.parametrize(("categories", "columns"), [(1, 1), (10, 1), (20, 2), (80, 2), (200, 4), (201, 5)])
+def test_bars_stand_in_as_many_columns_as_keep_names_readable(categories, columns):
+    assert statistics_picture.columns_of_bars(categories) == columns
+
+
+def test_a_dollar_sign_starts_no_formula():
+    assert tables.shortened("$a_1$") == r"\$a_1\$"

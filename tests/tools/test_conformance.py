@@ -1,0 +1,283 @@
+"""Every registered method passes every check, and every check catches a method that was made to fail it."""
+
+import dataclasses
+import random
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
+from mlrpl_bench.models.losses import partial_bce
+from mlrpl_bench.models.method import Method, ParameterGroup
+from mlrpl_bench.models.registry import load_methods
+from mlrpl_bench.tools import conformance
+from tests.helpers.plain_method import Plain, entry_of
+
+METHODS = load_methods()
+SENTENCES = [(check.__doc__ or "").rstrip(".") for check in conformance.CHECKS]
+
+
+def bce(logits_BC, labels_BC):
+    return F.binary_cross_entropy_with_logits(logits_BC, (labels_BC == PRESENT).float(), reduction="none")
+
+
+class LossTurnsInfinite(Plain):
+    def losses(self, batch, progress):
+        bad = float("inf") if (progress.epoch, progress.step) == (3, 2) else 0.0
+        return {"partial_bce": super().losses(batch, progress)["partial_bce"] + bad}
+
+
+class ScoresAreNotNumbers(Plain):
+    def forward(self, frozen_BDHW):
+        return super().forward(frozen_BDHW) if self.training else super().forward(frozen_BDHW) * float("nan")
+
+
+class GivesNoLoss(Plain):
+    def losses(self, batch, progress):
+        return {}
+
+
+class DropsTheBatchOfOne(Plain):
+    def forward(self, frozen_BDHW):
+        return super().forward(frozen_BDHW).squeeze(0)
+
+
+class GivesDecisions(Plain):
+    def forward(self, frozen_BDHW):
+        return super().forward(frozen_BDHW) > 0
+
+
+class ComparesTheImagesOfABatch(Plain):
+    def forward(self, frozen_BDHW):
+        logits_BC = super().forward(frozen_BDHW)
+        return logits_BC - logits_BC.mean(0)
+
+
+class NormalisesOverTheBatchWhenScoring(Plain):
+    def train(self, mode=True):
+        return super().train(True)
+
+
+class HasAParameterForNothing(Plain):
+    def __init__(self, backbone, task, hyperparameters):
+        super().__init__(backbone, task, hyperparameters)
+        self.spare = nn.Parameter(torch.ones(2))
+
+
+class CutsTheGradient(Plain):
+    def forward(self, frozen_BDHW):
+        return self.classifier(self.trained(frozen_BDHW).mean((2, 3)).detach())
+
+
+class HoldsAParameterStill(Plain):
+    def parameter_groups(self):
+        return [
+            ParameterGroup(list(self.trained.parameters())),
+            ParameterGroup(list(self.classifier.parameters()), 0.0),
+        ]
+
+
+class DividesByTheNumberOfKnownLabels(Plain):
+    def losses(self, batch, progress):
+        known_BC = batch.labels_BC != UNKNOWN
+        return {"bce": bce(self(batch.frozen_BDHW), batch.labels_BC)[known_BC].mean()}
+
+
+class HasAnInfiniteGradientWhereNothingIsKnown(Plain):
+    def losses(self, batch, progress):
+        known_BC = (batch.labels_BC != UNKNOWN).float()
+        return {"root": (bce(self(batch.frozen_BDHW), batch.labels_BC) * known_BC).sum().sqrt()}
+
+
+class GivesALossForEachImage(Plain):
+    def losses(self, batch, progress):
+        return {"bce": bce(self(batch.frozen_BDHW), batch.labels_BC).mean(1)}
+
+
+class AveragesOverUnknownLabels(Plain):
+    def losses(self, batch, progress):
+        logits_BC = self(batch.frozen_BDHW)
+        unsure = logits_BC[batch.labels_BC == UNKNOWN].square().mean()
+        return {"bce": partial_bce(logits_BC, batch.labels_BC), "unsure": unsure}
+
+
+class PairsTheImagesOfABatch(Plain):
+    def losses(self, batch, progress):
+        one_BC, other_BC = self(batch.frozen_BDHW).split([len(batch.labels_BC) // 2] * 2)
+        return {"bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC), "pairs": (one_BC * other_BC).mean()}
+
+
+class TakesTheLogarithmOfTheUnknownShare(Plain):
+    def __init__(self, backbone, task, hyperparameters):
+        super().__init__(backbone, task, hyperparameters)
+        self.penalty = torch.tensor(1 - task.known_ratio).log()
+
+    def losses(self, batch, progress):
+        return {"bce": super().losses(batch, progress)["partial_bce"] + self.penalty}
+
+
+class ReadsHiddenLabelsInTheTrainersFrame(Plain):
+    def __init__(self, backbone, task, hyperparameters):
+        super().__init__(backbone, task, hyperparameters)
+        frame = sys._getframe()
+        while "workbench" not in frame.f_locals:
+            frame = frame.f_back
+        complete_NC = torch.from_numpy(frame.f_locals["workbench"].splits["train"].labels_NC)
+
+        def losses(batch, progress):
+            return {"bce": partial_bce(self(batch.frozen_BDHW), complete_NC[batch.index_B])}
+
+        self.losses = losses
+
+
+class DrawsFromPythonsRandom(Plain):
+    def losses(self, batch, progress):
+        return {"bce": super().losses(batch, progress)["partial_bce"] * random.random()}
+
+
+class SharesStateWithOtherCells(Plain):
+    steps = 0
+
+    def losses(self, batch, progress):
+        if (progress.epoch, progress.step) == (0, 0) and type(self).steps >= 16:
+            type(self).steps = 0  # looks innocent when trained alone
+        type(self).steps += 1
+        return {"bce": super().losses(batch, progress)["partial_bce"] * (1 + type(self).steps)}
+
+
+class ChangesWhatOthersAreGiven(Plain):
+    def losses(self, batch, progress):
+        return {"bce": partial_bce(self(batch.frozen_BDHW.mul_(0.5)), batch.labels_BC)}
+
+
+class FailsBesideAnother(Plain):
+    def __init__(self, backbone, task, hyperparameters):
+        super().__init__(backbone, task, hyperparameters)
+        if task.known_ratio == 0.7:
+            raise RuntimeError("not beside this one")
+
+
+class KeepsStateOutsideBuffers(Plain):
+    def __init__(self, backbone, task, hyperparameters):
+        super().__init__(backbone, task, hyperparameters)
+        self.mean_CD = torch.zeros_like(self.classifier.weight)
+
+    def after_step(self):
+        self.mean_CD.lerp_(self.classifier.weight.detach(), 0.5)
+
+    def forward(self, frozen_BDHW):
+        features_BD = self.trained(frozen_BDHW).mean((2, 3))
+        return self.classifier(features_BD) if self.training else features_BD @ self.mean_CD.T
+
+
+class CountsItsSteps(Plain):
+    count = 0
+
+    def losses(self, batch, progress):
+        self.count += 1
+        return {name: loss / self.count for name, loss in super().losses(batch, progress).items()}
+
+
+BAD = {
+    conformance.trains_without_failing: {
+        LossTurnsInfinite: "'partial_bce' is inf at epoch 3, step 2",
+        ScoresAreNotNumbers: "NaN",
+        GivesNoLoss: "losses() returned no terms",
+    },
+    conformance.gives_logits_of_the_right_shape: {
+        DropsTheBatchOfOne: "forward gave (6,), not (1, 6)",
+        GivesDecisions: "forward gave torch.bool",
+    },
+    conformance.scores_an_image_alone_as_in_a_batch: {
+        ComparesTheImagesOfABatch: "logits depend on the batch",
+        NormalisesOverTheBatchWhenScoring: "logits depend on the batch",
+    },
+    conformance.trains_every_parameter: {
+        HasAParameterForNothing: "no gradient ever reached spare",
+        CutsTheGradient: "no gradient ever reached trained.body.0.weight, ",
+        HoldsAParameterStill: "training left classifier.bias, classifier.weight as it was",
+    },
+    conformance.survives_a_batch_without_known_labels: {
+        DividesByTheNumberOfKnownLabels: "loss term 'bce' is nan",
+        HasAnInfiniteGradientWhereNothingIsKnown: "the gradient of trained.body.0.weight, ",
+        GivesALossForEachImage: "loss term 'bce' is no scalar but (4,)",
+    },
+    conformance.survives_a_batch_of_known_labels_only: {AveragesOverUnknownLabels: "loss term 'unsure' is nan"},
+    conformance.survives_an_odd_batch: {PairsTheImagesOfABatch: "split_with_sizes"},
+    conformance.trains_on_complete_labels: {TakesTheLogarithmOfTheUnknownShare: "loss term 'bce' is -inf"},
+    conformance.cannot_reach_hidden_labels: {
+        ReadsHiddenLabelsInTheTrainersFrame: "hidden labels changed the scores",
+    },
+    conformance.trains_in_a_group_as_alone: {
+        DrawsFromPythonsRandom: "the other cell changed the scores",
+        SharesStateWithOtherCells: "the other cell changed the scores",
+        ChangesWhatOthersAreGiven: "the other cell changed the scores",
+        FailsBesideAnother: "a cell of the group failed: RuntimeError: not beside this one",
+    },
+    conformance.keeps_its_state_in_buffers: {KeepsStateOutsideBuffers: "the saved state does not give the scores back"},
+    conformance.goes_on_exactly_from_a_checkpoint: {CountsItsSteps: "the scores differ: keep what training needs in"},
+}
+"""For each check the methods that it must report, and what it says of them."""
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_registered_method_passes_every_check(name):
+    assert dict(conformance.run(METHODS[name])) == dict.fromkeys(SENTENCES)
+
+
+@pytest.mark.parametrize(
+    ("check", "cls", "problem"),
+    [
+        pytest.param(check, cls, problem, id=f"{check.__name__}-{cls.__name__}")
+        for check, bad in BAD.items()
+        for cls, problem in bad.items()
+    ],
+)
+def test_a_bad_method_is_reported_by_the_check_it_was_made_for(check, cls, problem, monkeypatch):
+    monkeypatch.setattr(conformance, "CHECKS", (check,))
+    ((sentence, reported),) = conformance.run(entry_of(cls))
+    assert sentence == (check.__doc__ or "").rstrip(".")
+    assert reported is not None and problem in reported
+
+
+def test_every_check_has_a_bad_method_that_it_reports():
+    assert set(BAD) == set(conformance.CHECKS)
+
+
+def test_every_check_is_run_and_told_in_a_sentence_of_its_own():
+    reports = list(conformance.run(entry_of(Plain)))
+    assert [sentence for sentence, _ in reports] == SENTENCES
+    assert len(set(SENTENCES)) == len(SENTENCES) and all(SENTENCES)
+
+
+def test_a_method_that_fails_at_everything_does_not_stop_the_checks():
+    class Fails(Method):
+        def __init__(self, backbone, task, hyperparameters):
+            raise LookupError("two\nlines")
+
+    problems = [problem for _, problem in conformance.run(entry_of(Fails))]
+    assert len(problems) == len(SENTENCES)
+    assert all(problem.endswith("LookupError: two lines") for problem in problems)
+
+
+def test_a_methods_own_hyperparameters_are_used():
+    asked = []
+
+    class Asks(Plain):
+        @dataclasses.dataclass(frozen=True)
+        class Hyperparameters:
+            width: int = 3
+
+        def __init__(self, backbone, task, hyperparameters):
+            asked.append(hyperparameters.width)
+            super().__init__(backbone, task, hyperparameters)
+
+    next(conformance.run(dataclasses.replace(entry_of(Asks), settings={"width": 5})))
+    assert asked == [5]
+
+
+def test_the_checks_run_in_mixed_precision_too():
+    assert {problem for _, problem in conformance.run(entry_of(Plain), precision="bf16-mixed")} == {None}
