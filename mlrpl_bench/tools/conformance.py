@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,29 @@ PRESET = Preset(image_size=SIDE, backbone=backbones.SMALL, epochs=4, batch=5, lr
 RATIO = 0.5
 
 
+class Size(NamedTuple):
+    """How much a sample has of everything.
+
+    Attributes:
+        train: training images.
+        test: test images.
+        categories: categories.
+        batch: images of a step.
+    """
+
+    train: int
+    test: int
+    categories: int
+    batch: int
+
+
+LARGE = Size(train=48, test=4, categories=40, batch=48)
+"""48 x 40 labels of 64 features: several times 32,768 elements, from which on torch adds with several threads."""
+
+LARGE_EPOCHS = 3
+THREADS = (2, 4)
+
+
 class Violation(Exception):
     """A method does not do what every method must; the message says what."""
 
@@ -50,13 +73,21 @@ class Sample:
         device, precision: as for training.
     """
 
-    def __init__(self, entry: MethodEntry, folder: Path, device: str = "cpu", precision: Any = "32-true") -> None:
-        self.entry, self.hyperparameters = entry, entry.hyperparameters()
+    def __init__(
+        self,
+        entry: MethodEntry,
+        folder: Path,
+        device: str = "cpu",
+        precision: Any = "32-true",
+        size: Size = Size(NUM_TRAIN, NUM_TEST, NUM_CATEGORIES, 5),  # noqa: B008 - it cannot be changed
+    ) -> None:
+        self.entry, self.hyperparameters, self.folder, self.size = entry, entry.hyperparameters(), folder, size
+        self.preset = dataclasses.replace(PRESET, batch=size.batch)
         self.fabric = Fabric(accelerator=device, devices=1, precision=precision)
         random = np.random.default_rng(0)
         self.splits = {
-            name: _random_split(folder, name, count, random)
-            for name, count in (("train", NUM_TRAIN), ("test", NUM_TEST))
+            name: _random_split(folder, name, count, size.categories, random)
+            for name, count in (("train", size.train), ("test", size.test))
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -69,7 +100,7 @@ class Sample:
             method=self.entry.name,
             hyperparameters=dataclasses.asdict(self.hyperparameters),
             changed=(),
-            recipe=self.entry.cls.recipe.resolve(PRESET),
+            recipe=self.entry.cls.recipe.resolve(self.preset),
             source_digest="",
             ratio=ratio,
             seed=0,
@@ -105,6 +136,14 @@ class Sample:
             raise Violation(last.reason)
         assert isinstance(last, Finished)
         return last
+
+    def weights_after_training(self, ratio: float = 0.9) -> dict[str, Tensor]:
+        """The method's state after a short training alone.
+
+        Raises:
+            Violation: it failed.
+        """
+        return self.train_alone(self.workbench(), ratio).weights
 
     def run(self) -> CellRun:
         """A cell that is about to be trained."""
@@ -261,6 +300,27 @@ def goes_on_exactly_from_a_checkpoint(sample: Sample) -> None:
     _require(same, "the scores differ: keep what training needs in buffers or get_extra_state")
 
 
+def gives_the_same_bits_on_several_threads(sample: Sample) -> None:
+    """On two and on four threads the same training gives the same weights twice, to the bit."""
+    folder = sample.folder / "large"
+    folder.mkdir()
+    large = Sample(sample.entry, folder, sample.fabric.device.type, sample.fabric._precision.precision, LARGE)
+    before = torch.get_num_threads()
+    try:
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            first, second = (large.weights_after_training() for _ in range(2))
+            changed = sorted(name for name, value in first.items() if not torch.equal(value, second[name]))
+            _require(
+                not changed,
+                f"with {threads} threads a second training gave other bits in {', '.join(changed)}: look for an "
+                "operation that adds to repeated places in parallel, such as parameter[indices]; "
+                "torch.nn.functional.embedding(indices, parameter) adds in order",
+            )
+    finally:
+        torch.set_num_threads(before)
+
+
 CHECKS: tuple[Callable[[Sample], None], ...] = (
     trains_without_failing,
     gives_logits_of_the_right_shape,
@@ -274,6 +334,7 @@ CHECKS: tuple[Callable[[Sample], None], ...] = (
     trains_in_a_group_as_alone,
     keeps_its_state_in_buffers,
     goes_on_exactly_from_a_checkpoint,
+    gives_the_same_bits_on_several_threads,
 )
 
 
@@ -307,12 +368,14 @@ def _labels(size: int) -> Tensor:
     return torch.where((image_B1 + category_C) % 2 == 0, PRESENT, ABSENT).to(torch.int8)
 
 
-def _random_split(folder: Path, name: str, count: int, random: np.random.Generator) -> Split:
+def _random_split(
+    folder: Path, name: str, count: int, num_categories: int, random: np.random.Generator
+) -> Split:
     paths = [folder / f"{name}-{row}.jpg" for row in range(count)]
     for path in paths:
         Image.fromarray(random.integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)).save(path)
-    labels_NC = np.where(random.random((count, NUM_CATEGORIES)) < 0.4, PRESENT, ABSENT).astype(np.int8)
-    categories = tuple(f"category {number}" for number in range(NUM_CATEGORIES))
+    labels_NC = np.where(random.random((count, num_categories)) < 0.4, PRESENT, ABSENT).astype(np.int8)
+    categories = tuple(f"category {number}" for number in range(num_categories))
     return Split(list(range(count)), paths, labels_NC, categories, hashed_vectors(categories))
 
 

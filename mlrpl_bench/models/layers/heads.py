@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mlrpl_bench.data.protocol import PRESENT
@@ -58,9 +59,10 @@ class GraphHead(nn.Module):
         wanted_N = read_BC.flatten().nonzero().squeeze(1)
         category_N = wanted_N % read_BC.shape[1]
         nodes_ND = self.graph(features_BCD, self.adjacency_CC, wanted_N)
-        logits_N = self._classify(
-            nodes_ND, pick(features_BCD, wanted_N), classifiers_CD[category_N], self.bias_C[category_N]
-        )
+        # Not classifiers_CD[category_N]: its backward pass adds to repeated rows in parallel, in no fixed order.
+        classifiers_ND = F.embedding(category_N, classifiers_CD)
+        bias_N = F.embedding(category_N, self.bias_C[:, None]).squeeze(1)
+        logits_N = self._classify(nodes_ND, pick(features_BCD, wanted_N), classifiers_ND, bias_N)
         return logits_N.new_zeros(read_BC.numel()).index_copy(0, wanted_N, logits_N).view(read_BC.shape)
 
     def _classify(self, nodes: Tensor, features: Tensor, classifiers: Tensor, biases: Tensor) -> Tensor:
