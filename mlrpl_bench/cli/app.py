@@ -57,7 +57,7 @@ GroupOption = Annotated[
     str,
     typer.Option(
         "--group",
-        help="EvidenceGrid trained side by side, sharing reading and the frozen part: a number, or auto, as many as fit.",
+        help="Cells trained side by side, sharing reading and the frozen part: a number, or auto, as many as fit.",
     ),
 ]
 CheckpointOption = Annotated[
@@ -213,11 +213,14 @@ def test_method(
     from mlrpl_bench.tools import conformance
 
     methods, _ = registries(plugin)
-    failures = 0
-    for check, problem in conformance.run(methods[method]):
-        print(f"{'ok    ' if problem is None else 'FAILED'}  {check}" + (f": {problem}" if problem else ""))
-        failures += problem is not None
-    if failures:
+    failed = False
+    for report in conformance.reports(conformance.run(methods[method])):
+        print(f"{'ok    ' if report.problem is None else 'FAILED'}  {report.check}", end="")
+        print("" if report.problem is None else f": {report.problem}")
+        for check in report.same_fault:
+            print(f"        for the same reason: {check}")
+        failed |= report.problem is not None
+    if failed:
         raise typer.Exit(1)
 
 

@@ -6,8 +6,9 @@ They use a handful of random images and the small backbone, and take seconds.
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,6 +181,44 @@ def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> 
             yield (check.__doc__ or "").rstrip("."), problem
 
 
+class Report(NamedTuple):
+    """What one check found.
+
+    Attributes:
+        check: what is checked, as a sentence.
+        problem: in one line; None if there is none.
+        same_fault: the sentences of other checks that fail for the same reason.
+    """
+
+    check: str
+    problem: str | None
+    same_fault: tuple[str, ...] = ()
+
+
+def reports(found: Iterable[tuple[str, str | None]]) -> list[Report]:
+    """The checks' results in order, each fault once: by the check that says most of it.
+
+    A method that cannot be trained fails every check that trains it, with the same words after different beginnings.
+    """
+    found = list(found)
+    problems = {check: problem for check, problem in found if problem is not None}
+    faults: dict[str, list[str]] = {}
+    for check, problem in problems.items():
+        faults.setdefault(_fault(problem), []).append(check)
+    shown: dict[str, Report] = {}
+    for checks in faults.values():
+        best = max(checks, key=lambda check: len(problems[check]))
+        shown[best] = Report(best, problems[best], tuple(check for check in checks if check != best))
+    return [shown.get(check, Report(check, problem)) for check, problem in found if problem is None or check in shown]
+
+
+def _fault(problem: str) -> str:
+    """What is left of a problem without how it was met."""
+    for beginning in ("a cell of the group failed: ", "training failed: ", "going on failed: "):
+        problem = problem.removeprefix(beginning)
+    return re.sub(r", line \d+$", "", problem)
+
+
 def trains_without_failing(sample: Sample) -> None:
     """A short training run finishes with finite losses at every step."""
     scores_NC = sample.finished.scores_NC
@@ -196,6 +235,18 @@ def gives_logits_of_the_right_shape(sample: Sample) -> None:
         expected = (size, NUM_CATEGORIES)
         _require(logits_BC.shape == expected, f"forward gave {tuple(logits_BC.shape)}, not {expected}")
         _require(logits_BC.is_floating_point(), f"forward gave {logits_BC.dtype}")
+
+
+def gives_logits_and_no_probabilities(sample: Sample) -> None:
+    """forward gives logits, not probabilities, which would lie in [0, 1] for whatever image."""
+    method = sample.run().method.eval()
+    frozen_BDHW = sample.batch(_labels(4)).frozen_BDHW.float()
+    with torch.no_grad():  # no image gives maps of such sizes: a logit follows them out of [0, 1], a probability cannot
+        scores_BC = torch.cat([method(sign * size * frozen_BDHW) for sign in (-1, 1) for size in (1, 10, 1000)])
+    like_probabilities = bool((scores_BC >= 0).all() and (scores_BC <= 1).all() and scores_BC.any())
+    _require(
+        not like_probabilities, "all scores lie in [0, 1], as probabilities do; return what stands before the sigmoid"
+    )
 
 
 def scores_an_image_alone_as_in_a_batch(sample: Sample) -> None:
@@ -324,6 +375,7 @@ def gives_the_same_bits_on_several_threads(sample: Sample) -> None:
 CHECKS: tuple[Callable[[Sample], None], ...] = (
     trains_without_failing,
     gives_logits_of_the_right_shape,
+    gives_logits_and_no_probabilities,
     scores_an_image_alone_as_in_a_batch,
     trains_every_parameter,
     survives_a_batch_without_known_labels,
@@ -368,9 +420,7 @@ def _labels(size: int) -> Tensor:
     return torch.where((image_B1 + category_C) % 2 == 0, PRESENT, ABSENT).to(torch.int8)
 
 
-def _random_split(
-    folder: Path, name: str, count: int, num_categories: int, random: np.random.Generator
-) -> Split:
+def _random_split(folder: Path, name: str, count: int, num_categories: int, random: np.random.Generator) -> Split:
     paths = [folder / f"{name}-{row}.jpg" for row in range(count)]
     for path in paths:
         Image.fromarray(random.integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)).save(path)

@@ -18,6 +18,7 @@ from mlrpl_bench.records.matching import obstacle, reason_against
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.record import RECORD, OtherVersion, Record, digest, read_arrays, read_record, to_plain
 from mlrpl_bench.records.store import ResultStore, set_aside
+from mlrpl_bench.training.device import threads
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Event, Failed, train
 from mlrpl_bench.utils.errors import UserError
@@ -232,18 +233,25 @@ class Recheck:
 
 
 def verify(record: Record, job: Job, study: Study, tell: Tell = lambda *_: None) -> Recheck:
-    """Train a record's cell again, alone and without storing anything, and compare."""
+    """Train a record's cell again, alone and without storing anything, and compare.
+
+    On a CPU it is trained with as many threads as then: sums are split among threads, so another number of them gives
+    other last bits.
+    """
     try:
         for name in record.content["files"]:
             _check_hash(record, name)
     except UserError as error:
         return Recheck(record, f"damaged: {error}; see verify --files")
-    for event in train([job], study.workbench):
-        tell(job.cell.title, job.cell.recipe.epochs or 0, event)
+    device = study.workbench.fabric.device
+    with threads(record.content.get("threads") if device.type == "cpu" else None):
+        for event in train([job], study.workbench):
+            tell(job.cell.title, job.cell.recipe.epochs or 0, event)
+        here = provenance(device)
     if isinstance(event, Failed):
         return Recheck(record, f"fails now: {event.reason}")
     assert isinstance(event, Finished)
-    return compare(record, event, provenance(study.workbench.fabric.device))
+    return compare(record, event, here)
 
 
 def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+
+MOST_THREADS = 1024
+"""A record that says more is not believed."""
 
 
 def peak_memory(device: torch.device) -> int:
@@ -28,3 +32,18 @@ def forget_peak_memory(device: torch.device) -> None:
     else:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Let torch work with a number of threads for a while; None or no sensible number leaves it as it is.
+
+    Sums are split among threads, so scores are the same to the bit only with the same number.
+    """
+    before = torch.get_num_threads()
+    if isinstance(number, int) and 1 <= number <= MOST_THREADS:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

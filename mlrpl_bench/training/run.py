@@ -22,6 +22,9 @@ from mlrpl_bench.utils.randomness import generator_at, seed_of
 
 NUM_EXAMPLES = 8
 
+MANY_LABELS = 1000
+"""Fewer test labels than this may all have logits in [0, 1] by chance."""
+
 
 class NonFiniteLoss(RuntimeError):
     """A loss term became infinite or not a number; the message has the term, the epoch and the step."""
@@ -124,7 +127,8 @@ class CellRun:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.cell.recipe.grad_clip)
         self.optimizer.step()
         self.method.after_step()
-        self.terms.append({name: loss.detach() for name, loss in losses.items()})
+        # Cloned, as a term may be a view of a parameter, which the next step changes.
+        self.terms.append({name: loss.detach().clone() for name, loss in losses.items()})
 
     def observe(self, shared: SharedBatch, progress: Progress, number: int) -> None:
         """One batch of a pass over the training set."""
@@ -151,7 +155,8 @@ class CellRun:
     def logits_BC(self, shared: SharedBatch) -> Tensor:
         """Scores of one batch, float32."""
         with torch.no_grad(), self.workbench.fabric.autocast():
-            return self.method(shared.frozen_BDHW).float()
+            # Detached, as a view of a parameter keeps requires_grad even here.
+            return self.method(shared.frozen_BDHW).detach().float()
 
     def end_steps(self) -> None:
         """All steps of the epoch are made: fetch the losses and look at them.
@@ -174,10 +179,19 @@ class CellRun:
     def evaluate(self, scores_NC: NDArray[np.float32]) -> None:
         """Put the test metrics of this epoch into the history, and remember the best epoch."""
         labels_NC = self.workbench.splits["test"].labels_NC
-        self.metrics = metrics.evaluate(scores_NC, labels_NC, surely_logits=True)
+        self.metrics = metrics.evaluate(scores_NC, labels_NC, surely_logits=not self._must_have_left_0_to_1(labels_NC))
         self.history[-1] |= {f"test.{name}": self.metrics[name] for name in ("mAP", "OF1", "CF1")}
         if self.metrics["mAP"] > self.best[1]["mAP"]:
             self.best = (self.progress.epoch, self.metrics)
+
+    def _must_have_left_0_to_1(self, labels_NC: NDArray) -> bool:
+        """Whether scores that all lie in [0, 1] are surely probabilities, and the method's F1 would be nonsense.
+
+        So at the end of training, where most of many labels are absent: logits would be negative for these.
+        """
+        at_the_end = self.progress.epoch + 1 == self.cell.recipe.epochs
+        mostly_absent = (labels_NC == PRESENT).sum() < (labels_NC == ABSENT).sum()
+        return bool(at_the_end and labels_NC.size >= MANY_LABELS and mostly_absent)
 
     def finish(self, scores_NC: NDArray, train_scores_NC: NDArray, seconds: float, cells_in_group: int) -> Finished:
         """What the cell leaves behind."""
@@ -229,17 +243,21 @@ class CellRun:
             self.steps.append({name: value for name, value in zip(names, values_K, strict=True) if name in step})
 
     def _pseudo_label_counts(self) -> dict[str, float]:
-        """How many unknown labels the method filled in, and how many of them rightly: only the trainer can tell."""
+        """How many unknown labels the method filled in, and how many of them rightly: only the trainer can tell.
+
+        Those whose truth nobody knows (VOC's difficult objects, own data) are neither right nor wrong: counted apart.
+        """
         pseudo_NC = self.method.pseudo_labels_NC()
         if pseudo_NC is None:
             return {}
         truth_NC, hidden_NC = self.workbench.splits["train"].labels_NC, self.labels_NC.cpu().numpy()
-        counts = {}
+        counts, unknown = {}, 0
         for name, state in (("present", PRESENT), ("absent", ABSENT)):
             filled_NC = (hidden_NC == UNKNOWN) & (pseudo_NC == state)
             counts[f"pseudo.{name}_right"] = float((filled_NC & (truth_NC == state)).sum())
-            counts[f"pseudo.{name}_wrong"] = float((filled_NC & (truth_NC != state)).sum())
-        return counts
+            counts[f"pseudo.{name}_wrong"] = float((filled_NC & (truth_NC == -state)).sum())
+            unknown += int((filled_NC & (truth_NC == UNKNOWN)).sum())
+        return {**counts, "pseudo.truth_unknown": float(unknown)} if (truth_NC == UNKNOWN).any() else counts
 
     def _examples(self, scores_NC: NDArray) -> dict[str, NDArray]:
         """Scores and attention maps of a few test images, the same for every cell of a data set."""
@@ -256,7 +274,7 @@ class CellRun:
                 maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])
             if maps_BCHW is None:
                 return examples
-            maps.append(maps_BCHW.float().cpu())
+            maps.append(maps_BCHW.detach().float().cpu())
         return examples | {"attention": torch.cat(maps).numpy()}
 
 

@@ -1,4 +1,4 @@
-"""EvidenceGrid and records in a second: a data set of twenty pictures, and results made up without training.
+"""Cells and records in a second: a data set of twenty pictures, and results made up without training.
 
 Test modules import this; it has no tests.
 """

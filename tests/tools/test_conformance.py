@@ -50,6 +50,42 @@ class GivesDecisions(Plain):
         return super().forward(frozen_BDHW) > 0
 
 
+class GivesProbabilities(Plain):
+    def forward(self, frozen_BDHW):
+        return super().forward(frozen_BDHW).sigmoid()
+
+    def losses(self, batch, progress):
+        probabilities_BC = self(batch.frozen_BDHW)
+        present_BC = (batch.labels_BC == PRESENT).float()
+        return {"bce": F.binary_cross_entropy(probabilities_BC, present_BC)}
+
+
+class ScoresWithAViewOfAParameter(Plain):
+    """Correct, if useless: the same logits for every image, handed out without a copy."""
+
+    def __init__(self, backbone, task, hyperparameters):
+        super().__init__(backbone, task, hyperparameters)
+        self.prior_C = torch.nn.Parameter(torch.linspace(-1, 1, task.labels_NC.shape[1]))
+
+    def forward(self, frozen_BDHW):
+        if self.training:
+            return super().forward(frozen_BDHW) + self.prior_C
+        return self.prior_C.expand(len(frozen_BDHW), -1)
+
+
+class ReadsRepeatedRowsOfAParameter(Plain):
+    def __init__(self, backbone, task, hyperparameters):
+        super().__init__(backbone, task, hyperparameters)
+        self.rows_CD = torch.nn.Parameter(torch.zeros(task.labels_NC.shape[1], 48))
+
+    def losses(self, batch, progress):
+        terms = super().losses(batch, progress)
+        features_BD = batch.frozen_BDHW.mean(dim=(2, 3))
+        image_N, category_N = (batch.labels_BC != UNKNOWN).nonzero(as_tuple=True)
+        scores_N = (features_BD[image_N] * self.rows_CD[category_N]).sum(dim=1)
+        return terms | {"rows": F.softplus(scores_N).mean()}
+
+
 class ComparesTheImagesOfABatch(Plain):
     def forward(self, frozen_BDHW):
         logits_BC = super().forward(frozen_BDHW)
@@ -191,6 +227,10 @@ BAD = {
         DropsTheBatchOfOne: "forward gave (6,), not (1, 6)",
         GivesDecisions: "forward gave torch.bool",
     },
+    conformance.gives_logits_and_no_probabilities: {GivesProbabilities: "as probabilities do"},
+    conformance.gives_the_same_bits_on_several_threads: {
+        ReadsRepeatedRowsOfAParameter: "gave other bits in rows_CD",
+    },
     conformance.scores_an_image_alone_as_in_a_batch: {
         ComparesTheImagesOfABatch: "logits depend on the batch",
         NormalisesOverTheBatchWhenScoring: "logits depend on the batch",
@@ -281,3 +321,21 @@ def test_a_methods_own_hyperparameters_are_used():
 
 def test_the_checks_run_in_mixed_precision_too():
     assert {problem for _, problem in conformance.run(entry_of(Plain), precision="bf16-mixed")} == {None}
+
+
+def test_logits_that_are_a_view_of_a_parameter_can_be_scored():
+    assert {problem for _, problem in conformance.run(entry_of(ScoresWithAViewOfAParameter))} == {None}
+
+
+def test_a_fault_is_named_once_by_the_check_that_says_most():
+    found = [
+        ("trains", "NonFiniteLoss: loss is nan"),
+        ("shape", None),
+        ("alone", "ValueError: other"),
+        ("group", "a cell of the group failed: NonFiniteLoss: loss is nan"),
+    ]
+    assert conformance.reports(found) == [
+        conformance.Report("shape", None),
+        conformance.Report("alone", "ValueError: other"),
+        conformance.Report("group", "a cell of the group failed: NonFiniteLoss: loss is nan", ("trains",)),
+    ]

@@ -62,7 +62,7 @@ LOOKING = LOOKING.replace(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """EvidenceGrid of two methods, trained in about two seconds: what was asked for, and their records."""
+    """Cells of two methods, trained in about two seconds: what was asked for, and their records."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLRPL_CACHE", str(folder / "cache"))

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from mlrpl_bench.training.device import forget_peak_memory, peak_memory
+from mlrpl_bench.training.device import forget_peak_memory, peak_memory, threads
 
 CPU = torch.device("cpu")
 
@@ -22,3 +22,10 @@ def test_a_forgotten_peak_makes_room_for_the_next():
     before = peak_memory(CPU)
     forget_peak_memory(CPU)
     assert peak_memory(CPU) <= before
+
+
+@pytest.mark.parametrize(("number", "used"), [(3, 3), (None, 1), (0, 1), (10**9, 1), ("3", 1)])
+def test_torch_works_with_a_number_of_threads_for_a_while(number, used):
+    with threads(number):
+        assert torch.get_num_threads() == used
+    assert torch.get_num_threads() == 1  # the tests' own

@@ -1,4 +1,4 @@
-"""EvidenceGrid that are trained together get the scores that they get alone, whatever hooks they use and whoever fails."""
+"""Cells that are trained together get the scores that they get alone, whatever hooks they use and whoever fails."""
 
 import random
 from dataclasses import replace

@@ -112,7 +112,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
 
 
 RECORD_COLUMNS = (
-    *("mAP", "OF1", "CF1", "best epoch mAP", "recovery", "known present / absent", "unlabelled images"),
+    *("mAP", "OF1", "CF1", "best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
     *("seconds", "images/s", "peak GB", "cells in group"),
 )
 

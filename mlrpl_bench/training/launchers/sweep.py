@@ -78,7 +78,7 @@ def run(
 ) -> Iterator[tuple[Job, SweepEvent]]:
     """Train jobs and store what comes out. A cell that fails is stored as failed, and the others still run.
 
-    EvidenceGrid that another process trains in the same results folder are left to it: when there is nothing else to do, its
+    Cells that another process trains in the same results folder are left to it: when there is nothing else to do, its
     end is waited for, and a cell whose process died is taken over. A cell that was left unfinished goes on from its
     checkpoint. One that runs out of memory in a group is trained again in one of half the size, as are all cells that
     come later; alone, running out of memory is its failure.

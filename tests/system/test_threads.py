@@ -1,0 +1,61 @@
+"""At the full size of `scenes`, on two threads, the same command gives the same bits."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlrpl_bench.models.registry import load_methods
+from tests.helpers.places import BENCH
+
+TWO_THREADS = {**os.environ, "OMP_NUM_THREADS": "2"}
+EPOCHS = 2
+
+
+def command(results: Path, *arguments: str) -> list[str]:
+    asked = ("--ratios=0.9", f"--epochs={EPOCHS}", "--device=cpu", f"--results-dir={results}")
+    return [sys.executable, str(BENCH), *arguments, *asked]
+
+
+def digests(results: Path) -> dict[str, str]:
+    """Of the test scores, by the cell's folder."""
+    found = {path.parent.name: path for path in results.glob("scenes/*/*/scores.npz")}
+    return {
+        f"{path.parent.parent.name}/{name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in found.items()
+    }
+
+
+@pytest.mark.slow
+def test_every_method_trained_twice_on_two_threads_gives_the_same_scores(tmp_path):
+    for results in (tmp_path / "first", tmp_path / "second"):
+        done = subprocess.run(
+            command(results, "leaderboard", "--methods=all"), env=TWO_THREADS, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    first, second = digests(tmp_path / "first"), digests(tmp_path / "second")
+    assert {name.partition("/")[0] for name in first} == set(load_methods())
+    assert first == second
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_killed_on_two_threads_goes_on_to_the_same_scores(tmp_path):
+    arguments = ("run", "sarb", "--checkpoint-every=0")
+    subprocess.run(command(tmp_path / "whole", *arguments), env=TWO_THREADS, check=True, capture_output=True)
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed, *arguments), env=TWO_THREADS, stderr=subprocess.DEVNULL)
+    while not list(killed.glob("scenes/sarb/*/checkpoint.pt")):
+        assert process.poll() is None, "it ended before its first checkpoint"
+        time.sleep(0.1)
+    time.sleep(1)  # some steps further
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(killed.glob("scenes/sarb/*/record.json")), "it was finished before it was killed"
+    done = subprocess.run(command(killed, *arguments), env=TWO_THREADS, capture_output=True, text=True)
+    assert done.returncode == 0 and "goes on at epoch" in done.stderr, done.stderr
+    assert digests(killed) == digests(tmp_path / "whole")
