@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.training.launchers.sweep import FoundFinished, SweepEvent, Waiting
-from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
+from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
+from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, Working
+
+LINE_SECONDS = 60.0
+"""Between two lines about one group, or one preparation, in a log file."""
+
+LONG_SECONDS = 5.0
+"""Of a preparation that is worth a line in a log file."""
 
 
 class Display:
-    """Live bars on a terminal; elsewhere (a log file) one line for each finished cell."""
+    """Live bars on a terminal; elsewhere (a log file) lines: a group's start, its epochs, and each finished cell.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds from any start that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.began: dict[str, float] = {}
+        self.tasks_told: dict[str, float] = {}
+        """When preparations began, and when they were told of last."""
+        self.batch = 0
+        self.steps: StepDone | None = None
+        self.group_began, self.epoch_ended, self.last_line = 0.0, 0.0, -math.inf
+        self.first_step = 0
+        self.rows: list[dict[str, float]] = []
+        """What the cells of the group said of the epoch that ended last."""
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -40,6 +63,7 @@ class Display:
     def report(self, what: str, done: int, total: int) -> None:
         """A preparation that takes a while."""
         self._update(what, done, total)
+        self._log_preparation(what, done, total)
         if done == total:
             self.progress.remove_task(self.tasks.pop(what))
 
@@ -49,6 +73,8 @@ class Display:
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Something happened to the cell with this title."""
+        if not self.console.is_terminal:
+            self._log(epochs, event)
         if isinstance(event, Waiting):
             cells = "1 cell" if event.cells == 1 else f"{event.cells} cells"
             line = f"waiting for {cells} that other processes train, on {', '.join(event.hosts)}"
@@ -63,6 +89,10 @@ class Display:
             if title not in self.tasks:  # it goes on from the last step of an epoch
                 self._update(title, 0, epochs)
             self.progress.update(self.tasks[title], facts=facts)
+        elif isinstance(event, Began):
+            self.group(event.cells, event.steps_per_epoch, event.batch, event.rates, epochs)
+        elif isinstance(event, Working):
+            return
         elif isinstance(event, Note):
             self.console.print(f"{title}: {event.text}", markup=False, soft_wrap=True)
         else:
@@ -76,6 +106,60 @@ class Display:
                 line = f"{title}: failed, {event.reason}"
             self.console.print(line, markup=False, soft_wrap=True)
 
+    def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
+        """EvidenceGrid begin to train side by side."""
+        self.steps, self.rows, self.batch, self.last_line = None, [], batch, -math.inf
+        if not self.console.is_terminal:
+            rate = " to ".join(f"{rate:.3g}" for rate in sorted({min(rates), max(rates)}))
+            words = f"{cells} {'cell' if cells == 1 else 'cells'}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
+            self._line(f"training {words} of {steps} steps, learning rate {rate}")
+            self.group_began = self.clock()
+
+    def _log(self, epochs: int, event: SweepEvent) -> None:
+        """An epoch's line comes when all cells of the group have told of it: at the next step or a cell's end."""
+        if isinstance(event, EpochDone):
+            self.rows.append(event.row)
+            self.epoch_ended = self.clock()
+            return
+        if self.rows and not isinstance(event, (Note, Working)):
+            self._log_epoch(epochs)
+        if isinstance(event, StepDone):
+            if self.steps is None:
+                self.first_step = event.epoch * event.steps_per_epoch + event.step - 1
+            self.steps = event
+
+    def _log_epoch(self, epochs: int) -> None:
+        rows, self.rows = self.rows, []
+        epoch, now = int(rows[-1]["epoch"]) + 1, self.epoch_ended
+        if not self.batch or self.steps is None or (epoch < epochs and now - self.last_line < LINE_SECONDS):
+            return
+        self.last_line = now
+        loss = sum(value for row in rows for name, value in row.items() if name.startswith("loss.")) / len(rows)
+        precision = sum(row["test.mAP"] for row in rows) / len(rows)
+        made = epoch * self.steps.steps_per_epoch - self.first_step
+        seconds = max(now - self.group_began, 1e-9)
+        left = (epochs - epoch) * self.steps.steps_per_epoch * seconds / max(made, 1)
+        self._line(
+            f"epoch {epoch}/{epochs}: loss {loss:.4f}, test mAP {100 * precision:.1f}, "
+            f"{made * self.batch * len(rows) / seconds:.0f} images/s, {_duration(left)} left"
+        )
+
+    def _log_preparation(self, what: str, done: int, total: int) -> None:
+        """Quick ones are not worth a line."""
+        now = self.clock()
+        began = self.began.setdefault(what, now)
+        if not self.console.is_terminal and now - began >= LONG_SECONDS:
+            told = self.tasks_told.get(what, -math.inf)
+            if now - told >= LINE_SECONDS or (done == total):
+                self.tasks_told[what] = now
+                self._line(f"{what}: {done:,} of {total:,}, {_duration(now - began)}")
+        if done == total:
+            self.began.pop(what)
+            self.tasks_told.pop(what, None)
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
     @staticmethod
     def ends_a_cell(event: SweepEvent) -> bool:
         """Whether the cell of this event is through, one way or the other."""
@@ -85,3 +169,14 @@ class Display:
         if what not in self.tasks:
             self.tasks[what] = self.progress.add_task(what, total=total, facts="")
         self.progress.update(self.tasks[what], completed=done)
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(59), _duration(3599), _duration(7260)
+    ('59 s', '60 min', '2 h 1 min')
+    """
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if seconds < 3600 else f"{minutes // 60} h {minutes % 60} min"

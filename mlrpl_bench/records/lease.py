@@ -35,6 +35,12 @@ BEAT_SECONDS = 5.0
 LEASE_SECONDS = 60.0
 """So long may a heartbeat stand still, as NFS shows changes late."""
 
+PRESENT_FOLDER = ".processes"
+"""In a dataset's folder of results; each process that trains there, or waits, has a claim in it."""
+
+_COUNTER = re.compile(r"/proc/vmstat|/sys/fs/cgroup/(?!.*\.\.).*memory\.events")
+"""Files in which Linux counts the processes that it killed for lack of memory."""
+
 _NAME = re.compile(r"claim-([1-9]\d*)\.jsonl")
 
 
@@ -79,6 +85,17 @@ class Lease:
         beats = self.content.split(b"\n")[1:-1]
         return int(beats[-1]) if beats and beats[-1].isdigit() else 1
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed a process for lack of memory since the claim was made, where that can be seen."""
+        then = self.facts.get("kills")
+        if self.facts.get("place") is None or self.facts["place"] != _place() or not isinstance(then, dict):
+            return False
+        for name, before in then.items():
+            if _COUNTER.fullmatch(name) and (now := _kills(Path(name))) is not None:
+                return isinstance(before, int) and now > before  # the first is the narrowest
+        return False
+
     def is_of_gone_process(self) -> bool:
         """Whether the owner is known to be gone; of a process that cannot be seen from here nothing is known."""
         pid, place = self.facts.get("pid"), self.facts.get("place")
@@ -99,6 +116,8 @@ class Taken:
     """That a cell is ours now, and the stale claim that was in force before, if there was one."""
 
     before: Lease | None
+    died_before: bool = False
+    """Whether the owner before had taken it over, in its turn, from one that died with a group."""
 
 
 def in_force(folder: Path) -> Lease | None:
@@ -127,6 +146,7 @@ class Owner:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.id, self.clock = secrets.token_hex(16), clock
         self._numbers: dict[Path, int] = {}
+        self._presences: set[Path] = set()
         self._seen: dict[Path, _Sight] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -141,6 +161,40 @@ class Owner:
         self._heart.join()
         for folder in list(self._numbers):
             self.release(folder)
+        for folder in self._presences:
+            with contextlib.suppress(OSError):  # others are there, or it was never made
+                folder.parent.rmdir()
+
+    def announce(self, among: Path) -> None:
+        """Say to other processes that we are there, by a claim of our own that nobody else wants; it beats as all do.
+
+        Args:
+            among: the folder in which the processes that share cells announce themselves.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        presence = among / PRESENT_FOLDER / self.id
+        self._presences.add(presence)
+        if presence not in self._numbers:
+            self.take(presence)
+
+    def processes(self, among: Path) -> int:
+        """How many are there, ourselves included; what dead ones left is swept away."""
+        try:
+            names = os.listdir(among / PRESENT_FOLDER)
+        except OSError:  # nobody announced itself, or it cannot be looked at, which is no news
+            return 1
+        alive = {self.id}
+        for name in names:
+            folder = among / PRESENT_FOLDER / name
+            if name == self.id or in_force(folder) is None:
+                continue
+            if self.may_take(folder):
+                sweep_away(folder)
+            else:
+                alive.add(name)
+        return len(alive)
 
     def may_take(self, folder: Path) -> bool:
         """Whether nobody owns a cell, as far as is seen from here; to be asked again and again."""
@@ -172,7 +226,10 @@ class Owner:
                 _path(folder, number).unlink(missing_ok=True)
                 del self._numbers[folder]
                 return None
-        return Taken(before)
+        older = [] if before is None else [n for n in _numbers(folder) if n < before.number]
+        contents = [_read(_path(folder, each)) for each in older]
+        died_before = any(content is not None and Lease(0, content).group > 1 for content in contents)
+        return Taken(before, died_before)
 
     def holds(self, folder: Path) -> bool:
         """Whether a cell is still ours; one that was lost, because we were suspended for long, stays lost."""
@@ -194,9 +251,10 @@ class Owner:
         """Say that we live, and how many cells are ours."""
         with self._lock:
             held = [folder for folder in list(self._numbers) if self._holds(folder)]
+            cells = len(set(held) - self._presences)
             for folder in held:
                 with contextlib.suppress(OSError):  # a full disk, say; the next beat may find room
-                    _append(_path(folder, self._numbers[folder]), b"%d\n" % len(held))
+                    _append(_path(folder, self._numbers[folder]), b"%d\n" % cells)
 
     def _beat_on(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -225,7 +283,7 @@ class Owner:
         return still >= LEASE_SECONDS or claim.is_of_gone_process()
 
     def _first_line(self) -> bytes:
-        facts = {"owner": self.id, "pid": os.getpid(), "host": platform.node(), "place": _place()}
+        facts = {"owner": self.id, "pid": os.getpid(), "host": platform.node(), "place": _place(), "kills": _counters()}
         return json.dumps(facts).encode() + b"\n"
 
 
@@ -313,6 +371,25 @@ def _place() -> str | None:
         return f"{platform.node()} {start} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return None
+
+
+def _counters() -> dict[str, int]:
+    """How many processes were killed for lack of memory up to now: in our control group, and on the machine."""
+    paths = [Path("/proc/vmstat")]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        paths[:0] = [
+            Path(f"/sys/fs/cgroup{line[3:].rstrip('/')}/memory.events") for line in lines if line.startswith("0::/")
+        ]
+    return {str(path): number for path in paths if (number := _kills(path)) is not None}
+
+
+def _kills(path: Path) -> int | None:
+    try:
+        found = re.search(r"^oom_kill (\d+)$", path.read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, ValueError):  # another system, or a control group that is gone
+        return None
+    return None if found is None else int(found[1])
 
 
 def _is_gone(pid: int) -> bool:

@@ -59,6 +59,8 @@ class CellRun:
         self.best: tuple[int, dict[str, Any]] = (-1, {"mAP": -1.0})
         self.training_seconds = 0.0
         self.terms: list[dict[str, Tensor]] = []
+        self.attention: list[Tensor] | None = []
+        """Maps of the example images; None where the method does not tell where it looks."""
 
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from, after a step: plain data and tensors, see `checkpoint`.
@@ -259,23 +261,27 @@ class CellRun:
             unknown += int((filled_NC & (truth_NC == UNKNOWN)).sum())
         return {**counts, "pseudo.truth_unknown": float(unknown)} if (truth_NC == UNKNOWN).any() else counts
 
+    def attend(self, shared: SharedBatch) -> None:
+        """Where each category looks in those of a batch's test images that are examples."""
+        wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), self._example_rows()))
+        if self.attention is None or not wanted_B.any():
+            return
+        with torch.no_grad(), self.workbench.fabric.autocast():
+            maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])
+        if maps_BCHW is None:
+            self.attention = None
+        else:
+            self.attention.append(maps_BCHW.detach().float().cpu())
+
+    def _example_rows(self) -> NDArray[np.intp]:
+        """The same for every cell of a data set."""
+        return np.unique(np.linspace(0, len(self.workbench.splits["test"]) - 1, NUM_EXAMPLES).astype(int))
+
     def _examples(self, scores_NC: NDArray) -> dict[str, NDArray]:
-        """Scores and attention maps of a few test images, the same for every cell of a data set."""
-        test, batch = self.workbench.splits["test"], self.cell.recipe.batch
-        assert batch is not None
-        rows = np.unique(np.linspace(0, len(test) - 1, NUM_EXAMPLES).astype(int))
+        """Scores and attention maps of a few test images."""
+        rows = self._example_rows()
         examples: dict[str, NDArray] = {"rows": rows, "scores": scores_NC[rows]}
-        maps: list[Tensor] = []
-        for shared in self.workbench.in_order("test", batch):
-            wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), rows))
-            if not wanted_B.any():
-                continue
-            with torch.no_grad(), self.workbench.fabric.autocast():
-                maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])
-            if maps_BCHW is None:
-                return examples
-            maps.append(maps_BCHW.detach().float().cpu())
-        return examples | {"attention": torch.cat(maps).numpy()}
+        return examples if self.attention is None else examples | {"attention": torch.cat(self.attention).numpy()}
 
 
 def _refuse_impossible(state: dict[str, Any], epochs: int, steps_per_epoch: int) -> None:

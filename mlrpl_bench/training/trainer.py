@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -35,6 +37,17 @@ class StepDone:
     epoch: int
     step: int
     steps_per_epoch: int
+    states: Callable[[], dict[Cell, State]] = dict
+
+
+@dataclass(frozen=True)
+class Working:
+    """A pass over images goes on in which no step is made; training can be left here too, see `Group.hold`.
+
+    Attributes:
+        states: gives each cell's state after the last step before; none where no step was made yet.
+    """
+
     states: Callable[[], dict[Cell, State]] = dict
 
 
@@ -79,15 +92,21 @@ class Note:
     text: str
 
 
-Event = StepDone | EpochDone | Finished | Failed | Note
+Event = StepDone | Working | EpochDone | Finished | Failed | Note
 
 
-def train(jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State] | None = None) -> Iterator[Event]:
+def train(
+    jobs: Sequence[Job],
+    workbench: Workbench,
+    states: Mapping[Cell, State] | None = None,
+    pause_seconds: float | None = None,
+) -> Iterator[Event]:
     """Train cells side by side; each gets exactly the scores that it would get alone.
 
     Args:
         jobs: cells of one setting, seed, number of epochs and batch size.
         states: where to go on from, all of one epoch and step and one for each cell; None to begin.
+        pause_seconds: how often to yield `Working` while images are scored or looked at; None for never.
 
     Yields:
         A `StepDone` a step, an `EpochDone` a cell and epoch, and at the end one `Finished` or `Failed` a cell.
@@ -99,13 +118,19 @@ def train(jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State
     assert len(shared_facts) == 1, "cells trained together share setting, seed, epochs and batch"
     devices = [workbench.fabric.device] if workbench.fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        yield from Group(jobs, workbench, states).train()
+        yield from Group(jobs, workbench, states, pause_seconds).train()
 
 
 class Group:
     """The cells that are trained together (`runs`), and those that have failed since the last report."""
 
-    def __init__(self, jobs: Sequence[Job], workbench: Workbench, states: Mapping[Cell, State] | None = None) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        workbench: Workbench,
+        states: Mapping[Cell, State] | None = None,
+        pause_seconds: float | None = None,
+    ) -> None:
         recipe = jobs[0].cell.recipe
         assert recipe.epochs and recipe.batch, "the recipe is not resolved"
         self.seed, self.epochs, self.batch = jobs[0].cell.seed, recipe.epochs, recipe.batch
@@ -113,6 +138,9 @@ class Group:
         self.steps_per_epoch = workbench.steps_per_epoch(self.batch)
         self.runs: list[CellRun] = []
         self.failures: list[Failed] = []
+        self.pause_seconds, self.paused = pause_seconds, time.monotonic()
+        self.held: dict[CellRun, State] = {}
+        """Each cell's state after the last step of the epoch, while there are only images to look at."""
 
         positions = {(state["epoch"], state["step"]) for state in (states or {}).values()}
         assert len(positions) <= 1, "cells that go on together stand at one place"
@@ -140,12 +168,13 @@ class Group:
         first_epoch, first_step = self.first
         for epoch in range(first_epoch, self.epochs):
             yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
-            test_scores = self._scores("test")
+            test_scores = yield from self._scores("test")
             self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
             yield from self._take_failures()
             yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
-        train_scores = self._scores("train")
+        train_scores = yield from self._scores("train")
         seconds = time.perf_counter() - self.start
+        yield from self._look_where()
         finished: list[Finished] = []
         self._each(
             lambda run: finished.append(run.finish(test_scores[run], train_scores[run], seconds, self.cells_in_group))
@@ -157,7 +186,8 @@ class Group:
         """One epoch; the part of it from a step on, where the cells' states are of that place."""
         if not first_step:
             start = Progress(epoch, self.epochs, 0, self.steps_per_epoch)
-            self._pass_over_training_set(start)
+            yield from self._pass_over_training_set(start)
+            self.held.clear()
             self._each(lambda run: run.start_epoch(start))
         yield from self._take_failures()
         batches = self.workbench.training_batches(self.seed, epoch, self.batch, first_step) if self.runs else ()
@@ -168,29 +198,71 @@ class Group:
             if not self.runs:
                 return
             yield StepDone(epoch, step + 1, self.steps_per_epoch, self._states)
+        self.hold()
         self._each(lambda run: run.end_steps())
+
+    def hold(self) -> None:
+        """Remember where all cells stand after an epoch's last step: going on from there scores all images again.
+
+        Tensors are not copied, as nothing changes them until the next pass over the training set.
+        """
+        self.held.clear()
+        if self.pause_seconds is None:
+            return
+        seconds = time.perf_counter() - self.start
+
+        def remember(run: CellRun) -> None:
+            state = run.state()
+            lists = {name: list(state[name]) for name in ("history", "steps", "terms")}  # these grow
+            self.held[run] = {**state, **lists, "seconds": seconds}
+
+        self._each(remember)
+
+    def _pause(self) -> Iterator[Working | Failed]:
+        """A place to stop, if the last one was a while ago."""
+        if self.pause_seconds is not None and time.monotonic() - self.paused >= self.pause_seconds:
+            yield from self._take_failures()
+            yield Working(lambda: {run.cell: state for run, state in self.held.items() if run in self.runs})
+            self.paused = time.monotonic()
 
     def _states(self) -> dict[Cell, State]:
         seconds = time.perf_counter() - self.start
         return {run.cell: {**run.state(), "seconds": seconds} for run in self.runs}
 
-    def _pass_over_training_set(self, progress: Progress) -> None:
+    def _pass_over_training_set(self, progress: Progress) -> Iterator[Working | Failed]:
         """One look at the whole training set serves every cell that wants one before this epoch."""
         wanting: list[CellRun] = []
         self._each(lambda run: wanting.append(run) if run.method.passes(progress) else None)
         if not wanting:
             return
+        for run in wanting:  # a pass may change whatever the method keeps
+            if run in self.held:
+                self.held[run]["method"] = _copied(self.held[run]["method"])
         self._each(lambda run: run.method.eval(), wanting)
         for number, shared in enumerate(self.workbench.in_order("train", self.batch)):
             self._each(lambda run: run.observe(shared, progress, number), wanting)  # noqa: B023 - called at once
-        self._each(lambda run: run.end_pass(progress), wanting)
+            yield from self._pause()
+        for run in wanting:
+            self._each(lambda run: run.end_pass(progress), [run])
+            yield from self._pause()
 
-    def _scores(self, split: str) -> dict[CellRun, NDArray]:
+    def _look_where(self) -> Iterator[Working | Failed]:
+        """Attention on a few test images: one look at the test set serves every cell that tells where it looks."""
+        wanting = list(self.runs)
+        for shared in self.workbench.in_order("test", self.batch) if wanting else ():
+            self._each(lambda run: run.attend(shared), wanting)  # noqa: B023 - called at once
+            wanting = [run for run in wanting if run.attention is not None and run in self.runs]
+            if not wanting:
+                return
+            yield from self._pause()
+
+    def _scores(self, split: str) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
         """Logits (N, C) of every image of a split, in order, by every cell."""
         batches: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs}
         self._each(lambda run: run.method.eval())
         for shared in self.workbench.in_order(split, self.batch) if self.runs else ():
             self._each(lambda run: batches[run].append(run.logits_BC(shared)))  # noqa: B023 - called at once
+            yield from self._pause()
         return {run: torch.cat(batches[run]).cpu().numpy() for run in self.runs}
 
     def _each(self, action: Callable[[CellRun], object], runs: Sequence[CellRun] | None = None) -> None:
@@ -208,6 +280,14 @@ class Group:
     def _take_failures(self) -> Iterator[Failed]:
         failures, self.failures = self.failures, []
         yield from failures
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's state that stays what it is, outside a GPU's memory."""
+    return {
+        name: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else deepcopy(value)
+        for name, value in state.items()
+    }
 
 
 def _stop_for_shortage(error: Exception) -> None:

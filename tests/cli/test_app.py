@@ -554,10 +554,10 @@ def test_what_was_finished_before_ctrl_c_is_kept(bench, world, results, monkeypa
 
     train = sweep.train
 
-    def interrupted_at_the_second(jobs, workbench, states):
+    def interrupted_at_the_second(jobs, workbench, states, pause_seconds):
         if jobs[0].cell.ratio > 0.2:
             raise KeyboardInterrupt
-        yield from train(jobs, workbench, states)
+        yield from train(jobs, workbench, states, pause_seconds)
 
     monkeypatch.setattr(sweep, "train", interrupted_at_the_second)
     arguments = ("run", "plain", "--dataset=tiny", "--ratios=0.1,0.9", "--epochs=1", "--group=1", *world.plugins)

@@ -9,7 +9,7 @@ from rich.console import Console
 from mlrpl_bench.cli.display import Display
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.tools.conformance import Sample
-from mlrpl_bench.training.launchers.sweep import FoundFinished, Waiting
+from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, train
 from tests.helpers.plain_method import Plain, entry_of
 
@@ -147,3 +147,37 @@ def test_a_cell_that_another_process_trained_is_a_line_and_is_through(display, c
     display.event(TITLE, 4, FoundFinished(cell))
     assert capsys.readouterr().err == f"{TITLE}: trained by another process\n"
     assert display.ends_a_cell(FoundFinished(cell)) and not display.ends_a_cell(Waiting(1, ()))
+
+
+def test_a_log_file_tells_of_a_group_and_of_an_epoch_a_minute_at_most_and_of_the_last(capsys, cell, finished):
+    now = [0.0]
+    with Display(lambda: now[0]) as display:
+        display.event(TITLE, 4, Began(2, 10, 8, (1e-3, 2e-3)))
+        for epoch in range(4):
+            for step in range(10):
+                now[0] += 4.0
+                display.event(TITLE, 4, StepDone(epoch, step + 1, 10))
+            display.event(TITLE, 4, epoch_done(cell, epoch))
+            display.event(TITLE, 4, epoch_done(cell, epoch))
+        display.event(TITLE, 4, finished)
+    assert capsys.readouterr().err.splitlines() == [
+        "training 2 cells, 4 epochs of 10 steps, learning rate 0.001 to 0.002",
+        "epoch 1/4: loss 0.7500, test mAP 45.7, 4 images/s, 2 min left",
+        "epoch 3/4: loss 0.7500, test mAP 45.7, 4 images/s, 40 s left",
+        "epoch 4/4: loss 0.7500, test mAP 45.7, 4 images/s, 0 s left",
+        f"{TITLE}: mAP 61.8 in 13 s",
+    ]
+
+
+def test_a_log_file_tells_of_a_preparation_that_takes_longer_than_some_seconds(capsys):
+    now = [0.0]
+    with Display(lambda: now[0]) as display:
+        for done in range(1, 41):
+            now[0] += 4.0
+            display.report("pre-training the backbone", done, 40)
+    assert capsys.readouterr().err.splitlines() == [
+        "pre-training the backbone: 3 of 40, 8 s",
+        "pre-training the backbone: 18 of 40, 1 min",
+        "pre-training the backbone: 33 of 40, 2 min",
+        "pre-training the backbone: 40 of 40, 3 min",
+    ]

@@ -410,3 +410,35 @@ def test_while_owners_come_and_go_never_two_hold_a_cell(folder):
     racing(4, come_and_go)
     assert turns == [10] * 4 and set(most) == {1}
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "died_of_it"),
+    [({"/proc/vmstat": 3}, 4, True), ({"/proc/vmstat": 3}, 3, False), ({"/etc/passwd": 3}, 4, False), (None, 4, False)],
+)
+def test_a_kill_for_memory_is_one_that_the_kernel_counted(folder, gone, monkeypatch, then, now, died_of_it):
+    """Claims without counts, as earlier versions made them, are read too."""
+    owned_by(gone, folder)
+    path = folder / "claim-1.jsonl"
+    facts = json.loads(path.read_text()) | ({} if then is None else {"kills": then})
+    path.write_text(json.dumps(facts) + "\n")
+    monkeypatch.setattr(lease, "_kills", lambda path: now)
+    assert in_force(folder).out_of_memory is died_of_it
+    path.write_text(json.dumps(facts | {"place": "another machine"}) + "\n")
+    assert not in_force(folder).out_of_memory
+
+
+def test_kills_are_counted_where_the_system_counts_them(tmp_path):
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\noom 7\noom_kill 5\noom_group_kill 0\n")
+    assert lease._kills(events) == 5
+    assert lease._kills(tmp_path / "none") is None
+
+
+def test_a_second_death_of_a_group_is_told_to_whoever_takes_over(folder, gone):
+    owned_by(gone, folder, 1, beats=b"4\n")
+    assert not Owner().take(folder).died_before
+    sweep_away(folder)
+    owned_by(gone, folder, 1, beats=b"4\n")
+    owned_by(gone, folder, 2, beats=b"4\n")
+    assert Owner().take(folder).died_before

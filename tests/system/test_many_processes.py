@@ -156,17 +156,21 @@ def test_what_a_killed_process_trained_is_taken_over_by_one_that_waits(begin, al
 
 
 @pytest.mark.slow
-def test_a_group_that_was_killed_is_halved_at_the_next_start(begin, alone, tmp_path):
-    results, hold = tmp_path / "results", tmp_path / "hold"
-    killed = begin(results, group="auto", hold=hold)
-    _until(hold.exists, killed.process)
-    killed.process.kill()  # as the kernel does when memory runs out
-    killed.process.wait()
+def test_a_group_that_was_killed_is_halved_at_the_second_time(begin, alone, tmp_path):
+    results = tmp_path / "results"
+    for number in range(2):
+        hold = tmp_path / f"hold-{number}"
+        killed = begin(results, group="auto", hold=hold)
+        _until(hold.exists, killed.process)
+        assert "from now on" not in killed.said.read_text()
+        killed.process.kill()
+        killed.process.wait()
+        for path in results.glob("tiny/plain/*/checkpoint.pt"):
+            path.unlink()  # else the second one does not come to where it is held
     code, _, said = begin(results, group="auto").answer()
     assert code == 0, said
-    assert said.count("the process that trained it with 5 others was killed, perhaps for lack of memory") == 1
+    assert said.count("the process that trained it with 5 others was killed, and so was one before it") == 1
     assert "from now on groups have at most 3" in said
-    assert said.count("goes on at epoch 2, step 1") == 6
     records = [json.loads(path.read_text()) for path in results.glob("tiny/plain/*/record.json")]
     assert [record["cost"]["cells_in_group"] for record in records] == [3] * 6
     assert_equal_records(results, alone[0])
@@ -204,3 +208,23 @@ def test_ctrl_c_ends_the_waiting_and_leaves_the_other_alone(begin, alone, tmp_pa
     assert code == 0 and len(trained(said)) == 1
     assert without_costs(table) == without_costs(alone[1])
     assert_equal_records(results, alone[0])
+
+
+def test_a_process_that_comes_later_gets_its_share_of_a_group(begin, alone, tmp_path):
+    """The first one has all six cells in one group; what is left then takes longer than the second one's next look."""
+    results, hold = tmp_path / "results", tmp_path / "hold"
+    first = begin(results, "--epochs=30", group="auto", hold=hold)
+    _until(hold.exists, first.process)
+    second = begin(results, "--epochs=30", group="auto")
+    second.until("waiting for 6 cells that other processes train, on ")
+    while first.process.poll() is None:  # each cell of the group stops there
+        hold.unlink(missing_ok=True)
+        time.sleep(0.05)
+    answers = [each.answer() for each in (first, second)]
+    assert [code for code, _, _ in answers] == [0, 0], [said for _, _, said in answers]
+    assert [len(trained(said)) for _, _, said in answers] == [3, 3], [said for _, _, said in answers]
+    assert answers[1][2].count("goes on at epoch 2, step 3") == 3
+    whole = tmp_path / "whole"
+    assert begin(whole, "--epochs=30", group="auto").answer()[0] == 0
+    assert_equal_records(results, whole)
+    assert sorted(path.name for path in (results / "tiny").iterdir()) == ["plain"]

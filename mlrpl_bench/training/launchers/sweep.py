@@ -21,7 +21,7 @@ from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.launchers import memory
 from mlrpl_bench.training.launchers.groups import Position, alike, halved, portions, position_of
 from mlrpl_bench.training.study import Study
-from mlrpl_bench.training.trainer import EpochDone, Event, Failed, Note, StepDone, train
+from mlrpl_bench.training.trainer import EpochDone, Event, Failed, Note, StepDone, Working, train
 from mlrpl_bench.utils import files, shortages, signals
 from mlrpl_bench.utils.errors import UserError
 
@@ -29,6 +29,9 @@ CHECKPOINT_SECONDS = 600.0
 
 LOOK_SECONDS = 2.0
 """Between two looks at cells that other processes train."""
+
+PAUSE_SECONDS = 1.0
+"""Between two places to stop while images are scored; a cluster grants some 30 s from SIGTERM on."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,21 @@ class Waiting:
     hosts: tuple[str, ...]
 
 
-SweepEvent = Event | FoundFinished | Waiting
+@dataclass(frozen=True)
+class Began:
+    """EvidenceGrid begin to train side by side, or go on.
+
+    Attributes:
+        rates: learning rates, one a cell.
+    """
+
+    cells: int
+    steps_per_epoch: int
+    batch: int
+    rates: tuple[float, ...]
+
+
+SweepEvent = Event | FoundFinished | Waiting | Began
 
 
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
@@ -132,11 +149,17 @@ class Sweep:
         self.failed_before = {job.cell: store.failed_try(job.cell) for job in jobs}
         self.positions = {job.cell: self._position(job) for job in jobs}
         """Where cells probably go on; certain only after they were claimed."""
+        self.among = sorted({store.root / job.cell.setting.dataset for job in jobs})
+        """Where processes announce themselves that may want the same cells."""
+        self.processes = 1
+        """How many were there when the last group was formed."""
         self.reported_gone: set[str | None] = set()
         """The owners of which it was said that they are gone."""
 
     def run(self) -> Iterator[tuple[Job, SweepEvent]]:
         told: Waiting | None = None
+        for among in self.among:
+            self.owner.announce(among)
         while self.left:
             self.requests.raise_if_asked()
             yield from self._settle(self.left)
@@ -170,6 +193,8 @@ class Sweep:
             return {}
         members = alike(free, self.positions)[0]
         size = memory.fitting(members, self.study.workbench) if self.group is None else self.group
+        self.processes = self._processes()
+        size = min(size, self._share())
         size = len(portions(members, self._at_most(size))[0])
         claimed: list[Job] = []
         for job in members:  # others may be claiming too: go on until there are enough
@@ -177,7 +202,7 @@ class Sweep:
                 claimed.append(job)
                 files.remove_leftovers(self._folder(job))
                 if taken.before is not None:
-                    yield from self._report_takeover(job, taken.before)
+                    yield from self._report_takeover(job, taken.before, taken.died_before)
         yield from self._settle(claimed)  # another process may have finished one between our look and our claim
         states = yield from self._states([job for job in claimed if job in self.left])
         self.positions |= {job.cell: position_of(state) for job, state in states.items()}
@@ -187,14 +212,35 @@ class Sweep:
                 self.owner.release(self._folder(job))
         return {job: states[job] for job in together}
 
-    def _report_takeover(self, job: Job, claim: Lease) -> Iterator[tuple[Job, Note]]:
-        """Say whose cells are taken over; if it trained several, it may have been killed for lack of memory."""
+    def _processes(self) -> int:
+        return max(self.owner.processes(among) for among in self.among)
+
+    def _share(self) -> int:
+        """The most cells that we take while others want some: of all that are not finished, theirs included."""
+        return -(-len(self.left) // self.processes)
+
+    def _is_to_share(self, step: StepDone, in_group: int) -> bool:
+        """Whether a process came since the group was formed that could train some of its cells, at an epoch's end."""
+        if in_group == 1 or step.step < step.steps_per_epoch or (now := self._processes()) <= self.processes:
+            return False
+        self.processes = now
+        return in_group > self._share()
+
+    def _report_takeover(self, job: Job, claim: Lease, died_before: bool) -> Iterator[tuple[Job, Note]]:
+        """Say whose cells are taken over; if it trained several and died for lack of memory, groups get smaller.
+
+        Whether it did, the kernel may tell; a machine that was taken away looks like any other death. A group that
+        dies a second time is taken to be too large.
+        """
         text = f"taken over from {claim.who}, which is gone"
-        if claim.group > 1:
+        if claim.group > 1 and (claim.out_of_memory or died_before):
             self.most = self._at_most(halved(claim.group))
             others = "1 other" if claim.group == 2 else f"{claim.group - 1} others"
+            why = (
+                "when memory ran out" if claim.out_of_memory else "and so was one before it, perhaps for lack of memory"
+            )
             text = (
-                f"the process that trained it with {others} was killed, perhaps for lack of memory ({claim.who}); "
+                f"the process that trained it with {others} was killed, {why} ({claim.who}); "
                 f"from now on groups have at most {self.most}"
             )
         if claim.owner not in self.reported_gone:
@@ -226,21 +272,34 @@ class Sweep:
         claims = [claim for job in self.left if (claim := lease.in_force(self._folder(job))) is not None]
         return Waiting(len(claims), tuple(sorted({claim.host for claim in claims}))) if claims else None
 
-    def _train_group(self, members: Mapping[Job, State | None]) -> Iterator[tuple[Job, Event]]:
+    def _train_group(self, members: Mapping[Job, State | None]) -> Iterator[tuple[Job, SweepEvent]]:
         """Train cells side by side and store each. Those for which memory ran out, or that were lost, stay left."""
         training = {job.cell: job for job in members}
         keeper = Keeper(self.store, self.checkpoint_seconds, self.requests, self.owner)
         self.owner.beat()  # tells the size of the group, before memory can run out
         again: list[Job] = []
+        first, batch = next(iter(members)), next(iter(members)).cell.recipe.batch or 0
+        rates = tuple(job.cell.recipe.lr for job in members)
+        yield first, Began(len(members), self.study.workbench.steps_per_epoch(batch), batch, rates)
         try:
             with contextlib.closing(_train_together(members, self.study)) as events:
                 for event in events:
                     yield from self._drop_lost(training)
                     if not training:
                         break
-                    if isinstance(event, StepDone):
+                    if isinstance(event, Working):
+                        yield from ((training[note.cell], note) for note in keeper.between(event))
+                    elif isinstance(event, StepDone):
                         yield from ((job, event) for job in training.values())
                         yield from ((training[note.cell], note) for note in keeper.after(event))
+                        if self._is_to_share(event, len(training)):
+                            if notes := list(keeper.write(event)):  # what cannot be kept is not given away
+                                yield from ((training[note.cell], note) for note in notes)
+                                continue
+                            self.positions |= {cell: (event.epoch, event.step) for cell in training}
+                            job, text = next(iter(training.values())), "its group is shared with a process that came"
+                            yield job, Note(job.cell, text)
+                            break
                     elif event.cell in training:
                         yield from self._keep(event, training, again, len(members))
         finally:
@@ -327,10 +386,21 @@ class Keeper:
         waited = time.monotonic() - self.last
         at_an_epochs_end = step.step == step.steps_per_epoch and waited >= self.seconds / 10
         if waited >= self.seconds or at_an_epochs_end or self.requests.number is not None:
-            yield from self._write(step)
+            yield from self.write(step)
         self.requests.raise_if_asked()
 
-    def _write(self, step: StepDone) -> Iterator[Note]:
+    def between(self, working: Working) -> Iterator[Note]:
+        """Look while images are scored.
+
+        Raises:
+            Interrupted, Shortage: as `after` a step.
+        """
+        if self.requests.number is not None:
+            yield from self.write(working)
+        self.requests.raise_if_asked()
+
+    def write(self, step: StepDone | Working) -> Iterator[Note]:
+        """Write the checkpoints of all cells that are ours; a note for each that cannot be written."""
         for cell, state in step.states().items():
             try:
                 if self.owner.holds(self.store.folder(cell)):
@@ -357,7 +427,7 @@ def _train_together(members: Mapping[Job, State | None], study: Study) -> Genera
     try:
         for cell, state in states.items():
             yield Note(cell, f"goes on at epoch {state['epoch'] + 1}, step {state['step']}")
-        for event in train(list(members), study.workbench, states):
+        for event in train(list(members), study.workbench, states, PAUSE_SECONDS):
             if isinstance(event, (Finished, Failed)):
                 left.discard(event.cell)
             yield event

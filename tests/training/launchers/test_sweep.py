@@ -15,7 +15,9 @@ from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted
@@ -250,10 +252,10 @@ def test_an_image_that_cannot_be_read_fails_the_cell_and_is_named(tmp_path, monk
 def test_what_breaks_outside_the_method_fails_one_cell_and_not_the_sweep(of, plain, store, monkeypatch):
     train = sweep.train
 
-    def out_of_memory_once(jobs, workbench, states):
+    def out_of_memory_once(jobs, workbench, states, pause_seconds):
         if jobs[0].cell.ratio == 0.1:
             raise MemoryError("tried to allocate 20 GiB")
-        yield from train(jobs, workbench, states)
+        yield from train(jobs, workbench, states, pause_seconds)
 
     monkeypatch.setattr(sweep, "train", out_of_memory_once)
     jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
@@ -365,9 +367,9 @@ def roomy_for(monkeypatch):
     def limit(most: int) -> list[int]:
         tried, train = [], sweep.train
 
-        def short_of_memory(jobs, workbench, states):
+        def short_of_memory(jobs, workbench, states, pause_seconds):
             tried.append(len(jobs))
-            for event in train(jobs, workbench, states):
+            for event in train(jobs, workbench, states, pause_seconds):
                 yield event
                 if len(jobs) > most and isinstance(event, StepDone) and (event.epoch, event.step) == (1, 1):
                     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -456,15 +458,15 @@ def three(of, plain):
     return [of.job(plain, ratio, 0, 0, {}) for ratio in (0.2, 0.3, 0.4)]
 
 
-def die(store, jobs, group=1):
+def die(store, jobs, group=1, number=1):
     """Leave the claims of a process that is gone, which trained so many cells side by side."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     owner = Owner()
     for job in jobs:
         owner.take(store.folder(job.cell))
-        path = store.folder(job.cell) / "claim-1.jsonl"
-        path.write_text(path.read_text().replace(str(os.getpid()), str(gone.pid)) + f"{group}\n")
+        path = store.folder(job.cell) / f"claim-{number}.jsonl"
+        path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {gone.pid}') + f"{group}\n")
     return gone.pid
 
 
@@ -477,7 +479,9 @@ def test_cells_of_others_are_left_to_them_and_waited_for(of, store, three, quick
         if isinstance(event, sweep.Waiting):
             store.write(finished(job.cell), {})
             other.release(store.folder(job.cell))
-    ends = [(number, type(event)) for number, event in told if not isinstance(event, (StepDone, EpochDone))]
+    ends = [
+        (number, type(event)) for number, event in told if not isinstance(event, (StepDone, EpochDone, sweep.Began))
+    ]
     assert ends == [(1, Finished), (2, Finished), (0, sweep.Waiting), (0, sweep.FoundFinished)]
     (waiting,) = (event for _, event in told if isinstance(event, sweep.Waiting))
     assert waiting.cells == 1 and len(waiting.hosts) == 1
@@ -577,21 +581,51 @@ def test_a_cell_that_was_lost_is_dropped_and_nothing_of_it_is_written(
         if isinstance(event, sweep.Waiting):
             assert set(contents(folder)) == {"claim-1.jsonl", "claim-2.jsonl"}
             store.write(finished(lost.cell), {})
-    of_lost = [event for job, event in told if job is lost and not isinstance(event, (StepDone, EpochDone))]
+    of_lost = [
+        event for job, event in told if job is lost and not isinstance(event, (StepDone, EpochDone, sweep.Began))
+    ]
     assert [type(event) for event in of_lost] == [Note, sweep.Waiting, sweep.FoundFinished]
     assert of_lost[0].text.startswith("another process took it over while this one stood still")
     assert [event.cells_in_group for _, event in told if isinstance(event, Finished)] == [2]
     assert store.find(kept.cell) is not None
 
 
-def test_after_a_group_was_killed_groups_are_half_as_large(of, plain, store, quick):
-    jobs = [of.job(plain, ratio, seed, 0, {}) for seed in (0, 1) for ratio in (0.2, 0.3, 0.4, 0.5)]
-    gone = die(store, jobs[:4], group=4)
+@pytest.fixture
+def eight(of, plain):
+    return [of.job(plain, ratio, seed, 0, {}) for seed in (0, 1) for ratio in (0.2, 0.3, 0.4, 0.5)]
+
+
+def sizes_and_note(jobs, of, store):
     events = [event for _, event in sweep.run(jobs, of, store, group=4)]
-    assert [event.cells_in_group for event in events if isinstance(event, Finished)] == [2] * 8
     (note,) = (event.text for event in events if isinstance(event, Note))
-    assert note.startswith("the process that trained it with 3 others was killed, perhaps for lack of memory (process ")
+    return [event.cells_in_group for event in events if isinstance(event, Finished)], note
+
+
+def test_after_the_kernel_killed_a_group_for_memory_groups_are_half_as_large(of, store, eight, quick, monkeypatch):
+    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    gone = die(store, eight[:4], group=4)
+    monkeypatch.setattr(lease, "_kills", lambda path: 4)
+    sizes, note = sizes_and_note(eight, of, store)
+    assert sizes == [2] * 8
+    assert note.startswith("the process that trained it with 3 others was killed, when memory ran out (process ")
     assert f"process {gone} on " in note and note.endswith("; from now on groups have at most 2")
+
+
+def test_a_group_whose_machine_was_taken_away_goes_on_as_large_as_it_was(of, store, eight, quick, monkeypatch):
+    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    gone = die(store, eight[:4], group=4)
+    sizes, note = sizes_and_note(eight, of, store)
+    assert sizes == [4] * 8
+    assert note.startswith(f"taken over from process {gone} on ") and note.endswith(", which is gone")
+
+
+def test_after_the_second_death_of_a_group_groups_are_half_as_large(of, store, eight, quick, monkeypatch):
+    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    for number in (1, 2):
+        die(store, eight[:4], group=4, number=number)
+    sizes, note = sizes_and_note(eight, of, store)
+    assert sizes == [2] * 8
+    assert "was killed, and so was one before it, perhaps for lack of memory (process " in note
 
 
 def test_a_cell_that_was_trained_alone_says_nothing_about_memory(of, store, three, quick):
@@ -608,3 +642,91 @@ def test_a_finished_cells_leftovers_are_swept_and_a_running_ones_are_not(of, sto
     store.write(finished(three[0].cell), {})
     assert sweep.missing(three, store) == three[1:]
     assert [len(list(store.folder(job.cell).glob("claim*"))) for job in three] == [0, 1, 0]
+
+
+LOOKING = (
+    METHOD.replace('"plain"', '"looks"')
+    .replace(
+        "    def forward(self, frozen_BDHW):",
+        """        self.register_buffer("seen_C", torch.zeros(len(task.categories)))
+        self.notes = []
+
+    def passes(self, progress):
+        return True
+
+    def observe(self, batch):
+        self.seen_C += (batch.labels_BC == 1).sum(0)
+        self.notes.append(float(batch.frozen_BDHW.mean()))
+
+    def end_pass(self, generator):
+        with torch.no_grad():
+            self.classifier.bias += 0.01 * self.seen_C + sum(self.notes)
+
+    def get_extra_state(self):
+        return torch.tensor(self.notes)
+
+    def set_extra_state(self, state):
+        self.notes = state.tolist()
+
+    def attention(self, frozen_BDHW):
+        return self.trained(frozen_BDHW)[:, :4]
+
+    def forward(self, frozen_BDHW):""",
+    )
+    .replace("from torch import nn", "import torch\nfrom torch import nn")
+)
+"""Its passes change a buffer in place and what it keeps beside its tensors; both matter for its scores."""
+
+
+@pytest.fixture(scope="module")
+def looking(of, folder):
+    """A cell of a method that looks at the training set before each epoch, and what it leaves when nothing happens."""
+    job, store = of.job(method(folder / "looks.py", LOOKING), 0.5, 0, 0, {}), ResultStore(folder / "looking")
+    (end,) = run([job], of, store)
+    assert isinstance(end, Finished), end.reason
+    return job, everything(store.find(job.cell))
+
+
+def everything(record):
+    names = ("scores", "train_scores", "steps", "examples")
+    return {(name, key): array for name in names for key, array in read_arrays(record.folder / f"{name}.npz").items()}
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "place"),
+    [
+        ("observe", 1, None),  # before the first epoch nothing was trained
+        ("observe", 4, (0, 3)),
+        ("observe", 5, (0, 3)),
+        ("end_pass", 2, (0, 3)),
+        ("logits_BC", 1, (0, 3)),
+        ("logits_BC", 3, (1, 3)),
+        ("logits_BC", 6, (1, 3)),  # of the training set
+        ("attend", 1, (1, 3)),
+    ],
+)
+def test_a_request_is_heard_while_images_are_looked_at_and_the_cell_goes_on_to_the_same_bits(
+    of, store, looking, monkeypatch, what, number, place
+):
+    job, expected = looking
+    monkeypatch.setattr(sweep, "PAUSE_SECONDS", 0.0)
+    calls, act = [], getattr(CellRun, what)
+
+    def asked(self, *given):
+        calls.append(what)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return act(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, what, asked)
+        with pytest.raises(Interrupted):
+            run([job], of, store, checkpoint_seconds=3600)
+    assert len(calls) == number  # at once, not at the end
+    state = checkpoint.read(store.folder(job.cell), job.cell)
+    assert (None if state is None else (state["epoch"], state["step"])) == place
+    assert [type(event) for event in run([job], of, store)] == [Finished]
+    found = everything(store.find(job.cell))
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=str(name))
