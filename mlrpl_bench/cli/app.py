@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -171,6 +172,8 @@ def leaderboard(
     from mlrpl_bench import api
 
     registry, datasets = registries(plugin)
+    if question is not None:
+        question = replace(question, imported=_imported_by(registry, datasets))
     request = api.Request(
         rows=[(entry, {}) for entry in api.chosen_methods(registry, methods)],
         ratios=api.ratios(ratios, datasets[dataset].preset, options),
@@ -304,6 +307,14 @@ def _question(
     asked = {name: value for name, value in asked.items() if name not in ("as_json", "dry_run")}
     files = [*(plugin or ()), *(Path(name) for name in (options.weights, options.mask_file) if name is not None)]
     return CacheKey(asked, dataset, tuple(results_dir or [Path("results")]), options.data_root, tuple(files))
+
+
+def _imported_by(methods: Registry[MethodEntry], datasets: Registry[DatasetEntry]) -> tuple[Path, ...]:
+    """The local modules that the files of methods and data sets import."""
+    from mlrpl_bench.models.local_imports import local_modules
+
+    files = {*(m.path for m in methods.entries.values()), *(d.path for d in datasets.entries.values())}
+    return tuple(sorted({module.path for file in files for module in local_modules(file)}))
 
 
 def _print_again(remembered: CachedLeaderboard, as_json: bool) -> None:

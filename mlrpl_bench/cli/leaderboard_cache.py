@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class CacheKey:
         dataset: its name. results: the folders of records; the first is where tables are written.
         data_root: the folder of the data set, where it has one.
         files: others that count: plug-ins, weights, a mask.
+        imported: local modules that methods and data sets import; known once these are loaded, and then remembered.
     """
 
     asked: Mapping[str, Any]
@@ -68,6 +69,7 @@ class CacheKey:
     results: tuple[Path, ...]
     data_root: Path | None
     files: tuple[Path, ...]
+    imported: tuple[Path, ...] = ()
 
     def find(self) -> CachedLeaderboard | None:
         """The answer, if it was given before and nothing has changed since."""
@@ -77,7 +79,8 @@ class CacheKey:
             table["rows"] = [(label, [Entry(**entry) for entry in entries]) for label, entries in table["rows"]]
             table |= {name: tuple(table[name]) for name in ("columns", "notes")}
             found = CachedLeaderboard(Table(**table), content["json"], content["written"])
-            same = content["state"] == self.state()
+            imported = tuple(map(Path, content["imported"]))
+            same = content["state"] == replace(self, imported=imported).state()
             same = same and all(_facts(Path(name)) == facts for name, facts in found.written.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # not asked before, or damaged: then it is made again
@@ -89,7 +92,7 @@ class CacheKey:
         Args:
             state: of before the records were read, as another process may have added some since.
         """
-        content = {"state": state, **asdict(answer)}
+        content = {"state": state, "imported": list(map(str, self.imported)), **asdict(answer)}
         try:
             write_atomically(self._path(), json.dumps(content))
         except OSError:
@@ -116,7 +119,7 @@ class CacheKey:
         for code in CODE:
             yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))
         yield from ((path, _facts(path)) for path in sorted((cache_folder() / "words").glob("*")))
-        yield from ((path, _facts(path)) for path in self.files)
+        yield from ((path, _facts(path)) for path in (*self.files, *self.imported))
         if self.data_root is not None:
             yield from _label_files(self.data_root)
 

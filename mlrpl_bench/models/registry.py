@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlrpl_bench.data.dataset import Dataset, Preset
 from mlrpl_bench.models import hyperparameters
+from mlrpl_bench.models.local_imports import LocalModule, local_modules
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import PACKAGE
@@ -66,7 +67,7 @@ class MethodEntry:
         return hyperparameters.build(self.cls.Hyperparameters, {**self.settings, **(overrides or {})}, self.name)
 
     def source_digest(self) -> str:
-        """Identifies what the method's file computes: unchanged by comments, docstrings and layout."""
+        """Identifies what the method's file and its local modules compute: unchanged by comments and layout."""
         return source_digest(self.path)
 
 
@@ -230,8 +231,24 @@ def line_in_file(path: Path, error: BaseException) -> str:
 
 
 def source_digest(path: Path) -> str:
-    """SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments, layout."""
-    return _digest_of_text(path.read_text(encoding="utf-8"))
+    """SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments, layout.
+
+    Covers the local modules that the file imports, see `local_imports`; a file without any has its own digest.
+    """
+    own = _digest_of_text(path.read_text(encoding="utf-8"))
+    modules = local_modules(path)
+    if not modules:
+        return own
+    lines = [own, *(f"{module.name} {_digest_of_module(module)}" for module in modules)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest_of_module(module: LocalModule) -> str:
+    content = module.path.read_bytes()
+    try:
+        return _digest_of_text(content.decode())
+    except (SyntaxError, ValueError):  # compiled, or not to be read: every byte counts
+        return hashlib.sha256(content).hexdigest()
 
 
 @functools.lru_cache(maxsize=256)  # asked for once a record, and parsing takes ten milliseconds

@@ -145,3 +145,12 @@ def test_looking_imports_nothing_that_takes_long():
         "import sys; import mlrpl_bench.cli.leaderboard_cache; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_it_is_made_again_when_a_module_that_a_plugin_imports_was_edited(asked, tmp_path):
+    (tmp_path / "helperlib.py").write_text("SIGN = 1")
+    loaded = replace(asked, imported=(tmp_path / "helperlib.py",))
+    loaded.remember(CachedLeaderboard.of(TABLE, {}, []), loaded.state())
+    assert asked.find() is not None
+    (tmp_path / "helperlib.py").write_text("SIGN = -1")
+    assert asked.find() is None
