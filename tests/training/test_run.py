@@ -541,3 +541,17 @@ def test_a_loss_term_that_is_a_view_of_a_parameter_is_logged_with_its_value_befo
     before = made.method.classifier.bias[0].item()
     first_step(made)
     assert made.terms[0]["view"].item() == before != made.method.classifier.bias[0].item()
+
+
+class GivesProbabilities(Plain):
+    def forward(self, frozen_BDHW):
+        return super().forward(frozen_BDHW).sigmoid()
+
+
+def test_probabilities_fail_the_cell_at_the_end_where_there_are_many_labels(sample, make, monkeypatch):
+    monkeypatch.setattr("mlrpl_bench.training.run.MANY_LABELS", NUM_TEST * NUM_CATEGORIES)
+    *_, failed = train([make(GivesProbabilities)], sample.workbench())
+    assert isinstance(failed, Failed) and "as probabilities do" in failed.reason
+    monkeypatch.setattr("mlrpl_bench.training.run.MANY_LABELS", NUM_TEST * NUM_CATEGORIES + 1)
+    *_, last = train([make(GivesProbabilities)], sample.workbench())
+    assert isinstance(last, Finished)
