@@ -81,13 +81,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out: a plan (dry run) or a leaderboard, files written, cells that failed, records not used."""
+    """What came out: a plan (dry run) or a leaderboard, files written, cells that failed, records not used.
+
+    Attributes:
+        failures: a line for each cell that failed.
+        failed_methods: the methods of these cells, each once.
+    """
 
     plan: Plan | None = None
     leaderboard: Leaderboard | None = None
     written: Sequence[Path] = ()
     failures: Sequence[str] = field(default_factory=list)
     problems: Sequence[str] = field(default_factory=list)
+    failed_methods: Sequence[str] = ()
 
 
 def compare(
@@ -122,9 +128,10 @@ def compare(
         on_trained()
         found = _selection(request, study, methods, store, jobs, lines, display)
     described = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failures]
+    failed_methods = list(dict.fromkeys(failure.cell.method for failure in failures))
     if not found.cells:
         if failures:
-            return Result(failures=described, problems=found.problems)
+            return Result(failures=described, problems=found.problems, failed_methods=failed_methods)
         reasons = "".join(f"; {line}" for line in [*found.problems, *found.left_out][:3])
         raise UserError(
             f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
@@ -141,7 +148,7 @@ def compare(
         found.problems.extend(unusable)
         with Display() as display:
             written = _write(table, study, methods, store, variant(options, dataset.preset), display)
-    return Result(leaderboard=table, written=written, failures=described, problems=found.problems)
+    return Result(None, table, written, described, found.problems, failed_methods)
 
 
 def table_files(table: Leaderboard, ending: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 from dataclasses import replace
@@ -134,7 +135,7 @@ def run(
     )
     store = result_store(results_dir)
     result = api.compare(request, datasets[dataset], options, methods, store, dry_run=dry_run)
-    _finish(result, as_json)
+    _finish(result, as_json, plugin)
 
 
 @app.command()
@@ -202,7 +203,7 @@ def leaderboard(
         no_train=no_train,
         on_trained=look,
     )
-    _finish(result, as_json)
+    _finish(result, as_json, plugin)
     if question is not None and result.leaderboard is not None:
         _remember(question, result.leaderboard, result.written, *states)
 
@@ -331,7 +332,7 @@ def _remember(question: CacheKey, table: Leaderboard, written: Sequence[Path], s
     question.remember(CachedLeaderboard.of(table.main, table.to_json(), written), state)
 
 
-def _finish(result: Result, as_json: bool) -> None:
+def _finish(result: Result, as_json: bool, plugins: Sequence[Path] | None) -> None:
     """Print what came out; exit code 1 if a cell failed."""
     if result.plan is not None:
         print(json.dumps(result.plan.to_json(), indent=1) if as_json else result.plan.to_text())
@@ -345,6 +346,9 @@ def _finish(result: Result, as_json: bool) -> None:
         print(f"not used: {problem}", file=sys.stderr)
     for failure in result.failures:
         print(f"failed: {failure}", file=sys.stderr)
+    hint = "".join(f" --plugin {shlex.quote(str(path))}" for path in plugins or ())
+    for method in result.failed_methods:
+        print(f"to look for the cause: {program()} test-method {method}{hint}", file=sys.stderr)
     if result.failures or result.problems:
         raise typer.Exit(1)
 

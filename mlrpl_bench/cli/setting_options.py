@@ -57,7 +57,10 @@ def _setting(
     ] = None,
     deterministic: Annotated[
         bool,
-        typer.Option("--deterministic", help="On a GPU, the same bits in every run; slower. A CPU does so anyway."),
+        typer.Option(
+            "--deterministic",
+            help="On a GPU, the same bits in every run; slower. A CPU does so anyway, with the same number of threads.",
+        ),
     ] = False,
 ) -> Options:
     """What decides a setting, for every command that trains."""

@@ -58,7 +58,6 @@ class Size(NamedTuple):
 LARGE = Size(train=48, test=4, categories=40, batch=48)
 """48 x 40 labels of 64 features: several times 32,768 elements, from which on torch adds with several threads."""
 
-LARGE_EPOCHS = 3
 THREADS = (2, 4)
 
 

@@ -198,7 +198,7 @@ class Predictor:
 
 
 def _first(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor[0].float().cpu().numpy()
+    return tensor[0].detach().float().cpu().numpy()
 
 
 def _read(path: Path, view: ImageTransform) -> tuple[Image.Image, Image.Image]:

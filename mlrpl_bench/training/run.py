@@ -123,14 +123,15 @@ class CellRun:
             losses = self.method.losses(batch, progress)
         if not losses:
             raise ValueError("losses() returned no terms")
+        # Copied before the step, which changes a term that is a view of a parameter.
+        terms = {name: loss.detach().clone() for name, loss in losses.items()}
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
         if self.cell.recipe.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.cell.recipe.grad_clip)
         self.optimizer.step()
         self.method.after_step()
-        # Cloned, as a term may be a view of a parameter, which the next step changes.
-        self.terms.append({name: loss.detach().clone() for name, loss in losses.items()})
+        self.terms.append(terms)
 
     def observe(self, shared: SharedBatch, progress: Progress, number: int) -> None:
         """One batch of a pass over the training set."""

@@ -269,9 +269,12 @@ def test_a_cell_that_fails_is_named_at_the_end_and_the_others_are_shown(bench, w
     assert [row[0] for row in rows_of(answer.out)] == ["method", *LINES, "plain", "explodes"]
     assert rows_of(answer.out)[-1][1] == "failed"
     assert "- explodes at 50 %: failed: NonFiniteLoss: loss term 'burst' is nan" in answer.out
-    last = answer.err.strip().split("\n")[-1]
+    *_, last, hint = answer.err.strip().split("\n")
     assert last.startswith("failed: explodes 50 % seed 0: NonFiniteLoss: loss term 'burst' is nan at epoch 1, step 2")
     assert "failed.json" in last
+    plugins = [word.removeprefix("--plugin=") for word in world.plugins if word != "--plugin"]
+    expected = "".join(f" --plugin {path}" for path in plugins)
+    assert hint == f"to look for the cause: python bench.py test-method explodes{expected}"
     assert "Traceback" not in answer.err
 
 
@@ -281,6 +284,7 @@ def test_when_all_cells_fail_they_are_named(bench, world, results):
     answer = bench(*arguments, "--results-dir", results)
     assert (answer.code, answer.out) == (1, "")
     assert "failed: explodes 50 % seed 0: NonFiniteLoss" in answer.err
+    assert "to look for the cause: python bench.py test-method explodes --plugin " in answer.err
 
 
 # Lists
@@ -323,7 +327,9 @@ def test_a_users_method_passes_the_checks(bench, world):
 def test_a_method_that_fails_a_check_is_told_which(bench, world):
     answer = bench("test-method", "explodes", *world.plugins)
     assert answer.code == 1
-    assert any(line.startswith("FAILED") and "burst" in line for line in answer.out.split("\n"))
+    (failed,) = (line for line in answer.out.split("\n") if "burst" in line)  # named once
+    assert failed.startswith("FAILED")
+    assert "        for the same reason: " in answer.out
 
 
 def test_a_new_method_is_written_and_the_next_steps_are_said(bench, tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ class ReadsRepeatedRowsOfAParameter(Plain):
         features_BD = batch.frozen_BDHW.mean(dim=(2, 3))
         image_N, category_N = (batch.labels_BC != UNKNOWN).nonzero(as_tuple=True)
         scores_N = (features_BD[image_N] * self.rows_CD[category_N]).sum(dim=1)
-        return terms | {"rows": F.softplus(scores_N).mean()}
+        return terms | {"rows": F.softplus(scores_N).sum() / batch.labels_BC.numel()}
 
 
 class ComparesTheImagesOfABatch(Plain):
@@ -285,6 +285,18 @@ def test_a_bad_method_is_reported_by_the_check_it_was_made_for(check, cls, probl
 
 def test_every_check_has_a_bad_method_that_it_reports():
     assert set(BAD) == set(conformance.CHECKS)
+
+
+def test_repeated_rows_of_a_parameter_are_seen_by_the_check_of_threads_alone():
+    found = dict(conformance.run(entry_of(ReadsRepeatedRowsOfAParameter)))
+    sentence = (conformance.gives_the_same_bits_on_several_threads.__doc__ or "").rstrip(".")
+    assert [check for check, problem in found.items() if problem is not None] == [sentence]
+
+
+def test_the_check_of_threads_leaves_their_number_as_it_was():
+    before = torch.get_num_threads()
+    assert None in dict(conformance.run(entry_of(Plain))).values()
+    assert torch.get_num_threads() == before
 
 
 def test_every_check_is_run_and_told_in_a_sentence_of_its_own():

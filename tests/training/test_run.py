@@ -529,3 +529,29 @@ def test_a_cell_that_goes_on_has_the_history_the_best_epoch_and_the_times_of_the
     assert (again.best_epoch, again.best_metrics["mAP"]) == (0, 2.0)
     assert 500 < again.history[-1]["seconds"] < 1000
     assert again.images_per_second == pytest.approx(EPOCHS * STEPS * PRESET.batch / 1500, rel=0.05)
+
+
+class LogsAViewOfAParameter(Plain):
+    def losses(self, batch, progress):
+        return {**super().losses(batch, progress), "view": self.classifier.bias[0]}
+
+
+def test_a_loss_term_that_is_a_view_of_a_parameter_is_logged_with_its_value_before_the_step(run):
+    made = run(LogsAViewOfAParameter, lr=0.1, schedule="constant")
+    before = made.method.classifier.bias[0].item()
+    first_step(made)
+    assert made.terms[0]["view"].item() == before != made.method.classifier.bias[0].item()
+
+
+class GivesProbabilities(Plain):
+    def forward(self, frozen_BDHW):
+        return super().forward(frozen_BDHW).sigmoid()
+
+
+def test_probabilities_fail_the_cell_at_the_end_where_there_are_many_labels(sample, make, monkeypatch):
+    monkeypatch.setattr("mlrpl_bench.training.run.MANY_LABELS", NUM_TEST * NUM_CATEGORIES)
+    *_, failed = train([make(GivesProbabilities)], sample.workbench())
+    assert isinstance(failed, Failed) and "as probabilities do" in failed.reason
+    monkeypatch.setattr("mlrpl_bench.training.run.MANY_LABELS", NUM_TEST * NUM_CATEGORIES + 1)
+    *_, last = train([make(GivesProbabilities)], sample.workbench())
+    assert isinstance(last, Finished)
