@@ -177,7 +177,13 @@ class Owner:
         presence = among / PRESENT_FOLDER / self.id
         self._presences.add(presence)
         if presence not in self._numbers:
-            self.take(presence)
+            try:
+                self.take(presence)
+            except BaseException:  # a full disk: leave no empty folders behind
+                for folder in (presence, presence.parent):
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
+                raise
 
     def processes(self, among: Path) -> int:
         """How many are there, ourselves included; what dead ones left is swept away."""
