@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlrpl_bench.data.images.transforms import INTERPOLATIONS, PixelFormat
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import seed_of
@@ -79,6 +80,40 @@ def build(name: str, weights: str | None = None) -> Backbone:
     return backbone
 
 
+def pixel_format(name: str) -> PixelFormat:
+    """The mean, deviation and interpolation that a backbone was trained with; nothing is built or fetched.
+
+    The papers' ResNet-101 and ``small`` have the reference's, which resizes bicubic whatever timm says.
+
+    Raises:
+        UserError: there is no such backbone, or it is fed what no view makes.
+    """
+    if name in (SMALL, RESNET101):
+        return PixelFormat()
+    import timm
+    from timm.data import resolve_data_config
+
+    _refuse_unknown(name)
+    config = timm.get_pretrained_cfg(name)
+    found = resolve_data_config(pretrained_cfg=config.to_dict() if config is not None else {})
+    pixels = PixelFormat(tuple(found["mean"]), tuple(found["std"]), found["interpolation"])
+    if len(pixels.mean_3) != 3 or len(pixels.deviation_3) != 3 or pixels.interpolation not in INTERPOLATIONS:
+        raise UserError(
+            f"the backbone {name} is fed with mean {pixels.mean_3}, deviation {pixels.deviation_3} and "
+            f"{pixels.interpolation} resizing; choose one for three channels and {' or '.join(INTERPOLATIONS)} resizing"
+        )
+    return pixels
+
+
+def _refuse_unknown(name: str) -> None:
+    import timm
+
+    if not timm.is_model(_timm_name(name)):
+        raise UserError(
+            f"no backbone {name!r}; there are: {SMALL}, {RESNET101}, and timm's models (timm.list_models())"
+        )
+
+
 def pretrained_tag(name: str) -> str:
     """Which of timm's weights a backbone gets without a file, such as ``resnet101.tv_in1k``."""
     import timm
@@ -132,10 +167,7 @@ def _from_timm(name: str, weights: str | None) -> Backbone:
     from timm.models._features import FeatureListNet
 
     model_name = _timm_name(name)
-    if not timm.is_model(model_name):
-        raise UserError(
-            f"no backbone {name!r}; there are: {SMALL}, {RESNET101}, and timm's models (timm.list_models())"
-        )
+    _refuse_unknown(name)
     try:
         model = timm.create_model(model_name, pretrained=weights is None, features_only=True, out_indices=(-2, -1))
     except Exception as error:  # timm, its hub client and the network fail in many ways

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, INTERPOLATIONS, MEAN_3, PixelFormat
 from mlrpl_bench.models.method import Method, Recipe
 from mlrpl_bench.utils.errors import UserError
 
@@ -39,6 +40,7 @@ class Setting:
         bad_images: what happens to an image that cannot be decoded, ``error``.
         precision: ``32-true`` or ``bf16-mixed``.
         epochs, batch: the training length and images per step, unless a method's recipe says otherwise.
+        mean, deviation, interpolation: the pixels that the backbone was trained with, see `views.PixelFormat`.
     """
 
     protocol_version: int
@@ -57,6 +59,19 @@ class Setting:
     precision: str
     epochs: int
     batch: int
+    mean: tuple[float, ...] = MEAN_3
+    deviation: tuple[float, ...] = DEVIATION_3
+    interpolation: str = INTERPOLATION
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """What the backbone is fed."""
+        return PixelFormat(self.mean, self.deviation, self.interpolation)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data. The usual pixels are left out, so that a key is what it was before there were others."""
+        usual = {"mean": MEAN_3, "deviation": DEVIATION_3, "interpolation": INTERPOLATION}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +99,8 @@ class Cell:
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON of everything above; which values are defaults does not count."""
-        content = {name: value for name, value in asdict(self).items() if name != "changed"}
+        content = {**asdict(self), "setting": self.setting.to_json()}
+        del content["changed"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
@@ -101,7 +117,7 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, and back with `from_json`."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps({**asdict(self), "setting": self.setting.to_json()}))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Cell:
@@ -112,6 +128,7 @@ class Cell:
         """
         try:
             setting = {**content["setting"], "crop_sides": tuple(content["setting"]["crop_sides"])}
+            setting |= {name: tuple(setting[name]) for name in ("mean", "deviation") if name in setting}
             values = {
                 **content,
                 "setting": Setting(**setting),
@@ -123,6 +140,7 @@ class Cell:
             raise UserError(f"this is not a cell of this version: {error}") from error
         for part in (cell, cell.setting, cell.recipe):
             _refuse_other_types(part)
+        _refuse_impossible_pixels(cell.setting.pixels)
         if lost := [name for name in cell.changed if name not in cell.hyperparameters]:
             raise UserError(f"this is not a cell of this version: no hyper-parameter {lost[0]!r}")
         return cell
@@ -133,6 +151,12 @@ def _refuse_other_types(part: Cell | Setting | Recipe) -> None:
     for name, hint in _hints(type(part)).items():  # type: ignore[arg-type]  # mypy: a dataclass is no Hashable
         if not _fits(getattr(part, name), hint):
             raise UserError(f"this is not a cell of this version: {name} is {getattr(part, name)!r}")
+
+
+def _refuse_impossible_pixels(pixels: PixelFormat) -> None:
+    lengths = {len(pixels.mean_3), len(pixels.deviation_3)}
+    if pixels.interpolation not in INTERPOLATIONS or lengths != {3} or min(pixels.deviation_3) <= 0:
+        raise UserError(f"this is not a cell of this version: its pixels are {tuple(pixels)!r}")
 
 
 @functools.cache  # thousands of records are read for a table

@@ -166,7 +166,7 @@ class Predictor:
         if protocol.mask_hash(study.masks(cell.ratio, cell.mask_seed)) != cell.mask_hash:
             raise UserError(f"{cell.title} ({cell.key[:8]}) was trained under another mask; name it with --mask-file")
         s = cell.setting
-        self.view = ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform)
+        self.view = ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform, s.pixels)
         self.workbench = study.workbench
         # Built by the very code that trained it: the same labels after hiding, the same backbone.
         self.run = CellRun(Job(cell, entry.cls, entry.hyperparameters(cell.hyperparameters)), self.workbench)
@@ -182,7 +182,7 @@ class Predictor:
         image, seen = _read(path, self.view)
         fabric = self.workbench.fabric
         pixels_13HW = torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None].to(fabric.device)
-        images_13HW = normalise(pixels_13HW)
+        images_13HW = normalise(pixels_13HW, self.view.pixels)
         with torch.no_grad(), fabric.autocast():
             frozen_1DHW = self.workbench.backbone.frozen(images_13HW)
             attention_1CHW = self.run.method.attention(frozen_1DHW)

@@ -17,7 +17,7 @@ from mlrpl_bench.data.dataset import Preset, Split, held_out
 from mlrpl_bench.data.file_lists import missing_rows
 from mlrpl_bench.data.images.cache import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.data.images.decoding import bad_rows
-from mlrpl_bench.data.images.transforms import BACKENDS, ImageTransform
+from mlrpl_bench.data.images.transforms import BACKENDS, DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE, Masks
 from mlrpl_bench.data.word_vectors import hashed_vectors, prepared, vectors_hash
 from mlrpl_bench.models import backbones, pretraining
@@ -126,6 +126,9 @@ class Study:
             ("image size", s.image_size, 448),
             ("crop sides", s.crop_sides, Preset(448, "").crop_sides),
             ("mirroring", s.flip, True),
+            ("mean of the pixels", s.mean, MEAN_3),
+            ("deviation of the pixels", s.deviation, DEVIATION_3),
+            ("resizing", s.interpolation, INTERPOLATION),
             ("epochs", s.epochs, 20),
             ("batch", s.batch, 16),
             ("learning rate times", self.preset.lr_multiplier, 1.0),
@@ -209,6 +212,7 @@ class Study:
 
     def _setting(self) -> Setting:
         assert self.train.word_vectors_CE is not None
+        pixels = backbones.pixel_format(self.preset.backbone)
         return Setting(
             protocol_version=protocol.VERSION,
             dataset=self.entry.name,
@@ -226,6 +230,9 @@ class Study:
             precision=self.options.precision + ("+compile" if self.options.compile else ""),
             epochs=self.preset.epochs,
             batch=self.preset.batch,
+            mean=pixels.mean_3,
+            deviation=pixels.deviation_3,
+            interpolation=pixels.interpolation,
         )
 
     def _data_options(self) -> list[str]:
@@ -246,9 +253,8 @@ class Study:
 
     def view(self) -> ImageTransform:
         """How images become the network's input."""
-        return ImageTransform(
-            self.preset.image_size, self.preset.crop_sides, self.preset.flip, self.options.image_backend
-        )
+        s = self.setting
+        return ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform, s.pixels)
 
     @cached_property
     def _pretraining(self) -> tuple[Split, pretraining.PretrainingRecipe] | None:

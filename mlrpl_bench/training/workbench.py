@@ -58,7 +58,7 @@ class Workbench:
         self.masks = masks or Masks(train)
         self.fabric = fabric
         backbone.frozen.to(fabric.device).to(memory_format=torch.channels_last).eval()
-        self.backbone, self.compiled = backbone, compiled
+        self.backbone, self.compiled, self.pixels = backbone, compiled, view.pixels
         if compiled:
             backbone.frozen.compile()
         pin_memory = fabric.device.type == "cuda"
@@ -96,7 +96,7 @@ class Workbench:
             self._kept[split, batch] = kept
 
     def _share(self, pixels_B3HW: Tensor, index_B: Tensor) -> SharedBatch:
-        images_B3HW = normalise(pixels_B3HW.to(self.fabric.device, non_blocking=True))
+        images_B3HW = normalise(pixels_B3HW.to(self.fabric.device, non_blocking=True), self.pixels)
         with torch.no_grad(), self.fabric.autocast():
             frozen_BDHW = self.backbone.frozen(images_B3HW)
         return SharedBatch(images_B3HW, frozen_BDHW, index_B.to(self.fabric.device, non_blocking=True))

@@ -1,11 +1,17 @@
 """A backbone is cut before its last stage; the two parts together compute what the whole model computes."""
 
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from mlrpl_bench.data.images.loader import decode, normalise
+from mlrpl_bench.data.images.transforms import ImageTransform, PixelFormat
 from mlrpl_bench.models import backbones
 from mlrpl_bench.utils.errors import UserError
 
@@ -261,3 +267,43 @@ def test_random_weights_are_the_same_every_time_and_leave_the_global_generator_a
     one, other = (backbones.build("small", "random") for _ in range(2))
     assert torch.equal(maps(one, images()), maps(other, images()))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+HALF_3 = (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("small", PixelFormat()),
+        ("resnet101", PixelFormat()),  # the papers resize bicubic, timm says bilinear of these weights
+        ("resnet18", PixelFormat()),
+        ("resnet101.tv_in1k", PixelFormat(interpolation="bilinear")),
+        ("tf_efficientnet_lite0", PixelFormat(HALF_3, HALF_3)),
+        ("vit_tiny_patch16_224", PixelFormat(HALF_3, HALF_3)),
+    ],
+)
+def test_a_backbone_is_fed_what_it_was_trained_with(name, pixels):
+    assert backbones.pixel_format(name) == pixels
+
+
+def test_a_backbone_that_does_not_exist_has_no_pixels():
+    with pytest.raises(UserError, match="no backbone 'resnet1001'"):
+        backbones.pixel_format("resnet1001")
+
+
+@pytest.mark.skipif("MLRPL_TEST_DATA" not in os.environ, reason="MLRPL_TEST_DATA names no folder of test data")
+def test_real_weights_are_surest_of_photographs_that_are_fed_as_in_their_training():
+    """The classifier's top score, averaged over photographs, is higher with its own mean than with ImageNet's."""
+    root = Path(os.environ["MLRPL_TEST_DATA"])
+    weights, photographs = root / "weights/tf_efficientnet_lite0.pth", sorted(root.glob("coco18/**/*.jpg"))[:64]
+    if not weights.is_file() or not photographs:
+        pytest.skip(f"{root} has no weights or no photographs")
+    model = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(weights)).eval()
+    own = backbones.pixel_format("tf_efficientnet_lite0")
+    view = ImageTransform(224, pixels=own)
+    pixels = np.stack([np.asarray(view.test(decode(path))) for path in photographs])
+    pixels_B3HW = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        surest = [model(normalise(pixels_B3HW, each)).softmax(1).amax(1).mean().item() for each in (own, PixelFormat())]
+    assert surest[0] > surest[1], surest

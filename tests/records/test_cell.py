@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from mlrpl_bench.data.images.transforms import PixelFormat
 from mlrpl_bench.models.method import Recipe
 from mlrpl_bench.records.cell import Cell, Setting
 from mlrpl_bench.utils.errors import UserError
@@ -111,3 +112,30 @@ def test_the_label_of_a_row_shows_the_hyper_parameters_that_were_changed():
 @pytest.mark.parametrize(("ratio", "percent"), [(0.1, "10"), (0.025, "2.5"), (1.0, "100")])
 def test_the_title_has_the_known_share_in_percent_and_the_seed(ratio, percent):
     assert cell(ratio=ratio, seed=2).title == f"plain {percent} % seed 2"
+
+
+HALF = {"mean": (0.5, 0.5, 0.5), "deviation": (0.5, 0.5, 0.5)}
+
+
+def test_the_usual_pixels_leave_the_key_as_it_was_before_there_were_others():
+    before = "598584d73fb846476e3326265d7e7493d1d2e464fe1fc1d7e87b068f9474a7bf"
+    assert cell(setting=replace(SETTING, protocol_version=2)).key == before
+    assert not {"mean", "deviation", "interpolation"} & set(cell().to_json()["setting"])
+
+
+def test_a_cell_of_other_pixels_survives_being_written_as_json():
+    before = cell(setting=replace(SETTING, **HALF, interpolation="bilinear"))
+    after = Cell.from_json(json.loads(json.dumps(before.to_json())))
+    assert (after.setting, after.key) == (before.setting, before.key)
+    assert after.setting.pixels == PixelFormat((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear")
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [{"mean": [0.5]}, {"deviation": [0.5, 0.5, 0]}, {"mean": "abc"}, {"mean": 1}, {"interpolation": "nearest"}],
+)
+def test_pixels_that_no_view_makes_are_refused(pixels):
+    content = cell().to_json()
+    content["setting"] |= pixels
+    with pytest.raises(UserError, match="not a cell of this version"):
+        Cell.from_json(content)

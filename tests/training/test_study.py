@@ -410,3 +410,30 @@ def test_a_hyper_parameter_that_does_not_exist_is_refused(plugin, entry):
 def test_the_workbench_is_made_once(plugin):
     of = study(plugin)
     assert of.workbench is of.workbench
+
+
+def test_a_backbone_is_fed_the_pixels_that_it_was_trained_with(plugin):
+    made = study(plugin, backbone="tf_efficientnet_lite0", weights="random", image_size=64)
+    half = (0.5, 0.5, 0.5)
+    assert (made.setting.mean, made.setting.deviation, made.setting.interpolation) == (half, half, "bicubic")
+    assert any(line.startswith("mean of the pixels (0.5, 0.5, 0.5)") for line in made.deviations())
+    shared = next(made.workbench.in_order("test", 4))
+    pixels_B3HW = next(made.workbench.readers["test"].in_order(4)).pixels_B3HW
+    torch.testing.assert_close(shared.images_B3HW, pixels_B3HW.float() / 127.5 - 1)
+
+
+def test_the_usual_backbones_are_fed_as_ever(plugin):
+    made = study(plugin)
+    assert "mean" not in made.setting.to_json()
+    assert not any("pixels" in line or "resizing" in line for line in made.deviations())
+
+
+def test_images_are_prepared_once_for_backbones_of_any_pixels(plugin):
+    from mlrpl_bench.data.images.cache import prepared_folder
+
+    names = ("small", "tf_efficientnet_lite0", "resnet101.tv_in1k")
+    studies = [
+        study(plugin, backbone=name, weights="random", image_size=64, image_backend="prepared-raw") for name in names
+    ]
+    assert len({each.view().pixels for each in studies}) == 3
+    assert len({prepared_folder(each.train, each.view()) for each in studies}) == 1

@@ -18,6 +18,7 @@ from mlrpl_bench.data.images.decoding import bad_rows as bad_rows
 from mlrpl_bench.data.images.decoding import decode as decode
 from mlrpl_bench.data.images.decoding import inspect as inspect
 from mlrpl_bench.data.images.decoding import inspect_all as inspect_all
+from mlrpl_bench.data.images.transforms import USUAL_PIXELS, PixelFormat
 from mlrpl_bench.data.images.transforms import ImageTransform as ImageTransform
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import generator_at, seed_of
@@ -25,14 +26,11 @@ from mlrpl_bench.utils.randomness import generator_at, seed_of
 KEEP_DECODED_BYTES = 512 * 2**20
 """Images of small data sets are decoded once and kept, up to this much memory."""
 
-MEAN_3 = (0.485, 0.456, 0.406)
-DEVIATION_3 = (0.229, 0.224, 0.225)
 
-
-def normalise(pixels_B3HW: Tensor) -> Tensor:
-    """uint8 pixels to float32 with ImageNet's mean and deviation per channel."""
-    mean = torch.tensor(MEAN_3, device=pixels_B3HW.device).view(3, 1, 1)
-    deviation = torch.tensor(DEVIATION_3, device=pixels_B3HW.device).view(3, 1, 1)
+def normalise(pixels_B3HW: Tensor, wanted: PixelFormat = USUAL_PIXELS) -> Tensor:
+    """uint8 pixels to float32 with a mean and a deviation per channel; ImageNet's, if nothing else is said."""
+    mean = torch.tensor(wanted.mean_3, device=pixels_B3HW.device).view(3, 1, 1)
+    deviation = torch.tensor(wanted.deviation_3, device=pixels_B3HW.device).view(3, 1, 1)
     return (
         pixels_B3HW.to(torch.float32, copy=True).div_(255).sub_(mean).div_(deviation)
     )  # in place: new memory costs more

@@ -2,7 +2,8 @@
 
 The reference's augmentation: resize to a square (aspect not kept) 8/7 as large as the network's input, crop a square
 whose side is drawn from five, resize to the input, mirror half of the images. For 448 pixels these are 512 and sides
-of 512, 448, 384, 320 or 256. The test transform resizes to the input. All resizing is Pillow's bicubic, on uint8.
+of 512, 448, 384, 320 or 256. The test transform resizes to the input. All resizing is Pillow's, on uint8: bicubic, but
+for backbones that were trained otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from PIL import Image
 
 BICUBIC = Image.Resampling.BICUBIC
 ENLARGED = 8 / 7
+
+MEAN_3 = (0.485, 0.456, 0.406)
+DEVIATION_3 = (0.229, 0.224, 0.225)
+INTERPOLATION = "bicubic"
+INTERPOLATIONS = (INTERPOLATION, "bilinear")
+"""The usual pixels are ImageNet's, resized as in the reference. Some backbones were trained with others."""
 
 REFERENCE = "reference"
 FAST = "fast"
@@ -36,10 +43,26 @@ BACKENDS = {
     PREPARED_RAW: (
         "from images that were resized to the enlarged square once and kept as they were; the training view has "
         "exactly the reference's pixels; the test view is resized from the enlarged square: two resizes where the "
-        "reference has one, so other pixels"
+        "reference has one, so other pixels; the first resize is bicubic for every backbone"
     ),
 }
 """The implementations of the transforms, which differ in pixels; so the name is part of a cell's key."""
+
+
+class PixelFormat(NamedTuple):
+    """What a backbone was trained to be fed.
+
+    Attributes:
+        mean_3, deviation_3: of each channel, subtracted and divided by; pixels go from 0 to 1.
+        interpolation: how images are resized, ``bicubic`` or ``bilinear``.
+    """
+
+    mean_3: tuple[float, ...] = MEAN_3
+    deviation_3: tuple[float, ...] = DEVIATION_3
+    interpolation: str = INTERPOLATION
+
+
+USUAL_PIXELS = PixelFormat()
 
 
 class Crop(NamedTuple):
@@ -60,12 +83,14 @@ class ImageTransform:
         crop_sides: fractions of the enlarged side; one is drawn for each image of the training view.
         flip: whether the training view mirrors half of the images.
         backend: one of `BACKENDS`; all of them make the same draws.
+        pixels: what the backbone was trained to be fed. Prepared images do not depend on it: they are bicubic.
     """
 
     size: int
     crop_sides: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5)
     flip: bool = True
     backend: str = REFERENCE
+    pixels: PixelFormat = USUAL_PIXELS
 
     def __post_init__(self) -> None:
         assert self.backend in BACKENDS, f"there is no backend {self.backend!r}, only {', '.join(BACKENDS)}"
@@ -81,6 +106,10 @@ class ImageTransform:
         return self.backend in (PREPARED_JPEG, PREPARED_RAW)
 
     @property
+    def _resample(self) -> Image.Resampling:
+        return Image.Resampling[self.pixels.interpolation.upper()]
+
+    @property
     def decode_at_least(self) -> int | None:
         """Width and height that the smallest crop needs so as not to be enlarged; None to decode every pixel.
 
@@ -90,7 +119,7 @@ class ImageTransform:
 
     def test(self, image: Image.Image) -> Image.Image:
         """The test transform: the whole image, resized to the square."""
-        return image.resize((self.size, self.size), BICUBIC)
+        return image.resize((self.size, self.size), self._resample)
 
     def train(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
         """The training transform."""
@@ -107,12 +136,12 @@ class ImageTransform:
 
     def _step_by_step(self, image: Image.Image, crop: Crop) -> Image.Image:
         if image.size != (self.enlarged, self.enlarged):
-            image = image.resize((self.enlarged, self.enlarged), BICUBIC)
+            image = image.resize((self.enlarged, self.enlarged), self._resample)
         image = image.crop((crop.left, crop.top, crop.left + crop.side, crop.top + crop.side))
-        return image.resize((self.size, self.size), BICUBIC)
+        return image.resize((self.size, self.size), self._resample)
 
     def _fused(self, image: Image.Image, crop: Crop) -> Image.Image:
         # The products come before the division: then right and bottom edges are met exactly, never passed.
         left, right = (x * image.width / self.enlarged for x in (crop.left, crop.left + crop.side))
         top, bottom = (y * image.height / self.enlarged for y in (crop.top, crop.top + crop.side))
-        return image.resize((self.size, self.size), BICUBIC, box=(left, top, right, bottom))
+        return image.resize((self.size, self.size), self._resample, box=(left, top, right, bottom))

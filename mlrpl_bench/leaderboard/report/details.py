@@ -41,7 +41,7 @@ def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
 def setting(table: Leaderboard) -> dict[str, str]:
     """What all cells of the table have in common, in words; empty without cells."""
     for evidence in unique(table.cells.values()):
-        return _words(asdict(evidence.record.cell.setting))
+        return _words(evidence.record.cell.setting.to_json())
     return {}
 
 

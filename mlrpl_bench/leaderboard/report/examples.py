@@ -35,7 +35,7 @@ def draw(table: Leaderboard, test: Split) -> list[Picture]:
         examples = {heading: read_arrays(cell.record.folder / "examples.npz") for heading, cell in cells.items()}
         rows = _common_rows(examples)
         setting = next(iter(cells.values())).record.cell.setting
-        view = ImageTransform(setting.image_size, setting.crop_sides, setting.flip)
+        view = ImageTransform(setting.image_size, setting.crop_sides, setting.flip, pixels=setting.pixels)
         images = {row: view.test(decode(test.image_paths[row])) for row in rows}
         if not images:
             return []

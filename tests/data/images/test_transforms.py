@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mlrpl_bench.data.images.transforms import BACKENDS, FAST, PREPARED_JPEG, PREPARED_RAW, REFERENCE, ImageTransform
+from mlrpl_bench.data.images.transforms import (
+    BACKENDS,
+    FAST,
+    PREPARED_JPEG,
+    PREPARED_RAW,
+    REFERENCE,
+    ImageTransform,
+    PixelFormat,
+)
 
 SIZE, ENLARGED = 56, 64
 BICUBIC = Image.Resampling.BICUBIC
@@ -116,3 +124,14 @@ def test_prepared_images_for_448_pixels_have_512():
 def test_an_unknown_backend_is_refused():
     with pytest.raises(AssertionError, match="no backend 'quick', only reference, fast"):
         ImageTransform(SIZE, backend="quick")
+
+
+@pytest.mark.parametrize("backend", [REFERENCE, FAST])
+def test_a_backbone_that_was_trained_bilinear_sees_bilinear_images(backend):
+    image = photograph(90, 70)
+    view = ImageTransform(SIZE, backend=backend, pixels=PixelFormat(interpolation="bilinear"))
+    assert np.array_equal(pixels(view.test(image)), pixels(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
+    views = [
+        pixels(each.train(image, np.random.default_rng(3))) for each in (view, ImageTransform(SIZE, backend=backend))
+    ]
+    assert not np.array_equal(*views)
