@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
 from mlrpl_bench.data.dataset import Dataset, Preset
 from mlrpl_bench.models import hyperparameters
@@ -38,6 +38,11 @@ DESCRIPTIONS: dict[str, set[str | int]] = {
     "parameter": {1, "doc"},
 }
 """Arguments, by name or place, that are words for people: rewording one makes no other method."""
+
+OURS = "mlrpl_bench"
+"""Which names a file imports from this package is part of its digest, from which module is not: moving a shared module
+must not make another method. What shared code computes is identified by `protocol.VERSION`."""
+
 MAY_HAVE_A_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -253,7 +258,14 @@ def _digest_of_module(module: LocalModule) -> str:
 
 @functools.lru_cache(maxsize=256)  # asked for once a record, and parsing takes ten milliseconds
 def _digest_of_text(text: str) -> str:
-    return hashlib.sha256(_canonical(ast.parse(text)).encode()).hexdigest()
+    tree = ast.parse(text)
+    shared = sorted({_canonical(name) for node in ast.walk(tree) if _imports_ours(node) for name in node.names})
+    return hashlib.sha256("\n".join([_canonical(tree), *shared]).encode()).hexdigest()
+
+
+def _imports_ours(node: Any) -> TypeGuard[ast.ImportFrom]:
+    """Whether a statement is ``from mlrpl_bench... import ...``."""
+    return isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == OURS
 
 
 def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) -> Registry:
@@ -322,9 +334,12 @@ def _with_family_facts(entries: list[Any]) -> list[Any]:
 
 
 def _canonical(node: Any) -> str:
-    """A syntax tree as text that is the same on every Python version: empty fields and docstrings left out."""
+    """A syntax tree as text that is the same on every Python version.
+
+    Left out are empty fields, docstrings, descriptions and the imports from this package.
+    """
     if isinstance(node, list):
-        return "[" + ",".join(map(_canonical, node)) + "]"
+        return "[" + ",".join(_canonical(each) for each in node if not _imports_ours(each)) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = dict(ast.iter_fields(node))

@@ -276,6 +276,50 @@ def test_the_digest_is_changed_by_code(tmp_path, change):
     assert source_digest(after) != source_digest(before)
 
 
+OURS = """
+from mlrpl_bench import Method, parameter
+from mlrpl_bench.models.losses import partial_bce
+
+class Mine(Method):
+    def loss(self):
+        from mlrpl_bench.models.layers.graphs import Gate
+
+        return partial_bce(Gate())
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("mlrpl_bench.models.losses", "mlrpl_bench.losses"),
+        ("mlrpl_bench.models.layers.graphs", "mlrpl_bench"),
+        (
+            "from mlrpl_bench import Method, parameter",
+            "from mlrpl_bench.models.method import Method\nfrom mlrpl_bench import parameter",
+        ),
+        ("Method, parameter", "parameter, Method"),
+    ],
+)
+def test_the_digest_is_unchanged_by_where_in_the_package_a_name_comes_from(tmp_path, change):
+    before, after = write(tmp_path / "before.py", OURS), write(tmp_path / "after.py", OURS.replace(*change))
+    assert after.read_text() != before.read_text()
+    assert source_digest(after) == source_digest(before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("import partial_bce", "import asymmetric_loss as partial_bce"),
+        ("import Method, parameter", "import Method"),
+        ("from mlrpl_bench.models.losses", "from mlrpl_bench_of_mine"),
+        ("from mlrpl_bench.models.losses", "from .mlrpl_bench"),
+    ],
+)
+def test_the_digest_is_changed_by_which_names_are_imported(tmp_path, change):
+    before, after = write(tmp_path / "before.py", OURS), write(tmp_path / "after.py", OURS.replace(*change))
+    assert source_digest(after) != source_digest(before)
+
+
 def test_an_entrys_digest_is_its_files(folder):
     path = write(folder / "one.py", METHOD.format(name="ours"))
     assert load_methods(folder=folder)["ours"].source_digest() == source_digest(path)
