@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.cli.display import Display
-from mlrpl_bench.data.dataset import NINE_RATIOS, Preset
+from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.data.masks import FROM_FILE
-from mlrpl_bench.data.protocol import COMPLETE_AT_ONE, check_ratio
+from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
 from mlrpl_bench.leaderboard.claims import claims, published
 from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.measurements import Lookup
@@ -355,62 +355,3 @@ def _claims(table: Leaderboard, dataset: str) -> list[Table]:
     if not judged.verdicts:
         return []
     return [from_text("claims", "The papers' claims", claims.HEADER, judged.rows(), judged.notes(), wraps=True)]
-
-
-def ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:
-    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None is the preset's, 1 for one label an image."""
-    if options.mask_file is not None and (text is None or text == "all" or "," in text):
-        raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
-    if text is None:
-        return (1.0,) if options.mask_scheme == "single_positive" else preset.ratios
-    if text == "all":
-        return NINE_RATIOS
-    chosen = set()
-    for part in text.split(","):
-        try:
-            chosen.add(float(part))
-        except ValueError:
-            raise UserError(f"--ratios {text}: {part!r} is no number; write 0.1,0.5 or all") from None
-        check_ratio(float(part))
-    return tuple(sorted(chosen))
-
-
-def seed_pairs(count: int, mask_seed: int | None) -> list[tuple[int, int]]:
-    """Training seed and mask seed: the same, unless one mask is held fixed."""
-    if count < 1:
-        raise UserError(f"--seeds {count} must be at least 1")
-    if mask_seed is not None and not 0 <= mask_seed < 2**32:
-        raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
-    return [(seed, seed if mask_seed is None else mask_seed) for seed in range(count)]
-
-
-def group(text: str) -> int | None:
-    """A group of at least one cell; None, for as many as fit in memory, is ``auto``."""
-    if text == "auto":
-        return None
-    try:
-        size = int(text)
-    except ValueError:
-        raise UserError(f"--group {text} is neither auto nor a number of cells") from None
-    if size < 1:
-        raise UserError(f"--group {size} must be at least 1")
-    return size
-
-
-def keep_weights(text: str) -> bool:
-    """``last`` or ``none``."""
-    if text not in ("last", "none"):
-        raise UserError(f"--keep-weights {text} is not valid; it is last or none")
-    return text == "last"
-
-
-def chosen_methods(methods: Registry[MethodEntry], text: str | None) -> list[MethodEntry]:
-    """Methods by name, ``all``, ``paper`` (those with published numbers), or None for the basic ones."""
-    entries = [methods[name] for name in methods]
-    if text is None:
-        return [entry for entry in entries if entry.default]
-    if text == "all":
-        return entries
-    if text == "paper":
-        return [entry for entry in entries if entry.published]
-    return [methods[name] for name in dict.fromkeys(part.strip() for part in text.split(","))]

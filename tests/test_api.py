@@ -1,7 +1,6 @@
 """What a request means: which cells, which records stand in its table, and what is refused."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,77 +8,12 @@ import pytest
 
 from mlrpl_bench import api
 from mlrpl_bench.api import Request, compare
-from mlrpl_bench.data.dataset import NINE_RATIOS, Preset
+from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.study import Options, Study
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import DATASET, METHOD, contents, finished, write_plugin
-
-PRESET = Preset(32, "small", ratios=(0.2, 0.4))
-
-
-@pytest.mark.parametrize(
-    ("text", "ratios"),
-    [
-        (None, (0.2, 0.4)),
-        ("all", NINE_RATIOS),
-        ("0.5", (0.5,)),
-        ("0.5,0.1", (0.1, 0.5)),
-        (" 0.5 , 1", (0.5, 1.0)),
-        ("0.1,0.10,1e-1", (0.1,)),
-    ],
-)
-def test_ratios_are_listed_or_all_or_the_presets(text, ratios):
-    assert api.ratios(text, PRESET, Options()) == ratios
-
-
-def test_one_label_an_image_has_one_column_and_a_mask_file_one_ratio():
-    assert api.ratios(None, PRESET, Options(mask_scheme="single_positive")) == (1.0,)
-    assert api.ratios("0.3", PRESET, Options(mask_file=Path("mask.npz"))) == (0.3,)
-    for text in (None, "all", "0.1,0.5"):
-        with pytest.raises(UserError, match="name its known ratio"):
-            api.ratios(text, PRESET, Options(mask_file=Path("mask.npz")))
-
-
-@pytest.mark.parametrize("text", ["0", "1.5", "0.5,-0.1", "nan", "inf", "x", "", "0.5,", "0.1;0.5", "50%"])
-def test_ratios_that_are_none_are_refused_in_one_line(text):
-    with pytest.raises(UserError, match=r"outside \(0, 1\]|is no number; write 0\.1,0\.5 or all") as refusal:
-        api.ratios(text, PRESET, Options())
-    assert "\n" not in str(refusal.value)
-
-
-def test_a_seed_is_that_of_the_mask_too():
-    assert api.seed_pairs(3, None) == [(0, 0), (1, 1), (2, 2)]
-
-
-def test_the_mask_can_be_held_fixed():
-    assert api.seed_pairs(2, 7) == [(0, 7), (1, 7)]
-
-
-@pytest.mark.parametrize(
-    ("count", "mask_seed", "line"),
-    [
-        (0, None, "--seeds 0 must be at least 1"),
-        (1, -1, "--mask-seed -1 must be between 0 and 4294967295"),
-        (1, 2**32, "--mask-seed 4294967296 must be between 0 and 4294967295"),
-    ],
-)
-def test_seeds_that_cannot_be_are_refused(count, mask_seed, line):
-    with pytest.raises(UserError, match=re.escape(line)):
-        api.seed_pairs(count, mask_seed)
-
-
-@pytest.mark.parametrize(("text", "size"), [("auto", None), ("1", 1), ("12", 12)])
-def test_a_group_is_a_number_of_cells_or_as_many_as_fit(text, size):
-    assert api.group(text) == size
-
-
-@pytest.mark.parametrize("text", ["0", "-3", "many", "", "1.5", "Auto"])
-def test_groups_that_cannot_be_are_refused_in_one_line(text):
-    with pytest.raises(UserError, match=r"must be at least 1|is neither auto nor a number of cells") as refusal:
-        api.group(text)
-    assert "\n" not in str(refusal.value)
 
 
 def test_settings_are_names_and_texts():
@@ -100,12 +34,6 @@ def test_a_setting_without_name_or_value_is_refused(pair):
         api.parse_assignments([pair])
 
 
-def test_weights_are_kept_or_not():
-    assert (api.keep_weights("last"), api.keep_weights("none")) == (True, False)
-    with pytest.raises(UserError, match="--keep-weights maybe is not valid; it is last or none"):
-        api.keep_weights("maybe")
-
-
 @pytest.fixture(scope="module")
 def methods(tmp_path_factory):
     """Three methods, and none besides."""
@@ -115,28 +43,6 @@ def methods(tmp_path_factory):
     lines = "".join(f'@register_method("{name}", {facts})\n' for name, facts in names.items())
     write_plugin(folder / "family.py", head + lines + body)
     return load_methods(folder=folder)
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        (None, ["basic", "both"]),
-        ("all", ["basic", "both", "shown"]),
-        ("paper", ["both", "shown"]),
-        ("shown", ["shown"]),
-        ("shown,basic", ["shown", "basic"]),
-        ("shown, basic", ["shown", "basic"]),
-        ("shown, shown,shown", ["shown"]),
-    ],
-)
-def test_methods_are_chosen_by_name_or_kind(methods, text, names):
-    assert [entry.name for entry in api.chosen_methods(methods, text)] == names
-
-
-@pytest.mark.parametrize("text", ["", "shown,", "shown,shwn"])
-def test_a_method_that_is_not_there_is_refused(methods, text):
-    with pytest.raises(UserError, match="no method"):
-        api.chosen_methods(methods, text)
 
 
 OPTIONS = Options(device="cpu")

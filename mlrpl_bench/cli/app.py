@@ -24,9 +24,14 @@ from mlrpl_bench.cli.options import (
     PluginOption,
     RatiosOption,
     ResultsOptions,
+    chosen_methods,
+    group_size,
+    keeps_weights,
+    known_ratios,
     program,
     registries,
     result_store,
+    seed_pairs,
 )
 from mlrpl_bench.cli.setting_options import with_setting
 from mlrpl_bench.utils import shortages
@@ -127,10 +132,10 @@ def run(
     methods[method].hyperparameters(changed)  # refuse before anything is loaded
     request = api.Request(
         rows=[(methods[method], changed)],
-        ratios=api.ratios(ratios, datasets[dataset].preset, options),
-        seeds=api.seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
-        keep_weights=api.keep_weights(keep_weights),
-        group=api.group(group),
+        ratios=known_ratios(ratios, datasets[dataset].preset, options),
+        seeds=seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
+        keep_weights=keeps_weights(keep_weights),
+        group=group_size(group),
         checkpoint_seconds=60 * checkpoint_every,
     )
     store = result_store(results_dir)
@@ -176,11 +181,11 @@ def leaderboard(
     if question is not None:
         question = replace(question, imported=_imported_by(registry, datasets))
     request = api.Request(
-        rows=[(entry, {}) for entry in api.chosen_methods(registry, methods)],
-        ratios=api.ratios(ratios, datasets[dataset].preset, options),
-        seeds=api.seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
-        keep_weights=api.keep_weights(keep_weights),
-        group=api.group(group),
+        rows=[(entry, {}) for entry in chosen_methods(registry, methods)],
+        ratios=known_ratios(ratios, datasets[dataset].preset, options),
+        seeds=seed_pairs(seeds, mask_seed if options.mask_file is None else 0),
+        keep_weights=keeps_weights(keep_weights),
+        group=group_size(group),
         checkpoint_seconds=60 * checkpoint_every,
         only_these_rows=methods is not None,
         leaderboard=True,

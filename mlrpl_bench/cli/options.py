@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlrpl_bench.utils.errors import UserError
+
 if TYPE_CHECKING:
+    from mlrpl_bench.data.dataset import Preset
     from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
     from mlrpl_bench.records.store import ResultStore
+    from mlrpl_bench.training.options import Options
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A registered dataset; see: list datasets.")]
 RatiosOption = Annotated[
@@ -57,3 +61,65 @@ def result_store(results_dirs: list[Path] | None) -> ResultStore:
 def program() -> str:
     """How the user calls us."""
     return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "mlrpl-bench"
+
+
+def known_ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:
+    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None is the preset's, 1 for one label an image."""
+    from mlrpl_bench.data.dataset import NINE_RATIOS
+    from mlrpl_bench.data.protocol import check_ratio
+
+    if options.mask_file is not None and (text is None or text == "all" or "," in text):
+        raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
+    if text is None:
+        return (1.0,) if options.mask_scheme == "single_positive" else preset.ratios
+    if text == "all":
+        return NINE_RATIOS
+    chosen = set()
+    for part in text.split(","):
+        try:
+            chosen.add(float(part))
+        except ValueError:
+            raise UserError(f"--ratios {text}: {part!r} is no number; write 0.1,0.5 or all") from None
+        check_ratio(float(part))
+    return tuple(sorted(chosen))
+
+
+def seed_pairs(count: int, mask_seed: int | None) -> list[tuple[int, int]]:
+    """Training seed and mask seed: the same, unless one mask is held fixed."""
+    if count < 1:
+        raise UserError(f"--seeds {count} must be at least 1")
+    if mask_seed is not None and not 0 <= mask_seed < 2**32:
+        raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
+    return [(seed, seed if mask_seed is None else mask_seed) for seed in range(count)]
+
+
+def group_size(text: str) -> int | None:
+    """A group of at least one cell; None, for as many as fit in memory, is ``auto``."""
+    if text == "auto":
+        return None
+    try:
+        size = int(text)
+    except ValueError:
+        raise UserError(f"--group {text} is neither auto nor a number of cells") from None
+    if size < 1:
+        raise UserError(f"--group {size} must be at least 1")
+    return size
+
+
+def keeps_weights(text: str) -> bool:
+    """``last`` or ``none``."""
+    if text not in ("last", "none"):
+        raise UserError(f"--keep-weights {text} is not valid; it is last or none")
+    return text == "last"
+
+
+def chosen_methods(methods: Registry[MethodEntry], text: str | None) -> list[MethodEntry]:
+    """Methods by name, ``all``, ``paper`` (those with published numbers), or None for the basic ones."""
+    entries = [methods[name] for name in methods]
+    if text is None:
+        return [entry for entry in entries if entry.default]
+    if text == "all":
+        return entries
+    if text == "paper":
+        return [entry for entry in entries if entry.published]
+    return [methods[name] for name in dict.fromkeys(part.strip() for part in text.split(","))]

@@ -16,6 +16,7 @@ from mlrpl_bench.cli.options import (
     PluginOption,
     RatiosOption,
     ResultsOptions,
+    known_ratios,
     registries,
     result_store,
 )
@@ -106,13 +107,12 @@ def _cells(
     is_wanted: Callable[[str], bool],
 ) -> tuple[EvidenceGrid, Sequence[float], bool]:
     """The evidence of the rows that are wanted, of all seeds; the ratios looked at; whether all records can be used."""
-    from mlrpl_bench import api
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.leaderboard import selection
     from mlrpl_bench.training.study import Study
 
     methods, datasets = registries(plugin)
-    shown = api.ratios(ratios, datasets[dataset].preset, options)
+    shown = known_ratios(ratios, datasets[dataset].preset, options)
     store = result_store(results_dir)
     with Display() as display:
         study = Study(datasets[dataset], options, display.report)

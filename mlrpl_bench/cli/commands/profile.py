@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
+from mlrpl_bench.cli.options import (
+    JsonOption,
+    PluginOption,
+    ResultsOptions,
+    chosen_methods,
+    registries,
+    result_store,
+)
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,14 +58,13 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Where the time of a training step goes, its memory and its share of the machine's peak; trains nothing."""
-    from mlrpl_bench import api
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.tools.profiling import step_costs
     from mlrpl_bench.training.options import Options
 
     _check(setting, classes, ratio, steps, save)
     registry, datasets = registries(plugin)
-    entries = api.chosen_methods(registry, methods)
+    entries = chosen_methods(registry, methods)
     # A step costs the same with any weights: none are fetched or pre-trained.
     options = Options(data_root, None, batch, image_size, backbone, "random", precision, device, compile=compile_)
     store = result_store(results_dir)
