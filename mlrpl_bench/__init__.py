@@ -6,9 +6,13 @@ looked up when they are first used (PEP 562), because torch and pandas take seco
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlrpl_bench.api.execute import Result
+    from mlrpl_bench.api.functions import claims, compare, leaderboard, predict, records, run
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
     from mlrpl_bench.models.backbones import Backbone
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
     from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
     from mlrpl_bench.training.options import Options
+    from mlrpl_bench.training.request import Request
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
     from mlrpl_bench.utils.randomness import generator_at, seed_of
@@ -35,24 +40,46 @@ __all__ = [
     "Preset",
     "Progress",
     "Recipe",
+    "Request",
+    "Result",
     "Split",
     "Task",
     "UserError",
     "__version__",
     "build_folder_once",
+    "claims",
+    "compare",
     "generator_at",
+    "leaderboard",
     "parameter",
+    "predict",
+    "records",
     "register_alias",
     "register_dataset",
     "register_method",
+    "run",
     "seed_of",
 ]
+
+
+class _Face(ModuleType):
+    """Keeps the functions that are called like folders.
+
+    Importing ``mlrpl_bench.records.store`` would set the folder as attribute ``records``, in place of the function.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in __all__):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'mlrpl_bench' has no attribute {name!r}; there are: {', '.join(__all__)}")
-    for names_of_group in (_small, _of_data, _of_models):
+    for names_of_group in (_small, _of_data, _of_models, _of_api):
         if name in (found := names_of_group()):
             globals().update(found)
             return found[name]
@@ -67,6 +94,7 @@ def _small() -> dict[str, Any]:
     """What imports nothing that takes long."""
     from mlrpl_bench.models.hyperparameters import parameter
     from mlrpl_bench.training.options import Options
+    from mlrpl_bench.training.request import Request
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
 
@@ -87,5 +115,13 @@ def _of_models() -> dict[str, Any]:
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
     from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
     from mlrpl_bench.utils.randomness import generator_at, seed_of
+
+    return dict(locals())
+
+
+def _of_api() -> dict[str, Any]:
+    """For a notebook; imports everything."""
+    from mlrpl_bench.api.execute import Result
+    from mlrpl_bench.api.functions import claims, compare, leaderboard, predict, records, run
 
     return dict(locals())

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
-from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, Working
+from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 
 LINE_SECONDS = 60.0
 """Between two lines about one group, or one preparation, in a log file."""
@@ -52,6 +52,8 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self.tasks: dict[str, Any] = {}
+        self.problems: list[str] = []
+        """Lines about what could not be used."""
 
     def __enter__(self) -> Display:
         self.progress.start()
@@ -70,6 +72,19 @@ class Display:
     def cells(self, done: int, total: int) -> None:
         """How many of the cells that are to be trained are done."""
         self._update("cells", done, total)
+
+    def note(self, text: str) -> None:
+        """A line that a person should read."""
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Something is not as it should be."""
+        self._line(f"warning: {text}")
+
+    def problem(self, text: str) -> None:
+        """A record cannot be used."""
+        self.problems.append(text)
+        self._line(f"not used: {text}")
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Something happened to the cell with this title."""
@@ -159,11 +174,6 @@ class Display:
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
-
-    @staticmethod
-    def ends_a_cell(event: SweepEvent) -> bool:
-        """Whether the cell of this event is through, one way or the other."""
-        return isinstance(event, (Finished, FoundFinished, Failed))
 
     def _update(self, what: str, done: int, total: int) -> None:
         if what not in self.tasks:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.files import PACKAGE, cache_folder, write_atomically
 from mlrpl_bench.utils.tables import Entry, Table
 
@@ -57,19 +58,18 @@ class CacheKey:
     """What was asked for, and what the answer rests on.
 
     Attributes:
-        asked: everything that the user chose.
-        dataset: its name. results: the folders of records; the first is where tables are written.
-        data_root: the folder of the data set, where it has one.
-        files: others that count: plug-ins, weights, a mask.
+        request: everything that the user chose.
         imported: local modules that methods and data sets import; known once these are loaded, and then remembered.
     """
 
-    asked: Mapping[str, Any]
-    dataset: str
-    results: tuple[Path, ...]
-    data_root: Path | None
-    files: tuple[Path, ...]
+    request: Request
     imported: tuple[Path, ...] = ()
+
+    def with_imports(self, files: Iterable[Path]) -> CacheKey:
+        """The same with the local modules that files of methods and data sets import."""
+        from mlrpl_bench.models.local_imports import local_modules
+
+        return replace(self, imported=tuple(sorted({module.path for file in files for module in local_modules(file)})))
 
     def find(self) -> CachedLeaderboard | None:
         """The answer, if it was given before and nothing has changed since."""
@@ -99,8 +99,9 @@ class CacheKey:
             return
 
     def _path(self) -> Path:
-        places = [str(root.resolve()) for root in self.results]
-        asked = json.dumps([self.dataset, places, self.asked], sort_keys=True, default=str)
+        request = self.request
+        places = [str(folder.resolve()) for folder in (*request.results, request.out or Path())]
+        asked = json.dumps([places, request.to_json()], sort_keys=True)
         return cache_folder() / FOLDER / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
 
     def state(self) -> str:
@@ -111,17 +112,25 @@ class CacheKey:
         return digest.hexdigest()
 
     def _rests_on(self) -> Iterator[tuple[Path, list[int] | None]]:
-        for root in self.results:
+        request = self.request
+        for root in request.results:
             # Of every data set: ranks go over all of them.
             for folder in sorted(root.glob("*/*/*/")):
                 yield from ((path, _facts(path)) for path in sorted(folder.iterdir()) if path.name != MADE_ANEW)
-            yield root / self.dataset / "profile.json", _facts(root / self.dataset / "profile.json")
+            yield root / request.dataset / "profile.json", _facts(root / request.dataset / "profile.json")
         for code in CODE:
             yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))
         yield from ((path, _facts(path)) for path in sorted((cache_folder() / "words").glob("*")))
-        yield from ((path, _facts(path)) for path in (*self.files, *self.imported))
-        if self.data_root is not None:
-            yield from _label_files(self.data_root)
+        options = request.options
+        named = [Path(name) for name in (options.weights, options.mask_file) if name is not None]
+        yield from ((path, _facts(path)) for path in (*request.plugins, *named, *self.imported))
+        if options.data_root is not None:
+            yield from _label_files(options.data_root)
+
+
+def key(request: Request) -> CacheKey | None:
+    """The key of a leaderboard that may be remembered; None for other requests, and where every image is looked at."""
+    return CacheKey(request) if request.leaderboard and request.options.on_bad_image == "error" else None
 
 
 def _can_be_printed(found: CachedLeaderboard) -> bool:

@@ -11,10 +11,8 @@ import typer
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from mlrpl_bench.data.dataset import Preset
     from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
     from mlrpl_bench.records.store import ResultStore
-    from mlrpl_bench.training.options import Options
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A registered dataset; see: list datasets.")]
 RatiosOption = Annotated[
@@ -43,18 +41,28 @@ def registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Regist
     """All methods and datasets; a file that cannot be loaded is a warning."""
     from mlrpl_bench.models.registry import describe_failure, load_datasets, load_methods
 
-    plugins = [path.resolve() for path in plugin or ()]
+    plugins = plugin_files(plugin)
     methods, datasets = load_methods(plugins), load_datasets(plugins)
     for path, error in {**methods.failures, **datasets.failures}.items():
         print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
     return methods, datasets
 
 
+def plugin_files(plugin: list[Path] | None) -> tuple[Path, ...]:
+    """The plug-ins' files under names that do not depend on the current folder."""
+    return tuple(path.resolve() for path in plugin or ())
+
+
+def result_folders(results_dirs: list[Path] | None) -> tuple[Path, ...]:
+    """The folders of records; the first is written to, the others are only read."""
+    return tuple(results_dirs or [Path("results")])
+
+
 def result_store(results_dirs: list[Path] | None) -> ResultStore:
     """Writes into the first folder, reads from all."""
     from mlrpl_bench.records.store import ResultStore
 
-    first, *others = results_dirs or [Path("results")]
+    first, *others = result_folders(results_dirs)
     return ResultStore(first, others)
 
 
@@ -63,15 +71,13 @@ def program() -> str:
     return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "mlrpl-bench"
 
 
-def known_ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:
-    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None is the preset's, 1 for one label an image."""
+def ratio_numbers(text: str | None) -> tuple[float, ...] | None:
+    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None stays None, the preset's."""
     from mlrpl_bench.data.dataset import NINE_RATIOS
     from mlrpl_bench.data.protocol import check_ratio
 
-    if options.mask_file is not None and (text is None or text == "all" or "," in text):
-        raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
     if text is None:
-        return (1.0,) if options.mask_scheme == "single_positive" else preset.ratios
+        return None
     if text == "all":
         return NINE_RATIOS
     chosen = set()
@@ -82,15 +88,6 @@ def known_ratios(text: str | None, preset: Preset, options: Options) -> tuple[fl
             raise UserError(f"--ratios {text}: {part!r} is no number; write 0.1,0.5 or all") from None
         check_ratio(float(part))
     return tuple(sorted(chosen))
-
-
-def seed_pairs(count: int, mask_seed: int | None) -> list[tuple[int, int]]:
-    """Training seed and mask seed: the same, unless one mask is held fixed."""
-    if count < 1:
-        raise UserError(f"--seeds {count} must be at least 1")
-    if mask_seed is not None and not 0 <= mask_seed < 2**32:
-        raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
-    return [(seed, seed if mask_seed is None else mask_seed) for seed in range(count)]
 
 
 def group_size(text: str) -> int | None:
@@ -113,13 +110,6 @@ def keeps_weights(text: str) -> bool:
     return text == "last"
 
 
-def chosen_methods(methods: Registry[MethodEntry], text: str | None) -> list[MethodEntry]:
-    """Methods by name, ``all``, ``paper`` (those with published numbers), or None for the basic ones."""
-    entries = [methods[name] for name in methods]
-    if text is None:
-        return [entry for entry in entries if entry.default]
-    if text == "all":
-        return entries
-    if text == "paper":
-        return [entry for entry in entries if entry.published]
-    return [methods[name] for name in dict.fromkeys(part.strip() for part in text.split(","))]
+def method_names(text: str | None) -> tuple[str, ...] | None:
+    """``ssgrl, sarb`` to names; None stays None, the basic methods."""
+    return None if text is None else tuple(part.strip() for part in text.split(","))

@@ -212,6 +212,22 @@ def load_datasets(plugins: Sequence[Path] = (), folder: Path | None = None) -> R
     return _load("dataset", DatasetEntry, folder or bundled_folder("datasets"), plugins)
 
 
+def chosen_methods(methods: Registry[MethodEntry], names: Sequence[str] | None) -> list[MethodEntry]:
+    """The methods of some names, each once.
+
+    Args:
+        names: ``["all"]``; ``["paper"]`` for those with published numbers; None for the basic ones.
+    """
+    entries = [methods[name] for name in methods]
+    if names is None:
+        return [entry for entry in entries if entry.default]
+    if list(names) == ["all"]:
+        return entries
+    if list(names) == ["paper"]:
+        return [entry for entry in entries if entry.published]
+    return [methods[name] for name in dict.fromkeys(names)]
+
+
 def bundled_folder(name: str) -> Path:
     """``methods`` or ``datasets``: inside the package (a wheel), else beside it (a checkout).
 

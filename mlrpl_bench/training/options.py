@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlrpl_bench.data.dataset import Preset
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,21 @@ class Options:
     image_backend: str = "reference"
     compile: bool = False
     deterministic: bool = False
+
+
+def variant(options: Options, preset: Preset) -> str:
+    """What of the options makes another setting than the data set's usual one: ``val-by_id-epochs=5``, or nothing."""
+    parts = [options.evaluate_on, options.mask_scheme, options.image_backend, options.precision, options.on_bad_image]
+    usual = ["test", "hcp", "reference", "32-true", "error"]
+    words = [word for word, of_usual in zip(parts, usual, strict=True) if word != of_usual]
+    if options.compile:
+        words.append("compile")
+    if options.mask_file is not None:
+        words.append(f"mask={options.mask_file.stem}")
+    for name in ("epochs", "batch", "image_size", "backbone"):
+        if getattr(options, name) not in (None, getattr(preset, name)):
+            words.append(f"{name}={getattr(options, name)}")
+    if options.weights is not None:
+        words.append(f"weights={Path(options.weights).stem}")
+    words += [f"{name}={value}" for name, value in sorted(options.data.items())]
+    return re.sub(r"[^\w=.,-]", "_", "-".join(words))[:150]

@@ -12,6 +12,8 @@ import pytest
 
 from mlrpl_bench.cli import leaderboard_cache
 from mlrpl_bench.cli.leaderboard_cache import CachedLeaderboard, CacheKey
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.tables import BEST, Entry, Table
 
 TABLE = Table("t", "T", ("10 %",), [("a", [Entry("60.9", BEST, ("a", "0.1"), 60.9)])], ("a note",))
@@ -31,11 +33,27 @@ def asked(tmp_path, monkeypatch):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("something")
-    question = CacheKey(
-        {"ratios": "0.1"}, "d", (tmp_path / "results", tmp_path / "more"), tmp_path / "data", (tmp_path / "my.py",)
+    request = Request(
+        dataset="d",
+        ratios=(0.1,),
+        results=(tmp_path / "results", tmp_path / "more"),
+        options=Options(data_root=tmp_path / "data"),
+        plugins=(tmp_path / "my.py",),
+        leaderboard=True,
     )
+    question = leaderboard_cache.key(request)
     question.remember(CachedLeaderboard.of(TABLE, {"x": 1}, [tmp_path / "results/d/table.md"]), question.state())
     return question
+
+
+def asking(key, **other):
+    """The key of a request with something else in it."""
+    return replace(key, request=replace(key.request, **other))
+
+
+def test_what_is_no_leaderboard_or_looks_at_every_image_is_not_remembered():
+    assert leaderboard_cache.key(Request()) is None
+    assert leaderboard_cache.key(Request(leaderboard=True, options=Options(on_bad_image="skip"))) is None
 
 
 def test_while_nothing_changes_it_is_found_as_it_was(asked):
@@ -45,16 +63,18 @@ def test_while_nothing_changes_it_is_found_as_it_was(asked):
     assert found.json == '{\n "x": 1\n}'
 
 
-@pytest.mark.parametrize("other", [{"asked": {"ratios": "0.5"}}, {"dataset": "e"}, {"results": (Path("more"),)}])
+@pytest.mark.parametrize(
+    "other", [{"ratios": (0.5,)}, {"dataset": "e"}, {"results": (Path("more"),)}, {"out": Path("x")}]
+)
 def test_what_was_not_asked_is_not_found(asked, monkeypatch, other):
     monkeypatch.setattr(CacheKey, "state", lambda _: "the same")
     asked.remember(CachedLeaderboard.of(TABLE, {}, []), asked.state())
-    assert asked.find() is not None and replace(asked, **other).find() is None
+    assert asked.find() is not None and asking(asked, **other).find() is None
 
 
 def test_the_same_words_in_another_folder_are_another_question(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(CacheKey, "state", lambda _: "the same")
-    here = replace(asked, results=(Path("results"),))
+    here = asking(asked, results=(Path("results"),))
     monkeypatch.chdir(tmp_path)
     here.remember(CachedLeaderboard.of(TABLE, {}, []), here.state())
     assert here.find() is not None
@@ -136,8 +156,8 @@ def test_a_folder_that_cannot_be_written_to_is_no_obstacle(asked, monkeypatch):
         raise PermissionError(13, "read-only", str(path))
 
     monkeypatch.setattr(leaderboard_cache, "write_atomically", refuse)
-    replace(asked, asked={}).remember(CachedLeaderboard.of(TABLE, {}, []), asked.state())
-    assert replace(asked, asked={}).find() is None
+    asking(asked, ratios=None).remember(CachedLeaderboard.of(TABLE, {}, []), asked.state())
+    assert asking(asked, ratios=None).find() is None
 
 
 def test_looking_imports_nothing_that_takes_long():
@@ -145,6 +165,12 @@ def test_looking_imports_nothing_that_takes_long():
         "import sys; import mlrpl_bench.cli.leaderboard_cache; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_local_modules_of_a_plugin_are_found(asked, tmp_path):
+    (tmp_path / "helperlib.py").write_text("SIGN = 1")
+    (tmp_path / "my.py").write_text("import helperlib")
+    assert asked.with_imports([tmp_path / "my.py"]).imported == (tmp_path / "helperlib.py",)
 
 
 def test_it_is_made_again_when_a_module_that_a_plugin_imports_was_edited(asked, tmp_path):

@@ -1,15 +1,12 @@
 """What the files with commands share."""
 
-import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from mlrpl_bench.cli import options
-from mlrpl_bench.data.dataset import NINE_RATIOS, Preset
-from mlrpl_bench.models.registry import load_methods
-from mlrpl_bench.training.options import Options
+from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import METHOD, write_plugin
 
@@ -42,13 +39,10 @@ def test_the_program_is_named_as_it_was_called(monkeypatch):
     assert options.program() == "mlrpl-bench"
 
 
-PRESET = Preset(32, "small", ratios=(0.2, 0.4))
-
-
 @pytest.mark.parametrize(
     ("text", "ratios"),
     [
-        (None, (0.2, 0.4)),
+        (None, None),
         ("all", NINE_RATIOS),
         ("0.5", (0.5,)),
         ("0.5,0.1", (0.1, 0.5)),
@@ -57,43 +51,14 @@ PRESET = Preset(32, "small", ratios=(0.2, 0.4))
     ],
 )
 def test_ratios_are_listed_or_all_or_the_presets(text, ratios):
-    assert options.known_ratios(text, PRESET, Options()) == ratios
-
-
-def test_one_label_an_image_has_one_column_and_a_mask_file_one_ratio():
-    assert options.known_ratios(None, PRESET, Options(mask_scheme="single_positive")) == (1.0,)
-    assert options.known_ratios("0.3", PRESET, Options(mask_file=Path("mask.npz"))) == (0.3,)
-    for text in (None, "all", "0.1,0.5"):
-        with pytest.raises(UserError, match="name its known ratio"):
-            options.known_ratios(text, PRESET, Options(mask_file=Path("mask.npz")))
+    assert options.ratio_numbers(text) == ratios
 
 
 @pytest.mark.parametrize("text", ["0", "1.5", "0.5,-0.1", "nan", "inf", "x", "", "0.5,", "0.1;0.5", "50%"])
 def test_ratios_that_are_none_are_refused_in_one_line(text):
     with pytest.raises(UserError, match=r"outside \(0, 1\]|is no number; write 0\.1,0\.5 or all") as refusal:
-        options.known_ratios(text, PRESET, Options())
+        options.ratio_numbers(text)
     assert "\n" not in str(refusal.value)
-
-
-def test_a_seed_is_that_of_the_mask_too():
-    assert options.seed_pairs(3, None) == [(0, 0), (1, 1), (2, 2)]
-
-
-def test_the_mask_can_be_held_fixed():
-    assert options.seed_pairs(2, 7) == [(0, 7), (1, 7)]
-
-
-@pytest.mark.parametrize(
-    ("count", "mask_seed", "line"),
-    [
-        (0, None, "--seeds 0 must be at least 1"),
-        (1, -1, "--mask-seed -1 must be between 0 and 4294967295"),
-        (1, 2**32, "--mask-seed 4294967296 must be between 0 and 4294967295"),
-    ],
-)
-def test_seeds_that_cannot_be_are_refused(count, mask_seed, line):
-    with pytest.raises(UserError, match=re.escape(line)):
-        options.seed_pairs(count, mask_seed)
 
 
 @pytest.mark.parametrize(("text", "size"), [("auto", None), ("1", 1), ("12", 12)])
@@ -114,34 +79,15 @@ def test_weights_are_kept_or_not():
         options.keeps_weights("maybe")
 
 
-@pytest.fixture(scope="module")
-def methods(tmp_path_factory):
-    """Three methods, and none besides."""
-    folder = tmp_path_factory.mktemp("methods")
-    head, body = METHOD.split('@register_method("plain", paper="https://example.org/plain", differs="shorter")\n')
-    names = {"basic": "default=True", "shown": 'published="ROW"', "both": 'default=True, published="B"'}
-    lines = "".join(f'@register_method("{name}", {facts})\n' for name, facts in names.items())
-    write_plugin(folder / "family.py", head + lines + body)
-    return load_methods(folder=folder)
-
-
 @pytest.mark.parametrize(
     ("text", "names"),
-    [
-        (None, ["basic", "both"]),
-        ("all", ["basic", "both", "shown"]),
-        ("paper", ["both", "shown"]),
-        ("shown", ["shown"]),
-        ("shown,basic", ["shown", "basic"]),
-        ("shown, basic", ["shown", "basic"]),
-        ("shown, shown,shown", ["shown"]),
-    ],
+    [(None, None), ("all", ("all",)), ("shown, basic", ("shown", "basic")), ("shown,", ("shown", ""))],
 )
-def test_methods_are_chosen_by_name_or_kind(methods, text, names):
-    assert [entry.name for entry in options.chosen_methods(methods, text)] == names
+def test_methods_are_named_in_one_text(text, names):
+    assert options.method_names(text) == names
 
 
-@pytest.mark.parametrize("text", ["", "shown,", "shown,shwn"])
-def test_a_method_that_is_not_there_is_refused(methods, text):
-    with pytest.raises(UserError, match="no method"):
-        options.chosen_methods(methods, text)
+def test_plugins_do_not_depend_on_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert options.plugin_files([Path("a.py")]) == (tmp_path / "a.py",)
+    assert options.plugin_files(None) == ()

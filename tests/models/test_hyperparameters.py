@@ -111,3 +111,21 @@ def test_a_pair_is_a_name_and_a_text_and_the_refusal_names_its_option():
     for pair in ("alpha", " =3"):
         with pytest.raises(UserError, match=f"^--set-data '{pair}' is not valid; write it as name=value$"):
             hyperparameters.parse_assignments([pair], "--set-data")
+
+
+def test_settings_are_names_and_texts():
+    assert hyperparameters.parse_assignments(["alpha=0.3", " cap = none ", "path=a=b"]) == {
+        "alpha": "0.3",
+        "cap": "none",
+        "path": "a=b",
+    }
+
+
+def test_the_last_of_two_settings_of_one_name_holds():
+    assert hyperparameters.parse_assignments(["alpha=0.3", "alpha=0.4"]) == {"alpha": "0.4"}
+
+
+@pytest.mark.parametrize("pair", ["alpha", "=3", ""])
+def test_a_setting_without_name_or_value_is_refused(pair):
+    with pytest.raises(UserError, match="is not valid; write it as name=value"):
+        hyperparameters.parse_assignments([pair])

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from mlrpl_bench.data.dataset import Dataset
-from mlrpl_bench.models.registry import bundled_folder, describe_failure, load_datasets, load_methods, source_digest
+from mlrpl_bench.models.registry import (
+    bundled_folder,
+    chosen_methods,
+    describe_failure,
+    load_datasets,
+    load_methods,
+    source_digest,
+)
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.places import ROOT
 
@@ -323,6 +330,37 @@ def test_the_digest_is_changed_by_which_names_are_imported(tmp_path, change):
 def test_an_entrys_digest_is_its_files(folder):
     path = write(folder / "one.py", METHOD.format(name="ours"))
     assert load_methods(folder=folder)["ours"].source_digest() == source_digest(path)
+
+
+@pytest.fixture
+def three(folder):
+    """Three methods: one basic, one with published numbers, one that is both."""
+    names = {"basic": "default=True", "shown": 'published="ROW"', "both": 'default=True, published="B"'}
+    for name, facts in names.items():
+        write(folder / f"{name}.py", METHOD.format(name=name).replace(f'"{name}"', f'"{name}", {facts}'))
+    return load_methods(folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (None, ["basic", "both"]),
+        (["all"], ["basic", "both", "shown"]),
+        (["paper"], ["both", "shown"]),
+        (["shown"], ["shown"]),
+        (["shown", "basic"], ["shown", "basic"]),
+        (["shown", "shown", "shown"], ["shown"]),
+        ([], []),
+    ],
+)
+def test_methods_are_chosen_by_name_or_kind(three, asked, names):
+    assert [entry.name for entry in chosen_methods(three, asked)] == names
+
+
+@pytest.mark.parametrize("asked", [[""], ["shown", ""], ["shown", "shwn"], ["shown", "all"]])
+def test_a_method_that_is_not_there_is_refused(three, asked):
+    with pytest.raises(UserError, match="no method"):
+        chosen_methods(three, asked)
 
 
 def test_every_file_of_the_project_loads():

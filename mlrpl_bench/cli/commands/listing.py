@@ -1,19 +1,51 @@
-"""The tables of ``list``: methods, datasets, cells."""
+"""The command ``list``: tables of methods, data sets and cells."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlrpl_bench.models import hyperparameters
-from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
-from mlrpl_bench.records.store import ResultStore, left_out_line
+import typer
+
+from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
+from mlrpl_bench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
+    from mlrpl_bench.records.store import ResultStore
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, datasets or cells.")] = "methods",
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also papers, differences, settings.")] = False,
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/methods.md; measures costs.")] = False,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+) -> None:
+    """Methods and datasets that are registered, or cells that have a record."""
+    if what not in KINDS:
+        raise UserError(f"nothing called {what!r} to list; there are: {', '.join(KINDS)}")
+    methods, datasets = registries(plugin)
+    if markdown and what != "methods":
+        raise UserError(f"--markdown makes the page of methods; there is none of {what}")
+    if markdown:
+        print(_page_of_methods(methods, datasets["scenes"]), end="")
+        return
+    rows = KINDS[what](methods, datasets, result_store(results_dir), verbose)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_table(rows)
 
 
 def methods(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
     """One row a method."""
+    from mlrpl_bench.models import hyperparameters
+
     rows = []
     for entry in (methods[name] for name in methods):
         row: dict[str, Any] = {"name": entry.name, "idea": entry.idea or _first_line(entry)}
@@ -57,20 +89,16 @@ def cells(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
     """One row a cell that has a record of this protocol version; the others are counted on standard error."""
+    from mlrpl_bench.api.reading import list_records
+    from mlrpl_bench.cli.display import Display
+
     rows = []
-    for dataset in store.datasets():
-        survey = store.survey(dataset)
-        for problem in survey.problems:
-            print(f"not used: {problem}", file=sys.stderr)
-        for reason, folders in survey.left_out.items():
-            print(left_out_line(reason, folders), file=sys.stderr)
-        for record in survey.records:
-            row: dict[str, Any] = {"dataset": dataset, "cell": record.cell.title, "key": record.cell.key[:8]}
-            row |= {"mAP": f"{100 * record.metrics['mAP']:.1f}"}
-            if verbose:
-                cost = record.content.get("cost", {})
-                row |= {"seconds": f"{cost.get('seconds', 0):.0f}", "folder": str(record.folder)}
-            rows.append(row)
+    for _, record in list_records(store, None, Display()).iterrows():
+        row: dict[str, Any] = {"dataset": record["dataset"], "cell": record["title"], "key": record["key"][:8]}
+        row |= {"mAP": f"{record['mAP']:.1f}"}
+        if verbose:
+            row |= {"seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
+        rows.append(row)
     return rows
 
 
@@ -104,3 +132,17 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             table.add_row(*map(Text, row.values()))  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
         console.print(table)
+
+
+def _page_of_methods(methods: Registry[MethodEntry], dataset: DatasetEntry) -> str:
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.tools import method_page
+    from mlrpl_bench.training.options import Options
+    from mlrpl_bench.training.study import Study
+
+    with Display() as display:
+        study = Study(dataset, Options(), display.report)
+        costs = method_page.step_costs(study, methods, "ssgrl", display.report)
+    preset = dataset.preset
+    where = f"`{dataset.name}` ({preset.backbone} backbone, {preset.image_size} px, batch {preset.batch})"
+    return method_page.page(methods, costs, "ssgrl", f"{where} on {study.workbench.fabric.device.type}")

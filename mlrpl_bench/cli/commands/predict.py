@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
+from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, plugin_files, result_folders
 from mlrpl_bench.cli.setting_options import with_setting
+from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
-    from mlrpl_bench.tools.predict import Prediction, Wanted
+    from mlrpl_bench.tools.predict import Prediction
     from mlrpl_bench.training.options import Options
 
 DRAWN = 20
@@ -45,20 +45,28 @@ def predict(
     options: Options,
 ) -> None:
     """Show images to a trained cell: scores by category, and a picture of where each category looks."""
+    from mlrpl_bench.api import reading
+    from mlrpl_bench.api.resolving import resolve
+    from mlrpl_bench.cli.display import Display
     from mlrpl_bench.tools import predict_picture
     from mlrpl_bench.tools.predict import Wanted
     from mlrpl_bench.utils.files import write_atomically
 
     _check(images, cell, ratio, seed, top, output)
-    methods, datasets = registries(plugin)
-    if (alias := methods.aliases.get(method)) is not None:
-        if ratio is not None:
-            raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratio out")
-        method, ratio = alias.method, None if cell is not None else alias.ratio
-    wanted = Wanted(cell, ratio, seed)
-    title, key, categories, predictions = _predict(
-        methods[method], datasets[dataset], options, results_dir, wanted, images
+    request = Request(
+        dataset=dataset,
+        methods=(),
+        options=options,
+        plugins=plugin_files(plugin),
+        results=result_folders(results_dir),
+        train=False,
     )
+    with Display() as display:
+        resolved = resolve(request, display, needs_ratios=False)
+        answer = reading.ask(resolved, display, method, images, Wanted(cell, ratio, seed))
+    others = f"; chosen from {answer.fitting} that fit, see --ratio, --seed and --cell" if answer.fitting > 1 else ""
+    print(f"asked: {answer.title} ({answer.key[:8]}){others}", file=sys.stderr)
+    title, key, categories, predictions = answer.title, answer.key, answer.categories, answer.predictions
     picture = predict_picture.draw_prediction(predictions[:DRAWN], categories, title, top, threshold)
     write_atomically(output, picture)
     if as_json:
@@ -70,39 +78,6 @@ def predict(
         print(f"{method} has no attention maps; the picture shows scores only", file=sys.stderr)
     only = f" with the first {DRAWN} images" if len(predictions) > DRAWN else ""
     print(f"wrote {output}{only}", file=sys.stderr)
-
-
-def _predict(
-    method: MethodEntry,
-    dataset: DatasetEntry,
-    options: Options,
-    results: list[Path] | None,
-    wanted: Wanted,
-    images: list[Path],
-) -> tuple[str, str, Sequence[str], list[Prediction]]:
-    """The cell's title and key, the categories, and what it says of each image."""
-    from mlrpl_bench.cli.display import Display
-    from mlrpl_bench.records.store import left_out_line
-    from mlrpl_bench.tools import predict as prediction
-    from mlrpl_bench.training.study import Study
-
-    with Display() as display:
-        study = Study(dataset, options, display.report)
-        survey = result_store(results).survey(dataset.name)
-        for problem in survey.problems:
-            print(f"not used: {problem}", file=sys.stderr)
-        for reason, folders in survey.left_out.items():
-            print(left_out_line(reason, folders), file=sys.stderr)
-        record, fitting = prediction.find(survey.records, method, study, wanted)
-        predictor = prediction.Predictor(record, method, study)
-        predictions = []
-        for done, path in enumerate(images, start=1):
-            predictions.append(predictor(path))
-            display.report("images", done, len(images))
-    title, key = f"{record.cell.title} on {dataset.name}", record.cell.key
-    others = f"; chosen from {fitting} that fit, see --ratio, --seed and --cell" if fitting > 1 else ""
-    print(f"asked: {title} ({key[:8]}){others}", file=sys.stderr)
-    return title, key, study.train.categories, predictions
 
 
 def _check(images: list[Path], cell: str | None, ratio: float | None, seed: int | None, top: int, output: Path) -> None:

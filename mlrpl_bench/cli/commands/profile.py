@@ -13,7 +13,7 @@ from mlrpl_bench.cli.options import (
     JsonOption,
     PluginOption,
     ResultsOptions,
-    chosen_methods,
+    method_names,
     registries,
     result_store,
 )
@@ -59,12 +59,13 @@ def profile(
 ) -> None:
     """Where the time of a training step goes, its memory and its share of the machine's peak; trains nothing."""
     from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.models.registry import chosen_methods
     from mlrpl_bench.tools.profiling import step_costs
     from mlrpl_bench.training.options import Options
 
     _check(setting, classes, ratio, steps, save)
     registry, datasets = registries(plugin)
-    entries = chosen_methods(registry, methods)
+    entries = chosen_methods(registry, method_names(methods))
     # A step costs the same with any weights: none are fetched or pre-trained.
     options = Options(data_root, None, batch, image_size, backbone, "random", precision, device, compile=compile_)
     store = result_store(results_dir)

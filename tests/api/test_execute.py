@@ -1,37 +1,23 @@
 """What a request means: which cells, which records stand in its table, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mlrpl_bench import api
-from mlrpl_bench.api import Request, compare
+from mlrpl_bench.api import execute
+from mlrpl_bench.api.resolving import Resolved
+from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
-from mlrpl_bench.training.study import Options, Study
+from mlrpl_bench.training.options import Options, variant
+from mlrpl_bench.training.request import Request
+from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import DATASET, METHOD, contents, finished, write_plugin
-
-
-def test_settings_are_names_and_texts():
-    assert api.parse_assignments(["alpha=0.3", " cap = none ", "path=a=b"]) == {
-        "alpha": "0.3",
-        "cap": "none",
-        "path": "a=b",
-    }
-
-
-def test_the_last_of_two_settings_of_one_name_holds():
-    assert api.parse_assignments(["alpha=0.3", "alpha=0.4"]) == {"alpha": "0.4"}
-
-
-@pytest.mark.parametrize("pair", ["alpha", "=3", ""])
-def test_a_setting_without_name_or_value_is_refused(pair):
-    with pytest.raises(UserError, match="is not valid; write it as name=value"):
-        api.parse_assignments([pair])
 
 
 @pytest.fixture(scope="module")
@@ -80,20 +66,11 @@ def ask(dataset, methods, store, monkeypatch):
         "mlrpl_bench.training.launchers.sweep._train_together", lambda *_: pytest.fail("something is trained")
     )
 
-    def ask(
-        *names,
-        ratios=(0.5,),
-        seeds=((0, 0),),
-        options=OPTIONS,
-        dry_run=False,
-        no_train=True,
-        on_trained=lambda: None,
-        **details,
-    ):
-        request = Request([(methods[name], {}) for name in names], ratios, seeds, **details)
-        return compare(
-            request, dataset, options, methods, store, dry_run=dry_run, no_train=no_train, on_trained=on_trained
-        )
+    def ask(*names, ratios=(0.5,), seeds=((0, 0),), on_trained=lambda: None, stores=store, dry_run=False, **details):
+        request = Request(dataset="tiny", **{"options": OPTIONS, "train": False, **details})
+        rows = [(methods[name], {}) for name in names]
+        resolved = Resolved(request, methods, dataset, stores, rows, ratios, seeds)
+        return execute.plan(resolved, Quiet()) if dry_run else execute.execute(resolved, Quiet(), on_trained)
 
     return ask
 
@@ -139,7 +116,7 @@ def test_a_mask_that_is_held_fixed_is_another_table(put, ask):
 
 def test_when_everything_is_there_nothing_is_trained(put, ask):
     put("basic")
-    assert labels(ask("basic", no_train=False)) == {"basic"}
+    assert labels(ask("basic", train=True)) == {"basic"}
 
 
 def test_records_are_read_after_training_is_said_to_be_over(put, ask):
@@ -184,14 +161,14 @@ def test_the_files_that_were_deleted_come_back_byte_for_byte(put, ask, store):
 def test_nothing_is_written_unless_it_is_asked_for(put, ask, store):
     put("basic")
     before = set(contents(store.root))
-    assert ask("basic").written == []
+    assert not ask("basic").written
     assert {Path(name).name for name in set(contents(store.root)) - before} == {"evidence.npz"}
 
 
 def test_a_dry_run_says_what_is_missing_and_how_much_disk_its_scores_take(put, ask, store):
     put("basic")
     before = contents(store.root)
-    plan = ask("basic", "shown", ratios=(0.5, 0.9), dry_run=True, no_train=False).plan
+    plan = ask("basic", "shown", ratios=(0.5, 0.9), dry_run=True)
     missing = ["basic 90 % seed 0", "shown 50 % seed 0", "shown 90 % seed 0"]
     # 12 training and 8 test images, 4 categories, 4 bytes each
     assert plan.to_json() == {"cells": 4, "to_train": missing, "score_bytes": 3 * 20 * 4 * 4}
@@ -222,16 +199,14 @@ def test_a_damaged_record_is_named_and_the_rest_of_the_table_is_made(put, ask, d
     assert "damaged" in result.leaderboard.to_json()["rows"]["shown"]["50 %"]["status"]
 
 
-def test_a_damaged_record_that_is_asked_for_is_moved_aside_and_its_cell_is_trained_anew(
-    put, methods, dataset, store, monkeypatch
-):
+def test_a_damaged_record_that_is_asked_for_is_moved_aside_and_its_cell_is_trained_anew(put, ask, monkeypatch):
     folder = put("shown").folder
     (folder / "record.json").write_text("{")
     damaged = contents(folder)
     trained = []
     monkeypatch.setattr("mlrpl_bench.training.launchers.sweep.run", lambda todo, *_: trained.extend(todo) or iter(()))
     with pytest.raises(UserError, match="no records"):
-        compare(Request([(methods["shown"], {})], (0.5,), [(0, 0)]), dataset, OPTIONS, methods, store)
+        ask("shown", train=True)
     assert [job.cell.method for job in trained] == ["shown"]
     assert contents(folder.with_name(folder.name + ".damaged-1")) == damaged
     assert not folder.exists()
@@ -254,18 +229,17 @@ def test_records_that_do_not_belong_into_the_table_are_counted_by_reason(put, as
     assert any(note.startswith("left out: 1 record of a method that is not registered") for note in notes)
 
 
-def test_folders_of_two_machines_make_one_table(put, ask, store, methods, dataset, tmp_path):
+def test_folders_of_two_machines_make_one_table(put, ask, store, tmp_path):
     put("basic"), put("shown")
     other = tmp_path / "other"
     store.root.rename(other)
     put("both"), put("basic")
     both = ResultStore(store.root, [other])
-    request = Request([(methods["basic"], {})], (0.5,), [(0, 0)])
-    result = compare(request, dataset, OPTIONS, methods, both, no_train=True)
+    result = ask("basic", stores=both)
     assert (labels(result), result.problems) == ({"basic", "shown", "both"}, [])
 
 
-def test_cells_of_two_folders_that_disagree_are_named_and_neither_is_used(put, ask, store, methods, dataset, tmp_path):
+def test_cells_of_two_folders_that_disagree_are_named_and_neither_is_used(put, ask, store, tmp_path):
     put("shown")
     path = put("basic").folder / "record.json"
     other = tmp_path / "other"
@@ -276,8 +250,7 @@ def test_cells_of_two_folders_that_disagree_are_named_and_neither_is_used(put, a
     copied.write_text(json.dumps(content))
     put("basic")
     both = ResultStore(store.root, [other])
-    request = Request([(methods["basic"], {})], (0.5,), [(0, 0)])
-    result = compare(request, dataset, OPTIONS, methods, both, no_train=True)
+    result = ask("basic", stores=both)
     assert "are of one cell and disagree" in result.problems[0]
     assert labels(result) == {"shown"}
     assert result.leaderboard.to_json()["rows"]["basic"]["50 %"]["mean"] is None
@@ -296,10 +269,34 @@ def test_cells_of_two_folders_that_disagree_are_named_and_neither_is_used(put, a
 )
 def test_tables_of_another_setting_have_another_name(options, name):
     preset = Preset(32, "small", epochs=2)
-    assert api.variant(Options(**options), preset) == name
+    assert variant(Options(**options), preset) == name
 
 
 def test_the_notes_tell_how_the_shown_methods_and_the_setting_differ(put, ask, methods):
     put("basic")
     text = "\n".join(ask("basic").leaderboard.notes)
     assert "this setting is not the papers': backbone small (papers: resnet101)" in text
+
+
+def test_tables_can_be_written_to_another_folder(put, ask, store, tmp_path):
+    put("basic")
+    ask("basic", leaderboard=True)
+    beside = {path.name: path.read_bytes() for path in (store.root / "tiny").glob("*.*")}
+    result = ask("basic", leaderboard=True, out=tmp_path / "tables")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tables").glob("*.*")} == beside
+    assert all(path.is_relative_to(tmp_path / "tables") for path in result.written)
+
+
+def test_a_folder_that_is_read_only_is_no_obstacle_to_the_table(put, ask, store, monkeypatch):
+    put("basic")
+    ask("basic")
+    before = contents(store.root)
+
+    def is_allowed(path, mode):
+        return mode != os.W_OK or not Path(path).is_relative_to(store.root)
+
+    monkeypatch.setattr(os, "access", is_allowed)
+    result = ask("basic", leaderboard=True)
+    assert labels(result) == {"basic"}
+    assert (result.written, contents(store.root)) == ([], before)
+    assert f"{store.root / 'tiny'} is read-only" in result.unwritten and "--out" in result.unwritten

@@ -1,0 +1,310 @@
+"""What ``run`` and ``leaderboard`` do: plan the cells, train what is missing, make the table from the records."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlrpl_bench.api.resolving import Resolved
+from mlrpl_bench.api.watching import Watcher
+from mlrpl_bench.data.masks import FROM_FILE
+from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
+from mlrpl_bench.leaderboard import selection
+from mlrpl_bench.leaderboard.claims import claims, published
+from mlrpl_bench.leaderboard.evidence import Collector
+from mlrpl_bench.leaderboard.measurements import Lookup
+from mlrpl_bench.leaderboard.report import write
+from mlrpl_bench.leaderboard.selection import Selection
+from mlrpl_bench.leaderboard.tables import dataset_ranks, main
+from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
+from mlrpl_bench.records import matching
+from mlrpl_bench.records.cell import Cell, Finished, Job
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.training.options import variant
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.training.trainer import Failed
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import Table, from_text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be trained."""
+
+    jobs: Sequence[Job]
+    todo: Sequence[Job]
+    score_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        todo = [job.cell.title for job in self.todo]
+        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": self.score_bytes * len(todo)}
+
+    def to_text(self) -> str:
+        """For people."""
+        lines = [f"{len(self.jobs)} cells, {len(self.todo)} of them without a record:"]
+        lines += [f"  {job.cell.title}" for job in self.todo]
+        megabytes = self.score_bytes * len(self.todo) / 1e6
+        return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of a request.
+
+    Attributes:
+        leaderboard: the tables, or None where there is no record to make them from.
+        written: the files of the leaderboard.
+        unwritten: why there are none though they were asked for, or "".
+        failures: a line for each cell that failed.
+        problems: a line for each record that cannot be used.
+        failed_methods: the methods of the failed cells, each once.
+    """
+
+    leaderboard: Leaderboard | None = None
+    written: Sequence[Path] = ()
+    unwritten: str = ""
+    failures: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    failed_methods: Sequence[str] = ()
+
+    @property
+    def measurements(self) -> pd.DataFrame:
+        """A row for each method, known ratio and metric, with how sure it is; see `measurements.measure`.
+
+        Raises:
+            UserError: every cell failed.
+        """
+        if self.leaderboard is None:
+            raise UserError(f"there is nothing to show: {'; '.join(self.failures)}")
+        return self.leaderboard.measurements
+
+
+def plan(resolved: Resolved, watcher: Watcher) -> Plan:
+    """Say which cells have no record yet; nothing is trained, written or deleted."""
+    study = Study(resolved.dataset, resolved.request.options, watcher.report)
+    jobs, _ = _jobs(resolved, study)
+    todo = sweep.missing(jobs, resolved.store)
+    return Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size))
+
+
+def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], object] = lambda: None) -> Result:
+    """Train the requested cells that have no record, and make the table of all the requested ones.
+
+    A record that cannot be used is named and stands in no table. One of a cell that was asked for is moved aside and
+    the cell is trained anew.
+
+    Args:
+        on_trained: called when all is trained, before the records are read.
+
+    Raises:
+        UserError: bad options, missing data, or nothing to show; nothing was trained then.
+    """
+    request, store, dataset = resolved.request, resolved.store, resolved.dataset
+    study = Study(dataset, request.options, watcher.report)
+    jobs, references = _jobs(resolved, study)
+    failed = _train(sweep.missing(jobs, store), resolved, study, watcher) if request.train else []
+    on_trained()
+    found = _selection(resolved, study, jobs, references, watcher)
+    failures = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failed]
+    failed_methods = list(dict.fromkeys(failure.cell.method for failure in failed))
+    if not found.cells:
+        if failures:
+            return Result(failures=failures, problems=found.problems, failed_methods=failed_methods)
+        reasons = "".join(f"; {line}" for line in [*found.problems, *found.left_out][:3])
+        raise UserError(
+            f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
+        )
+    table = _leaderboard(resolved, study, jobs, references, found)
+    if request.published:
+        table = table.with_tables([_published(table, resolved)])
+    if not request.leaderboard:
+        return Result(table, (), "", failures, found.problems, failed_methods)
+    table, unusable = _with_secondary_tables(table, resolved)
+    folder = request.out or store.root / dataset.name
+    unwritten = "" if request.out is not None else _why_not_writable(folder)
+    ending = variant(request.options, dataset.preset)
+    files = (
+        [] if unwritten else write.write(table, folder, ending, resolved.methods.entries, study.test, watcher.report)
+    )
+    return Result(table, files, unwritten, failures, [*found.problems, *unusable], failed_methods)
+
+
+def _jobs(resolved: Resolved, study: Study) -> tuple[list[Job], dict[str, list[Job]]]:
+    """All cells that are asked for, and those among them that make the reference rows, by name."""
+    jobs = [
+        study.job(entry, ratio, seed, mask_seed, dict(changed))
+        for entry, changed in resolved.rows
+        for ratio in resolved.ratios
+        for seed, mask_seed in resolved.seeds
+    ]
+    references = _reference_rows(resolved, study)
+    keys = {job.cell.key for job in jobs}
+    return [*jobs, *(job for row in references.values() for job in row if job.cell.key not in keys)], references
+
+
+def _reference_rows(resolved: Resolved, study: Study) -> dict[str, list[Job]]:
+    """The cells behind the rows that every leaderboard has, such as the upper bound: one for each seed."""
+    if not resolved.request.leaderboard or study.setting.mask_scheme not in COMPLETE_AT_ONE:
+        return {}
+    methods = resolved.methods
+    return {
+        alias.name: [
+            study.job(methods[alias.method], alias.ratio, seed, mask_seed, {}) for seed, mask_seed in resolved.seeds
+        ]
+        for alias in methods.aliases.values()
+    }
+
+
+def _train(todo: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher) -> list[Failed]:
+    """Train cells, and make their evidence while their scores are at hand; returns those that failed."""
+    request, store = resolved.request, resolved.store
+    all_records = store.survey(study.setting.dataset).records
+    for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, all_records)}):
+        watcher.note(f"the file of {name} changed since its record; its cells are trained anew")
+    for job in todo:
+        if (reason := store.damage(job.cell)) is not None and (moved := store.set_aside(job.cell)) is not None:
+            watcher.note(f"{reason}; moved to {moved}, trained anew")
+    collector = Collector(study.train, study.test, study.masks)
+    failures, done = [], 0
+    for job, event in sweep.run(todo, study, store, request.keep_weights, request.group, request.checkpoint_seconds):
+        watcher.cells(done, len(todo))
+        watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
+        if isinstance(event, Failed):
+            failures.append(event)
+        if isinstance(event, Finished) and (record := store.find(job.cell)) is not None:
+            with contextlib.suppress(UserError):  # the table names it
+                collector.of(record)
+        done += isinstance(event, (Finished, sweep.FoundFinished, Failed))
+    return failures
+
+
+def _selection(
+    resolved: Resolved,
+    study: Study,
+    jobs: Sequence[Job],
+    references: Mapping[str, Sequence[Job]],
+    watcher: Watcher,
+) -> Selection:
+    """The table's records: the requested ratios and seeds; other methods that were trained so stand beside."""
+    asked, hashes = {job.cell.label for job in jobs}, {job.cell.mask_hash for job in jobs}
+
+    def wanted(cell: Cell) -> bool:
+        return (
+            (cell.seed, cell.mask_seed) in resolved.seeds
+            and cell.ratio in resolved.ratios
+            and (study.setting.mask_scheme != FROM_FILE or cell.mask_hash in hashes)
+            and (cell.label in asked or not resolved.request.only_these_rows)
+        )
+
+    return selection.select(
+        study,
+        resolved.methods.entries,
+        resolved.store,
+        wanted,
+        asked=[job.cell for job in jobs if wanted(job.cell)],
+        lines={name: [job.cell for job in row] for name, row in references.items()},
+        ratios=resolved.ratios,
+        report=watcher.report,
+    )
+
+
+def _leaderboard(
+    resolved: Resolved,
+    study: Study,
+    jobs: Sequence[Job],
+    references: Mapping[str, Sequence[Job]],
+    found: Selection,
+) -> Leaderboard:
+    methods = resolved.methods
+    keys = {job.cell.key for row in references.values() for job in row}
+    return main.build(
+        found.cells,
+        [job.cell.label for job in jobs if job.cell.key not in keys],
+        resolved.ratios,
+        Context(
+            differs={name: methods[name].differs for name in methods},
+            deviations=study.deviations(),
+            lines={
+                name: f"{row[0].cell.method} with {100 * row[0].cell.ratio:g} % of the labels known"
+                for name, row in references.items()
+            },
+            categories=study.test.categories,
+            left_out=found.left_out,
+        ),
+        found.holes,
+    )
+
+
+def _published(table: Leaderboard, resolved: Resolved) -> Table:
+    """The papers' numbers beside ours, which must be of the papers' data."""
+    options, methods = resolved.request.options, resolved.methods
+    if options.evaluate_on != "test" or options.data or options.mask_scheme != "hcp" or options.mask_file is not None:
+        raise UserError(
+            "--published sets the papers' numbers beside test numbers of the usual data and masks; leave out "
+            "--evaluate-on, --set-data, --mask-scheme and --mask-file"
+        )
+    names = {name: methods[name].published for name in methods}
+    found = published.published_table(table.measurements, resolved.dataset.name, names, table.ratios)
+    if not found.lines:
+        raise UserError(
+            f"there are no published numbers on {resolved.dataset.name} at these ratios; leave --published out"
+        )
+    return from_text("published", "Published numbers beside ours", published.HEADER, found.rows(), found.notes())
+
+
+def _with_secondary_tables(table: Leaderboard, resolved: Resolved) -> tuple[Leaderboard, list[str]]:
+    """The leaderboard with ranks over data sets, what a step costs, and the papers' claims; and what is unusable."""
+    name = resolved.dataset.name
+    ranked = dataset_ranks.rank(name, _means(table), resolved.store, resolved.methods.entries)
+    profiled, unusable = _profile(resolved.store, name)
+    more = [each for each in (ranked, profiled) if each is not None]
+    return table.with_tables([*more, *_claims(table, name)]), unusable
+
+
+def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]:
+    """The table that `profile --save` left, or what is wrong with it."""
+    from mlrpl_bench.tools.profiling import step_costs
+
+    try:
+        return step_costs.Profile.read(store.root / dataset / step_costs.FILE).table(), []
+    except FileNotFoundError:
+        return None, []
+    except UserError as error:
+        return None, [str(error)]
+
+
+def _means(table: Leaderboard) -> dataset_ranks.Means:
+    """mAP of the rows that take part in rankings, averaged over seeds."""
+    found = Lookup(table.measurements)
+    means = {
+        (label, ratio): float(found.row(label, f"{ratio:g}", "mAP").mean)
+        for label in table.labels
+        for ratio in table.ratios
+        if label not in table.context.lines
+    }
+    return {place: mean for place, mean in means.items() if not math.isnan(mean)}
+
+
+def _claims(table: Leaderboard, dataset: str) -> list[Table]:
+    """Those of the papers' claims that the table's rows say something about."""
+    judged = claims.judge(table.cells, dataset, table.ratios).measured()
+    if not judged.verdicts:
+        return []
+    return [from_text("claims", "The papers' claims", claims.HEADER, judged.rows(), judged.notes(), wraps=True)]
+
+
+def _why_not_writable(folder: Path) -> str:
+    """Why tables cannot be written to a folder, or ""."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if os.access(there, os.W_OK):
+        return ""
+    return f"{folder} is read-only, so the table is only printed; name a folder for the files with --out"

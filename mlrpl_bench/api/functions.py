@@ -1,0 +1,259 @@
+"""The functions of the public interface, for notebooks and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlrpl_bench.api import execute, reading
+from mlrpl_bench.api.execute import Result
+from mlrpl_bench.api.resolving import Resolved, resolve, store_of
+from mlrpl_bench.api.watching import Progress, Quiet, Watcher, watcher
+from mlrpl_bench.leaderboard.claims.claims import Claims
+from mlrpl_bench.leaderboard.comparison import Comparison
+from mlrpl_bench.tools.predict import Wanted
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.request import CHECKPOINT_SECONDS, Request
+from mlrpl_bench.utils.errors import UserError
+
+Folders = str | Path | Sequence[str | Path]
+"""One folder of records, or several, of which the first is written to."""
+
+
+def run(
+    method: str,
+    dataset: str = "scenes",
+    *,
+    ratios: Iterable[float] | None = None,
+    seeds: int = 1,
+    mask_seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    results: Folders = "results",
+    plugins: Sequence[str | Path] = (),
+    group: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep_weights: bool = True,
+    progress: Progress | Watcher | None = None,
+    **options: Any,
+) -> Result:
+    """Train one method at each known ratio where it has no record yet, and read its row and those beside it.
+
+    Args:
+        method: a registered method, or an alias such as ``upper_bound``.
+        overrides: hyper-parameters to change.
+        results: where records are kept; of several folders the first is written to.
+        progress: called as (what, done, total), or a `Watcher`.
+        options: fields of `Options`, such as ``epochs=5``.
+
+    Other arguments are those of `Request`.
+
+    Raises:
+        UserError: bad input or missing data; nothing was trained then.
+    """
+    request = Request(
+        dataset=dataset,
+        methods=(method,),
+        overrides={name: str(value) for name, value in (overrides or {}).items()},
+        ratios=_ratios(ratios),
+        seeds=seeds,
+        mask_seed=mask_seed,
+        options=_options(options),
+        plugins=tuple(map(Path, plugins)),
+        results=_folders(results),
+        group=group,
+        checkpoint_seconds=checkpoint_seconds,
+        keep_weights=keep_weights,
+    )
+    return execute.execute(*_resolved(request, progress))
+
+
+def leaderboard(
+    dataset: str = "scenes",
+    *,
+    methods: Iterable[str] | None = None,
+    ratios: Iterable[float] | None = None,
+    seeds: int = 1,
+    mask_seed: int | None = None,
+    results: Folders = "results",
+    plugins: Sequence[str | Path] = (),
+    group: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep_weights: bool = True,
+    train: bool = True,
+    published: bool = False,
+    out: str | Path | None = None,
+    progress: Progress | Watcher | None = None,
+    **options: Any,
+) -> Result:
+    """Train what has no record yet, then make and write the leaderboard of a data set.
+
+    Args:
+        methods: names, or ``["all"]`` or ``["paper"]``; None for the basic ones and whatever has records beside.
+        results: where records are kept; of several folders the first is written to.
+        train: whether cells without a record are trained.
+        out: the folder for tables, figures and page; None for that of the data set in `results`.
+        progress: called as (what, done, total), or a `Watcher`.
+        options: fields of `Options`, such as ``epochs=5``.
+
+    Other arguments are those of `Request`.
+
+    Raises:
+        UserError: bad input, missing data, or nothing to show.
+    """
+    request = Request(
+        dataset=dataset,
+        methods=None if methods is None else tuple(methods),
+        ratios=_ratios(ratios),
+        seeds=seeds,
+        mask_seed=mask_seed,
+        options=_options(options),
+        plugins=tuple(map(Path, plugins)),
+        results=_folders(results),
+        group=group,
+        checkpoint_seconds=checkpoint_seconds,
+        keep_weights=keep_weights,
+        train=train,
+        only_these_rows=methods is not None,
+        leaderboard=True,
+        published=published,
+        out=None if out is None else Path(out),
+    )
+    return execute.execute(*_resolved(request, progress))
+
+
+def compare(
+    a: str,
+    b: str,
+    dataset: str = "scenes",
+    *,
+    ratios: Iterable[float] | None = None,
+    mask_seed: int | None = None,
+    results: Folders = "results",
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | Watcher | None = None,
+    **options: Any,
+) -> Comparison:
+    """Compare two rows on the test images and seeds that both have records of; nothing is trained.
+
+    Args:
+        a, b: rows of the table, such as ``sarb`` or ``sarb[alpha=0.3]``.
+        mask_seed: only cells of this mask; None for those whose mask seed is their training seed.
+
+    Other arguments are those of `leaderboard`.
+
+    Raises:
+        UserError: there are no records of one of the two, or bad input.
+    """
+    request = _reading(dataset, ratios, mask_seed, results, plugins, options)
+    return reading.compare_rows(*_resolved(request, progress), a, b)
+
+
+def claims(
+    dataset: str = "scenes",
+    *,
+    ratios: Iterable[float] | None = None,
+    mask_seed: int | None = None,
+    results: Folders = "results",
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | Watcher | None = None,
+    **options: Any,
+) -> Claims:
+    """Judge what the papers claim by the records there are; nothing is trained. Arguments as for `compare`."""
+    request = _reading(dataset, ratios, mask_seed, results, plugins, options)
+    return reading.judge_claims(*_resolved(request, progress))
+
+
+def predict(
+    method: str,
+    images: Sequence[str | Path],
+    dataset: str = "scenes",
+    *,
+    ratio: float | None = None,
+    seed: int | None = None,
+    cell: str | None = None,
+    results: Folders = "results",
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | Watcher | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Score images with a trained cell.
+
+    Args:
+        ratio, seed: of the record; None for the highest ratio and the lowest seed that there is.
+        cell: the beginning of the record's key, in place of the two.
+
+    Returns:
+        A row for each image and category: ``image, category, logit, probability, predicted``; an image's rows are in
+        falling order of probability.
+
+    Raises:
+        UserError: there is no such record, it has no weights, or an image cannot be read.
+    """
+    request = _reading(dataset, None, None, results, plugins, options)
+    paths = list(map(Path, images))
+    told = watcher(progress)
+    resolved = resolve(request, told, needs_ratios=False)
+    return reading.ask(resolved, told, method, paths, Wanted(cell, ratio, seed)).frame()
+
+
+def records(results: Folders = "results", dataset: str | None = None) -> pd.DataFrame:
+    """Read which cells have records.
+
+    Args:
+        results: one folder of records, or several.
+        dataset: only this data set's.
+
+    Returns:
+        A row a record: what was trained, under which setting, its metrics in percent, its seconds and its folder.
+        Records that cannot be used become Python warnings.
+
+    Raises:
+        UserError: the data set has no records.
+    """
+    return reading.list_records(store_of(_folders(results)), dataset, Quiet())
+
+
+def _folders(results: Folders) -> tuple[Path, ...]:
+    return (Path(results),) if isinstance(results, (str, Path)) else tuple(map(Path, results))
+
+
+def _ratios(ratios: Iterable[float] | None) -> tuple[float, ...] | None:
+    return None if ratios is None else tuple(sorted({float(ratio) for ratio in ratios}))
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    names = list(Options.__dataclass_fields__)
+    for name in given:
+        if name not in names:
+            raise UserError(f"no option {name!r}; there are: {', '.join(names)}")
+    paths = {name: Path(given[name]) for name in ("data_root", "mask_file") if given.get(name) is not None}
+    return Options(**{**given, **paths})
+
+
+def _reading(
+    dataset: str,
+    ratios: Iterable[float] | None,
+    mask_seed: int | None,
+    results: Folders,
+    plugins: Sequence[str | Path],
+    options: Mapping[str, Any],
+) -> Request:
+    """A request that only reads records."""
+    return Request(
+        dataset=dataset,
+        methods=(),
+        ratios=_ratios(ratios),
+        mask_seed=mask_seed,
+        options=_options(options),
+        plugins=tuple(map(Path, plugins)),
+        results=_folders(results),
+        train=False,
+    )
+
+
+def _resolved(request: Request, progress: Progress | Watcher | None) -> tuple[Resolved, Watcher]:
+    told = watcher(progress)
+    return resolve(request, told), told

@@ -1,0 +1,144 @@
+"""What is read from records without training: comparisons, claims, predictions, lists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlrpl_bench.api.resolving import Resolved
+from mlrpl_bench.api.watching import Watcher
+from mlrpl_bench.leaderboard import comparison, selection
+from mlrpl_bench.leaderboard.claims import claims
+from mlrpl_bench.leaderboard.evidence import EvidenceGrid
+from mlrpl_bench.records.store import ResultStore, left_out_line
+from mlrpl_bench.tools import predict
+from mlrpl_bench.tools.predict import Prediction, Wanted
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.utils.errors import UserError
+
+
+def compare_rows(resolved: Resolved, watcher: Watcher, a: str, b: str) -> comparison.Comparison:
+    """Compare two rows, see `compare`."""
+    labels: set[str] = set()
+
+    def is_wanted(label: str) -> bool:
+        labels.add(label)
+        return label in (a, b)
+
+    grid = _evidence(resolved, is_wanted, watcher, lambda: comparison.check(labels, a, b))
+    return comparison.compare(grid, a, b, resolved.ratios)
+
+
+def judge_claims(resolved: Resolved, watcher: Watcher) -> claims.Claims:
+    """Judge the papers' claims, see `claims`."""
+    grid = _evidence(resolved, claims.rows_needed().__contains__, watcher)
+    return claims.judge(grid, resolved.dataset.name, resolved.ratios)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a trained cell says of images.
+
+    Attributes:
+        title, key: of the cell.
+        fitting: how many records fitted what was asked.
+    """
+
+    title: str
+    key: str
+    fitting: int
+    categories: Sequence[str]
+    predictions: Sequence[Prediction]
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each image and category, see `predict`."""
+        answers = [each.to_json(self.categories) for each in self.predictions]
+        rows = [{"image": answer["image"], **row} for answer in answers for row in answer["scores"]]
+        return pd.DataFrame(rows, columns=["image", "category", "logit", "probability", "predicted"])
+
+
+def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path], wanted: Wanted) -> Answer:
+    """Score images with a trained cell, see `predict`."""
+    methods, dataset = resolved.methods, resolved.dataset
+    if (alias := methods.aliases.get(method)) is not None:
+        if wanted.ratio is not None:
+            raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratio out")
+        method = alias.method
+        wanted = Wanted(wanted.cell, None if wanted.cell is not None else alias.ratio, wanted.seed)
+    entry = methods[method]
+    study = Study(dataset, resolved.request.options, watcher.report)
+    survey = resolved.store.survey(dataset.name)
+    for problem in survey.problems:
+        watcher.problem(problem)
+    for reason, folders in survey.left_out.items():
+        watcher.note(left_out_line(reason, folders))
+    record, fitting = predict.find(survey.records, entry, study, wanted)
+    predictor = predict.Predictor(record, entry, study)
+    predictions = []
+    for done, path in enumerate(images, start=1):
+        predictions.append(predictor(path))
+        watcher.report("images", done, len(images))
+    title = f"{record.cell.title} on {dataset.name}"
+    return Answer(title, record.cell.key, fitting, study.train.categories, predictions)
+
+
+def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> pd.DataFrame:
+    """Read which cells have records, see `records`."""
+    there = store.datasets()
+    if dataset is not None and dataset not in there:
+        raise UserError(f"no records of {dataset!r} in {store.root}; there are: {', '.join(there) or 'none'}")
+    rows = []
+    for name in there if dataset is None else [dataset]:
+        survey = store.survey(name)
+        for problem in survey.problems:
+            watcher.problem(problem)
+        for reason, folders in survey.left_out.items():
+            watcher.note(left_out_line(reason, folders))
+        for record in survey.records:
+            cell, setting = record.cell, record.cell.setting
+            row: dict[str, Any] = {"dataset": name, "method": cell.label, "known_ratio": cell.ratio}
+            row |= {"seed": cell.seed, "mask_seed": cell.mask_seed, "key": cell.key, "title": cell.title}
+            row |= {name: getattr(setting, name) for name in ("evaluate_on", "mask_scheme", "backbone", "image_size")}
+            row |= {name: getattr(setting, name) for name in ("epochs", "batch", "precision")}
+            numbers = {name: value for name, value in record.metrics.items() if isinstance(value, (int, float))}
+            row |= {name: 100 * value for name, value in numbers.items()}
+            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan), "folder": str(record.folder)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _evidence(
+    resolved: Resolved, is_wanted: Callable[[str], bool], watcher: Watcher, check: Callable[[], None] = lambda: None
+) -> EvidenceGrid:
+    """The evidence of the rows that are wanted, of all seeds.
+
+    Args:
+        check: called when all row labels have been asked for.
+    """
+    mask_seed = resolved.request.mask_seed
+    study = Study(resolved.dataset, resolved.request.options, watcher.report)
+    found = selection.select(
+        study,
+        resolved.methods.entries,
+        resolved.store,
+        lambda cell: (
+            is_wanted(cell.label)
+            and cell.ratio in resolved.ratios
+            and cell.mask_seed == (cell.seed if mask_seed is None else mask_seed)
+        ),
+        report=watcher.report,
+    )
+    for line in found.problems:
+        watcher.problem(line)
+    for line in found.left_out:
+        watcher.note(line)
+    if not found.cells:
+        place = resolved.store.root / resolved.dataset.name
+        raise UserError(f"no records of these methods and of this setting in {place}; train some first")
+    check()
+    return found.cells

@@ -1,0 +1,99 @@
+"""From a request's names to what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrpl_bench.api.watching import Watcher
+from mlrpl_bench.data.protocol import check_ratio
+from mlrpl_bench.models.registry import (
+    DatasetEntry,
+    MethodEntry,
+    Registry,
+    chosen_methods,
+    describe_failure,
+    load_datasets,
+    load_methods,
+)
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.request import Request
+from mlrpl_bench.utils.errors import UserError
+
+Rows = Sequence[tuple[MethodEntry, Mapping[str, str]]]
+"""Methods, each with the hyper-parameters that the user changed."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request and what its names stand for.
+
+    Attributes:
+        methods, dataset: what is registered under the names.
+        store: the folders of records.
+        rows: the methods that are asked for, each with the hyper-parameters that the user changed.
+        ratios: known ratios, ascending.
+        seeds: pairs of training seed and mask seed.
+    """
+
+    request: Request
+    methods: Registry[MethodEntry]
+    dataset: DatasetEntry
+    store: ResultStore
+    rows: Rows
+    ratios: Sequence[float]
+    seeds: Sequence[tuple[int, int]]
+
+
+def resolve(request: Request, watcher: Watcher, *, needs_ratios: bool = True) -> Resolved:
+    """Load what a request names, and refuse what cannot be before any data is read.
+
+    Args:
+        needs_ratios: whether known ratios are looked at; without, those of a mask file need not be named.
+
+    Raises:
+        UserError: an unknown name, a wrong hyper-parameter, or a ratio or seed out of range.
+    """
+    methods, datasets = load_methods(request.plugins), load_datasets(request.plugins)
+    for path, error in {**methods.failures, **datasets.failures}.items():
+        watcher.warn(f"{describe_failure(path, error)}; the others are there")
+    dataset = datasets[request.dataset]
+    rows, ratios = _rows(request, methods, dataset, needs_ratios)
+    for ratio in ratios:
+        check_ratio(ratio)
+    store = store_of(request.results)
+    return Resolved(request, methods, dataset, store, rows, ratios, request.seed_pairs())
+
+
+def store_of(folders: Sequence[Path]) -> ResultStore:
+    """Writes into the first folder, reads from all."""
+    if not folders:
+        raise UserError("no folder of results is named; give at least one")
+    return ResultStore(folders[0], folders[1:])
+
+
+def _rows(
+    request: Request, methods: Registry[MethodEntry], dataset: DatasetEntry, needs_ratios: bool
+) -> tuple[Rows, tuple[float, ...]]:
+    """The methods that are asked for, with their overrides, and the known ratios."""
+    names, ratios = request.methods, request.ratios
+    if needs_ratios and request.options.mask_file is not None and (ratios is None or len(ratios) > 1):
+        raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
+    if ratios is None:
+        ratios = (1.0,) if request.options.mask_scheme == "single_positive" else dataset.preset.ratios
+    elif not ratios:
+        raise UserError("no known ratio is named; give at least one")
+    if request.overrides and (names is None or len(names) != 1):
+        raise UserError("hyper-parameters are changed for one method at a time; name it alone")
+    if not request.leaderboard and names is not None and len(names) == 1 and names[0] in methods.aliases:
+        alias = methods.aliases[names[0]]
+        if request.ratios is not None:
+            raise UserError(
+                f"{alias.name} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratios out"
+            )
+        names, ratios = (alias.method,), (alias.ratio,)
+    entries = chosen_methods(methods, names)
+    for entry in entries:
+        entry.hyperparameters(dict(request.overrides))  # refuse before anything is loaded
+    return [(entry, request.overrides) for entry in entries], tuple(sorted(ratios))

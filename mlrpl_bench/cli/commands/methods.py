@@ -1,0 +1,39 @@
+"""The commands for authors of methods: ``test-method`` and ``new``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlrpl_bench.cli.options import PluginOption, program, registries
+
+
+def test_method(
+    method: Annotated[str, typer.Argument(help="A registered method.")],
+    plugin: PluginOption = None,
+) -> None:
+    """Run the checks that every method must pass, on small random data."""
+    from mlrpl_bench.tools import conformance
+
+    methods, _ = registries(plugin)
+    failed = False
+    for report in conformance.reports(conformance.run(methods[method])):
+        print(f"{'ok    ' if report.problem is None else 'FAILED'}  {report.check}", end="")
+        print("" if report.problem is None else f": {report.problem}")
+        for check in report.same_fault:
+            print(f"        for the same reason: {check}")
+        failed |= report.problem is not None
+    if failed:
+        raise typer.Exit(1)
+
+
+def new(name: Annotated[str, typer.Argument(help="The new method's name, a Python identifier.")]) -> None:
+    """Write a new method's file: a working method to edit."""
+    from mlrpl_bench.tools import new_method
+
+    path = new_method.write(name)
+    print(
+        f"wrote {path}: a working method. Edit it, then\n  {program()} test-method {name}{new_method.plugin_hint(path)}"
+    )
+    print(f"  {program()} run {name}{new_method.plugin_hint(path)}")

@@ -1,0 +1,206 @@
+"""The commands ``run`` and ``leaderboard``: train what has no record, and show the table."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrpl_bench.cli.options import (
+    DatasetOption,
+    JsonOption,
+    PluginOption,
+    RatiosOption,
+    ResultsOptions,
+    group_size,
+    keeps_weights,
+    method_names,
+    plugin_files,
+    program,
+    ratio_numbers,
+    result_folders,
+)
+from mlrpl_bench.cli.setting_options import with_setting
+from mlrpl_bench.training.request import Request
+
+if TYPE_CHECKING:
+    from mlrpl_bench.api.execute import Result
+    from mlrpl_bench.api.resolving import Resolved
+    from mlrpl_bench.training.options import Options
+
+SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
+MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
+GroupOption = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        help="Cells trained side by side, sharing reading and the frozen part: a number, or auto, as many as fit.",
+    ),
+]
+CheckpointOption = Annotated[
+    float, typer.Option("--checkpoint-every", min=0, help="Minutes of work that may be lost when training is cut off.")
+]
+KeepWeightsOption = Annotated[str, typer.Option("--keep-weights", help="last or none.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
+
+
+@with_setting
+def run(
+    method: Annotated[str, typer.Argument(help="A registered method; see: list methods.")],
+    dataset: DatasetOption = "scenes",
+    ratios: RatiosOption = None,
+    seeds: SeedsOption = 1,
+    mask_seed: MaskSeedOption = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, name=value. Repeatable.")] = None,
+    group: GroupOption = "auto",
+    checkpoint_every: CheckpointOption = 10.0,
+    keep_weights: KeepWeightsOption = "last",
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Train one method over known ratios (where it has no record yet) and print its row beside the others."""
+    from mlrpl_bench.models.hyperparameters import parse_assignments
+
+    request = Request(
+        dataset=dataset,
+        methods=(method,),
+        overrides=parse_assignments(set_ or []),
+        ratios=ratio_numbers(ratios),
+        seeds=seeds,
+        mask_seed=mask_seed,
+        options=options,
+        plugins=plugin_files(plugin),
+        results=result_folders(results_dir),
+        group=group_size(group),
+        checkpoint_seconds=60 * checkpoint_every,
+        keep_weights=keeps_weights(keep_weights),
+    )
+    _carry_out(request, as_json, dry_run)
+
+
+@with_setting
+def leaderboard(
+    dataset: DatasetOption = "scenes",
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Names such as ssgrl,sarb, or all, or paper.", show_default="the basic ones"),
+    ] = None,
+    ratios: RatiosOption = None,
+    seeds: SeedsOption = 1,
+    mask_seed: MaskSeedOption = None,
+    group: GroupOption = "auto",
+    checkpoint_every: CheckpointOption = 10.0,
+    keep_weights: KeepWeightsOption = "last",
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Only make the tables, from the records there are.")
+    ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Also a table of the papers' own numbers beside the measured ones.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The folder for tables, figures and page.", show_default="beside the records"),
+    ] = None,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Train what has no record yet, then write and print the leaderboard of a dataset."""
+    request = Request(
+        dataset=dataset,
+        methods=method_names(methods),
+        ratios=ratio_numbers(ratios),
+        seeds=seeds,
+        mask_seed=mask_seed,
+        options=options,
+        plugins=plugin_files(plugin),
+        results=result_folders(results_dir),
+        group=group_size(group),
+        checkpoint_seconds=60 * checkpoint_every,
+        keep_weights=keeps_weights(keep_weights),
+        train=not no_train,
+        only_these_rows=methods is not None,
+        leaderboard=True,
+        published=published,
+        out=out,
+    )
+    _carry_out(request, as_json, dry_run)
+
+
+def _carry_out(request: Request, as_json: bool, dry_run: bool) -> None:
+    """Answer from memory if nothing has changed, else do what is requested and print it."""
+    from mlrpl_bench.cli import leaderboard_cache
+
+    key = leaderboard_cache.key(request)
+    if not dry_run and key is not None and (cached := key.find()) is not None:
+        print(cached.json) if as_json else cached.table.print()
+        _say_written("unchanged", [Path(name) for name in cached.written])
+        return
+    from mlrpl_bench.api import execute
+    from mlrpl_bench.api.resolving import resolve
+    from mlrpl_bench.cli.display import Display
+
+    with Display() as display:
+        resolved = resolve(request, display)
+        if dry_run:
+            planned = execute.plan(resolved, display)
+        else:
+            key = None if key is None else key.with_imports(_files_of_code(resolved))
+            states: list[str] = []
+            on_trained = (lambda: None) if key is None else (lambda: states.append(key.state()))
+            result = execute.execute(resolved, display, on_trained)
+    if dry_run:
+        print(json.dumps(planned.to_json(), indent=1) if as_json else planned.to_text())
+        return
+    table = result.leaderboard
+    if key is not None and table is not None and not (result.failures or result.problems or result.unwritten):
+        key.remember(leaderboard_cache.CachedLeaderboard.of(table.main, table.to_json(), result.written), *states)
+    _finish(result, as_json, request.plugins)
+
+
+def _files_of_code(resolved: Resolved) -> set[Path]:
+    """The files of all methods and of the data set."""
+    return {resolved.dataset.path, *(entry.path for entry in resolved.methods.entries.values())}
+
+
+def _finish(result: Result, as_json: bool, plugins: Sequence[Path]) -> None:
+    """Print what came out; exit code 1 if a cell failed."""
+    if result.leaderboard is not None:
+        if as_json:
+            print(json.dumps(result.leaderboard.to_json(), indent=1))
+        else:
+            result.leaderboard.print()
+    _say_written("wrote", result.written)
+    if result.unwritten:
+        print(result.unwritten, file=sys.stderr)
+    for problem in result.problems:
+        print(f"not used: {problem}", file=sys.stderr)
+    for failure in result.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    hint = "".join(f" --plugin {shlex.quote(str(path))}" for path in plugins)
+    for method in result.failed_methods:
+        print(f"to look for the cause: {program()} test-method {method}{hint}", file=sys.stderr)
+    if result.failures or result.problems:
+        raise typer.Exit(1)
+
+
+def _say_written(verb: str, paths: Sequence[Path]) -> None:
+    """A line for each file; the figures are many and get one together."""
+    figures = [path for path in paths if path.parent.name.startswith("figures")]
+    for path in paths:
+        if path not in figures:
+            print(f"{verb} {path}", file=sys.stderr)
+    if figures:
+        print(f"{verb} {len(figures)} figures in {figures[0].parent}", file=sys.stderr)

@@ -1,0 +1,108 @@
+"""A request says which cells are wanted, as plain data. Imports nothing that takes long."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.utils.errors import UserError
+
+CHECKPOINT_SECONDS = 600.0
+
+PATHS = ("plugins", "results")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which cells are wanted, in names, numbers and paths alone.
+
+    The command line, a notebook, the memory of unchanged leaderboards and a worker on another machine use the same
+    value: it can be pickled, and written as JSON and read back.
+
+    Attributes:
+        dataset: a registered data set.
+        methods: registered methods; ``all``, ``paper`` (those with published numbers), or None for the basic ones.
+        overrides: hyper-parameters that the user changed, as text; only with one method.
+        ratios: known ratios in (0, 1]; None for those of the data set's preset.
+        seeds: number of seeds, from 0; a seed sets mask and training.
+        mask_seed: one mask for all training seeds, or None.
+        options: the setting.
+        plugins: files with methods and data sets of the user's own.
+        results: folders of records; the first is written to, the others are only read.
+        group: how many cells are trained side by side, None for as many as fit in memory.
+        checkpoint_seconds: how much work may be lost when training is cut off.
+        keep_weights: whether a record keeps the trained weights.
+        train: whether cells without a record are trained.
+        only_these_rows: leave other methods' records out of the table.
+        leaderboard: whether the table gets its reference rows (the registered aliases), and is written to files.
+        published: whether the papers' own numbers get a table.
+        out: the folder for the files of the leaderboard, None for that of the data set in the first of `results`.
+    """
+
+    dataset: str = "scenes"
+    methods: tuple[str, ...] | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    ratios: tuple[float, ...] | None = None
+    seeds: int = 1
+    mask_seed: int | None = None
+    options: Options = field(default_factory=Options)
+    plugins: tuple[Path, ...] = ()
+    results: tuple[Path, ...] = (Path("results"),)
+    group: int | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_weights: bool = True
+    train: bool = True
+    only_these_rows: bool = False
+    leaderboard: bool = False
+    published: bool = False
+    out: Path | None = None
+
+    def seed_pairs(self) -> list[tuple[int, int]]:
+        """Training seed and mask seed of each repetition: the same, unless one mask is held fixed.
+
+        Raises:
+            UserError: there is no repetition, or the mask seed is out of range.
+        """
+        mask_seed = self.mask_seed if self.options.mask_file is None else 0
+        if self.seeds < 1:
+            raise UserError(f"--seeds {self.seeds} must be at least 1")
+        if mask_seed is not None and not 0 <= mask_seed < 2**32:
+            raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
+        return [(seed, seed if mask_seed is None else mask_seed) for seed in range(self.seeds)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON; paths become text."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Request:
+        """The request that `to_json` wrote.
+
+        Raises:
+            UserError: a field is unknown, as another version wrote it.
+        """
+        values = dict(content)
+        names = {each.name for each in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - names):
+            raise UserError(f"a request has no {', '.join(unknown)}; it was written by another version")
+        values |= {name: tuple(map(Path, values[name])) for name in PATHS if name in values}
+        values |= {name: tuple(values[name]) for name in ("methods", "ratios") if values.get(name) is not None}
+        if values.get("out") is not None:
+            values["out"] = Path(values["out"])
+        if "options" in values:
+            options = dict(values["options"])
+            options |= {n: Path(options[n]) for n in ("data_root", "mask_file") if options.get(n) is not None}
+            values["options"] = Options(**options)
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,139 @@
+"""What a notebook calls: frames come back, nothing is printed, and bad input is a `UserError`."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import mlrpl_bench as mb
+from mlrpl_bench.api import execute
+from mlrpl_bench.api.resolving import resolve
+from mlrpl_bench.api.watching import Quiet
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.request import Request
+from tests.helpers.tiny_study import contents
+
+
+@pytest.fixture(autouse=True)
+def _silent(capsys):
+    """Nothing here prints."""
+    yield
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def folder_of(trained):
+    return Path(trained["results"]) / "tiny"
+
+
+def test_a_leaderboard_is_a_tidy_frame_and_files(trained, folder_of):
+    result = mb.leaderboard(methods=["plain", "other"], ratios=[0.5, 0.9], seeds=2, **trained)
+    frame = result.measurements
+    assert isinstance(frame, pd.DataFrame)
+    assert set(frame.method) == {"plain", "other", "upper_bound"}
+    row = frame[(frame.method == "plain") & (frame.known_ratio == "0.5") & (frame.metric == "mAP")].iloc[0]
+    assert row.n == 2 and 0 < row["mean"] < 100
+    assert folder_of / "leaderboard-epochs=1.csv" in result.written
+    assert (result.failures, result.problems, result.unwritten) == ([], [], "")
+
+
+def test_tables_go_where_they_are_asked_to(trained, tmp_path):
+    result = mb.leaderboard(methods=["plain"], ratios=[0.5], seeds=1, train=False, out=tmp_path / "here", **trained)
+    assert result.written and all(path.is_relative_to(tmp_path / "here") for path in result.written)
+
+
+def test_a_run_trains_what_is_missing_and_tells_of_progress(trained):
+    heard = []
+    result = mb.run("plain", ratios=[0.7], progress=lambda *what: heard.append(what), **trained)
+    assert ("plain 70 % seed 0", 1, 1) in heard
+    assert {"0.7"} <= set(result.measurements.known_ratio)
+    heard.clear()
+    assert mb.run("plain", ratios=[0.7], progress=lambda *what: heard.append(what), **trained).written == ()
+    assert not [what for what in heard if what[0].startswith("plain")]
+
+
+def test_hyper_parameters_are_changed_by_name(trained):
+    with pytest.raises(mb.UserError, match="nothing_such"):
+        mb.run("plain", ratios=[0.5], overrides={"nothing_such": 3}, **trained)
+
+
+def test_two_methods_are_compared(trained):
+    found = mb.compare("plain", "other", ratios=[0.5, 0.9], **trained)
+    assert (found.a, found.b) == ("plain", "other")
+    assert {line["metric"] for line in found.to_json()["rows"]} == {"mAP", "OF1", "CF1"}
+
+
+def test_claims_of_papers_need_records_of_their_methods(trained):
+    with pytest.raises(mb.UserError, match="no records of these methods"):
+        mb.claims(**trained)
+
+
+def test_images_are_scored(trained, tmp_path):
+    image = next((Path(trained["results"]).parent / "cache").rglob("0.png"))
+    frame = mb.predict("plain", [image], ratio=0.9, seed=1, **trained)
+    assert list(frame.columns) == ["image", "category", "logit", "probability", "predicted"]
+    assert len(frame) == 4 and frame.probability.is_monotonic_decreasing
+    assert ((frame.probability >= 0.5) == frame.predicted).all()
+
+
+def test_records_are_listed(trained):
+    frame = mb.records(trained["results"], dataset="tiny")
+    assert len(frame[frame.known_ratio.isin([0.5, 0.9])]) == 8  # beside them the upper bound, at 1
+    assert {"method", "known_ratio", "seed", "mAP", "OF1", "epochs", "folder", "seconds"} <= set(frame.columns)
+    assert frame.mAP.between(0, 100).all() and frame.epochs.eq(1).all()
+    assert len(mb.records([trained["results"]])) == len(frame)
+    with pytest.raises(mb.UserError, match="no records of 'other_set'"):
+        mb.records(trained["results"], dataset="other_set")
+
+
+def test_no_records_are_an_empty_frame(tmp_path):
+    assert mb.records(tmp_path / "nothing").empty
+
+
+def test_a_damaged_record_is_a_warning(trained, tmp_path):
+    copy = shutil.copytree(trained["results"], tmp_path / "copy")
+    next(Path(copy).rglob("record.json")).write_text("{")
+    with pytest.warns(UserWarning, match="not used: .*record.json"):
+        mb.records(copy)
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda kw: mb.run("plain", **{**kw, "epoch": 3}), "no option 'epoch'; there are: "),
+        (lambda kw: mb.run("plainn", **kw), "no method 'plainn'; did you mean 'plain'?"),
+        (lambda kw: mb.run("plain", ratios=[2], **kw), r"outside \(0, 1\]"),
+        (lambda kw: mb.leaderboard(**{**kw, "dataset": "no"}), "no dataset 'no'"),
+        (lambda kw: mb.compare("plain", "plain", **kw), "compared with itself"),
+        (lambda kw: mb.predict("plain", ["no.png"], ratio=0.5, **kw), "no.png"),
+        (lambda kw: mb.predict("plain", [], ratio=0.3, **kw), "no record of plain with known ratio 0.3"),
+    ],
+)
+def test_bad_input_is_one_line(trained, call, line):
+    with pytest.raises(mb.UserError, match=line) as refusal:
+        call(trained)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_request_that_travelled_makes_the_same_table(trained, folder_of):
+    request = Request(
+        dataset="tiny",
+        methods=("plain", "other"),
+        ratios=(0.5, 0.9),
+        seeds=2,
+        options=Options(epochs=1, device="cpu"),
+        plugins=tuple(trained["plugins"]),
+        results=(trained["results"],),
+        train=False,
+        only_these_rows=True,
+        leaderboard=True,
+    )
+    here = mb.leaderboard(methods=["plain", "other"], ratios=[0.5, 0.9], seeds=2, **trained)
+    before = contents(folder_of)
+    there = Request.from_json(json.loads(json.dumps(pickle.loads(pickle.dumps(request)).to_json())))
+    result = execute.execute(resolve(there, Quiet()), Quiet())
+    assert result.leaderboard.to_json() == here.leaderboard.to_json()
+    assert contents(folder_of) == before
