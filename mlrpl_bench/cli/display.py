@@ -1,4 +1,4 @@
-"""What a person sees while cells are trained: one bar for the cells, one for the cell at hand. On standard error."""
+"""This module shows progress on standard error: one bar for all cells, one for the group in training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEven
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, Working
 
 LINE_SECONDS = 60.0
-"""Between two lines about one group, or one preparation, in a log file."""
+"""A log file gets a line about a group or a preparation at most this often."""
 
 LONG_SECONDS = 5.0
-"""Of a preparation that is worth a line in a log file."""
+"""A preparation that lasts longer than this gets a line in a log file."""
 
 
 class Display:
@@ -107,7 +107,7 @@ class Display:
             self.console.print(line, markup=False, soft_wrap=True)
 
     def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
-        """EvidenceGrid begin to train side by side."""
+        """A group of cells begins to train side by side."""
         self.steps, self.rows, self.batch, self.last_line = None, [], batch, -math.inf
         if not self.console.is_terminal:
             rate = " to ".join(f"{rate:.3g}" for rate in sorted({min(rates), max(rates)}))

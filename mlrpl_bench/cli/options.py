@@ -1,4 +1,4 @@
-"""What the files with commands share."""
+"""This module has the options and helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 
 def registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Registry[DatasetEntry]]:
-    """All methods and datasets; a file that cannot be loaded is a warning."""
+    """Load all methods and datasets; a file that cannot be loaded becomes a warning."""
     from mlrpl_bench.models.registry import describe_failure, load_datasets, load_methods
 
     plugins = [path.resolve() for path in plugin or ()]
@@ -47,7 +47,7 @@ def registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Regist
 
 
 def result_store(results_dirs: list[Path] | None) -> ResultStore:
-    """Writes into the first folder, reads from all."""
+    """Return a record store that writes into the first folder and reads from all."""
     from mlrpl_bench.records.store import ResultStore
 
     first, *others = results_dirs or [Path("results")]
@@ -55,5 +55,5 @@ def result_store(results_dirs: list[Path] | None) -> ResultStore:
 
 
 def program() -> str:
-    """How the user calls us."""
+    """Return the command as the user types it, for hints: ``python bench.py`` or ``mlrpl-bench``."""
     return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "mlrpl-bench"

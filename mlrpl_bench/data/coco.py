@@ -158,11 +158,11 @@ def _places(
 
 
 VERSION = 1
-"""Raised when what is kept, or what reading makes of a file, changes."""
+"""The version of the cached labels; it is raised when their format, or what is read from a file, changes."""
 
 
 KEEP_ABOVE_BYTES = 20 * 2**20
-"""Smaller files are read as fast as their entries."""
+"""Only larger annotation files are cached; smaller ones are read as fast as their cache entry."""
 
 
 def kept(annotation_file: Path, read: Callable[[], Split]) -> Split:

@@ -21,7 +21,7 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
 
 FROM_FILE = "file"
-"""The name of the scheme of a mask that was read; the mask's hash says which."""
+"""A mask that was read from a file has this scheme; the mask's hash tells which mask it is."""
 MAY_DIFFER = 0.05
 """A mask of other code must have about the known ratio that it is used for."""
 

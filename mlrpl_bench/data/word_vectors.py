@@ -23,10 +23,10 @@ from mlrpl_bench.utils.randomness import seed_of
 
 WIDTH = 300
 WORD_NORM = 6.0
-"""About the length of a GloVe vector of a common noun; the methods use such vectors without normalising them."""
+"""Made-up vectors have this length, about that of GloVe's common nouns: methods do not normalise word vectors."""
 
 LONGEST_LINE = 2**20
-"""Bytes; GloVe's longest lines have some thousands."""
+"""A line of a word vector file may have this many bytes; GloVe's longest have some thousands."""
 
 
 def hashed_vectors(names: Sequence[str], width: int = WIDTH) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from mlrpl_bench.models.backbones import Backbone
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a method may know before training.
+    """A task holds what a method may know before training.
 
     Attributes:
         categories: C names.
@@ -40,7 +40,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a method may know while training.
+    """A batch holds what a method may know at a training step.
 
     Attributes:
         images_B3HW: float32, normalised.
@@ -97,13 +97,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a method is optimised; the trainer does it.
+    """A recipe says how the trainer optimises a method.
 
     Attributes:
         optimizer: ``adam`` or ``sgd`` (momentum 0.9).
-        lr, weight_decay: Adam's L2 penalty is part of the gradient, as in the papers (not AdamW).
+        lr: the learning rate, which the preset's multiplier changes.
+        weight_decay: weight of the L2 penalty, a part of the gradient as in the papers (Adam, not AdamW).
         schedule: ``step`` (divided by 10 after half of the epochs), ``one_cycle`` or ``constant``.
-        epochs, batch: None for the dataset preset's, so that methods are compared at equal length.
+        epochs: the training length, or None for the dataset preset's, so that methods are compared at equal length.
+        batch: the images per step, or None for the dataset preset's.
         grad_clip: largest norm of the gradient, or None.
     """
 

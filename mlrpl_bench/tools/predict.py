@@ -34,11 +34,11 @@ WEIGHTS = "weights.safetensors"
 
 
 THUMBNAIL = 640
-"""A picture is kept for the drawing with sides of at most so many pixels."""
+"""Pictures are scaled down for the drawing to sides of at most this many pixels."""
 
 
 LISTED = 8
-"""A refusal lists at most so many records."""
+"""An error message lists at most this many records."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a method says of an image.
+    """A prediction holds a method's scores for an image.
 
     Attributes:
-        picture: the image, perhaps smaller. seen: as the network saw it.
-        logits_C: its scores. attention_CHW: where each category looks, if the method tells.
+        picture: the image, perhaps smaller.
+        seen: the image as the network saw it.
+        logits_C: its scores.
+        attention_CHW: where each category looks, or None if the method has no attention maps.
     """
 
     path: Path
@@ -174,7 +176,7 @@ class Predictor:
         self.run.method.eval()
 
     def __call__(self, path: Path) -> Prediction:
-        """Shown one image by the test view.
+        """Predict one image, transformed as test images are.
 
         Raises:
             UserError: the image is missing or damaged.

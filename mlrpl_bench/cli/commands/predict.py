@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.training.options import Options
 
 DRAWN = 20
-"""The picture shows at most so many images; scores are printed for all."""
+"""The picture shows at most this many images; scores are printed for all."""
 
 
 @with_setting

@@ -42,13 +42,13 @@ from mlrpl_bench.utils.processes import in_parallel
 
 KINDS = (PREPARED_JPEG, PREPARED_RAW)
 VERSION = 1
-"""Of the folder's format; raised with every change to files or pixels."""
+"""The version of the folder's format; it is raised with every change to files or pixels."""
 
 JPEG_QUALITY = 95
 ROWS_PER_FOLDER = 1000
 SAMPLED_FOR_SIZE = 16
 MARGIN = 1.1
-"""How much more than the estimate must be free on the disk."""
+"""The free disk space must exceed the estimate by this factor."""
 
 MANIFEST, UNFINISHED, PIXELS, DONE = "manifest.json", "unfinished.json", "pixels_NHW3.npy", "done.bin"
 LOCK = "owner.lock"

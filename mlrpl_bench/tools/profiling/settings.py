@@ -39,8 +39,9 @@ class ProfilingSetting:
     """Where methods are measured.
 
     Attributes:
-        name: of the setting. reads: whether images come from files.
+        name: the setting's name.
         ratio: the share of labels that is known.
+        reads: whether images come from files.
     """
 
     name: str

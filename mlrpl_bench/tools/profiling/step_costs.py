@@ -45,11 +45,11 @@ PARTS = {
 """The parts of a step in their order, and how a table calls them."""
 
 FILE = "profile.json"
-"""Beside the tables of the data set that the profile is of."""
+"""The profile of a data set is saved under this name, beside the data set's tables."""
 
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 MATMUL_ROUNDS = 6
-"""Of products of two square matrices with that side, the fastest is the machine's peak."""
+"""The machine's peak is the fastest of this many products of two square matrices with that side."""
 
 
 @dataclass(frozen=True)
