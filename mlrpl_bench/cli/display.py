@@ -32,7 +32,7 @@ class Display:
         self.clock = clock
         self.began: dict[str, float] = {}
         self.tasks_told: dict[str, float] = {}
-        """When preparations began, and when they were told of last."""
+        """The time of the last line about each preparation; `began` holds when each began."""
         self.batch = 0
         self.steps: StepDone | None = None
         self.group_began, self.epoch_ended, self.last_line = 0.0, 0.0, -math.inf
@@ -116,7 +116,7 @@ class Display:
             self.group_began = self.clock()
 
     def _log(self, epochs: int, event: SweepEvent) -> None:
-        """An epoch's line comes when all cells of the group have told of it: at the next step or a cell's end."""
+        """Log an epoch's line once all cells of the group have ended it: at the next step or a cell's end."""
         if isinstance(event, EpochDone):
             self.rows.append(event.row)
             self.epoch_ended = self.clock()
@@ -145,7 +145,7 @@ class Display:
         )
 
     def _log_preparation(self, what: str, done: int, total: int) -> None:
-        """Quick ones are not worth a line."""
+        """Log a preparation, unless it was quick."""
         now = self.clock()
         began = self.began.setdefault(what, now)
         if not self.console.is_terminal and now - began >= LONG_SECONDS:

@@ -138,7 +138,7 @@ def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _is_id(value: Any) -> bool:
-    """Other programs write whole numbers as 1.0, too."""
+    """Tell whether a value is a whole number; other programs may write it as 1.0."""
     return is_text(value) or type(value) is int or (type(value) is float and math.isfinite(value))
 
 

@@ -1,4 +1,4 @@
-"""The network that every method is handed, in two parts: a frozen one, shared, and a trained one, its own.
+"""This module builds the backbone that every method is given: a frozen part, shared, and a trained one, its own.
 
 The paper's "first 91 layers are frozen" is a ResNet-101's conv1 .. layer3; layer4 is trained. The same cut is made
 in any timm model whose features come out of a plain sequence of stages: the last stage is trained, what stands

@@ -1,4 +1,4 @@
-"""From a folder of files to named methods and datasets. A file is registered by being there.
+"""This module finds methods and datasets by name in a folder of files; a file is registered by lying there.
 
     @register_method("sarb", paper="https://arxiv.org/abs/2203.02172", published="SARB", default=True)
     @register_method("sarb_sam", attention="sam")      # an ablation: the same class, other hyper-parameters

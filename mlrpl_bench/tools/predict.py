@@ -43,7 +43,13 @@ LISTED = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which of a method's records: by the beginning of its key, or by ratio and seed (None: whichever there is)."""
+    """This says which record is wanted: by the beginning of its key, or by ratio and seed.
+
+    Attributes:
+        cell: the beginning of the record's key, or None.
+        ratio: its known ratio, or None for any.
+        seed: its training seed, or None for any.
+    """
 
     cell: str | None = None
     ratio: float | None = None
@@ -96,7 +102,7 @@ class Prediction:
 
 
 def find(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wanted) -> tuple[Record, int]:
-    """The record that is asked for, and how many fit; of several the highest ratio and the lowest seed.
+    """Find the record that is asked for, and how many fit; of several, take the highest ratio and the lowest seed.
 
     Args:
         records: all of the dataset.
@@ -138,7 +144,7 @@ def _by_key(records: Sequence[Record], entry: MethodEntry, study: Study, prefix:
 
 
 def _listed(records: Sequence[Record], entry: MethodEntry, study: Study) -> str:
-    """What there is of a method, each with its key and what keeps it from being used."""
+    """List the records of a method, each with its key and what keeps it from being used."""
     if not records:
         return f"there is none of {entry.name} at all, train it with: run {entry.name}"
     reasons = (obstacle(record.cell, entry, study) for record in records[:LISTED])

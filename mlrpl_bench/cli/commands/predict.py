@@ -106,7 +106,7 @@ def _predict(
 
 
 def _check(images: list[Path], cell: str | None, ratio: float | None, seed: int | None, top: int, output: Path) -> None:
-    """Refuse before anything is loaded."""
+    """Refuse bad arguments before anything is loaded."""
     from mlrpl_bench.data.images.decoding import decode
 
     if cell is not None and (ratio is not None or seed is not None):

@@ -277,7 +277,7 @@ def _damaged(folder: Path, what: str) -> UserError:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Nobody else writes to the folder meanwhile: two processes would otherwise begin the raw file anew for each other.
+    """Lock the folder against other writers, which would begin the raw file anew for each other.
 
     The system takes a lock back when its owner ends, however that happens; a mark that merely exists would outlive a
     crash. It is a record lock because worker processes do not inherit these: else they would hold it for a dead owner.
@@ -366,7 +366,7 @@ def _write_jpegs(folder: Path, side: int, rows: Sequence[tuple[int, Path]]) -> N
 
 
 def _write_raw(folder: Path, side: int, header: int, rows: Sequence[tuple[int, Path]]) -> None:
-    """Rows of one piece; an ordinary write, since through a memory map a full disk would end the process."""
+    """Write the rows of one piece by ordinary writes; through a memory map a full disk would end the process."""
     pixels = {row: np.asarray(_enlarge(path, side)).tobytes() for row, path in rows}
     with (folder / PIXELS).open("r+b") as file:
         for row, its_pixels in pixels.items():  # not one block: rows that are left out lie between
