@@ -47,7 +47,7 @@ def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> li
     """Where each of the listed files lies: in the first of the folders that has it.
 
     One that no folder has gets a path where most of the others are. It is not refused: whether a run goes on without
-    an image is the user's choice (``--on-bad-image``), and `image_files.missing_rows` finds it.
+    an image is the user's choice (``--on-bad-image``), and `missing_rows` finds it.
 
     Raises:
         UserError: a name is there twice or leads out of the folders, or a folder cannot be read.

@@ -137,7 +137,7 @@ def refuse_to_fill_the_disk(parts: Sequence[tuple[Split, Path]], kind: str, side
 
 
 class Prepared:
-    """The prepared images of a split, by row; what an `images.Reader` takes instead of the files.
+    """The prepared images of a split, by row; what a `loader.Reader` takes instead of the files.
 
     What it gives for a row, RGB of `side` x `side` pixels, is for `PREPARED_RAW` exactly the original resized by the
     first step of the reference's training transform, for `PREPARED_JPEG` that after JPEG's loss. A row of `left_out`
