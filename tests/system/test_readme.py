@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import typer
 from mlrpl_bench.cli.app import app
 from mlrpl_bench.models.hyperparameters import parse_assignments
 from mlrpl_bench.models.registry import load_datasets, load_methods
+from mlrpl_bench.records import store
 from mlrpl_bench.tools import conformance
+from mlrpl_bench.training.launchers import memory, sweep
 from tests.helpers.places import ROOT
 
 README = ROOT / "README.md"
@@ -159,6 +162,19 @@ def test_every_option_named_is_one_of_the_command_line(path):
 def test_usage_describes_every_option(name):
     command, _ = leaf_of([name])
     assert options_of(command) <= set(OPTION.findall(USAGE.read_text(encoding="utf-8")))
+
+
+def test_usage_names_every_file_of_a_cell():
+    files = re.findall(r"^    (\S+\.\w+) ", store.__doc__, re.MULTILINE)
+    text = USAGE.read_text(encoding="utf-8")
+    assert len(files) > 8 and [file for file in files if f"    {file} " not in text] == []
+
+
+def test_usage_states_the_numbers_that_are_in_force():
+    text = " ".join(USAGE.read_text(encoding="utf-8").split())
+    assert f"at most {memory.MOST_CELLS['cpu']} on a CPU, {memory.MOST_CELLS['cuda']} on a GPU" in text
+    assert sweep.CHECKPOINT_SECONDS == 600 and "at most ten minutes" in text
+    assert all(f"| {code}" in text for code in (0, 1, 2, f"{128 + signal.SIGINT}, {128 + signal.SIGTERM}"))
 
 
 @pytest.mark.parametrize(("marker", "expected"), [("main-command", "bench.py leaderboard"), ("test-command", "pytest")])
