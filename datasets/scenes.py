@@ -55,23 +55,32 @@ class SceneRecipe:
         version: raised when the drawing code changes.
         images: of each split.
         train_digits: how many of the bundled digits, from the first, are drawn in train and iconic; test has the rest.
-        canvas_px: side of a scene. iconic_px: side of an iconic picture, in which one object fills the frame.
+        canvas_px: side of a scene.
+        iconic_px: side of an iconic picture, in which one object fills the frame.
         categories_share: of the scenes, the share with 1, 2, ... distinct categories.
         twin_share: of the categories in a scene, the share drawn with a second object.
-        scene_types: kinds of scene. favourites: categories that a kind prefers. favour: how many times as likely a
-            preferred category is.
+        scene_types: number of kinds of scene.
+        favourites: number of categories that a kind prefers.
+        favour: how many times as likely a preferred category is.
         object_px: height of an object's 8 cells, of which a digit fills all and about 5 across.
-        turn_deg: rotation, to either side. squeeze: width relative to height.
+        turn_deg: largest rotation, to either side.
+        squeeze: width relative to height.
         overlap: an object is placed where at most this share of its or another's box is covered, if such a
             place turns up among `place_trials`.
-        clutter, iconic_clutter: pieces of digits behind the objects of a scene, and of an iconic picture.
+        clutter: number of pieces of digits behind the objects of a scene.
+        iconic_clutter: the same for an iconic picture.
         clutter_cells: side of the square cut from a digit for a piece.
         clutter_same_ink: the share of pieces in an ink that counts.
-        hue_deg: of each ink, on the colour circle; other_hue_deg: of clutter in other inks. hue_spread_deg: to
-            either side. saturation, shade: in [0, 1].
-        opacity: of ink.
-        ground: brightness of the background. tint: its colour cast. texture: its contrast. noise: standard deviation
-            per pixel. All in units of full brightness.
+        hue_deg: hue of each ink, on the colour circle.
+        other_hue_deg: hues of clutter in other inks.
+        hue_spread_deg: largest deviation from a hue, to either side.
+        saturation: in [0, 1].
+        shade: brightness of the ink, in [0, 1].
+        opacity: share of the ink in a pixel, in [0, 1].
+        ground: brightness of the background, in units of full brightness.
+        tint: its colour cast, in units of full brightness.
+        texture: its contrast, in units of full brightness.
+        noise: standard deviation per pixel, in units of full brightness.
         jpeg_quality: Pillow's; colour is not subsampled, since it carries labels.
     """
 

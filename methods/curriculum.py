@@ -99,7 +99,7 @@ class Curriculum(Method):
             self.filled_shares[place] = (unknown_NC & (filled_NC == state)).sum() / unknown_NC.sum().clamp(min=1)
 
     def _sure(self, logits_NC: Tensor, unknown_NC: Tensor) -> Tensor:
-        """Where the strategy takes the model at its word; what it says of known entries does not matter."""
+        """Return the entries that the strategy labels by the model, bool (N, C); known entries do not matter."""
         options = self.hyperparameters
         if options.strategy == "score":
             return logits_NC.abs() > options.threshold

@@ -88,7 +88,8 @@ class QuadrantPrototypes(nn.Module):
     A quadrant in which none does has the mean of all known positives of the category.
 
     Args:
-        num_categories, width: C and D.
+        num_categories: C.
+        width: D.
         num_samples: the largest number of features that are averaged per category and quadrant.
     """
 

@@ -1,4 +1,4 @@
-"""What a person sees while cells are trained: one bar for the cells, one for the cell at hand. On standard error."""
+"""This module shows progress on standard error: one bar for all cells, one for the group in training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEven
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 
 LINE_SECONDS = 60.0
-"""Between two lines about one group, or one preparation, in a log file."""
+"""A log file gets a line about a group or a preparation at most this often."""
 
 LONG_SECONDS = 5.0
-"""Of a preparation that is worth a line in a log file."""
+"""A preparation that lasts longer than this gets a line in a log file."""
 
 
 class Display:
@@ -32,7 +32,7 @@ class Display:
         self.clock = clock
         self.began: dict[str, float] = {}
         self.tasks_told: dict[str, float] = {}
-        """When preparations began, and when they were told of last."""
+        """The time of the last line about each preparation; `began` holds when each began."""
         self.batch = 0
         self.steps: StepDone | None = None
         self.group_began, self.epoch_ended, self.last_line = 0.0, 0.0, -math.inf
@@ -122,7 +122,7 @@ class Display:
             self.console.print(line, markup=False, soft_wrap=True)
 
     def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
-        """EvidenceGrid begin to train side by side."""
+        """A group of cells begins to train side by side."""
         self.steps, self.rows, self.batch, self.last_line = None, [], batch, -math.inf
         if not self.console.is_terminal:
             rate = " to ".join(f"{rate:.3g}" for rate in sorted({min(rates), max(rates)}))
@@ -131,7 +131,7 @@ class Display:
             self.group_began = self.clock()
 
     def _log(self, epochs: int, event: SweepEvent) -> None:
-        """An epoch's line comes when all cells of the group have told of it: at the next step or a cell's end."""
+        """Log an epoch's line once all cells of the group have ended it: at the next step or a cell's end."""
         if isinstance(event, EpochDone):
             self.rows.append(event.row)
             self.epoch_ended = self.clock()
@@ -160,7 +160,7 @@ class Display:
         )
 
     def _log_preparation(self, what: str, done: int, total: int) -> None:
-        """Quick ones are not worth a line."""
+        """Log a preparation, unless it was quick."""
         now = self.clock()
         began = self.began.setdefault(what, now)
         if not self.console.is_terminal and now - began >= LONG_SECONDS:

@@ -1,4 +1,4 @@
-"""What the files with commands share."""
+"""This module has the options and helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 
 def registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Registry[DatasetEntry]]:
-    """All methods and datasets; a file that cannot be loaded is a warning."""
+    """Load all methods and datasets; a file that cannot be loaded becomes a warning."""
     from mlrpl_bench.models.registry import describe_failure, load_datasets, load_methods
 
     plugins = plugin_files(plugin)
@@ -59,7 +59,7 @@ def result_folders(results_dirs: list[Path] | None) -> tuple[Path, ...]:
 
 
 def result_store(results_dirs: list[Path] | None) -> ResultStore:
-    """Writes into the first folder, reads from all."""
+    """Return a record store that writes into the first folder and reads from all."""
     from mlrpl_bench.records.store import ResultStore
 
     first, *others = result_folders(results_dirs)
@@ -67,7 +67,7 @@ def result_store(results_dirs: list[Path] | None) -> ResultStore:
 
 
 def program() -> str:
-    """How the user calls us."""
+    """Return the command as the user types it, for hints: ``python bench.py`` or ``mlrpl-bench``."""
     return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "mlrpl-bench"
 
 

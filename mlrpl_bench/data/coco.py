@@ -138,7 +138,7 @@ def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _is_id(value: Any) -> bool:
-    """Other programs write whole numbers as 1.0, too."""
+    """Tell whether a value is a whole number; other programs may write it as 1.0."""
     return is_text(value) or type(value) is int or (type(value) is float and math.isfinite(value))
 
 
@@ -158,11 +158,11 @@ def _places(
 
 
 VERSION = 1
-"""Raised when what is kept, or what reading makes of a file, changes."""
+"""The version of the cached labels; it is raised when their format, or what is read from a file, changes."""
 
 
 KEEP_ABOVE_BYTES = 20 * 2**20
-"""Smaller files are read as fast as their entries."""
+"""Only larger annotation files are cached; smaller ones are read as fast as their cache entry."""
 
 
 def kept(annotation_file: Path, read: Callable[[], Split]) -> Split:

@@ -73,8 +73,9 @@ class Preset:
     Attributes:
         image_size: side of the square that the network sees, in pixels.
         backbone: a name that `backbones.build` knows.
-        epochs, batch: the training length and the images per step, unless a method's recipe names its own.
-        lr_multiplier: times the recipe's learning rate, which is written for a pre-trained ResNet-101.
+        epochs: the training length, unless a method's recipe names its own.
+        batch: the images per step, unless a method's recipe names its own.
+        lr_multiplier: factor on the recipe's learning rate, which is written for a pre-trained ResNet-101.
         ratios: the known ratios shown when none are asked for.
         crop_sides: augmentation: crop sides as fractions of the enlarged image; one is drawn per image.
         flip: augmentation: mirror half of the images.
@@ -118,7 +119,7 @@ class Dataset(ABC):
     """Whether the user must say where the images are; False for data that is generated into the cache."""
 
     report: Callable[[str, int, int], None] = staticmethod(_say_nothing)
-    """Told about long preparations as (what, done, total); whoever uses the dataset puts a display here."""
+    """A progress callback for long preparations, called with (what, done, total); the caller sets it."""
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

@@ -35,7 +35,7 @@ def read_list(list_file: Path) -> list[str]:
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is text that can be printed and can name a file: JSON's may have NULs and halves of characters.
+    """Tell whether a value is text that can be printed and can name a file; JSON may hold NULs and lone surrogates.
 
     >>> is_text("dog"), is_text(7), is_text("a\\0b"), is_text("\\ud800")
     (True, False, False, False)
@@ -47,7 +47,7 @@ def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> li
     """Where each of the listed files lies: in the first of the folders that has it.
 
     One that no folder has gets a path where most of the others are. It is not refused: whether a run goes on without
-    an image is the user's choice (``--on-bad-image``), and `image_files.missing_rows` finds it.
+    an image is the user's choice (``--on-bad-image``), and `missing_rows` finds it.
 
     Raises:
         UserError: a name is there twice or leads out of the folders, or a folder cannot be read.
@@ -62,7 +62,7 @@ def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> li
 
 
 def refuse_missing(paths: Sequence[Path], listed_in: Path) -> None:
-    """For files that nothing can be read without.
+    """Refuse to go on if any of these files is missing.
 
     Raises:
         UserError: some are not there; the line says how many, and names the first.
@@ -83,7 +83,7 @@ def refuse_repeated(values: Sequence[Hashable], what: str, annotation_file: Path
 
 
 def refuse_outside(file_names: Iterable[str], image_folder: Path, annotation_file: Path) -> None:
-    """An annotation file comes from elsewhere and must not make us read just any file."""
+    """Refuse names that lead outside the image folder, since an annotation file may come from anybody."""
     for name in file_names:
         path = PureWindowsPath(name)  # knows both kinds of slash, and drives
         if path.anchor or ".." in path.parts or not path.name:

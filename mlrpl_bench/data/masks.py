@@ -1,4 +1,4 @@
-"""The masks of a training set: drawn by a scheme, or read from a file; and written to one.
+"""This module draws the masks of a training set by a scheme, reads them from files and writes them.
 
 A mask file is an ``.npz`` with ``known_NC`` (N x C, packed bits), ``shape``, ``ids``, ``categories``, ``ratio`` and
 ``seed``. Masks of other code are read too: an ``.npy`` or ``.npz`` with one N x C array, either of booleans or of
@@ -21,9 +21,9 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
 
 FROM_FILE = "file"
-"""The name of the scheme of a mask that was read; the mask's hash says which."""
+"""A mask that was read from a file has this scheme; the mask's hash tells which mask it is."""
 MAY_DIFFER = 0.05
-"""A mask of other code must have about the known ratio that it is used for."""
+"""The known share of a mask of other code may differ from the known ratio by this much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
 
 
 def _refuse_other_kinds(path: Path, arrays: dict[str, NDArray]) -> None:
-    """Whether each array of our own files is of the kind that is written, whatever its values."""
+    """Refuse a mask file of our own if one of its arrays has another kind than the one that is written."""
     kinds = {"known_NC": ("u", 1), "shape": ("i", 1), "ids": ("U", 1), "categories": ("U", 1), "ratio": ("f", 0)}
     for name, kind in kinds.items():
         if (arrays[name].dtype.kind, arrays[name].ndim) != kind or (name == "shape" and arrays[name].size != 2):

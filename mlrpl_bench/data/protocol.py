@@ -18,7 +18,7 @@ from mlrpl_bench.utils.randomness import seed_of
 PRESENT, UNKNOWN, ABSENT = 1, 0, -1
 
 VERSION = 2
-"""Raised by hand whenever shared code changes what scores come out; records of other versions are not mixed."""
+"""The protocol version is raised by hand whenever shared code changes scores; versions are never mixed in a table."""
 
 SCHEMES = {
     "hcp": "every entry with the same probability, in the reference's stream: row order decides",

@@ -1,4 +1,4 @@
-"""Word vectors for category names.
+"""This module finds a word vector for each category name.
 
 Methods that start from the meaning of a category's name need a vector for it. `prepare` reads real ones (GloVe's) and
 keeps those of the names in the cache folder. Where there are none, `hashed_vectors` stands in: it knows that "red
@@ -23,10 +23,10 @@ from mlrpl_bench.utils.randomness import seed_of
 
 WIDTH = 300
 WORD_NORM = 6.0
-"""About the length of a GloVe vector of a common noun; the methods use such vectors without normalising them."""
+"""Made-up vectors have this length, about that of GloVe's common nouns: methods do not normalise word vectors."""
 
 LONGEST_LINE = 2**20
-"""Bytes; GloVe's longest lines have some thousands."""
+"""A line of a word vector file may have this many bytes; GloVe's longest have some thousands."""
 
 
 def hashed_vectors(names: Sequence[str], width: int = WIDTH) -> NDArray[np.float32]:
@@ -105,7 +105,7 @@ def _from_npy(names: Sequence[str], source: Path) -> NDArray[np.float32]:
 
 
 def _from_text(names: Sequence[str], source: Path, report: Callable[[int, int], None]) -> NDArray[np.float32]:
-    """Streamed: the file has gigabytes, and only the words of the names are kept."""
+    """Read the vectors of the names' words from a text file line by line; such files have gigabytes."""
     if all(re.fullmatch(r"category \d+", name) for name in names):
         raise UserError("the categories have no names, only numbers, for which words have no meaning; give an .npy")
     wanted = {word for name in names for word in _real_words(name)}
@@ -155,6 +155,6 @@ def _words(name: str) -> list[str]:
 
 
 def _word_vector(word: str, width: int) -> NDArray[np.float64]:
-    """Uniform rather than normal draws: their bits are the same on every platform."""
+    """Draw a word's vector; draws are uniform, not normal, because their bits are the same on every platform."""
     unit_variance_E = np.sqrt(3) * np.random.default_rng(seed_of("word", word)).uniform(-1, 1, width)
     return WORD_NORM / np.sqrt(width) * unit_variance_E

@@ -1,4 +1,4 @@
-"""The network that every method is handed, in two parts: a frozen one, shared, and a trained one, its own.
+"""This module builds the backbone that every method is given: a frozen part, shared, and a trained one, its own.
 
 The paper's "first 91 layers are frozen" is a ResNet-101's conv1 .. layer3; layer4 is trained. The same cut is made
 in any timm model whose features come out of a plain sequence of stages: the last stage is trained, what stands
@@ -28,12 +28,12 @@ SMALL = "small"
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """What a method is handed.
+    """A backbone has a frozen part, shared by all methods, and a trained part, a copy for each method.
 
     Attributes:
         frozen: images (B, 3, H, W) to maps; eval mode, no gradient, shared by all methods, in no method's state.
         trained: those maps to maps with `channels` channels; the method's own copy.
-        channels: of the trained part's output.
+        channels: number of channels of the trained part's output.
         feature_width: D, the width of category features built on it (the paper: 1024).
         attention_width: M, the width in which words and positions meet (the paper: 512).
         pool: whether heads of SSGRL's line average 2 x 2 positions first (the paper: yes, 14 x 14 to 7 x 7).

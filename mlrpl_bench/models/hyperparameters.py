@@ -1,4 +1,4 @@
-"""Typed hyper-parameters with ranges, and the reading of ``--set name=value``."""
+"""This module declares typed hyper-parameters with ranges and reads ``--set name=value``."""
 
 from __future__ import annotations
 

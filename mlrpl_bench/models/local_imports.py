@@ -1,4 +1,7 @@
-"""Finds the local modules that a Python file imports: neither installed packages nor this one. Runs nothing."""
+"""This module finds the local modules that a Python file imports: neither installed packages nor this one.
+
+It reads the syntax trees and runs nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ class LocalModule:
     """A module that a file imports, itself or through other local modules.
 
     Attributes:
-        name: as it is imported, with dots. path: its file.
+        name: its name as it is imported, with dots.
+        path: its file.
     """
 
     name: str
@@ -41,7 +45,8 @@ class _Imported:
     """One import statement.
 
     Attributes:
-        name: the module's, without leading dots. level: how many dots were before it.
+        name: the module's name without leading dots.
+        level: the number of leading dots.
         of_it: the names that are taken from it, which may be modules.
     """
 

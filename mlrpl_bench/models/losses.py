@@ -147,7 +147,7 @@ def largest(keys_BC: Tensor, members_BC: Tensor, count: int) -> Tensor:
 def asymmetric(
     logits: Tensor, present: Tensor, focus_present: float, focus_absent: float, margin: float, floor: float = 1e-8
 ) -> Tensor:
-    """Of each entry, -(1 - p)^focus_present log p if present, else -q^focus_absent log(1 - q), q = max(p - margin, 0).
+    """Return -(1 - p)^focus_present log p for present entries, else -q^focus_absent log(1 - q), q = max(p - margin, 0).
 
     The asymmetric loss (Ridnik et al., ICCV 2021) as SST's code has it for pairs of categories: its weights have a
     gradient, and logarithms end at that of `floor`.

@@ -1,4 +1,4 @@
-"""What a method is, and everything it is given: `Task` before training, `Batch` and `Progress` while training.
+"""This module defines a method and all it is given: `Task` before training, `Batch` and `Progress` while training.
 
 A method owns its model and its losses. The loop, the optimiser, the device and the order of the data are the
 trainer's, the same for every method. Complete training labels never come near: `Task` and `Batch` are built after
@@ -23,7 +23,7 @@ from mlrpl_bench.models.backbones import Backbone
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a method may know before training.
+    """A task holds what a method may know before training.
 
     Attributes:
         categories: C names.
@@ -40,7 +40,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a method may know while training.
+    """A batch holds what a method may know at a training step.
 
     Attributes:
         images_B3HW: float32, normalised.
@@ -59,7 +59,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands. Schedules are written for the papers' 20 epochs and scaled to the run's length here."""
+    """Progress tells how far training is; it scales schedules, written for the papers' 20 epochs, to the run's length.
+
+    Attributes:
+        epoch: the present epoch, from 0.
+        epochs: the training length.
+        step: the step within the epoch, from 0.
+        steps_per_epoch: the number of steps in an epoch.
+    """
 
     epoch: int
     epochs: int
@@ -97,13 +104,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a method is optimised; the trainer does it.
+    """A recipe says how the trainer optimises a method.
 
     Attributes:
         optimizer: ``adam`` or ``sgd`` (momentum 0.9).
-        lr, weight_decay: Adam's L2 penalty is part of the gradient, as in the papers (not AdamW).
+        lr: the learning rate, which the preset's multiplier changes.
+        weight_decay: weight of the L2 penalty, a part of the gradient as in the papers (Adam, not AdamW).
         schedule: ``step`` (divided by 10 after half of the epochs), ``one_cycle`` or ``constant``.
-        epochs, batch: None for the dataset preset's, so that methods are compared at equal length.
+        epochs: the training length, or None for the dataset preset's, so that methods are compared at equal length.
+        batch: the images per step, or None for the dataset preset's.
         grad_clip: largest norm of the gradient, or None.
     """
 
@@ -160,7 +169,7 @@ class Method(nn.Module):
     recipe: ClassVar[Recipe] = Recipe()
 
     may_lack_gradient: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters that may go without a gradient for long; said openly, where that is the paper's design."""
+    """These parameters may go without a gradient for long, by the design of the method's paper."""
 
     def __init__(self, backbone: Backbone, task: Task, hyperparameters) -> None:
         super().__init__()
@@ -170,11 +179,11 @@ class Method(nn.Module):
         self.backbone = backbone
 
     def forward(self, frozen_BDHW: Tensor) -> Tensor:
-        """Logits (B, C) from the frozen part's output."""
+        """Return logits (B, C) for the frozen part's output."""
         raise NotImplementedError
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Named scalar loss terms, weights included; the trainer adds them up, logs and plots each."""
+        """Return named scalar loss terms, weights included; the trainer adds them up, logs and plots each."""
         raise NotImplementedError
 
     def passes(self, progress: Progress) -> bool:
@@ -182,33 +191,33 @@ class Method(nn.Module):
         return False
 
     def observe(self, batch: Batch) -> None:
-        """One batch of such a pass: eval mode, no gradient, test transform, row order, nothing dropped."""
+        """Take in one batch of such a pass: eval mode, no gradient, test transform, row order, nothing dropped."""
 
     def end_pass(self, generator: torch.Generator) -> None:
-        """The pass is complete: cluster, relabel ...; the generator is on the CPU."""
+        """End a pass: cluster, relabel and so on; the generator is on the CPU."""
 
     def parameter_groups(self) -> Iterable[ParameterGroup]:
-        """How the optimiser groups the parameters; by default all in one, by the recipe."""
+        """Group the parameters for the optimiser; by default they are one group with the recipe's settings."""
         return [ParameterGroup([p for p in self.parameters() if p.requires_grad])]
 
     def parts_to_compile(self) -> Iterable[nn.Module]:
-        """With ``--compile``: modules that are called as such, so that a compiled form can take their place."""
+        """Name the modules that ``--compile`` may replace by a compiled form; they must be called as modules."""
         return self.children()
 
     def after_step(self) -> None:
-        """After each optimiser step: clamps, moving averages."""
+        """Do what follows each optimiser step, such as clamps and moving averages."""
 
     def scalars(self) -> dict[str, float | Tensor]:
-        """Numbers worth a curve (alpha, thresholds, pseudo-label counts); read once an epoch into the history."""
+        """Return numbers to plot (alpha, thresholds, pseudo-label counts); they are read once an epoch."""
         return {}
 
     def pseudo_labels_NC(self) -> NDArray[np.int8] | None:
-        """The labels trained on at present, N x C, where a method fills in unknown ones; None otherwise.
+        """Return the labels trained on at present, int8 (N, C), if the method fills in unknown ones, else None.
 
         The trainer's side counts right and wrong against the hidden truth; a method never can.
         """
         return None
 
     def attention(self, frozen_BDHW: Tensor) -> Tensor | None:
-        """Where each category looks: maps (B, C, H, W) that are non-negative, or None."""
+        """Return where each category looks: non-negative maps (B, C, H, W), or None if the method has no such maps."""
         return None

@@ -40,13 +40,13 @@ class PretrainingRecipe:
 
 
 def identity(split: Split, recipe: PretrainingRecipe) -> str:
-    """Names the weights by what they are made from: their bytes differ between processors, this does not."""
+    """Return a name for the weights that depends on what they are made from; their bytes differ between processors."""
     text = json.dumps([asdict(recipe), split.fingerprint(), backbones.SMALL], sort_keys=True)
     return "pretrained:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def weights_file(split: Split, recipe: PretrainingRecipe, report: Callable[[int, int], None]) -> Path:
-    """The file with the pre-trained weights, made now if it is not in the cache.
+    """Return the file with the pre-trained weights, after training them if they are not in the cache.
 
     Args:
         report: called with (steps done, steps total).

@@ -1,4 +1,4 @@
-"""From a folder of files to named methods and datasets. A file is registered by being there.
+"""This module finds methods and datasets by name in a folder of files; a file is registered by lying there.
 
     @register_method("sarb", paper="https://arxiv.org/abs/2203.02172", published="SARB", default=True)
     @register_method("sarb_sam", attention="sam")      # an ablation: the same class, other hyper-parameters
@@ -51,8 +51,10 @@ class MethodEntry:
     """A registered method: a class under a name, with the hyper-parameters that make it this row.
 
     Attributes:
-        idea: what the method does, in one sentence. paper: where it comes from.
-        published: its row in published tables, or "". differs: how it differs from its paper.
+        idea: what the method does, in one sentence.
+        paper: the paper's address.
+        published: its row in published tables, or "".
+        differs: how it differs from its paper.
         default: trained by ``leaderboard`` when no methods are asked for.
         settings: hyper-parameters that differ from the class's defaults under this name.
     """
@@ -78,7 +80,7 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class Alias:
-    """Another name for a method at one known ratio. Tables show it as a line of its own, such as the upper line."""
+    """Another name for a method at one known ratio. Tables show it as a row of its own, such as the upper bound."""
 
     name: str
     method: str
@@ -171,8 +173,11 @@ def register_method(
     `idea`, `paper` and `differs` may be given once for all names of a class.
 
     Args:
-        idea: what the method does, in one sentence. paper: its address. published: its row in published tables.
-        differs: how it differs from its paper, in one line. default: trained when no methods are asked for.
+        idea: what the method does, in one sentence.
+        paper: its address.
+        published: its row in published tables.
+        differs: how it differs from its paper, in one line.
+        default: whether it is trained when no methods are asked for.
         settings: hyper-parameters that this name changes.
     """
 

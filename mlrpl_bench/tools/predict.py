@@ -34,16 +34,22 @@ WEIGHTS = "weights.safetensors"
 
 
 THUMBNAIL = 640
-"""A picture is kept for the drawing with sides of at most so many pixels."""
+"""Pictures are scaled down for the drawing to sides of at most this many pixels."""
 
 
 LISTED = 8
-"""A refusal lists at most so many records."""
+"""An error message lists at most this many records."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which of a method's records: by the beginning of its key, or by ratio and seed (None: whichever there is)."""
+    """This says which record is wanted: by the beginning of its key, or by ratio and seed.
+
+    Attributes:
+        cell: the beginning of the record's key, or None.
+        ratio: its known ratio, or None for any.
+        seed: its training seed, or None for any.
+    """
 
     cell: str | None = None
     ratio: float | None = None
@@ -56,11 +62,13 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a method says of an image.
+    """A prediction holds a method's scores for an image.
 
     Attributes:
-        picture: the image, perhaps smaller. seen: as the network saw it.
-        logits_C: its scores. attention_CHW: where each category looks, if the method tells.
+        picture: the image, perhaps smaller.
+        seen: the image as the network saw it.
+        logits_C: its scores.
+        attention_CHW: where each category looks, or None if the method has no attention maps.
     """
 
     path: Path
@@ -94,7 +102,7 @@ class Prediction:
 
 
 def find(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wanted) -> tuple[Record, int]:
-    """The record that is asked for, and how many fit; of several the highest ratio and the lowest seed.
+    """Find the record that is asked for, and how many fit; of several, take the highest ratio and the lowest seed.
 
     Args:
         records: all of the dataset.
@@ -136,7 +144,7 @@ def _by_key(records: Sequence[Record], entry: MethodEntry, study: Study, prefix:
 
 
 def _listed(records: Sequence[Record], entry: MethodEntry, study: Study) -> str:
-    """What there is of a method, each with its key and what keeps it from being used."""
+    """List the records of a method, each with its key and what keeps it from being used."""
     if not records:
         return f"there is none of {entry.name} at all, train it with: run {entry.name}"
     reasons = (obstacle(record.cell, entry, study) for record in records[:LISTED])
@@ -174,7 +182,7 @@ class Predictor:
         self.run.method.eval()
 
     def __call__(self, path: Path) -> Prediction:
-        """Shown one image by the test view.
+        """Predict one image, transformed as test images are.
 
         Raises:
             UserError: the image is missing or damaged.

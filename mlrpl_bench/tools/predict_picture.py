@@ -20,7 +20,7 @@ BLUE, GREY = "#2a6f97", "#a3a8b0"
 
 
 BACKGROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-"""Of numbers, where a line may run behind them."""
+"""The box behind a number, where a line may run below it."""
 
 
 MAPS = 4
@@ -37,7 +37,8 @@ def draw_prediction(
     """A row for each image as a PNG: the picture, its highest scores, and where these categories look.
 
     Args:
-        top: how many scores. only_predicted: of them only those at 50 % or above.
+        top: how many scores to show.
+        only_predicted: show only those of them at 50 % or above.
     """
     from matplotlib.figure import Figure
 

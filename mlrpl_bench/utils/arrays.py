@@ -1,4 +1,4 @@
-"""Reading files of arrays that may come from anybody: nothing is unpickled, and no memory is used for a mere claim.
+"""This module reads array files from untrusted sources: it unpickles nothing and checks sizes before it allocates.
 
 A zip archive of a few kilobytes can hold gigabytes, and a header of a hundred bytes can announce terabytes. Both are
 seen from what the file says about itself, before anything is expanded.
@@ -14,20 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXPANDS_FREELY_TO = 2**30
-"""Bytes; as much as the scores of two million images and a hundred categories, a third as much again for ids."""
+"""An archive may always expand to this many bytes.
+
+They hold the scores of two million images and a hundred categories, and ids in a third of that space.
+"""
 LARGEST_RATIO = 10
-"""What is larger is taken only where the file itself is not much smaller; masks and scores are hard to compress."""
+"""A larger archive may expand to this many times its own size; masks and scores are hard to compress."""
 
 NPY, ZIP = b"\x93NUMPY", b"PK"
-"""How files begin."""
+"""The first bytes of the two kinds of files."""
 
 
 class Damaged(ValueError):
-    """A file of arrays that is none, or not whole, or not to be trusted; the message is one line without the path."""
+    """An array file is damaged, incomplete or unsafe; the message is one line without the path."""
 
 
 def read(path: Path) -> dict[str, NDArray]:
-    """The arrays of an ``.npz`` by name; the array of an ``.npy`` as ``array``.
+    """Read the arrays of an ``.npz`` by name, or the array of an ``.npy`` under the name ``array``.
 
     Raises:
         Damaged: it cannot be read, whatever the reason.
@@ -56,7 +59,7 @@ def refuse_bomb(archive: zipfile.ZipFile, size: int) -> None:
     """Refuse an archive whose content is far larger than the file.
 
     Args:
-        size: of the file, bytes. What an entry claims can be trusted: no more than that is ever expanded.
+        size: the file's size in bytes. The sizes that the entries state can be trusted: no more is ever expanded.
 
     Raises:
         Damaged: it would expand to too much.

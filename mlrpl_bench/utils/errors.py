@@ -1,5 +1,5 @@
-"""The one error a user sees."""
+"""This module has the one error that a user sees."""
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message is one line: what is wrong, and what to do about it."""
+    """The user can mend what is wrong. The message is one line: what is wrong, and what to do about it."""

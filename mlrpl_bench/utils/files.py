@@ -1,4 +1,7 @@
-"""Files that are whole or not there: atomic writes, folders built once, hashes, the cache folder."""
+"""This module writes files atomically, builds folders once, hashes files and knows the cache folder.
+
+A reader, or a crash, sees the old file or the new one, never a part.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-"""The folder of `mlrpl_bench`; the only place that knows it by where a file lies."""
+"""The folder of the package `mlrpl_bench`. Every other module asks here, so that it can be moved."""
 
 UNFINISHED = ".part"
-"""How the name of a file ends that is being written."""
+"""A file that is being written has a temporary name with this ending."""
 
 
 def cache_folder() -> Path:
-    """Where generated data and weights are kept: ``MLRPL_CACHE``, else the platform's cache folder."""
+    """Return the folder for generated data and weights: ``MLRPL_CACHE``, else the platform's cache folder."""
     if chosen := os.environ.get("MLRPL_CACHE"):
         return Path(chosen).expanduser()
     import platformdirs
@@ -50,14 +53,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writes left behind whose process was killed; nobody else may be writing in this folder."""
+    """Remove the temporary files of killed processes; no other process may be writing in this folder."""
     for path in folder.glob(f".*{UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An `OSError` in here says that it is about this path: a write that fails names no file, or a temporary one."""
+    """Give every `OSError` raised in here this path: a failed write names no file, or only a temporary one."""
     try:
         yield
     except OSError as error:
@@ -67,10 +70,10 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def build_folder_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """The folder, built by ``build(temporary_folder)`` if it is not there yet.
+    """Build a folder by ``build(temporary_folder)`` if it does not exist yet, and return it.
 
     The folder appears by one rename, so it is complete whenever it exists. Of several processes that start at once
-    each builds its own copy and the first to finish wins; the others' are thrown away.
+    each builds its own copy; the first one to finish is kept and the others are deleted.
 
     Raises:
         OSError: names a file; nothing is left then.

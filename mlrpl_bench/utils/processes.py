@@ -1,4 +1,4 @@
-"""Work shared out to several processes, and how many cores this process may use."""
+"""This module runs work in several processes and counts the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ def usable_cores() -> set[int]:
 def in_parallel(
     function: Callable[[Piece], Result], pieces: Sequence[Piece], workers: int
 ) -> Iterator[tuple[Piece, Result]]:
-    """Each piece with the function's result, as they get ready; `workers` processes (0: this one, in order).
+    """Apply a function to each piece and yield pieces with results as they get ready.
+
+    Args:
+        workers: the number of processes; 0 for this one, which keeps the order.
 
     Raises:
-        UserError: a worker process was ended from outside; and whatever the function raises, then what has not been
-            begun is not begun.
+        UserError: a worker process was ended from outside.
+        Exception: whatever the function raises; pieces that have not been begun are then left alone.
     """
     if workers == 0:
         yield from ((piece, function(piece)) for piece in pieces)

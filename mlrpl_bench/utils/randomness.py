@@ -1,6 +1,6 @@
-"""Randomness by address instead of by stream.
+"""This module seeds random draws by address instead of by their place in a stream.
 
-Every draw is seeded by *where* it happens, such as ("augmentation", seed, epoch, row), so it depends neither on
+An address says *where* a draw happens, such as ("augmentation", seed, epoch, row), so a draw depends neither on
 what was drawn before, nor on the worker, the method or the group. Exact resume and paired comparisons follow.
 """
 

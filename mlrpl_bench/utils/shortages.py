@@ -1,7 +1,7 @@
-"""What it looks like when the machine is short of something that is no cell's fault, and what to do about it.
+"""This module recognises a full disk, a lack of file handles and a killed loader process, and says what to do.
 
-A disk that is full, no more file handles, a loader process that somebody ended: the next cell would meet the same, so
-the run stops, with one line. Lack of memory is another matter, since a smaller group may need less; see `memory`.
+Such a shortage is no fault of a cell and the next cell would meet it too, so the run stops with one line and no cell
+counts as failed. Lack of memory is handled elsewhere, since a smaller group may need less; see `memory`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from mlrpl_bench.utils.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""There is no room, for anybody or for this user, or the file would be larger than is allowed."""
+"""The disk is full, the user's quota is used up, or the file would exceed the allowed size."""
 
 HANDLES = (errno.EMFILE, errno.ENFILE)
 
@@ -27,7 +27,10 @@ _KEPT = "what is finished and checkpoints are kept, the same command goes on fro
 
 
 class Shortage(UserError):
-    """The machine is short of something: the run stops, and the same command goes on once that is mended."""
+    """The machine lacks disk space, file handles or a loader process.
+
+    The run stops; the same command goes on once this is mended.
+    """
 
 
 def is_full(error: OSError) -> bool:
@@ -40,9 +43,9 @@ def is_full(error: OSError) -> bool:
 
 
 def shortage(error: BaseException) -> Shortage | None:
-    """What the machine is short of, where something failed for that reason; else None.
+    """Return what the machine lacks if an error has that reason, else None.
 
-    Errors are looked through to their causes. Of one that comes from another process there are only words.
+    The causes of the error are looked at too. An error from another process is recognised by its message alone.
 
     >>> print(shortage(OSError(errno.ENOSPC, "No space left on device", "scores.npz")))  # doctest: +ELLIPSIS
     scores.npz: No space left on device; make room there; what is finished and checkpoints are kept, the same ...
@@ -76,5 +79,5 @@ def _line(error: BaseException) -> str | None:
 
 
 def _one_line_about(words: str, reason: str) -> str:
-    """The line of a longer text that names the reason; the reason itself where there is none."""
+    """Return the line of a longer text that names the reason, or the reason itself if no line does."""
     return next((line.strip() for line in words.splitlines() if reason in line), reason)

@@ -1,4 +1,4 @@
-"""Stopping between two steps: Ctrl-C and SIGTERM are heard at once and obeyed where nothing is half done."""
+"""This module lets a run stop between two steps: Ctrl-C and SIGTERM are noted at once and obeyed after the step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
-    """Stopped on request, after everything worth keeping was kept.
+    """The run was stopped on request, after checkpoints were written.
 
     Attributes:
         exit_code: 130 for Ctrl-C, 143 for SIGTERM, as shells have it.
@@ -25,11 +25,14 @@ class Interrupted(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM where nothing is being trained: as Ctrl-C's `KeyboardInterrupt`, so that what was begun is tidied up."""
+    """SIGTERM arrived while nothing was trained.
+
+    It is the counterpart of Ctrl-C's `KeyboardInterrupt`: unfinished files are removed on the way out.
+    """
 
 
 def terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """What the command line does about SIGTERM, unless it is `heard`.
+    """Turn SIGTERM into an exception; the command line's handler outside of `graceful_stop`.
 
     Raises:
         Terminated: always.
@@ -38,13 +41,19 @@ def terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class Requests:
-    """Whether somebody asked to stop; the caller looks between steps."""
+    """This object remembers whether a stop was requested; the caller asks it between steps.
+
+    Attributes:
+        number: the signal that asked, or None.
+    """
 
     number: int | None = None
 
     def raise_if_asked(self) -> None:
-        """Raises:
-        Interrupted: somebody did.
+        """Raise if a stop was requested.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM has arrived.
         """
         if self.number is not None:
             raise Interrupted(self.number)
@@ -52,7 +61,7 @@ class Requests:
 
 @contextlib.contextmanager
 def graceful_stop() -> Iterator[Requests]:
-    """While this lasts, a first Ctrl-C or SIGTERM is a request; a second one acts at once, as it otherwise does."""
+    """Turn the first Ctrl-C or SIGTERM inside this block into a request to stop; a second one acts at once."""
     requests = Requests()
     if threading.current_thread() is not threading.main_thread():  # signals go to the main thread alone
         yield requests

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IMAGE_KINDS = {"jpeg": "prepared-jpeg95", "raw": "prepared-raw"}
 ASK_ABOVE_BYTES = 5e9
 SHOWN = 10
-"""Images named of those that are left out; the others are counted."""
+"""At most this many of the skipped images are named; the others are counted."""
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Check a dataset's files, count its labels, look at its images, make them ready."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.training.options import Options
 
 DRAWN = 20
-"""The picture shows at most so many images; scores are printed for all."""
+"""The picture shows at most this many images; scores are printed for all."""
 
 
 @with_setting
@@ -81,7 +81,7 @@ def predict(
 
 
 def _check(images: list[Path], cell: str | None, ratio: float | None, seed: int | None, top: int, output: Path) -> None:
-    """Refuse before anything is loaded."""
+    """Refuse bad arguments before anything is loaded."""
     from mlrpl_bench.data.images.decoding import decode
 
     if cell is not None and (ratio is not None or seed is not None):

@@ -103,7 +103,7 @@ def _bench(
 
 
 def _check(setting: str, classes: int | None, ratio: float, steps: int, save: bool) -> None:
-    """What can be refused before anything is loaded."""
+    """Refuse bad arguments before anything is loaded."""
     if classes is not None and setting != PAPER:
         raise UserError(f"--classes goes with --setting {PAPER}; {setting} has its own categories")
     if save and setting == PAPER:

@@ -42,13 +42,13 @@ from mlrpl_bench.utils.processes import in_parallel
 
 KINDS = (PREPARED_JPEG, PREPARED_RAW)
 VERSION = 1
-"""Of the folder's format; raised with every change to files or pixels."""
+"""The version of the folder's format; it is raised with every change to files or pixels."""
 
 JPEG_QUALITY = 95
 ROWS_PER_FOLDER = 1000
 SAMPLED_FOR_SIZE = 16
 MARGIN = 1.1
-"""How much more than the estimate must be free on the disk."""
+"""The free disk space must exceed the estimate by this factor."""
 
 MANIFEST, UNFINISHED, PIXELS, DONE = "manifest.json", "unfinished.json", "pixels_NHW3.npy", "done.bin"
 LOCK = "owner.lock"
@@ -137,7 +137,7 @@ def refuse_to_fill_the_disk(parts: Sequence[tuple[Split, Path]], kind: str, side
 
 
 class Prepared:
-    """The prepared images of a split, by row; what an `images.Reader` takes instead of the files.
+    """The prepared images of a split, by row; what a `loader.Reader` takes instead of the files.
 
     What it gives for a row, RGB of `side` x `side` pixels, is for `PREPARED_RAW` exactly the original resized by the
     first step of the reference's training transform, for `PREPARED_JPEG` that after JPEG's loss. A row of `left_out`
@@ -277,7 +277,7 @@ def _damaged(folder: Path, what: str) -> UserError:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Nobody else writes to the folder meanwhile: two processes would otherwise begin the raw file anew for each other.
+    """Lock the folder against other writers, which would begin the raw file anew for each other.
 
     The system takes a lock back when its owner ends, however that happens; a mark that merely exists would outlive a
     crash. It is a record lock because worker processes do not inherit these: else they would hold it for a dead owner.
@@ -366,7 +366,7 @@ def _write_jpegs(folder: Path, side: int, rows: Sequence[tuple[int, Path]]) -> N
 
 
 def _write_raw(folder: Path, side: int, header: int, rows: Sequence[tuple[int, Path]]) -> None:
-    """Rows of one piece; an ordinary write, since through a memory map a full disk would end the process."""
+    """Write the rows of one piece by ordinary writes; through a memory map a full disk would end the process."""
     pixels = {row: np.asarray(_enlarge(path, side)).tobytes() for row, path in rows}
     with (folder / PIXELS).open("r+b") as file:
         for row, its_pixels in pixels.items():  # not one block: rows that are left out lie between

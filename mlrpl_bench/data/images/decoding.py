@@ -1,6 +1,6 @@
-"""Image files: decoding them, and looking through many of them for those that are damaged or unusual.
+"""This module decodes image files and searches many of them for damaged or unusual ones.
 
-Imports no torch, so that worker processes start quickly.
+It imports no torch, so that worker processes start quickly.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from mlrpl_bench.utils.files import cache_folder, write_atomically
 from mlrpl_bench.utils.processes import Result, in_parallel
 
 FILES_PER_PIECE = 16
-"""How many files a worker process is given at a time, where folders are looked through or prepared."""
+"""A worker process is given this many files at a time when folders are checked or prepared."""
 
 Report = Callable[[int, int], None]
-"""Told about the progress of something long as (done, total)."""
+"""A progress callback; it is called with (done, total)."""
 
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 CANNOT_DECODE = (OSError, SyntaxError, ValueError, *BOMB)
-"""What Pillow raises for a file that is damaged or no image."""
+"""Pillow raises these for a file that is damaged or no image."""
 
 
 NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 KEEP_EVERY = 4096
-"""How many files are decoded between two writings of what was found, so that an interrupted look is not lost."""
+"""Results are saved after this many decoded files, so that an interrupted search is not lost."""
 
 MISSING, UNREADABLE, TRUNCATED, BOMBS = "missing", "unreadable", "truncated", "decompression bomb"
 
@@ -51,11 +51,11 @@ FATAL = frozenset({MISSING, UNREADABLE, TRUNCATED, BOMBS, FLOATING})
 """Problems of files that cannot be decoded; files with the other problems can."""
 
 NOT_RGB = {"1": "grey", "L": "grey", "LA": "grey", "CMYK": "CMYK", "P": "palette", "I": "16-bit"}
-"""What the modes other than RGB are called; not named here: ``I;16...`` is 16-bit, the rest is "other colours"."""
+"""Pillow's colour modes other than RGB in words; modes not listed are "other colours", ``I;16...`` are 16-bit."""
 
 
 class BadImage(UserError):
-    """An image file that is itself the fault: missing, damaged or no image. Others can be trained on without it.
+    """An image file is missing, damaged or no image; the other images can be trained on without it.
 
     A file that the system could not read (no permission, too many open files) is a plain UserError: it says nothing
     about the image, and leaving images out for it would make another training set of every bad day.
@@ -90,13 +90,13 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
 
 
 def _is_the_systems(error: Exception) -> bool:
-    """Whether the system failed, not the image; Pillow's own OSErrors have no number."""
+    """Tell whether the operating system failed and not the image; Pillow's own OSErrors have no number."""
     # EINVAL comes from a damaged header that sends the decoder to a place before the file's start.
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _in_words(error: BaseException) -> str:
-    """Never empty, and without the path that Pillow puts into one of its messages."""
+    """Return an error's message, never empty, without the path that Pillow puts into one of its messages."""
     return "it is no image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
 
 
@@ -217,7 +217,7 @@ def _reason_against(path: Path) -> str | None:
 
 
 def _key_of(path: Path) -> str | None:
-    """What a file is known by while it does not change; None if it is not there."""
+    """Return what identifies a file's present content (size and times), or None if it does not exist."""
     try:
         facts = path.stat()
     except NOT_THERE:

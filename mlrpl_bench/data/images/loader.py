@@ -1,4 +1,4 @@
-"""From image files to tensors: readers that give batches by address (with the names of `image_files` and `views`)."""
+"""This module loads batches of images as tensors; augmentation is seeded by (seed, epoch, row)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEEP_DECODED_BYTES = 512 * 2**20
 
 
 def normalise(pixels_B3HW: Tensor, wanted: PixelFormat = USUAL_PIXELS) -> Tensor:
-    """uint8 pixels to float32 with a mean and a deviation per channel; ImageNet's, if nothing else is said."""
+    """Turn uint8 pixels into float32 by a mean and a deviation per channel, which are ImageNet's by default."""
     mean = torch.tensor(wanted.mean_3, device=pixels_B3HW.device).view(3, 1, 1)
     deviation = torch.tensor(wanted.deviation_3, device=pixels_B3HW.device).view(3, 1, 1)
     return (
@@ -37,23 +37,23 @@ def normalise(pixels_B3HW: Tensor, wanted: PixelFormat = USUAL_PIXELS) -> Tensor
 
 
 def row_order(num_rows: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training rows in an epoch: a function of (seed, epoch) alone."""
+    """Return the order of the training rows in an epoch, int64 (num_rows,); it depends on (seed, epoch) alone."""
     return torch.randperm(num_rows, generator=generator_at("order", seed, epoch))
 
 
 class PixelBatch(NamedTuple):
-    """uint8 images, and the rows of the split that they are."""
+    """A batch holds uint8 images and the row of each in the split."""
 
     pixels_B3HW: Tensor
     index_B: Tensor
 
 
 class PreparedImages(Protocol):
-    """What a reader needs of prepared images; worker processes get it pickled. See `prepared.Prepared`.
+    """A reader takes prepared images through this interface; see `cache.Prepared`. Worker processes get it pickled.
 
     Attributes:
-        kind: the view's backend that reads them.
-        side: of the square that all images are, pixels.
+        kind: the image backend that reads them.
+        side: the side in pixels of every image, which is a square.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class PreparedImages(Protocol):
 
 
 class Reader:
-    """Batches of one split. What an image looks like depends on its address only, never on the worker.
+    """A reader gives batches of one split; an image's pixels depend on (seed, epoch, row) alone, never on the worker.
 
     Args:
         image_paths: the original files, by row.

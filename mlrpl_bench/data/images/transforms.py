@@ -50,10 +50,11 @@ BACKENDS = {
 
 
 class PixelFormat(NamedTuple):
-    """What a backbone was trained to be fed.
+    """A backbone was trained on pixels of this format.
 
     Attributes:
-        mean_3, deviation_3: of each channel, subtracted and divided by; pixels go from 0 to 1.
+        mean_3: the mean of each channel, subtracted from pixels in [0, 1].
+        deviation_3: the deviation of each channel, by which they are then divided.
         interpolation: how images are resized, ``bicubic`` or ``bilinear``.
     """
 
@@ -66,7 +67,7 @@ USUAL_PIXELS = PixelFormat()
 
 
 class Crop(NamedTuple):
-    """What is drawn for a training view; side, left and top in pixels of the enlarged square."""
+    """A crop is what is drawn for a training image; side, left and top are pixels of the enlarged square."""
 
     side: int
     left: int
@@ -102,7 +103,7 @@ class ImageTransform:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether the view takes prepared images instead of the originals."""
+        """Whether the transform takes prepared images instead of the originals."""
         return self.backend in (PREPARED_JPEG, PREPARED_RAW)
 
     @property

@@ -99,7 +99,7 @@ class SemanticDecoupling(nn.Module):
 
 
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
-"""Elements of the product that are made at a time: about what a core's cache holds; on a GPU, 256 MB."""
+"""The product is computed in chunks of this many elements: about a core's cache; on a GPU, 256 MB."""
 
 
 def tanh_scores(positions_BPM: Tensor, words_CM: Tensor, direction_M: Tensor, chunk: int | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Semantic-aware blending: an unknown label is supplied by mixing in a feature that shows the category.
+"""This module blends features: mixing in one that shows a category supplies the unknown label.
 
 SARB (Pu et al., AAAI 2022, https://arxiv.org/abs/2203.02172) introduced it, DSRB continues it.
 """
@@ -23,7 +23,7 @@ Version = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class BlendingHyperparameters(SemanticGraphMethod.Hyperparameters):
-    """What methods that blend have in common."""
+    """All methods that blend features have these hyper-parameters."""
 
     learned: bool = parameter(True, "train the coefficients alpha and beta; else they stay at 0.5")
     contrastive: float = parameter(0.05, "weight of the contrastive loss", low=0)
@@ -33,7 +33,7 @@ class BlendingHyperparameters(SemanticGraphMethod.Hyperparameters):
 
 
 class Blending(nn.Module):
-    """The coefficients, the features that they mix, and how much is mixed.
+    """Blending mixes category features by its coefficients and counts how much was mixed.
 
     Args:
         instance: blend with another image of the batch (ILRB), and keep the share alpha of the own feature.

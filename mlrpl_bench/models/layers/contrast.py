@@ -1,4 +1,4 @@
-"""The contrastive loss on category features as the methods with it use it: weighted, and warming up."""
+"""This module weighs the contrastive loss on category features and warms it up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means over the steps of an epoch, for what a method reports about its own training."""
+"""This module averages what a method reports about its training over the steps of an epoch."""
 
 from __future__ import annotations
 

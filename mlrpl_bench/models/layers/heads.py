@@ -24,7 +24,8 @@ class GraphHead(nn.Module):
     Args:
         width: D of the features.
         adjacency_CC: the label graph; kept as a buffer, not trained.
-        steps, tied_reset: see `GatedGraph`.
+        steps: see `GatedGraph`.
+        tied_reset: see `GatedGraph`.
     """
 
     adjacency_CC: Tensor

@@ -35,7 +35,9 @@ class Prototypes(nn.Module):
     A category with fewer known positives than K has that many prototypes; places left over are zero.
 
     Args:
-        num_categories, num_prototypes, width: C, K and D.
+        num_categories: C.
+        num_prototypes: K.
+        width: D.
         num_samples: the largest number of features that are clustered per category.
     """
 

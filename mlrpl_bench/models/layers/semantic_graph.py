@@ -27,7 +27,7 @@ class SemanticGraphNetwork(nn.Module):
     Args:
         backbone: gives the widths; its trained part stays with the method.
         words_CE: vectors of the category names; kept as a buffer, not trained.
-        adjacency_CC: the label graph, see `label_graph.cooccurrence`.
+        adjacency_CC: the label graph, see `graphs.cooccurrence`.
         tied_reset: see `GatedGraph`.
         attention: how category features are collected: ``decoupling`` (by word vectors) or ``attention`` (by class
             activation maps, see `SemanticAttention`; the words then play no part).

@@ -25,17 +25,17 @@ class Clock:
         self.enter(part)
 
     def enter(self, part: str) -> None:
-        """A part within the one that is on."""
+        """Enter a part within the present one."""
         self._open.append(part)
         self._mark()
 
     def leave(self) -> None:
-        """Back to the part from which this one was entered."""
+        """Leave the present part for the one from which it was entered."""
         self._open.pop()
         self._mark()
 
     def switch(self, part: str) -> None:
-        """Another part instead of the one that is on."""
+        """Replace the present part by another one."""
         self._open.pop()
         self.enter(part)
 

@@ -29,7 +29,7 @@ PAPER = Preset(448, RESNET101, epochs=20, batch=16, lr_multiplier=1.0, ratios=(0
 
 CUDA_WARM_UP = 4
 PREFETCHED = 33
-"""Up to 16 loader processes have two batches each ready before the first step: only later ones are waited for."""
+"""Loader processes have this many batches ready before the first step (16 with two each); waiting starts after them."""
 
 Report = Callable[[str, int, int], None]
 
@@ -39,8 +39,9 @@ class ProfilingSetting:
     """Where methods are measured.
 
     Attributes:
-        name: of the setting. reads: whether images come from files.
+        name: the setting's name.
         ratio: the share of labels that is known.
+        reads: whether images come from files.
     """
 
     name: str
@@ -123,7 +124,7 @@ class InMemory(Study):
     """A study whose images are random numbers on the device."""
 
     def refuse_missing(self, *_: Any) -> None:
-        """There are no files."""
+        """Do nothing, since there are no files."""
 
     @cached_property
     def workbench(self) -> Workbench:

@@ -45,11 +45,11 @@ PARTS = {
 """The parts of a step in their order, and how a table calls them."""
 
 FILE = "profile.json"
-"""Beside the tables of the data set that the profile is of."""
+"""The profile of a data set is saved under this name, beside the data set's tables."""
 
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 MATMUL_ROUNDS = 6
-"""Of products of two square matrices with that side, the fastest is the machine's peak."""
+"""The machine's peak is the fastest of this many products of two square matrices with that side."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _endless(workbench: Workbench, batch: int) -> Iterator[SharedBatch]:
 
 
 def _pass_seconds(bench: ProfilingSetting, run: CellRun, clock: Clock) -> float | None:
-    """One pass, so that what rests on it is there; of those that the method wants, the last."""
+    """Run the last pass that the method wants, so that what depends on it exists, and return its seconds."""
     epochs, per_epoch = _length(run)
     starts = [Progress(epoch, epochs, 0, per_epoch) for epoch in range(epochs)]
     wanted = [start for start in starts if run.method.passes(start)]
@@ -261,7 +261,7 @@ def _length(run: CellRun) -> tuple[int, int]:
 
 @contextmanager
 def _watched(run: CellRun, clock: Clock) -> Iterator[None]:
-    """The clock is switched where a step goes from one part to another."""
+    """Switch the clock wherever a step goes from one part to another."""
     method, losses = run.method, run.method.losses
 
     def losses_then_backward(batch: Batch, progress: Progress) -> dict[str, Tensor]:
