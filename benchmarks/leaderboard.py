@@ -37,8 +37,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mlrpl_bench import api
-from mlrpl_bench.api import Request
+from mlrpl_bench.api import execute
+from mlrpl_bench.api.resolving import resolve
+from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.cli.leaderboard_cache import CachedLeaderboard, CacheKey
 from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import NINE_RATIOS
@@ -47,7 +48,7 @@ from mlrpl_bench.evaluation import intervals, metrics
 from mlrpl_bench.leaderboard import evidence
 from mlrpl_bench.leaderboard.claims import claims
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence
-from mlrpl_bench.leaderboard.report import examples, figures, page
+from mlrpl_bench.leaderboard.report import examples, figures, page, write
 from mlrpl_bench.leaderboard.tables import main as leaderboard
 from mlrpl_bench.models.registry import MethodEntry, load_datasets, load_methods
 from mlrpl_bench.records.cell import Cell, Finished
@@ -55,6 +56,7 @@ from mlrpl_bench.records.record import RECORD, Record, read_record
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.request import Request
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils import tables
 from mlrpl_bench.utils.processes import usable_cores
@@ -145,14 +147,18 @@ class World:
     def table(self, store: ResultStore) -> None:
         """All that the command ``leaderboard --no-train`` does."""
         request = Request(
-            rows=[(entry, {}) for entry in self.methods],
+            dataset=DATASET,
+            methods=tuple(entry.name for entry in self.methods),
             ratios=NINE_RATIOS,
-            seeds=[(seed, seed) for seed in range(SEEDS)],
+            seeds=SEEDS,
+            options=Options(device="cpu"),
+            plugins=(self.plugin,),
+            results=(store.root,),
+            train=False,
             only_these_rows=True,
             leaderboard=True,
         )
-        datasets = load_datasets([self.plugin])
-        found = api.compare(request, datasets[DATASET], Options(device="cpu"), load_methods(), store, no_train=True)
+        found = execute.execute(resolve(request, Quiet()), Quiet())
         assert not found.problems and found.leaderboard is not None
 
     def in_other_order(self) -> Path:
@@ -255,16 +261,16 @@ class Stages:
 
 COUNTED: tuple[tuple[Any, str, str], ...] = (
     (Study, "__init__", "data set"),
-    (api, "_jobs", "planning cells (masks)"),
+    (execute, "_jobs", "planning cells (masks)"),
     (sweep, "missing", "reading records"),
     (ResultStore, "survey", "reading records"),
     (Collector, "of", "reading evidence"),
     (intervals, "intervals", "intervals"),
     (intervals, "all_paired", "paired comparisons"),
     (leaderboard, "measure", "measurements"),
-    (api, "build", "tables"),
+    (leaderboard, "build", "tables"),
     (claims, "judge", "claims"),
-    (api, "table_files", "writing tables"),
+    (write, "table_files", "writing tables"),
     (figures, "draw_all", "figures"),
     (examples, "draw", "page"),
     (page, "render", "page"),
@@ -301,7 +307,7 @@ def cold(world: World) -> dict[str, float]:
 def found_unchanged(world: World) -> dict[str, float]:
     """Seconds to see that nothing changed."""
     table = tables.Table("leaderboard", "Leaderboard", ("a",), [("b", [tables.Entry("1")])])
-    question = CacheKey({}, DATASET, (world.results,), None, (world.plugin,))
+    question = CacheKey(Request(dataset=DATASET, results=(world.results,), plugins=(world.plugin,)))
     question.remember(CachedLeaderboard.of(table, {}, []), question.state())
     start = time.perf_counter()
     found = question.find()
