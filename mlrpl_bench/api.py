@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.cli.display import Display
-from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
 from mlrpl_bench.leaderboard.claims import claims, published
@@ -26,7 +24,7 @@ from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Cell, Finished, Job
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
-from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.options import Options, variant
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
@@ -186,24 +184,6 @@ def _write(
     )
     display.report("drawing", 2, 2)
     return [store.write_table(study.setting.dataset, name, content) for name, content in {**files, **drawn}.items()]
-
-
-def variant(options: Options, preset: Preset) -> str:
-    """What of the options makes another setting than the data set's usual one: ``val-by_id-epochs=5``, or nothing."""
-    parts = [options.evaluate_on, options.mask_scheme, options.image_backend, options.precision, options.on_bad_image]
-    usual = ["test", "hcp", "reference", "32-true", "error"]
-    words = [word for word, of_usual in zip(parts, usual, strict=True) if word != of_usual]
-    if options.compile:
-        words.append("compile")
-    if options.mask_file is not None:
-        words.append(f"mask={options.mask_file.stem}")
-    for name in ("epochs", "batch", "image_size", "backbone"):
-        if getattr(options, name) not in (None, getattr(preset, name)):
-            words.append(f"{name}={getattr(options, name)}")
-    if options.weights is not None:
-        words.append(f"weights={Path(options.weights).stem}")
-    words += [f"{name}={value}" for name, value in sorted(options.data.items())]
-    return re.sub(r"[^\w=.,-]", "_", "-".join(words))[:150]
 
 
 def _jobs(request: Request, study: Study, methods: Registry[MethodEntry]) -> tuple[list[Job], dict[str, list[Job]]]:

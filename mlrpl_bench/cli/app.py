@@ -32,8 +32,8 @@ from mlrpl_bench.cli.options import (
     registries,
     result_store,
     seed_pairs,
+    with_setting,
 )
-from mlrpl_bench.cli.setting_options import with_setting
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted, Terminated, terminate

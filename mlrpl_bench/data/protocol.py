@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrpl_bench.data.choices import SCHEMES
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import seed_of
 
@@ -20,12 +21,6 @@ PRESENT, UNKNOWN, ABSENT = 1, 0, -1
 VERSION = 2
 """Raised by hand whenever shared code changes what scores come out; records of other versions are not mixed."""
 
-SCHEMES = {
-    "hcp": "every entry with the same probability, in the reference's stream: row order decides",
-    "by_id": "every entry with the same probability, drawn from the image's id: row order does not matter",
-    "positives_only": "present labels with the same probability, never an absent one",
-    "single_positive": "one present label of each image, and nothing else",
-}
 COMPLETE_AT_ONE = ("hcp", "by_id")
 """Schemes in which a ratio of 1 means complete labels."""
 

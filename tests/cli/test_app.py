@@ -384,7 +384,7 @@ BAD = {
     "keep weights": (["run", "plain", "--keep-weights=maybe"], "--keep-weights maybe is not valid; it is last or none"),
     "precision": (
         ["run", "plain", "--dataset=tiny", "--precision=8"],
-        "no precision '8'; there are: 32-true, bf16-mixed",
+        "--precision 8 is not valid; it is 32-true or bf16-mixed",
     ),
     "device": (["run", "plain", "--dataset=tiny", "--device=tpu"], "no device 'tpu'; there are: auto, cpu, cuda"),
     "no such device": (["run", "plain", "--dataset=tiny", "--device=cuda:999"], "device cuda:999 is not there"),

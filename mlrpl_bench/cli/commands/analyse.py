@@ -19,8 +19,8 @@ from mlrpl_bench.cli.options import (
     known_ratios,
     registries,
     result_store,
+    with_setting,
 )
-from mlrpl_bench.cli.setting_options import with_setting
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def of_paper(options: Options, classes: int, ratio: float, report: Report) -> Pr
     """The papers' setting (`PAPER`, unless options say otherwise) on images and labels that are made up."""
     batch = options.batch or PAPER.batch
     data = {"categories": str(classes), "images": str(4 * max(batch, 1))}
-    chosen = Options(**{**vars(options), "data": data})
+    chosen = replace(options, data=data)
     entry = DatasetEntry("paper", RandomData, Path(__file__), PAPER)
     return ProfilingSetting("paper", InMemory(entry, chosen, report), ratio, reads=False)
 
@@ -122,8 +122,7 @@ class RandomData(Dataset):
 class InMemory(Study):
     """A study whose images are random numbers on the device."""
 
-    def refuse_missing(self, *_: Any) -> None:
-        """There are no files."""
+    reads_files = False
 
     @cached_property
     def workbench(self) -> Workbench:
