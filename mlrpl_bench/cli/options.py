@@ -43,6 +43,10 @@ ResultsOptions = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+MOST_SEEDS = 1000
+"""Ten times what the advice on seeds ever asks for. Before anything is trained a mask is drawn for each seed and ratio:
+a thousand masks of COCO take two minutes."""
+
 Command = Callable[..., None]
 
 
@@ -126,7 +130,7 @@ def program() -> str:
 def known_ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:
     """``0.1,0.5`` or ``all`` to known ratios in ascending order; None is the preset's, 1 for one label an image."""
     from mlrpl_bench.data.dataset import NINE_RATIOS
-    from mlrpl_bench.data.protocol import check_ratio
+    from mlrpl_bench.data.protocol import check_ratios
 
     if options.mask_file is not None and (text is None or text == "all" or "," in text):
         raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
@@ -140,7 +144,7 @@ def known_ratios(text: str | None, preset: Preset, options: Options) -> tuple[fl
             chosen.add(float(part))
         except ValueError:
             raise UserError(f"--ratios {text}: {part!r} is no number; write 0.1,0.5 or all") from None
-        check_ratio(float(part))
+    check_ratios(sorted(chosen))
     return tuple(sorted(chosen))
 
 
@@ -148,6 +152,10 @@ def seed_pairs(count: int, mask_seed: int | None) -> list[tuple[int, int]]:
     """Training seed and mask seed: the same, unless one mask is held fixed."""
     if count < 1:
         raise UserError(f"--seeds {count} must be at least 1")
+    if count > MOST_SEEDS:
+        raise UserError(
+            f"--seeds {count} must be at most {MOST_SEEDS}; a mask is drawn for each before anything is trained"
+        )
     if mask_seed is not None and not 0 <= mask_seed < 2**32:
         raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
     return [(seed, seed if mask_seed is None else mask_seed) for seed in range(count)]

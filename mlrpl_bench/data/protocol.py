@@ -80,6 +80,20 @@ def check_ratio(ratio: float) -> None:
         raise UserError(f"known ratio {ratio:g} is outside (0, 1]; 0.1 means that 10 % of the labels are known")
 
 
+def check_ratios(ratios: Sequence[float]) -> None:
+    """Refuse known ratios outside (0, 1], and two that a table's headings would not tell apart.
+
+    Raises:
+        UserError: one that is none, or two that are written alike to six digits.
+    """
+    headings: dict[str, float] = {}
+    for ratio in ratios:
+        check_ratio(ratio)
+        heading = f"{100 * ratio:g} %"
+        if (other := headings.setdefault(heading, ratio)) != ratio:
+            raise UserError(f"the known ratios {other!r} and {ratio!r} are both {heading} in a table; leave one out")
+
+
 def hide(labels_NC: NDArray[np.int8], mask_NC: NDArray[np.bool_]) -> NDArray[np.int8]:
     """The labels with every entry outside the mask set to UNKNOWN; a new array."""
     return np.where(mask_NC, labels_NC, UNKNOWN).astype(np.int8)

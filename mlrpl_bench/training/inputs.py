@@ -111,14 +111,16 @@ def unexpected_counts(inputs: Inputs, dataset: Dataset, evaluate_on: str) -> lis
     ]
 
 
-def refuse_batch(batch: int, inputs: Inputs, what: str) -> None:
-    """Refuse more images a step than there are to train on: there would be no step.
+def refuse_batch(batch: int, inputs: Inputs, method: str) -> None:
+    """Refuse a method's batch that is larger than the training set: there would be no step.
 
     Raises:
-        UserError: there are fewer.
+        UserError: there are fewer images.
     """
     if batch > (images := len(inputs.train)):
-        raise UserError(f"{what} {batch:,} is more than the {images:,} training images; at most --batch {images}")
+        raise UserError(
+            f"{method}: no batch of {batch:,} in {images:,} training images; choose a smaller one with --batch"
+        )
 
 
 def _load(dataset: Dataset, name: str, root: Path, split_name: str) -> tuple[Split, bool]:

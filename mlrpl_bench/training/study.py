@@ -88,12 +88,14 @@ class Study:
     def job(self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any]) -> Job:
         """The cell of a method at a known ratio, ready to be trained."""
         hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
+        recipe = entry.cls.recipe.resolve(self.preset)
+        inputs.refuse_batch(recipe.batch or self.preset.batch, self.inputs, entry.name)
         cell = Cell(
             setting=self.setting,
             method=entry.name,
             hyperparameters=dataclasses.asdict(hyperparameters),
             changed=tuple(sorted(name for name in changed if getattr(hyperparameters, name) != getattr(usual, name))),
-            recipe=entry.cls.recipe.resolve(self.preset),
+            recipe=recipe,
             source_digest=entry.source_digest(),
             ratio=ratio,
             seed=seed,
@@ -211,8 +213,7 @@ class Study:
             return "random"  # the table's footnotes say so, see `deviations`
         if weights is None:
             return f"timm:{backbones.pretrained_tag(self.preset.backbone)}"
-        if not Path(weights).is_file():
-            raise UserError(f"--weights {weights}: there is no such file")
+        backbones.read_weights(Path(weights))  # refused now rather than when training begins
         return f"file:{sha256_of_file(Path(weights))[:16]}"
 
     def _weights_to_load(self) -> str | None:
