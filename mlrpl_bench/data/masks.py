@@ -69,7 +69,7 @@ class Masks:
         what = "present labels" if only_present else "labels"
         return (
             f"known ratio {ratio:g} leaves none of the {labels:,} {what} known (mask seed {seed}); "
-            f"the lowest that makes sense is about {10 / max(labels, 10):.1g}"
+            f"the lowest that makes sense is about {10 / max(labels, 10):.2g}"
         )
 
 

@@ -81,6 +81,11 @@ def test_ratios_that_are_none_are_refused_in_one_line(text):
     assert "\n" not in str(refusal.value)
 
 
+def test_ratios_that_a_table_would_head_alike_are_refused():
+    with pytest.raises(UserError, match="are both 50 % in a table; leave one out"):
+        options.known_ratios("0.5,0.5000000001", PRESET, Options())
+
+
 def test_a_seed_is_that_of_the_mask_too():
     assert options.seed_pairs(3, None) == [(0, 0), (1, 1), (2, 2)]
 
@@ -93,6 +98,7 @@ def test_the_mask_can_be_held_fixed():
     ("count", "mask_seed", "line"),
     [
         (0, None, "--seeds 0 must be at least 1"),
+        (1_000_000, None, "--seeds 1000000 must be at most 1000"),
         (1, -1, "--mask-seed -1 must be between 0 and 4294967295"),
         (1, 2**32, "--mask-seed 4294967296 must be between 0 and 4294967295"),
     ],

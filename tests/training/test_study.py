@@ -1,6 +1,7 @@
 """From a dataset and a user's options to a setting and its cells; what cannot be is refused in one line."""
 
 import errno
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -366,6 +367,27 @@ def test_the_papers_setting_has_no_differences(plugin):
         'Preset(448, "resnet101")',
     )
     assert variant(plugin, preset, WITH_VECTORS).deviations() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_weight_file_that_holds_nothing_is_refused_before_anything_is_trained(plugin, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"--weights .*{re.escape(name)} (is empty; get it again|cannot be read)"):
+        study(plugin, weights=str(tmp_path / name))
+
+
+def test_a_cell_without_a_step_is_refused(plugin, tmp_path):
+    plain = method(tmp_path / "mine.py")
+    assert study(plugin, batch=12).job(plain, 0.5, 0, 0, {}).cell.recipe.batch == 12
+    with pytest.raises(UserError, match="plain: no batch of 13 in 12 training images; choose a smaller one with"):
+        study(plugin, batch=13).job(plain, 0.5, 0, 0, {})
+
+
+def test_a_cell_without_a_known_label_is_refused(plugin, tmp_path):
+    plain = method(tmp_path / "mine.py")
+    with pytest.raises(UserError, match="known ratio 1e-300 leaves none of the 48 labels known"):
+        study(plugin).job(plain, 1e-300, 0, 0, {})
 
 
 def test_a_job_has_its_cell(plugin, entry):
