@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data import masks, protocol
@@ -13,14 +12,15 @@ from mlrpl_bench.data.dataset import Preset, Split
 from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
-from mlrpl_bench.models import backbones, pretraining
+from mlrpl_bench.models import backbones
 from mlrpl_bench.models.hyperparameters import build as build_options
+from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
 from mlrpl_bench.training import inputs
 from mlrpl_bench.training.options import Options, check, described, flags_of_setting
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.files import cache_folder, sha256_of_file
+from mlrpl_bench.utils.files import cache_folder
 from mlrpl_bench.utils.processes import usable_cores
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Study:
     Attributes:
         preset: the dataset's preset, with what the user changed.
         inputs: the images and labels that were read, and the masks.
+        weights: what the backbone begins with.
         setting: what all cells of the study share.
 
     Raises:
@@ -57,6 +58,7 @@ class Study:
             raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
         self.root = (options.data_root if self.dataset.needs_root else None) or cache_folder()
         self.inputs = inputs.read(self.dataset, entry.name, self.root, options, report, self.reads_files)
+        self.weights = BackboneWeights.chosen(self.dataset, self.root, self.preset, options.weights)
         self._mask_hashes: dict[tuple[float, int], str] = {}
         self.setting = self._setting()
 
@@ -116,7 +118,8 @@ class Study:
         from mlrpl_bench.training.device import make_fabric
         from mlrpl_bench.training.workbench import Workbench
 
-        backbone = backbones.build(self.preset.backbone, self._weights_to_load())
+        told = lambda done, total: self.report("pre-training the backbone", done, total)  # noqa: E731
+        backbone = backbones.build(self.preset.backbone, self.weights.to_load(told))
         fabric = make_fabric(self.options.device, self.options.precision, self.options.deterministic)
         workers = self.options.workers
         if workers is None:  # on a CPU the loader would only take cores from the training
@@ -170,7 +173,7 @@ class Study:
             evaluate_on=self.options.evaluate_on,
             mask_scheme=self.options.mask_scheme if self.options.mask_file is None else FROM_FILE,
             backbone=self.preset.backbone,
-            weights=self._weights_identity(),
+            weights=self.weights.identity(),  # where they are random, the table's footnotes say so, see `deviations`
             word_vectors=("" if self.inputs.has_word_vectors else "fallback:")
             + vectors_hash(self.train.word_vectors_CE)[:16],
             image_size=self.preset.image_size,
@@ -195,32 +198,6 @@ class Study:
         """How images become the network's input."""
         s = self.setting
         return ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform, s.pixels)
-
-    @cached_property
-    def _pretraining(self) -> tuple[Split, pretraining.PretrainingRecipe] | None:
-        """The split and recipe that make the weights here, or None where weights are loaded."""
-        split, backbone = self.preset.pretraining_split, self.preset.backbone
-        if self.options.weights is not None or split is None or backbone != backbones.SMALL:
-            return None
-        recipe = pretraining.PretrainingRecipe(image_size=self.preset.pretraining_image_size or self.preset.image_size)
-        return self.dataset.load(self.root, split), recipe
-
-    def _weights_identity(self) -> str:
-        weights = self.options.weights
-        if self._pretraining is not None:
-            return pretraining.identity(*self._pretraining)
-        if weights == "random" or (weights is None and self.preset.backbone == backbones.SMALL):
-            return "random"  # the table's footnotes say so, see `deviations`
-        if weights is None:
-            return f"timm:{backbones.pretrained_tag(self.preset.backbone)}"
-        backbones.read_weights(Path(weights))  # refused now rather than when training begins
-        return f"file:{sha256_of_file(Path(weights))[:16]}"
-
-    def _weights_to_load(self) -> str | None:
-        if self._pretraining is None:
-            return self.options.weights
-        report = lambda done, total: self.report("pre-training the backbone", done, total)  # noqa: E731
-        return str(pretraining.weights_file(*self._pretraining, report))
 
 
 def _with(preset: Preset, options: Options) -> Preset:
