@@ -51,9 +51,8 @@ from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, load_methods
 from mlrpl_bench.tools.conformance import NUM_CATEGORIES, PRESET, Sample
 from mlrpl_bench.tools.profiling import settings, step_costs
 from mlrpl_bench.training.device import forget_peak_memory, peak_memory
-from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.options import PRECISIONS, Options
 from mlrpl_bench.training.run import CellRun
-from mlrpl_bench.training.study import PRECISIONS
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
 """Relative differences from float64: of a loss (or of 1e-3 if it is smaller), and of the norm of a gradient (to which a

@@ -94,7 +94,7 @@ ROOT/    (may be VOCdevkit/ or VOC2007/ itself)
         ids = read_list(list_file)
         image_paths = locate([f"{identity}.jpg" for identity in ids], [kit / "JPEGImages"], list_file)
         annotation_files = locate([f"{identity}.xml" for identity in ids], [kit / "Annotations"], list_file)
-        refuse_missing(annotation_files, list_file)
+        refuse_missing(annotation_files, f"annotation files that {list_file} lists")
 
         assert isinstance(self.options, self.Options)
         difficult_only = {"absent": ABSENT, "ignore": UNKNOWN}[self.options.difficult]

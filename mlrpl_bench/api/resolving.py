@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrpl_bench.api.watching import Watcher
-from mlrpl_bench.data.protocol import check_ratio
+from mlrpl_bench.data.protocol import check_ratios
 from mlrpl_bench.models.registry import (
     DatasetEntry,
     MethodEntry,
@@ -60,8 +60,7 @@ def resolve(request: Request, watcher: Watcher, *, needs_ratios: bool = True) ->
         watcher.warn(f"{describe_failure(path, error)}; the others are there")
     dataset = datasets[request.dataset]
     rows, ratios = _rows(request, methods, dataset, needs_ratios)
-    for ratio in ratios:
-        check_ratio(ratio)
+    check_ratios(ratios)
     store = store_of(request.results)
     return Resolved(request, methods, dataset, store, rows, ratios, request.seed_pairs())
 

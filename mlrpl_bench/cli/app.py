@@ -17,6 +17,7 @@ from mlrpl_bench.cli.commands.profile import profile
 from mlrpl_bench.cli.commands.train import leaderboard, run
 from mlrpl_bench.cli.commands.verify import verify
 from mlrpl_bench.cli.options import program
+from mlrpl_bench.cli.streams import print_anything
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted, Terminated, terminate
@@ -47,8 +48,12 @@ app.command()(verify)
 def main() -> None:
     """The entry point: one line and exit code 2 for bad input, no traceback."""
     signal.signal(signal.SIGTERM, terminate)
+    print_anything()
     try:
-        code = app(standalone_mode=False)
+        try:
+            code = app(standalone_mode=False)
+        except SystemExit as error:  # commands end otherwise; it is a method's or a dataset's code
+            raise UserError(f"a file's code called sys.exit({error.code!r}); take the call out of it") from error
         if code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
             raise KeyboardInterrupt
         sys.exit(code)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlrpl_bench.models.hyperparameters import parse_assignments
+from mlrpl_bench.training.options import Options, check_values, described, flag
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +40,62 @@ ResultsOptions = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+Command = Callable[..., None]
+
+
+def with_options(*names: str, also: Mapping[str, str] | None = None) -> Callable[[Command], Command]:
+    """Give a command some of the options that decide a setting, in place of its parameter ``options``.
+
+    The command gets an `Options` whose values are valid; those that it does not offer have their defaults.
+
+    Args:
+        names: fields of `Options`, in the order of the help.
+        also: another spelling on the command line for some of them, such as ``{"data_root": "--root"}``.
+    """
+    shared = [_parameter(name, (also or {}).get(name)) for name in names]
+
+    def decorate(command: Command) -> Command:
+        def with_given(**given: Any) -> None:
+            values = {name: given.pop(name) for name in names}
+            if "data" in values:
+                values["data"] = parse_assignments(values["data"] or [], flag("data"))
+            options = Options(**values)
+            check_values(options)
+            command(**given, options=options)
+
+        own = inspect.signature(command, eval_str=True, locals={"Options": Options}).parameters
+        merged = [parameter for name, parameter in own.items() if name != "options"] + shared
+        with_given.__name__, with_given.__doc__ = command.__name__, command.__doc__
+        with_given.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+        with_given.__annotations__ = {parameter.name: parameter.annotation for parameter in merged}
+        return with_given
+
+    return decorate
+
+
+def with_setting(command: Command) -> Command:
+    """Give a command all the options that decide a setting, in place of its parameter ``options``."""
+    return with_options(*described())(command)
+
+
+def _parameter(name: str, also: str | None) -> inspect.Parameter:
+    """A command's parameter for a field of `Options`, as Typer reads it."""
+    field = described()[name]
+    facts = field.metadata
+    choices = facts.get("choices")
+    option = typer.Option(
+        *filter(None, (also, flag(name))),
+        envvar=facts.get("variable") or None,
+        help=facts["doc"] + (f" Choices: {', '.join(choices)}." if choices else ""),
+        show_default=facts.get("unset") or True,
+    )
+    kind = list[str] | None if name == "data" else typing.get_type_hints(Options)[name]
+    default = None if name == "data" else field.default
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Annotated[kind, option]
+    )
 
 
 def registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Registry[DatasetEntry]]:
@@ -74,7 +135,7 @@ def program() -> str:
 def ratio_numbers(text: str | None) -> tuple[float, ...] | None:
     """``0.1,0.5`` or ``all`` to known ratios in ascending order; None stays None, the preset's."""
     from mlrpl_bench.data.dataset import NINE_RATIOS
-    from mlrpl_bench.data.protocol import check_ratio
+    from mlrpl_bench.data.protocol import check_ratios
 
     if text is None:
         return None
@@ -86,7 +147,7 @@ def ratio_numbers(text: str | None) -> tuple[float, ...] | None:
             chosen.add(float(part))
         except ValueError:
             raise UserError(f"--ratios {text}: {part!r} is no number; write 0.1,0.5 or all") from None
-        check_ratio(float(part))
+    check_ratios(sorted(chosen))
     return tuple(sorted(chosen))
 
 

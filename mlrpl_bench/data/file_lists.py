@@ -61,16 +61,21 @@ def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> li
     return [(folder or usual) / name for folder, name in zip(places, names, strict=True)]
 
 
-def refuse_missing(paths: Sequence[Path], listed_in: Path) -> None:
-    """Refuse to go on if any of these files is missing.
+def refuse_missing(paths: Sequence[Path], what: str, else_: str = "") -> None:
+    """Refuse to go on where files are not there; whether they are whole is only found when they are read.
+
+    Args:
+        paths: all the files.
+        what: they are, such as ``training images of scenes``.
+        else_: what else may be done than to get the files.
 
     Raises:
         UserError: some are not there; the line says how many, and names the first.
     """
     if missing := missing_rows(paths):
         raise UserError(
-            f"{listed_in} lists {len(paths):,} files, of which {len(missing):,} are missing, the first is "
-            f"{paths[missing[0]]}; finish the download or unpack the archive again"
+            f"{len(missing):,} of {len(paths):,} {what} are missing, the first is {paths[missing[0]]}; "
+            f"finish the download or unpack the archive again{else_}"
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.data.protocol import UNKNOWN, known_mask
+from mlrpl_bench.data.protocol import COMPLETE_AT_ONE, PRESENT, UNKNOWN, known_mask
 from mlrpl_bench.utils import arrays as array_files
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
@@ -44,13 +44,33 @@ class Masks:
     kept_rows: NDArray[np.intp] | None = None
 
     def __call__(self, ratio: float, seed: int) -> NDArray[np.bool_]:
-        """The mask (N x C) of the rows that are trained on."""
+        """The mask (N x C) of the rows that are trained on.
+
+        Raises:
+            UserError: no label at all would be known; or see `read` and `protocol.known_mask`.
+        """
         if self.file is not None:
             mask_NC = read(self.file, self.split, ratio)
         else:
             labels_NC, ids = self.split.labels_NC, self.split.ids
             mask_NC = known_mask(labels_NC.shape, ratio, seed, self.scheme, ids=ids, labels_NC=labels_NC)
-        return mask_NC if self.kept_rows is None else mask_NC[self.kept_rows]
+        if self.kept_rows is not None:
+            mask_NC = mask_NC[self.kept_rows]
+        if not mask_NC.any():
+            raise UserError(self._nothing_known(ratio, seed))
+        return mask_NC
+
+    def _nothing_known(self, ratio: float, seed: int) -> str:
+        """Why a mask is empty, and which ratio is not too low: ten labels are known on average at it."""
+        if self.file is not None:
+            return f"mask {self.file} knows none of the labels; there is nothing to train on"
+        only_present = self.scheme not in COMPLETE_AT_ONE
+        labels = int((self.split.labels_NC == PRESENT).sum()) if only_present else self.split.labels_NC.size
+        what = "present labels" if only_present else "labels"
+        return (
+            f"known ratio {ratio:g} leaves none of the {labels:,} {what} known (mask seed {seed}); "
+            f"the lowest that makes sense is about {10 / max(labels, 10):.2g}"
+        )
 
 
 def write(path: Path, mask_NC: NDArray[np.bool_], split: Split, ratio: float, seed: int) -> None:

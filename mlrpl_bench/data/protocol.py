@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrpl_bench.data.choices import SCHEMES
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import seed_of
 
@@ -20,12 +21,6 @@ PRESENT, UNKNOWN, ABSENT = 1, 0, -1
 VERSION = 2
 """The protocol version is raised by hand whenever shared code changes scores; versions are never mixed in a table."""
 
-SCHEMES = {
-    "hcp": "every entry with the same probability, in the reference's stream: row order decides",
-    "by_id": "every entry with the same probability, drawn from the image's id: row order does not matter",
-    "positives_only": "present labels with the same probability, never an absent one",
-    "single_positive": "one present label of each image, and nothing else",
-}
 COMPLETE_AT_ONE = ("hcp", "by_id")
 """Schemes in which a ratio of 1 means complete labels."""
 
@@ -83,6 +78,20 @@ def check_ratio(ratio: float) -> None:
     """Refuse a known-label ratio outside (0, 1] (NaN too)."""
     if not 0 < ratio <= 1:
         raise UserError(f"known ratio {ratio:g} is outside (0, 1]; 0.1 means that 10 % of the labels are known")
+
+
+def check_ratios(ratios: Sequence[float]) -> None:
+    """Refuse known ratios outside (0, 1], and two that a table's headings would not tell apart.
+
+    Raises:
+        UserError: one that is none, or two that are written alike to six digits.
+    """
+    headings: dict[str, float] = {}
+    for ratio in ratios:
+        check_ratio(ratio)
+        heading = f"{100 * ratio:g} %"
+        if (other := headings.setdefault(heading, ratio)) != ratio:
+            raise UserError(f"the known ratios {other!r} and {ratio!r} are both {heading} in a table; leave one out")
 
 
 def hide(labels_NC: NDArray[np.int8], mask_NC: NDArray[np.bool_]) -> NDArray[np.int8]:

@@ -212,10 +212,16 @@ class LastMap(nn.Module):
         return maps.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", None) == "NHWC" else maps
 
 
-def _load_into(model: nn.Module, path: Path, name: str) -> None:
-    """Load a local weight file; a classifier that the model does not have may be left over, nothing may be missing."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a local weight file (``.pth`` or ``.safetensors``) by name; no code in it is run.
+
+    Raises:
+        UserError: there is no such file, it is empty or damaged, or it holds something else.
+    """
     if not path.is_file():
         raise UserError(f"--weights {path}: there is no such file")
+    if not path.stat().st_size:
+        raise UserError(f"--weights {path} is empty; get it again")
     state: Any  # whatever the file holds
     try:
         if path.suffix == ".safetensors":
@@ -239,7 +245,14 @@ def _load_into(model: nn.Module, path: Path, name: str) -> None:
     state = inner if isinstance(inner, dict) else state
     if not all(isinstance(name, str) for name in state):
         raise UserError(f"--weights {path} holds a dict whose keys are not all names; it must hold a state dict")
-    state = _renamed_for(model, state)
+    if not state:
+        raise UserError(f"--weights {path} holds no tensors; it must hold a state dict")
+    return state
+
+
+def _load_into(model: nn.Module, path: Path, name: str) -> None:
+    """Load a local weight file; a classifier that the model does not have may be left over, nothing may be missing."""
+    state = _renamed_for(model, read_weights(path))
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:

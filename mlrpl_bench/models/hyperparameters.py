@@ -69,7 +69,7 @@ def valid_values(cls: type, field: dataclasses.Field) -> str:
     """The type and range of one field in words, such as ``float, 0 to 1``."""
     if choices := field.metadata.get("choices"):
         return " | ".join(choices)
-    kind, optional = _plain_type(typing.get_type_hints(cls)[field.name])
+    kind, optional = plain_type(typing.get_type_hints(cls)[field.name])
     low, high = field.metadata.get("low"), field.metadata.get("high")
     text = "true | false" if kind is bool else kind.__name__
     if low is not None and high is not None:
@@ -87,7 +87,7 @@ def _convert(value: Any, hint: Any, field: dataclasses.Field, owner: str, cls: t
             f"{owner}: {field.name}={value} is not valid, it must be {valid_values(cls, field)}; {describe(cls)}"
         )
 
-    kind, optional = _plain_type(hint)
+    kind, optional = plain_type(hint)
     if optional and (value is None or str(value).lower() == "none"):
         return None
     try:
@@ -106,7 +106,7 @@ def _convert(value: Any, hint: Any, field: dataclasses.Field, owner: str, cls: t
     return converted
 
 
-def _plain_type(hint: Any) -> tuple[type, bool]:
+def plain_type(hint: Any) -> tuple[type, bool]:
     """(float, True) for ``float | None``, (float, False) for ``float``."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]

@@ -1,6 +1,7 @@
-"""Pre-trains a small backbone once on a dataset's own split of simple images, as ImageNet does for the large ones.
+"""The weights that a backbone begins with; and pre-training a small one, as ImageNet does for the large ones.
 
-The weights are kept in the cache folder under the hash of the recipe, the split and the code's version.
+A small backbone is pre-trained once on a dataset's own split of simple images. The weights are kept in the cache folder
+under the hash of the recipe, the split and the code's version.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.dataset import Dataset, Preset, Split
 from mlrpl_bench.data.images.loader import ImageTransform, Reader, normalise
 from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models import backbones
-from mlrpl_bench.utils.files import cache_folder, write_atomically
+from mlrpl_bench.utils.files import cache_folder, sha256_of_file, write_atomically
 from mlrpl_bench.utils.randomness import seed_of
 
 
@@ -37,6 +38,56 @@ class PretrainingRecipe:
     image_size: int = 28
     crop_sides: tuple[float, ...] = (1.0, 0.875)
     flip: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class BackboneWeights:
+    """The weights that a backbone begins with: a file's, timm's, random ones, or those that are pre-trained here.
+
+    Attributes:
+        backbone: its name.
+        given: a local file or ``random``; None for the usual ones.
+        made_from: the split and the recipe that make them here; None where they are loaded.
+    """
+
+    backbone: str
+    given: str | None = None
+    made_from: tuple[Split, PretrainingRecipe] | None = None
+
+    @classmethod
+    def chosen(cls, dataset: Dataset, root: Path, preset: Preset, given: str | None) -> BackboneWeights:
+        """The weights under a preset of a dataset, whose files are below `root`.
+
+        Raises:
+            UserError: the split for pre-training cannot be loaded.
+        """
+        if given is not None or preset.pretraining_split is None or preset.backbone != backbones.SMALL:
+            return cls(preset.backbone, given)
+        recipe = PretrainingRecipe(image_size=preset.pretraining_image_size or preset.image_size)
+        return cls(preset.backbone, None, (dataset.load(root, preset.pretraining_split), recipe))
+
+    def identity(self) -> str:
+        """What a setting says of them: ``random``, ``timm:NAME``, ``file:DIGEST`` or ``pretrained:DIGEST``.
+
+        Raises:
+            UserError: a file that is not there, is damaged or holds no weights.
+        """
+        if self.made_from is not None:
+            return identity(*self.made_from)
+        if self.given == "random" or (self.given is None and self.backbone == backbones.SMALL):
+            return "random"
+        if self.given is None:
+            return f"timm:{backbones.pretrained_tag(self.backbone)}"
+        backbones.read_weights(Path(self.given))  # refused now rather than when training begins
+        return f"file:{sha256_of_file(Path(self.given))[:16]}"
+
+    def to_load(self, report: Callable[[int, int], None]) -> str | None:
+        """What `backbones.build` takes; weights that are made here are made now, unless they are in the cache.
+
+        Args:
+            report: called with (steps done, steps total).
+        """
+        return self.given if self.made_from is None else str(weights_file(*self.made_from, report))
 
 
 def identity(split: Split, recipe: PretrainingRecipe) -> str:

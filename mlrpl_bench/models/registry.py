@@ -304,6 +304,8 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
         for entry in entries:
             registry.add(entry)
     for path in plugins:
+        if path.is_dir():
+            raise UserError(f"--plugin {path} is a folder; name each of its .py files with a --plugin of its own")
         if not path.is_file():
             raise UserError(f"--plugin {path}: there is no such file")
         try:
@@ -332,6 +334,11 @@ def _entries_of(path: Path) -> list[MethodEntry | DatasetEntry | Alias]:
         spec.loader.exec_module(module)
         entries = _with_family_facts(list(_registered_by_this_file))
         return [replace(entry, path=path) if isinstance(entry, Alias) else entry for entry in entries]
+    except SystemExit as error:  # would end the command without a word
+        del sys.modules[name]
+        raise UserError(
+            f"it calls sys.exit({error.code!r}) while it is loaded{line_in_file(path, error)}; take the call out"
+        ) from error
     except BaseException:
         del sys.modules[name]
         raise

@@ -12,34 +12,21 @@ from mlrpl_bench.records.cell import Cell, Setting
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.utils.errors import UserError
 
-OPTIONS = {
-    "image_size": "--image-size",
-    "batch": "--batch",
-    "epochs": "--epochs",
-    "backbone": "--backbone",
-    "precision": "--precision",
-    "evaluate_on": "--evaluate-on",
-    "mask_scheme": "--mask-scheme",
-    "bad_images": "--on-bad-image",
-    "transform": "--image-backend",
-}
-"""The options that decide fields of a setting directly; the other fields follow from these, from data and files."""
-
 
 def obstacle(cell: Cell, entry: MethodEntry, today: Today) -> str:
     """Why a record's weights are of no use with the method and the options as they are now, or nothing."""
     if cell.setting != today.setting:
-        return f"trained with {'; '.join(options_to_give(cell.setting, today.setting))}"
+        return f"trained with {'; '.join(options_to_give(cell.setting, today))}"
     if cell.source_digest != entry.source_digest():
         return f"trained before {entry.path.name} was edited"
     return ""
 
 
-def options_to_give(there: Setting, here: Setting) -> list[str]:
+def options_to_give(there: Setting, today: Today) -> list[str]:
     """What of a setting differs: the options to give, or else what no option decides alone."""
-    values, own = asdict(there), asdict(here)
+    values, own, flags = asdict(there), asdict(today.setting), today.flags
     differing = [name for name in values if values[name] != own[name]]
-    given = [f"{OPTIONS[name]} {values[name]}" for name in differing if name in OPTIONS]
+    given = [f"{flags[name]} {values[name]}" for name in differing if name in flags]
     if there.weights == "random" and "weights" in differing:
         given.append("--weights random")
     return given or [f"another {name.replace('_', ' ')} ({values[name]}, here {own[name]})" for name in differing]
@@ -51,6 +38,7 @@ class Today(Protocol):
     Attributes:
         setting: the setting that is asked for now.
         preset: the data set's preset, with what the user changed.
+        flags: the command-line option that decides a field of a setting alone, by the field's name.
     """
 
     @property
@@ -58,6 +46,9 @@ class Today(Protocol):
 
     @property
     def preset(self) -> Preset: ...
+
+    @property
+    def flags(self) -> Mapping[str, str]: ...
 
 
 def reason_against(cell: Cell, today: Today, methods: Mapping[str, MethodEntry]) -> str | None:

@@ -16,10 +16,11 @@ from scipy.special import expit
 from torch import Tensor
 
 from mlrpl_bench.data import protocol
+from mlrpl_bench.data.choices import PREPARED_JPEG
 from mlrpl_bench.data.images.cache import JPEG_QUALITY
 from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.images.loader import normalise
-from mlrpl_bench.data.images.transforms import BICUBIC, PREPARED_JPEG, ImageTransform
+from mlrpl_bench.data.images.transforms import BICUBIC, ImageTransform
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.matching import obstacle

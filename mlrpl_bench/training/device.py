@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlrpl_bench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 MOST_THREADS = 1024
 """A record that says more is not believed."""
+
+
+def find_device(name: str) -> tuple[str, int]:
+    """``cpu`` or ``cuda``, and which one.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        UserError: no device is called so, or it is not there.
+    """
+    kind, colon, number = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise UserError(f"no device {name!r}; there are: auto, cpu, cuda, cuda:1 ...")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device {name} is not there; use --device cpu or auto")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return kind, int(number or 0)
+
+
+def make_fabric(device: str, precision: str, deterministic: bool) -> Fabric:
+    """What puts networks and images on a device and computes in a precision.
+
+    Args:
+        device: see `find_device`.
+        precision: one of `options.PRECISIONS`.
+        deterministic: allow only algorithms that give the same bits in every run, for the whole process.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    from lightning_fabric import Fabric  # takes a second
+
+    kind, number = find_device(device)
+    if deterministic:
+        _allow_deterministic_algorithms_only()
+    devices: Any = [number] if kind == "cuda" else 1
+    return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
+
+
+def _allow_deterministic_algorithms_only() -> None:
+    """For the whole process; an operation that has no such algorithm raises, on a CPU too."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once, when cuBLAS is first used
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -13,6 +13,10 @@ from mlrpl_bench.utils.errors import UserError
 
 CHECKPOINT_SECONDS = 600.0
 
+MOST_SEEDS = 1000
+"""Ten times what the advice on seeds ever asks for. Before anything is trained a mask is drawn for each seed and ratio:
+a thousand masks of COCO take two minutes."""
+
 PATHS = ("plugins", "results")
 
 
@@ -70,13 +74,17 @@ class Request:
         mask_seed = self.mask_seed if self.options.mask_file is None else 0
         if self.seeds < 1:
             raise UserError(f"--seeds {self.seeds} must be at least 1")
+        if self.seeds > MOST_SEEDS:
+            why = "a mask is drawn for each before anything is trained"
+            raise UserError(f"--seeds {self.seeds} must be at most {MOST_SEEDS}; {why}")
         if mask_seed is not None and not 0 <= mask_seed < 2**32:
             raise UserError(f"--mask-seed {mask_seed} must be between 0 and {2**32 - 1}")
         return [(seed, seed if mask_seed is None else mask_seed) for seed in range(self.seeds)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON; paths become text."""
-        return _plain(dataclasses.asdict(self))
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {**_plain(values), "options": self.options.to_json()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Request:
@@ -94,9 +102,7 @@ class Request:
         if values.get("out") is not None:
             values["out"] = Path(values["out"])
         if "options" in values:
-            options = dict(values["options"])
-            options |= {n: Path(options[n]) for n in ("data_root", "mask_file") if options.get(n) is not None}
-            values["options"] = Options(**options)
+            values["options"] = Options.from_json(values["options"])
         return cls(**values)
 
 

@@ -76,6 +76,8 @@ class Failed:
     def because_of(cls, cell: Cell, error: BaseException, at_restoring: bool = False) -> Failed:
         """From an exception."""
         message = " ".join(str(error).split()) or "no message"
+        if isinstance(error, SystemExit):
+            message = f"the method's code called sys.exit({error.code!r}); it may raise an exception instead"
         reason = (
             f"{type(error).__name__}: {message}"
             if len(message) < 300
@@ -155,7 +157,7 @@ class Group:
                     run.restore(states[job.cell])
                     self.seconds_before = max(self.seconds_before, states[job.cell]["seconds"])
                 self.runs.append(run)
-            except Exception as error:  # a method may fail in any way; the other cells go on
+            except (Exception, SystemExit) as error:  # a method may fail in any way; the other cells go on
                 _stop_for_shortage(error)
                 self.failures.append(Failed.because_of(job.cell, error, restoring))
 
@@ -272,7 +274,7 @@ class Group:
                 continue
             try:
                 action(run)
-            except Exception as error:  # whatever a method raises is this cell's failure alone
+            except (Exception, SystemExit) as error:  # whatever a method raises is this cell's failure alone
                 _stop_for_shortage(error)
                 self.runs.remove(run)
                 self.failures.append(Failed.because_of(run.cell, error))
@@ -290,7 +292,7 @@ def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stop_for_shortage(error: Exception) -> None:
+def _stop_for_shortage(error: BaseException) -> None:
     """Raises:
     Shortage: it is no cell's fault. That a loader process died is told by a signal, in the middle of whatever runs.
     """

@@ -10,10 +10,9 @@ import pytest
 from mlrpl_bench.api import execute
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Quiet
-from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
-from mlrpl_bench.training.options import Options, variant
+from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.request import Request
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
@@ -254,22 +253,6 @@ def test_cells_of_two_folders_that_disagree_are_named_and_neither_is_used(put, a
     assert "are of one cell and disagree" in result.problems[0]
     assert labels(result) == {"shown"}
     assert result.leaderboard.to_json()["rows"]["basic"]["50 %"]["mean"] is None
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({}, ""),
-        ({"epochs": 2}, ""),  # the preset's
-        ({"epochs": 5, "evaluate_on": "val"}, "val-epochs=5"),
-        ({"mask_scheme": "by_id", "image_backend": "fast"}, "by_id-fast"),
-        ({"data": {"year": "2017"}}, "year=2017"),
-        ({"weights": "/a/b c.pth"}, "weights=b_c"),
-    ],
-)
-def test_tables_of_another_setting_have_another_name(options, name):
-    preset = Preset(32, "small", epochs=2)
-    assert variant(Options(**options), preset) == name
 
 
 def test_the_notes_tell_how_the_shown_methods_and_the_setting_differ(put, ask, methods):

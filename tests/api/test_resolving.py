@@ -59,6 +59,7 @@ def test_one_label_an_image_has_one_column_and_a_mask_file_one_ratio():
         ({"methods": ("sarb", "ssgrl"), "overrides": {"alpha": "0.3"}}, "changed for one method at a time"),
         ({"overrides": {"alpha": "0.3"}}, "changed for one method at a time"),
         ({"methods": ("sarb",), "ratios": (1.5,)}, "outside (0, 1]"),
+        ({"methods": ("sarb",), "ratios": (0.5, 0.5000000001)}, "are both 50 % in a table"),
         ({"methods": ("sarb",), "ratios": ()}, "no known ratio"),
         ({"methods": ("sarb",), "seeds": 0}, "--seeds 0 must be at least 1"),
         ({"methods": ("sarb",), "plugins": (Path("not/there.py"),)}, "there is no such file"),

@@ -137,7 +137,7 @@ def test_help_holds_nothing_that_is_taken_for_markup_and_not_shown(bench):
     found = dict(options_of(typer.main.get_command(cli.app)))
     assert ("profile", "batch") in found and ("data", "show", "split") in found
     assert not [place for place, option in found.items() if "[" in (getattr(option, "help", "") or "")]
-    assert "setting's" in bench("profile", "--help").out
+    assert "preset's" in bench("profile", "--help").out
 
 
 def test_without_a_command_the_help_is_shown(bench):
@@ -354,6 +354,17 @@ def refused(answer: Answer) -> str:
     return line
 
 
+QUITS = METHOD.replace('"plain"', '"quits"').replace(
+    "    def __init__",
+    """    class Hyperparameters(Method.Hyperparameters):
+        def __init__(self):
+            raise SystemExit(7)
+
+    def __init__""",
+    1,
+)
+"""Ends the program where neither loading nor training goes on."""
+
 BAD = {
     "unknown command": (["leaderbord"], "No such command 'leaderbord'"),
     "unknown option": (["list", "--colour"], "No such option: --colour"),
@@ -372,7 +383,7 @@ BAD = {
     "ratio 1.5": (["run", "plain", "--ratios=1.5"], "known ratio 1.5 is outside (0, 1]"),
     "ratio nan": (["run", "plain", "--ratios=nan"], "known ratio nan is outside (0, 1]"),
     "ratio no number": (["run", "plain", "--ratios=x"], "--ratios x: 'x' is no number; write 0.1,0.5 or all"),
-    "ratios all of these": (["leaderboard", "--ratios=0,1.5,x,nan"], "known ratio 0 is outside (0, 1]"),
+    "ratios all of these": (["leaderboard", "--ratios=0,1.5,x,nan"], "--ratios 0,1.5,x,nan: 'x' is no number; write"),
     "epochs": (["run", "plain", "--dataset=tiny", "--epochs=0"], "--epochs 0 must be at least 1"),
     "value out of range": (["run", "sarb", "--set=contrastive=-7"], "sarb: contrastive=-7 is not valid, it must be"),
     "value no number": (["run", "sarb", "--set=prototypes=x"], "sarb: prototypes=x is not valid, it must be int"),
@@ -384,7 +395,7 @@ BAD = {
     "keep weights": (["run", "plain", "--keep-weights=maybe"], "--keep-weights maybe is not valid; it is last or none"),
     "precision": (
         ["run", "plain", "--dataset=tiny", "--precision=8"],
-        "no precision '8'; there are: 32-true, bf16-mixed",
+        "--precision 8 is not valid; it is 32-true or bf16-mixed",
     ),
     "device": (["run", "plain", "--dataset=tiny", "--device=tpu"], "no device 'tpu'; there are: auto, cpu, cuda"),
     "no such device": (["run", "plain", "--dataset=tiny", "--device=cuda:999"], "device cuda:999 is not there"),
@@ -404,6 +415,40 @@ BAD = {
         ["list", "--plugin=broken.py"],
         "broken.py could not be loaded (ZeroDivisionError: division by zero, line 1)",
     ),
+    "plugin that exits": (
+        ["list", "--plugin=exits.py"],
+        "exits.py could not be loaded (UserError: it calls sys.exit(3) while it is loaded, line 2; take the call out)",
+    ),
+    "plugin that exits in a hyper-parameter": (
+        ["run", "quits", "--dataset=tiny", "--plugin=quits.py"],
+        "a file's code called sys.exit(7); take the call out of it",
+    ),
+    "plugin a folder": (["list", "--plugin=."], " is a folder; name each of its .py files with a --plugin of its own"),
+    "too many seeds": (["run", "plain", "--seeds=1000000", "--dry-run"], "--seeds 1000000 must be at most 1000"),
+    "too large a batch": (
+        ["run", "plain", "--dataset=tiny", "--batch=13", "--dry-run"],
+        "plain: no batch of 13 in 12 training images; choose a smaller one with --batch",
+    ),
+    "an empty weight file": (
+        ["run", "plain", "--dataset=tiny", "--weights=empty.pth", "--dry-run"],
+        "--weights empty.pth is empty; get it again",
+    ),
+    "too large a picture": (
+        ["run", "plain", "--dataset=tiny", "--image-size=100000000", "--dry-run"],
+        "--image-size 100000000 must be at most 4096",
+    ),
+    "too many epochs": (
+        ["leaderboard", "--dataset=tiny", "--epochs=100000000000000000000", "--dry-run"],
+        "--epochs 100000000000000000000 must be at most 100000",
+    ),
+    "ratios of one heading": (
+        ["run", "plain", "--dataset=tiny", "--ratios=0.5,0.5000000001", "--dry-run"],
+        "the known ratios 0.5 and 0.5000000001 are both 50 % in a table; leave one out",
+    ),
+    "no label known": (
+        ["run", "plain", "--dataset=tiny", "--ratios=1e-300", "--dry-run"],
+        "known ratio 1e-300 leaves none of the 48 labels known",
+    ),
     "method twice": (["list", "--plugin=twice.py"], "two methods are called 'plain': "),
     "results no folder": (
         ["list", "cells", "--results-dir=plain.py"],
@@ -420,6 +465,9 @@ def test_bad_input_is_refused_in_one_line_and_changes_nothing(bench, world, case
     arguments, reason = BAD[case]
     write_plugin(world.folder / "broken.py", "1 / 0")
     write_plugin(world.folder / "twice.py", METHOD)
+    write_plugin(world.folder / "exits.py", "import sys\nsys.exit(3)")
+    write_plugin(world.folder / "quits.py", QUITS)
+    write_plugin(world.folder / "empty.pth", "")
     before = contents(world.results)
     plugins = [] if arguments[0] == "new" else world.plugins
     assert reason in refused(bench(*arguments, *plugins))

@@ -1,12 +1,19 @@
 """What the files with commands share."""
 
+import dataclasses
+import inspect
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from mlrpl_bench.cli import app as cli
 from mlrpl_bench.cli import options
 from mlrpl_bench.data.dataset import NINE_RATIOS
+from mlrpl_bench.training import options as training_options
+from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import METHOD, write_plugin
 
@@ -87,7 +94,137 @@ def test_methods_are_named_in_one_text(text, names):
     assert options.method_names(text) == names
 
 
+def test_ratios_that_a_table_would_head_alike_are_refused():
+    with pytest.raises(UserError, match="are both 50 % in a table; leave one out"):
+        options.ratio_numbers("0.5,0.5000000001")
+
+
 def test_plugins_do_not_depend_on_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert options.plugin_files([Path("a.py")]) == (tmp_path / "a.py",)
     assert options.plugin_files(None) == ()
+
+
+# The options that decide a setting
+
+
+@pytest.fixture
+def call():
+    """Run a command that keeps what it was given."""
+    app, given = typer.Typer(), {}
+
+    @app.command()
+    @options.with_setting
+    def train(name: str, seeds: int = 1, *, options: Options) -> None:
+        """Train."""
+        given.update(name=name, seeds=seeds, options=options)
+
+    def call(*arguments, env=None):
+        result = CliRunner().invoke(app, list(arguments), env={"MLRPL_DATA": None, **(env or {})})
+        assert result.exit_code == 0, result.output
+        return given
+
+    return call
+
+
+def test_a_command_keeps_its_own_options_and_gets_the_settings(call):
+    given = call("sarb", "--seeds", "3", "--epochs", "7", "--evaluate-on", "val", "--set-data", "year=2017")
+    assert (given["name"], given["seeds"]) == ("sarb", 3)
+    assert given["options"] == Options(epochs=7, evaluate_on="val", data={"year": "2017"})
+
+
+def test_without_options_the_settings_are_those_of_the_library(call):
+    assert call("sarb")["options"] == Options()
+
+
+def test_the_data_root_may_stand_in_the_environment(call, tmp_path):
+    assert call("sarb", env={"MLRPL_DATA": str(tmp_path)})["options"].data_root == tmp_path
+
+
+def test_every_field_of_the_options_can_be_set(call):
+    values = {
+        "data_root": "d", "epochs": "7", "batch": "8", "image_size": "64",
+        "backbone": "b", "weights": "w", "precision": "bf16-mixed", "device": "x",
+        "workers": "2", "evaluate_on": "val", "mask_scheme": "by_id", "mask_file": "m", "on_bad_image": "skip",
+        "image_backend": "fast",
+    }  # fmt: skip
+    arguments = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", value)]
+    made = call("sarb", *arguments, "--deterministic", "--compile", "--set-data", "a=b")["options"]
+    converted = {
+        "data_root": Path("d"),
+        "epochs": 7,
+        "batch": 8,
+        "image_size": 64,
+        "workers": 2,
+        "mask_file": Path("m"),
+    }
+    assert made == Options(**{**values, **converted}, deterministic=True, compile=True, data={"a": "b"})
+    assert set(values) | {"deterministic", "compile", "data"} == set(inspect.signature(Options).parameters)
+
+
+@pytest.mark.parametrize("command", ["run", "leaderboard"])
+def test_the_commands_that_train_have_them(command):
+    parameters = {parameter.name for parameter in typer.main.get_command(cli.app).commands[command].params}
+    assert set(inspect.signature(Options).parameters) - {"data"} <= parameters
+
+
+def commands(command, path=()):
+    """Every command that does something, with its name."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path), command
+    for name, each in (inner or {}).items():
+        yield from commands(each, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("name", ["run", "leaderboard", "compare", "claims", "predict", "verify"])
+def test_a_command_with_a_setting_has_each_option_once_with_its_help(name):
+    parameters = COMMANDS[name].params
+    flags = [flag for parameter in parameters for flag in parameter.opts]
+    assert len(flags) == len(set(flags))
+    for field in dataclasses.fields(Options):
+        (parameter,) = (each for each in parameters if each.name == field.name)
+        assert parameter.opts == [training_options.flag(field.name)]
+        assert parameter.help.startswith(field.metadata["doc"])
+        assert all(choice in parameter.help for choice in field.metadata.get("choices") or ())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_of_the_setting_says_the_same_wherever_it_is_offered(name):
+    fields = {field.name: field for field in dataclasses.fields(Options)}
+    own = {("data check", "workers"), ("data prepare", "workers")}  # processes that decode, not a loader's
+    for parameter in COMMANDS[name].params:
+        if parameter.name in fields and (name, parameter.name) not in own:
+            assert parameter.help.startswith(fields[parameter.name].metadata["doc"])
+            assert training_options.flag(parameter.name) in parameter.opts
+
+
+def test_a_command_may_offer_some_of_the_options_under_another_name_too():
+    app, given = typer.Typer(), []
+
+    @app.command()
+    @options.with_options("data_root", "epochs", also={"data_root": "--root"})
+    def look(*, options: Options) -> None:
+        """Look."""
+        given.append(options)
+
+    assert CliRunner().invoke(app, ["--root", "a", "--epochs", "3"]).exit_code == 0
+    assert CliRunner().invoke(app, ["--data-root", "a"]).exit_code == 0
+    assert CliRunner().invoke(app, ["--batch", "3"]).exit_code == 2
+    assert given == [Options(data_root=Path("a"), epochs=3), Options(data_root=Path("a"))]
+
+
+def test_a_value_that_cannot_be_is_refused_before_the_command_begins():
+    app = typer.Typer()
+
+    @app.command()
+    @options.with_options("epochs")
+    def look(*, options: Options) -> None:
+        """Look."""
+        pytest.fail("the command began")
+
+    refused = CliRunner().invoke(app, ["--epochs", "0"]).exception
+    assert isinstance(refused, UserError) and str(refused) == "--epochs 0 must be at least 1"

@@ -68,8 +68,8 @@ def test_a_missing_file_gets_a_place_where_most_of_the_others_are(tmp_path):
 
 def test_missing_files_that_are_needed_are_counted_and_the_first_in_the_list_is_named(tmp_path):
     (tmp_path / "b.xml").touch()
-    with pytest.raises(UserError, match=r"list lists 3 files, of which 2 are missing, the first is .*c\.xml;"):
-        file_lists.refuse_missing([tmp_path / name for name in ("b.xml", "c.xml", "a.xml")], tmp_path / "list")
+    with pytest.raises(UserError, match=r"^2 of 3 drawings are missing, the first is .*c\.xml; .* again, or not$"):
+        file_lists.refuse_missing([tmp_path / name for name in ("b.xml", "c.xml", "a.xml")], "drawings", ", or not")
 
 
 @pytest.mark.parametrize("names", [["x.jpg", "./x.jpg"], ["deep/x.jpg", "deep//x.jpg"], ["deep/./x.jpg", "deep/x.jpg"]])

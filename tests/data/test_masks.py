@@ -33,6 +33,24 @@ def test_what_is_left_out_changes_no_other_images_mask(split):
     np.testing.assert_array_equal(Masks(split, kept_rows=rows)(RATIO, 0), Masks(split)(RATIO, 0)[rows])
 
 
+@pytest.mark.parametrize("scheme", ["hcp", "by_id", "positives_only"])
+def test_a_ratio_at_which_nothing_is_known_is_refused_and_the_one_that_is_named_is_enough(split, scheme):
+    with pytest.raises(UserError) as refusal:
+        Masks(split, scheme)(1e-300, 0)
+    labels = int((split.labels_NC == PRESENT).sum()) if scheme == "positives_only" else N * C
+    line = str(refusal.value)
+    assert line.startswith(f"known ratio 1e-300 leaves none of the {labels:,} ") and "\n" not in line
+    lowest = float(line.rpartition("about ")[2])
+    assert lowest == pytest.approx(10 / labels, rel=0.1)
+    assert all(Masks(split, scheme)(lowest, seed).any() for seed in range(20))
+
+
+def test_a_mask_from_a_file_that_knows_nothing_is_refused(split, tmp_path):
+    np.save(tmp_path / "mask.npy", np.zeros((N, C), dtype=bool))
+    with pytest.raises(UserError, match=r"mask\.npy knows none of the labels"):
+        Masks(split, file=tmp_path / "mask.npy")(0.01, 0)
+
+
 def test_a_written_mask_is_read_back(split, tmp_path):
     mask_NC = known_mask((N, C), RATIO, 7)
     masks.write(tmp_path / "mask.npz", mask_NC, split, RATIO, 7)

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlrpl_bench.data.dataset import NINE_RATIOS
-from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, check_ratio, hide, known_mask, known_share, mask_hash
+from mlrpl_bench.data.protocol import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    check_ratio,
+    check_ratios,
+    hide,
+    known_mask,
+    known_share,
+    mask_hash,
+)
 from mlrpl_bench.utils.errors import UserError
 
 SHAPE = (200, 20)
@@ -150,3 +160,13 @@ def test_single_positive_knows_one_present_label_of_each_image_that_has_any():
     assert (mask_NC[full_N].mean(axis=0) > 0.1).all()
     with pytest.raises(UserError, match="no known ratio"):
         known_mask(labels_NC.shape, 0.5, 0, "single_positive", labels_NC=labels_NC)
+
+
+def test_ratios_that_a_table_would_head_alike_are_refused():
+    check_ratios([0.5, 0.500001, 1, 1e-9])
+    check_ratios([0.5, 0.5])  # one ratio named twice
+    line = r"the known ratios 0\.5 and 0\.5000000001 are both 50 % in a table; leave one out"
+    with pytest.raises(UserError, match=line):
+        check_ratios([0.1, 0.5, 0.5000000001])
+    with pytest.raises(UserError, match=r"known ratio 1\.5 is outside"):
+        check_ratios([0.1, 1.5])

@@ -135,7 +135,8 @@ def test_another_year_as_the_root_is_recognised_by_its_annotations(tmp_path):
 def test_missing_annotations_are_counted_and_the_first_one_named(kit, tmp_path):
     (kit / "Annotations" / "000005.xml").unlink()
     message = refused(tmp_path)
-    assert "lists 2 files, of which 1 are missing, the first is" in message and "000005.xml" in message
+    assert message.startswith("1 of 2 annotation files that ") and "000005.xml" in message
+    assert " lists are missing, the first is" in message
     assert "trainval.txt" in message
 
 

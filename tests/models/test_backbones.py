@@ -307,3 +307,19 @@ def test_real_weights_are_surest_of_photographs_that_are_fed_as_in_their_trainin
     with torch.no_grad():
         surest = [model(normalise(pixels_B3HW, each)).softmax(1).amax(1).mean().item() for each in (own, PixelFormat())]
     assert surest[0] > surest[1], surest
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_an_empty_weight_file_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=rf"--weights .*{name} is empty; get it again"):
+        backbones.read_weights(tmp_path / name)
+
+
+def test_a_weight_file_without_tensors_is_refused(weights):
+    with pytest.raises(UserError, match=r"--weights .*weights\.pth holds no tensors"):
+        backbones.read_weights(Path(weights({"state_dict": {}})))
+
+
+def test_weights_are_read_by_name(weights):
+    assert backbones.read_weights(Path(weights({"a": torch.ones(2)})))["a"].tolist() == [1, 1]

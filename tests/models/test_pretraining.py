@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.dataset import Dataset, Preset, Split
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.models import backbones, pretraining
-from mlrpl_bench.models.pretraining import PretrainingRecipe, identity, weights_file
+from mlrpl_bench.models.pretraining import BackboneWeights, PretrainingRecipe, identity, weights_file
+from mlrpl_bench.utils.errors import UserError
 
 RECIPE = replace(PretrainingRecipe(), epochs=1, batch=4, image_size=16)
 NUM_ROWS, STEPS = 10, 2
@@ -122,3 +123,53 @@ def test_another_small_backbone_needs_another_version_of_the_recipe():
     }
     layout = hashlib.sha256(repr(sorted(shapes.items())).encode()).hexdigest()[:12]
     assert {layout: PretrainingRecipe().version} == {"9acbf044efd4": 1}
+
+
+@pytest.fixture
+def dataset(split):
+    """A dataset of which every split is the one for pre-training."""
+
+    class Simple(Dataset):
+        def load(self, root, name):
+            return split if name == "simple" else None
+
+    return Simple()
+
+
+PRESET = Preset(20, "small", pretraining_split="simple", pretraining_image_size=16)
+
+
+def test_a_small_backbone_is_pre_trained_where_the_preset_says_so(dataset, split, tmp_path, cache, monkeypatch):
+    weights = BackboneWeights.chosen(dataset, tmp_path, PRESET, None)
+    recipe = PretrainingRecipe(image_size=16)
+    assert weights.identity() == identity(split, recipe)
+    assert not cache.exists()
+    monkeypatch.setattr(pretraining, "weights_file", lambda *made_from: made_from)
+    assert weights.to_load(silent) == str((split, recipe, silent))
+    of_own_size = BackboneWeights.chosen(dataset, tmp_path, replace(PRESET, pretraining_image_size=None), None)
+    assert of_own_size.identity() == identity(split, PretrainingRecipe(image_size=20))
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "what"),
+    [
+        ({}, "random", "random"),
+        ({"pretraining_split": None}, None, "random"),
+        ({"backbone": "resnet18"}, None, "timm:resnet18.a1_in1k"),
+        ({"backbone": "resnet18"}, "random", "random"),
+    ],
+)
+def test_weights_that_are_not_made_here_are_named_and_handed_on(dataset, tmp_path, changes, given, what):
+    weights = BackboneWeights.chosen(dataset, tmp_path, replace(PRESET, **changes), given)
+    assert (weights.identity(), weights.to_load(silent)) == (what, given)
+
+
+def test_a_file_is_named_by_what_is_in_it_and_one_that_is_empty_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.touch()
+    with pytest.raises(UserError, match=r"a\.safetensors is empty"):
+        BackboneWeights("small", str(path)).identity()
+    save_file({"x": torch.ones(1)}, path)
+    assert BackboneWeights("small", str(path)).identity() == (
+        f"file:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    )

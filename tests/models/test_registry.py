@@ -452,3 +452,25 @@ def test_a_plugin_that_registers_nothing_is_refused(folder, tmp_path):
 def test_a_broken_file_is_reported_with_its_line(folder):
     path = write(folder / "broken.py", "x = 1\n\nnothing_of_this_name\n")
     assert "line 3" in describe_failure(path, load_methods(folder=folder).failures[path])
+
+
+def test_a_plugin_that_ends_the_program_is_named_with_the_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import sys\n\nsys.exit('bye')\n")
+    with pytest.raises(UserError) as refusal:
+        load_methods([path])
+    line = str(refusal.value)
+    assert f"{path} could not be loaded" in line and "it calls sys.exit('bye') while it is loaded, line 3" in line
+    assert "\n" not in line
+
+
+def test_a_bundled_file_that_ends_the_program_leaves_the_others(tmp_path):
+    (tmp_path / "ends.py").write_text("raise SystemExit")
+    (tmp_path / "plain.py").write_text(METHOD.format(name="plain"))
+    methods = load_methods(folder=tmp_path)
+    assert list(methods) == ["plain"] and [path.name for path in methods.failures] == ["ends.py"]
+
+
+def test_a_folder_as_a_plugin_is_told_to_be_one(tmp_path):
+    with pytest.raises(UserError, match=r"--plugin .* is a folder; name each of its \.py files with a --plugin of its"):
+        load_methods([tmp_path])

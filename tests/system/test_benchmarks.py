@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import check
-from mlrpl_bench.data.images.transforms import BACKENDS, PREPARED_RAW, REFERENCE
+from mlrpl_bench.data.choices import BACKENDS, PREPARED_RAW, REFERENCE
 from tests.helpers.places import ROOT
 
 

@@ -144,7 +144,7 @@ def test_another_size_is_named_in_what_to_type(bench):
         (("prepare", "tiny", "--word-vectors=none.txt"), "there is no file of word vectors none.txt"),
         (("mask", "tiny", "--output=mask.txt", "--ratio=0.5"), "a mask file is an .npz"),
         (("mask", "tiny", "--output=mask.npz", "--ratio=2"), "known ratio 2 is outside (0, 1]"),
-        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--mask-scheme=x"), "no mask scheme 'x'"),
+        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--mask-scheme=x"), "--mask-scheme x is not valid"),
         (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--seed=-1"), "--seed -1 must be between"),
         (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--evaluate-on=x"), "--evaluate-on x is not valid"),
         (("mask", "tiny", "--output=gone/mask.npz", "--ratio=0.5"), "there is no folder gone"),

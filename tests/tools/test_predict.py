@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW, REFERENCE
 from mlrpl_bench.data.images import cache
-from mlrpl_bench.data.images.transforms import PREPARED_JPEG, PREPARED_RAW, REFERENCE, ImageTransform
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.record import read_arrays, read_record
 from mlrpl_bench.records.store import ResultStore
@@ -226,11 +227,10 @@ def test_a_key_of_another_setting_says_which_options_to_give(trained, options, r
 
 def test_a_difference_that_no_option_names_is_told_by_the_field(trained):
     there = replace(trained.study.setting, word_vectors="others")
-    (line,) = matching.options_to_give(there, trained.study.setting)
+    (line,) = matching.options_to_give(there, trained.study)
     assert line == f"another word vectors (others, here {trained.study.setting.word_vectors})"
-    assert matching.options_to_give(replace(there, weights="random"), replace(there, weights="file:1")) == [
-        "--weights random"
-    ]
+    from_file = SimpleNamespace(setting=replace(there, weights="file:1"), flags=trained.study.flags)
+    assert matching.options_to_give(replace(there, weights="random"), from_file) == ["--weights random"]
 
 
 def test_a_method_file_that_was_edited_since_is_told(trained, tmp_path):

@@ -67,6 +67,7 @@ def test_the_mask_can_be_held_fixed():
     ("count", "mask_seed", "line"),
     [
         (0, None, "--seeds 0 must be at least 1"),
+        (1_000_000, None, "--seeds 1000000 must be at most 1000"),
         (1, -1, "--mask-seed -1 must be between 0 and 4294967295"),
         (1, 2**32, "--mask-seed 4294967296 must be between 0 and 4294967295"),
     ],

@@ -1,6 +1,7 @@
 """From a dataset and a user's options to a setting and its cells; what cannot be is refused in one line."""
 
 import errno
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -74,18 +75,18 @@ def variant(path, *changes: tuple[str, str], **options) -> Study:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"precision": "8"}, "no precision '8'; there are: 32-true, bf16-mixed"),
+        ({"precision": "8"}, "--precision 8 is not valid; it is 32-true or bf16-mixed"),
         ({"device": "tpu"}, "no device 'tpu'; there are: auto, cpu, cuda, cuda:1 ..."),
         ({"device": "cuda:x"}, "no device 'cuda:x'; there are: auto, cpu, cuda, cuda:1 ..."),
         ({"device": "cuda:"}, "no device 'cuda:'; there are: auto, cpu, cuda, cuda:1 ..."),
         ({"device": "cpu:1"}, "no device 'cpu:1'; there are: auto, cpu, cuda, cuda:1 ..."),
         ({"device": "cuda:999"}, "device cuda:999 is not there; use --device cpu or auto"),
-        ({"evaluate_on": "train"}, "no split to evaluate on 'train'; there are: test, val"),
+        ({"evaluate_on": "train"}, "--evaluate-on train is not valid; it is test or val"),
         (
             {"mask_scheme": "some"},
-            "no mask scheme 'some'; there are: hcp, by_id, positives_only, single_positive",
+            "--mask-scheme some is not valid; it is hcp, by_id, positives_only or single_positive",
         ),
-        ({"on_bad_image": "hide"}, "no way with bad images 'hide'; there are: error, skip"),
+        ({"on_bad_image": "hide"}, "--on-bad-image hide is not valid; it is error or skip"),
         ({"data": {"year": "2012"}}, "tiny has no option 'year'; it has none"),
         ({"batch": 1}, "--batch 1 must be at least 2"),
         ({"image_size": 8}, "--image-size 8 must be at least 16"),
@@ -299,7 +300,7 @@ def test_missing_images_are_named_before_training_or_left_out_like_damaged_ones(
     with pytest.raises(UserError) as refusal:
         study(plugin)
     line = str(refusal.value)
-    assert line.startswith("tiny: 2 of 12 training images are missing, the first is ") and "\n" not in line
+    assert line.startswith("2 of 12 training images of tiny are missing, the first is ") and "\n" not in line
     assert str(cache / "tiny" / "10.png") in line and "--on-bad-image skip" in line
     made = study(plugin, on_bad_image="skip")
     assert made.left_out == {"training": [(10, "missing"), (11, "missing")], "evaluation": []}
@@ -314,7 +315,7 @@ def test_of_held_out_images_those_left_out_are_listed_by_what_they_are_for(plugi
     made = study(plugin, evaluate_on="val", on_bad_image="skip")
     assert made.left_out == {"training": [(trained, "it is no image")], "evaluation": []}
     (cache / "tiny" / f"{evaluated}.png").unlink()
-    with pytest.raises(UserError, match="1 of 1 evaluation images are missing"):
+    with pytest.raises(UserError, match="1 of 1 evaluation images of tiny are missing"):
         study(plugin, evaluate_on="val")
     with pytest.raises(UserError, match="no images left to train on, or none to evaluate on"):
         study(plugin, evaluate_on="val", on_bad_image="skip")
@@ -327,7 +328,7 @@ def test_what_the_system_refuses_leaves_no_image_out(plugin, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(decoding.Image, "open", refuse)
-    monkeypatch.setattr("mlrpl_bench.training.study.usable_cores", lambda: ())
+    monkeypatch.setattr("mlrpl_bench.training.inputs.usable_cores", lambda: ())
     with pytest.raises(UserError, match="Permission denied"):
         study(plugin, on_bad_image="skip")
 
@@ -335,7 +336,7 @@ def test_what_the_system_refuses_leaves_no_image_out(plugin, monkeypatch):
 def test_images_are_looked_through_once_and_the_progress_is_told(plugin, monkeypatch):
     told, decoded, decode = [], [], decoding.decode
     monkeypatch.setattr(decoding, "decode", lambda path: decoded.append(path) or decode(path))
-    monkeypatch.setattr("mlrpl_bench.training.study.usable_cores", lambda: ())  # no processes: they would decode unseen
+    monkeypatch.setattr("mlrpl_bench.training.inputs.usable_cores", lambda: ())  # no processes
     entry = load_datasets([write_plugin(plugin, DATASET)])["tiny"]
     for _ in range(2):
         Study(entry, Options(device="cpu", on_bad_image="skip"), lambda *words: told.append(words))
@@ -366,6 +367,27 @@ def test_the_papers_setting_has_no_differences(plugin):
         'Preset(448, "resnet101")',
     )
     assert variant(plugin, preset, WITH_VECTORS).deviations() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_weight_file_that_holds_nothing_is_refused_before_anything_is_trained(plugin, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"--weights .*{re.escape(name)} (is empty; get it again|cannot be read)"):
+        study(plugin, weights=str(tmp_path / name))
+
+
+def test_a_cell_without_a_step_is_refused(plugin, tmp_path):
+    plain = method(tmp_path / "mine.py")
+    assert study(plugin, batch=12).job(plain, 0.5, 0, 0, {}).cell.recipe.batch == 12
+    with pytest.raises(UserError, match="plain: no batch of 13 in 12 training images; choose a smaller one with"):
+        study(plugin, batch=13).job(plain, 0.5, 0, 0, {})
+
+
+def test_a_cell_without_a_known_label_is_refused(plugin, tmp_path):
+    plain = method(tmp_path / "mine.py")
+    with pytest.raises(UserError, match="known ratio 1e-300 leaves none of the 48 labels known"):
+        study(plugin).job(plain, 1e-300, 0, 0, {})
 
 
 def test_a_job_has_its_cell(plugin, entry):

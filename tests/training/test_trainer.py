@@ -317,6 +317,15 @@ def test_a_method_that_runs_out_of_memory_fails_and_the_others_go_on(error, ends
     assert equal(end["Mixing"], alone(Mixing))
 
 
+@pytest.mark.parametrize("hook", ["__init__", "losses", "observe"])
+def test_a_method_that_ends_the_program_fails_and_the_others_go_on(hook, ends, alone):
+    end = ends(broken(hook, SystemExit(3)), Mixing)
+    assert end["Broken"].reason == (
+        "SystemExit: the method's code called sys.exit(3); it may raise an exception instead"
+    )
+    assert equal(end["Mixing"], alone(Mixing))
+
+
 def test_the_reason_is_one_line_of_bearable_length(ends):
     reason = ends(broken("losses", ValueError("long\n" * 1000)))["Broken"].reason
     assert reason.startswith("ValueError: long long") and "\n" not in reason and len(reason) < 400

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.cli.options import JsonOption, PluginOption, program
+from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_options
+from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.data.dataset import Dataset, Split
     from mlrpl_bench.data.images.transforms import ImageTransform
     from mlrpl_bench.models.registry import DatasetEntry
     from mlrpl_bench.tools.inspection.checking import CheckResult
+    from mlrpl_bench.training.options import Options
 
-IMAGE_KINDS = {"jpeg": "prepared-jpeg95", "raw": "prepared-raw"}
+IMAGE_KINDS = {"jpeg": PREPARED_JPEG, "raw": PREPARED_RAW}
 ASK_ABOVE_BYTES = 5e9
 SHOWN = 10
 """At most this many of the skipped images are named; the others are counted."""
@@ -30,20 +34,18 @@ data_app = typer.Typer(
 )
 
 DatasetArgument = Annotated[str, typer.Argument(help="A registered dataset; see: list datasets.")]
-RootOption = Annotated[
-    Path | None, typer.Option("--root", "--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
-]
-SetDataOption = Annotated[
-    list[str] | None, typer.Option("--set-data", help="An option of the dataset, name=value. Repeatable.")
-]
 MaskSeedOption = Annotated[int, typer.Option("--mask-seed", min=0, max=2**32 - 1, help="0 is the papers' mask.")]
 
 
+def _with_data(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say where a dataset is, which may be called ``--root`` here, and `more`."""
+    return with_options("data_root", "data", *more, also={"data_root": "--root"})
+
+
 @data_app.command()
+@_with_data()
 def check(
     dataset: DatasetArgument,
-    root: RootOption = None,
-    set_data: SetDataOption = None,
     plugin: PluginOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="Decode 200 images of each split instead of all.")] = False,
     workers: Annotated[
@@ -51,14 +53,16 @@ def check(
     ] = None,
     as_json: JsonOption = False,
     output: Annotated[Path | None, typer.Option("--output", help="Also write the findings as JSON here.")] = None,
+    *,
+    options: Options,
 ) -> None:
     """Say what is there and what is missing, and decode the images. Exit code 0 if a run would succeed."""
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.tools.inspection import checking, findings_text
     from mlrpl_bench.utils.files import write_atomically
 
-    entry, instance = _dataset(dataset, set_data, plugin)
-    folder = _root(entry, root)
+    entry, instance = _dataset(dataset, options, plugin)
+    folder = _root(entry, options)
     with Display() as display:
         instance.report = display.report
         findings = checking.check(instance, folder, quick, workers, display.report, entry.preset)
@@ -67,7 +71,7 @@ def check(
         print(content)
     else:
         findings_text.print_findings(findings, dataset)
-        _print_next(findings, dataset, root, set_data, plugin)
+        _print_next(findings, dataset, options, plugin)
     if output is not None:
         write_atomically(output, content + "\n")
     if not findings.ok:
@@ -75,10 +79,9 @@ def check(
 
 
 @data_app.command()
+@_with_data()
 def stats(
     dataset: DatasetArgument,
-    root: RootOption = None,
-    set_data: SetDataOption = None,
     plugin: PluginOption = None,
     mask_seed: MaskSeedOption = 0,
     as_json: JsonOption = False,
@@ -86,6 +89,8 @@ def stats(
         Path | None,
         typer.Option("--output", help="Where the picture goes, and DATASET-card.md.", show_default="DATASET-stats.png"),
     ] = None,
+    *,
+    options: Options,
 ) -> None:
     """Count images, labels, pairs of categories and what is known at each ratio; draw it, and write it as a card."""
     from mlrpl_bench.tools.inspection import card, label_statistics, statistics_picture
@@ -93,7 +98,7 @@ def stats(
 
     path = _picture_path(output, f"{dataset}-stats.png")
     card_path = path.with_name(f"{dataset}-card.md")
-    entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
+    entry, splits = _splits(dataset, options, plugin, ("train", "test"))
     statistics = label_statistics.measure(splits, mask_seed=mask_seed)
     if as_json:
         print(json.dumps({"dataset": dataset, **statistics.to_json()}, indent=1))
@@ -106,10 +111,9 @@ def stats(
 
 
 @data_app.command()
+@_with_data()
 def show(
     dataset: DatasetArgument,
-    root: RootOption = None,
-    set_data: SetDataOption = None,
     plugin: PluginOption = None,
     images: Annotated[int, typer.Option("--images", min=1, help="How many images.")] = 12,
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.5,
@@ -119,6 +123,8 @@ def show(
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the picture goes.", show_default="DATASET-images.png")
     ] = None,
+    *,
+    options: Options,
 ) -> None:
     """Draw a sheet of images with the labels that are known, hidden and absent at a ratio."""
     from mlrpl_bench.data.protocol import check_ratio
@@ -129,17 +135,16 @@ def show(
     if split not in ("train", "test"):
         raise UserError(f"no split {split!r}; there are: train, test")
     path = _picture_path(output, f"{dataset}-images.png")
-    _, splits = _splits(dataset, root, set_data, plugin, (split,))
+    _, splits = _splits(dataset, options, plugin, (split,))
     title = f"{dataset}, {split} images, {100 * ratio:g} % of the labels known, mask seed {mask_seed}"
     write_atomically(path, contact_sheet.draw(splits[split], title, ratio, images, seed, mask_seed))
     print(f"wrote {path}", file=sys.stderr)
 
 
 @data_app.command()
+@_with_data("image_size", "on_bad_image")
 def prepare(
     dataset: DatasetArgument,
-    root: RootOption = None,
-    set_data: SetDataOption = None,
     plugin: PluginOption = None,
     word_vectors: Annotated[
         Path | None, typer.Option("--word-vectors", help="A GloVe text file, or an .npy with a row for each category.")
@@ -147,15 +152,10 @@ def prepare(
     images: Annotated[
         str | None, typer.Option("--images", help="Resize images once: jpeg (quality 95) or raw (lossless, large).")
     ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option("--image-size", min=16, help="The network's input they are for.", show_default="preset's"),
-    ] = None,
-    on_bad_image: Annotated[
-        str, typer.Option("--on-bad-image", help="error, or skip: leave out images that are missing or damaged.")
-    ] = "error",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that resize; 0 for this one.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not stop after saying how large it will be.")] = False,
+    *,
+    options: Options,
 ) -> None:
     """Keep the word vectors of the categories, and images resized once, in the cache folder."""
     from mlrpl_bench.cli.display import Display
@@ -166,9 +166,7 @@ def prepare(
         raise UserError("nothing to prepare; name --word-vectors FILE, or --images jpeg or raw, or both")
     if images not in (None, *IMAGE_KINDS):
         raise UserError(f"--images {images} is not valid; it is jpeg or raw")
-    if on_bad_image not in ("error", "skip"):
-        raise UserError(f"--on-bad-image {on_bad_image} is not valid; it is error or skip")
-    entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
+    entry, splits = _splits(dataset, options, plugin, ("train", "test"))
     with Display() as display:
         if word_vectors is not None:
             report = lambda done, total: display.report("reading word vectors", done, total)  # noqa: E731
@@ -176,28 +174,23 @@ def prepare(
             print(f"wrote {path}")
             _warn_of_width(splits["train"].categories)
         if images is not None:
-            view = ImageTransform(image_size or entry.preset.image_size, backend=IMAGE_KINDS[images])
-            _prepare_images(view, splits, on_bad_image == "skip", workers, yes, display)
+            view = ImageTransform(options.image_size or entry.preset.image_size, backend=IMAGE_KINDS[images])
+            _prepare_images(view, splits, options.on_bad_image == "skip", workers, yes, display)
             size = f" --image-size {view.size}" if view.size != entry.preset.image_size else ""
-            skip = " --on-bad-image skip" if on_bad_image == "skip" else ""
+            skip = " --on-bad-image skip" if options.on_bad_image == "skip" else ""
             print(f"use them with --image-backend {view.backend}{size}{skip}")
 
 
 @data_app.command()
+@_with_data("evaluate_on", "mask_scheme")
 def mask(
     dataset: DatasetArgument,
     output: Annotated[Path, typer.Option("--output", help="The .npz to write.")],
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")],
-    root: RootOption = None,
-    set_data: SetDataOption = None,
     plugin: PluginOption = None,
     seed: Annotated[int, typer.Option("--seed", "--mask-seed", help="The mask seed; 0 is the papers' mask.")] = 0,
-    evaluate_on: Annotated[
-        str, typer.Option("--evaluate-on", help="val: of the nine tenths that are trained on with --evaluate-on val.")
-    ] = "test",
-    scheme: Annotated[
-        str, typer.Option("--mask-scheme", help="hcp (the papers'), by_id, positives_only or single_positive.")
-    ] = "hcp",
+    *,
+    options: Options,
 ) -> None:
     """Write which training labels are known at a ratio, for other code or for --mask-file."""
     import numpy as np
@@ -211,13 +204,11 @@ def mask(
         raise UserError(f"--output {output}: a mask file is an .npz; name it something.npz")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be between 0 and {2**32 - 1}")
-    if evaluate_on not in ("test", "val"):
-        raise UserError(f"--evaluate-on {evaluate_on} is not valid; it is test or val")
     _refuse_no_folder(output)
-    train = _splits(dataset, root, set_data, plugin, ("train",))[1]["train"]
-    if evaluate_on == "val":
+    train = _splits(dataset, options, plugin, ("train",))[1]["train"]
+    if options.evaluate_on == "val":
         train = train.rows(np.flatnonzero(~held_out(len(train))))
-    mask_NC = masks.Masks(train, scheme)(ratio, seed)
+    mask_NC = masks.Masks(train, options.mask_scheme)(ratio, seed)
     masks.write(output, mask_NC, train, ratio, seed)
     share = known_share(train.labels_NC, mask_NC)
     print(
@@ -229,6 +220,7 @@ def mask(
 def _prepare_images(
     view: ImageTransform, splits: dict[str, Split], skip: bool, workers: int, yes: bool, display: Display
 ) -> None:
+    from mlrpl_bench.data.file_lists import refuse_missing
     from mlrpl_bench.data.images import cache as prepared
     from mlrpl_bench.data.images.decoding import BadImage, bad_rows
 
@@ -240,7 +232,7 @@ def _prepare_images(
             look = lambda done, total: display.report("looking for damaged images", done, total)  # noqa: E731
             left_out[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
         else:
-            _refuse_missing(name, split)
+            refuse_missing(split.image_paths, f"{name} images", ", or leave them out with --on-bad-image skip")
     try:
         size = sum(prepared.size_of(split, kind, side) for split in splits.values())
         print(f"{side} x {side} pixels, about {size / 1e9:.2f} GB in {folders['train'].parent}")
@@ -256,16 +248,6 @@ def _prepare_images(
             _tell_left_out(name, split, made.left_out)
     except BadImage as error:
         raise UserError(f"{error}, or leave it out with --on-bad-image skip") from error
-
-
-def _refuse_missing(name: str, split: Split) -> None:
-    from mlrpl_bench.data.file_lists import missing_rows
-
-    if missing := missing_rows(split.image_paths):
-        raise UserError(
-            f"{len(missing):,} of {len(split):,} {name} images are missing, the first is "
-            f"{split.image_paths[missing[0]]}; finish the download, or leave them out with --on-bad-image skip"
-        )
 
 
 def _tell_left_out(name: str, split: Split, left_out: dict[int, str]) -> None:
@@ -285,7 +267,7 @@ def _warn_of_width(categories: tuple[str, ...]) -> None:
         print(f"warning: the vectors are {vectors_CE.shape[1]} wide; the papers use GloVe of width {WIDTH}")
 
 
-def _dataset(name: str, set_data: list[str] | None, plugin: list[Path] | None) -> tuple[DatasetEntry, Dataset]:
+def _dataset(name: str, options: Options, plugin: list[Path] | None) -> tuple[DatasetEntry, Dataset]:
     """The registered dataset and an instance of it with the options asked for."""
     from mlrpl_bench.models import hyperparameters
     from mlrpl_bench.models.registry import describe_failure, load_datasets
@@ -294,28 +276,26 @@ def _dataset(name: str, set_data: list[str] | None, plugin: list[Path] | None) -
     for path, error in registry.failures.items():
         print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
     entry = registry[name]
-    chosen = hyperparameters.parse_assignments(set_data or [], "--set-data")
-    options = hyperparameters.build(entry.cls.Options, chosen, entry.name, "option")
-    return entry, entry.cls(options)
+    return entry, entry.cls(hyperparameters.build(entry.cls.Options, dict(options.data), entry.name, "option"))
 
 
-def _root(entry: DatasetEntry, root: Path | None) -> Path:
+def _root(entry: DatasetEntry, options: Options) -> Path:
     from mlrpl_bench.utils.files import cache_folder
 
     if not entry.cls.needs_root:
         return cache_folder()
-    if root is None:
+    if options.data_root is None:
         raise UserError(f"where is {entry.name}? Name its folder with --root PATH or MLRPL_DATA")
-    return root
+    return options.data_root
 
 
 def _splits(
-    name: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None, wanted: tuple[str, ...]
+    name: str, options: Options, plugin: list[Path] | None, wanted: tuple[str, ...]
 ) -> tuple[DatasetEntry, dict[str, Split]]:
     from mlrpl_bench.cli.display import Display
 
-    entry, instance = _dataset(name, set_data, plugin)
-    folder = _root(entry, root)
+    entry, instance = _dataset(name, options, plugin)
+    folder = _root(entry, options)
     if entry.cls.needs_root and not folder.is_dir():
         raise UserError(f"--root {folder} is not a folder")
     with Display() as display:
@@ -347,19 +327,17 @@ def _about(entry: DatasetEntry) -> str:
     return " ".join(text.strip().split("\n\n")[0].split())
 
 
-def _print_next(
-    findings: CheckResult, dataset: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None
-) -> None:
+def _print_next(findings: CheckResult, dataset: str, options: Options, plugin: list[Path] | None) -> None:
     """The next command to type, with the options that the findings say to add."""
     added = [option.removeprefix("--set-data ") for option in findings.to_add if option.startswith("--set-data ")]
     replaced = {pair.partition("=")[0] for pair in added}
     pairs = [
-        *(pair for pair in set_data or () if pair.partition("=")[0].strip() not in replaced),
+        *(f"{name}={value}" for name, value in options.data.items() if name not in replaced),
         *added,
     ]
     given = [f"--plugin {shlex.quote(str(path))}" for path in plugin or ()]
     given += [f"--set-data {shlex.quote(pair)}" for pair in pairs]
-    folder = "" if root is None else shlex.quote(str(root))
+    folder = "" if options.data_root is None else shlex.quote(str(options.data_root))
     again = " ".join([program(), "data check", dataset, *([f"--root {folder}"] if folder else []), *given])
     run = [program(), "leaderboard --dataset", dataset, *([f"--data-root {folder}"] if folder else []), *given]
     run += [option for option in findings.to_add if not option.startswith("--set-data ")]

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, plugin_files, result_folders
-from mlrpl_bench.cli.setting_options import with_setting
+from mlrpl_bench.cli.options import (
+    JsonOption,
+    PluginOption,
+    ResultsOptions,
+    plugin_files,
+    result_folders,
+    with_setting,
+)
 from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.errors import UserError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +16,7 @@ from mlrpl_bench.cli.options import (
     method_names,
     registries,
     result_store,
+    with_options,
 )
 from mlrpl_bench.utils.errors import UserError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PAPER = "paper"
 
 
+@with_options("data_root", "batch", "image_size", "backbone", "precision", "device", "compile")
 def profile(
     methods: Annotated[str, typer.Argument(metavar="METHOD", help="Names such as ssgrl,sarb, or all, or paper.")],
     setting: Annotated[
@@ -36,38 +38,26 @@ def profile(
         int | None, typer.Option("--classes", help="Categories of the paper's setting.", show_default="80")
     ] = None,
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.1,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images per step.", show_default="setting's")] = None,
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", help="Side of the network's input.", show_default="setting's")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option("--backbone", help="small, resnet101 or a timm model.", show_default="setting's")
-    ] = None,
     steps: Annotated[int, typer.Option("--steps", help="How many steps the medians are of.")] = 5,
-    precision: Annotated[str, typer.Option("--precision", help="32-true or bf16-mixed.")] = "32-true",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with the dataset's files.")
-    ] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the networks.")] = False,
     save: Annotated[
         bool, typer.Option("--save", help="Keep the table: the data set's leaderboard shows it from then on.")
     ] = False,
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
+    *,
+    options: Options,
 ) -> None:
     """Where the time of a training step goes, its memory and its share of the machine's peak; trains nothing."""
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.models.registry import chosen_methods
     from mlrpl_bench.tools.profiling import step_costs
-    from mlrpl_bench.training.options import Options
 
     _check(setting, classes, ratio, steps, save)
     registry, datasets = registries(plugin)
     entries = chosen_methods(registry, method_names(methods))
     # A step costs the same with any weights: none are fetched or pre-trained.
-    options = Options(data_root, None, batch, image_size, backbone, "random", precision, device, compile=compile_)
+    options = replace(options, weights="random")
     store = result_store(results_dir)
     with Display() as display:
         bench = _bench(datasets, setting, options, classes, ratio, display.report)

@@ -24,8 +24,8 @@ from mlrpl_bench.cli.options import (
     program,
     ratio_numbers,
     result_folders,
+    with_setting,
 )
-from mlrpl_bench.cli.setting_options import with_setting
 from mlrpl_bench.training.request import Request
 
 if TYPE_CHECKING:

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
-from mlrpl_bench.cli.setting_options import with_setting
+from mlrpl_bench.cli.options import (
+    JsonOption,
+    PluginOption,
+    ResultsOptions,
+    registries,
+    result_store,
+    with_setting,
+)
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -33,9 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.images.decoding import FILES_PER_PIECE, NOT_THERE, BadImage, Report, decode
-from mlrpl_bench.data.images.transforms import BICUBIC, PREPARED_JPEG, PREPARED_RAW, ImageTransform
+from mlrpl_bench.data.images.transforms import BICUBIC, ImageTransform
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder, write_atomically
 from mlrpl_bench.utils.processes import in_parallel

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mlrpl_bench.data.choices import BACKENDS, FAST, PREPARED_JPEG, PREPARED_RAW, REFERENCE
+
 BICUBIC = Image.Resampling.BICUBIC
 ENLARGED = 8 / 7
 
@@ -23,30 +25,6 @@ DEVIATION_3 = (0.229, 0.224, 0.225)
 INTERPOLATION = "bicubic"
 INTERPOLATIONS = (INTERPOLATION, "bilinear")
 """The usual pixels are ImageNet's, resized as in the reference. Some backbones were trained with others."""
-
-REFERENCE = "reference"
-FAST = "fast"
-PREPARED_JPEG = "prepared-jpeg95"
-PREPARED_RAW = "prepared-raw"
-
-BACKENDS = {
-    REFERENCE: "the chain as it is described, step by step",
-    FAST: (
-        "crop and resize fused into one resize of the decoded image, so an image is interpolated once and looks "
-        "slightly sharper; JPEGs that are more than twice as large as any crop needs are decoded at half size or less; "
-        "the test view is the reference's but for those large JPEGs"
-    ),
-    PREPARED_JPEG: (
-        "from images that were resized to the enlarged square once and kept as JPEG of quality 95; crop and resize "
-        "fused; the test view is resized from the enlarged square too: two resizes where the reference has one"
-    ),
-    PREPARED_RAW: (
-        "from images that were resized to the enlarged square once and kept as they were; the training view has "
-        "exactly the reference's pixels; the test view is resized from the enlarged square: two resizes where the "
-        "reference has one, so other pixels; the first resize is bicubic for every backbone"
-    ),
-}
-"""The implementations of the transforms, which differ in pixels; so the name is part of a cell's key."""
 
 
 class PixelFormat(NamedTuple):

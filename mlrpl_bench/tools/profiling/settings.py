@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ PAPER = Preset(448, RESNET101, epochs=20, batch=16, lr_multiplier=1.0, ratios=(0
 
 CUDA_WARM_UP = 4
 PREFETCHED = 33
-"""Loader processes have this many batches ready before the first step (16 with two each); waiting starts after them."""
+"""Up to 16 loader processes have two batches each ready before the first step: only later ones are waited for."""
 
 Report = Callable[[str, int, int], None]
 
@@ -39,9 +39,8 @@ class ProfilingSetting:
     """Where methods are measured.
 
     Attributes:
-        name: the setting's name.
+        name: of the setting. reads: whether images come from files.
         ratio: the share of labels that is known.
-        reads: whether images come from files.
     """
 
     name: str
@@ -95,7 +94,7 @@ def of_paper(options: Options, classes: int, ratio: float, report: Report) -> Pr
     """The papers' setting (`PAPER`, unless options say otherwise) on images and labels that are made up."""
     batch = options.batch or PAPER.batch
     data = {"categories": str(classes), "images": str(4 * max(batch, 1))}
-    chosen = Options(**{**vars(options), "data": data})
+    chosen = replace(options, data=data)
     entry = DatasetEntry("paper", RandomData, Path(__file__), PAPER)
     return ProfilingSetting("paper", InMemory(entry, chosen, report), ratio, reads=False)
 
@@ -123,8 +122,7 @@ class RandomData(Dataset):
 class InMemory(Study):
     """A study whose images are random numbers on the device."""
 
-    def refuse_missing(self, *_: Any) -> None:
-        """Do nothing, since there are no files."""
+    reads_files = False
 
     @cached_property
     def workbench(self) -> Workbench:

@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mlrpl_bench.data.images.transforms import (
-    BACKENDS,
-    FAST,
-    PREPARED_JPEG,
-    PREPARED_RAW,
-    REFERENCE,
-    ImageTransform,
-    PixelFormat,
-)
+from mlrpl_bench.data.choices import BACKENDS, FAST, PREPARED_JPEG, PREPARED_RAW, REFERENCE
+from mlrpl_bench.data.images.transforms import ImageTransform, PixelFormat
 
 SIZE, ENLARGED = 56, 64
 BICUBIC = Image.Resampling.BICUBIC
