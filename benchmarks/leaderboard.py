@@ -126,7 +126,7 @@ class World:
         drawn = []
         for number in range(SCORE_FILES):
             cell = study.job(self.methods[0], NINE_RATIOS[number % 9], number, number, {}).cell
-            drawn.append(collector.of(bases.write(simulated(cell, study, number), {}, keep_weights=False)))
+            drawn.append(collector.collect(bases.write(simulated(cell, study, number), {}, keep_weights=False)))
         for number, cell in enumerate(self.cells(study)):
             share(store, cell, drawn[sum(divmod(number, SEEDS)) % SCORE_FILES])
 
@@ -258,7 +258,7 @@ COUNTED: tuple[tuple[Any, str, str], ...] = (
     (api, "_jobs", "planning cells (masks)"),
     (sweep, "missing", "reading records"),
     (ResultStore, "survey", "reading records"),
-    (Collector, "of", "reading evidence"),
+    (Collector, "collect", "reading evidence"),
     (intervals, "intervals", "intervals"),
     (intervals, "all_paired", "paired comparisons"),
     (leaderboard, "measure", "measurements"),
@@ -293,7 +293,7 @@ def cold(world: World) -> dict[str, float]:
         (record.folder / evidence.FILE).unlink()
     start = time.perf_counter()
     for record in records:
-        collector.of(record)
+        collector.collect(record)
     seconds = (time.perf_counter() - start) / len(records)
     return {"seconds_per_cell": seconds, "cells_per_hour": 3600 / seconds}
 

@@ -235,7 +235,7 @@ def _train(todo: Sequence[Job], request: Request, study: Study, store: ResultSto
             failures.append(event)
         if isinstance(event, Finished) and (record := store.find(job.cell)) is not None:
             with contextlib.suppress(UserError):  # the table names it
-                collector.of(record)
+                collector.collect(record)
         done += display.ends_a_cell(event)
     return failures
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,8 @@ ONE_SEED = (
 
 
 TWO_SEEDS = "two seeds: their spread has one degree of freedom, so the interval is very wide; more seeds narrow it"
+
+Name = TypeVar("Name", bound=Hashable)
 
 ROWS_AT_ONCE = 16
 """Resamples turned into float64 at a time: small enough for a processor's cache at 40,504 images."""
@@ -253,6 +255,19 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted_K = np.empty_like(p_K)
     adjusted_K[order_K] = np.minimum(1, np.maximum.accumulate(np.arange(len(p_K), 0, -1) * p_K[order_K]))
     return adjusted_K
+
+
+def holm_by_name(p_values: Mapping[Name, float]) -> dict[Name, float]:
+    """The p-values of a family of comparisons, each under a name, adjusted by `holm`.
+
+    A comparison whose p-value is NaN was not made: it stays NaN and does not count in the family.
+
+    >>> holm_by_name({"a": 0.01, "b": math.nan, "c": 0.04})
+    {'a': 0.02, 'b': nan, 'c': 0.04}
+    """
+    made = [name for name, p_value in p_values.items() if not math.isnan(p_value)]
+    adjusted_K = holm([p_values[name] for name in made])
+    return {**p_values, **dict(zip(made, adjusted_K.tolist(), strict=True))}
 
 
 def _check_level(level: float) -> None:

@@ -21,6 +21,15 @@ Scores = NDArray[np.floating]
 PER_IMAGE = 3
 """How many labels an image may be given for the metrics that end in ``_top3``."""
 
+REPORTED = ("mAP", "OF1", "CF1")
+"""The metrics that papers print: tables average these, and comparisons have the influences of images on these."""
+THRESHOLDED = ("OP", "OR", "OF1", "CP", "CR", "CF1")
+"""The metrics that depend on which labels are predicted."""
+TOP = tuple(f"{name}_top{PER_IMAGE}" for name in THRESHOLDED)
+"""The same with at most `PER_IMAGE` predicted labels an image."""
+SHARES = ("mAP", *THRESHOLDED, *TOP, "average_precision")
+"""Every metric of `evaluate` that is one fraction in [0, 1]."""
+
 
 def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike, *, surely_logits: bool = False) -> dict[str, Any]:
     """Every metric of the benchmark, computed in float64 (scores are only compared, in the precision they come in).

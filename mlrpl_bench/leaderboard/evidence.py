@@ -31,7 +31,6 @@ FILE = "evidence.npz"
 VERSION = 1
 """Raised by hand whenever the same record would give other evidence; what is kept of another version is made anew."""
 
-INFLUENCED = ("mAP", "OF1", "CF1")
 SUPERVISED_TERM = "partial_bce"
 PAPERS_START = 5
 """The epoch (of 20) at which the papers' methods begin to fill in labels; where a method has no start of its own."""
@@ -46,7 +45,7 @@ class Evidence:
     """One finished cell.
 
     Attributes:
-        influences: by metric of `INFLUENCED`, float32 [N]; see `influences`.
+        influences: by metric of `metrics.REPORTED`, float32 [N]; see `influences`.
         recovery: mAP over the training entries that were hidden, in [0, 1]; NaN where nothing was.
         recovery_AP_C: the same by category; NaN for one without a hidden present label.
         loss_fluctuation: see `loss_fluctuation`; NaN where the method has no such term.
@@ -79,8 +78,8 @@ class Collector:
     def __init__(self, train: Split, test: Split, masks: Masks) -> None:
         self.train, self.test, self.masks = train, test, masks
 
-    def of(self, record: Record) -> Evidence:
-        """The evidence of a record: what is kept beside it if that came from the same files, else made and kept.
+    def collect(self, record: Record) -> Evidence:
+        """Take the evidence of a record that is kept beside it, if it came from the same files; else make and keep it.
 
         A folder that may not be written to is no obstacle; its evidence is then made at every call.
 
@@ -101,7 +100,7 @@ class Collector:
     def _made(self, record: Record) -> Evidence:
         scores_NC = _scores(record, "scores.npz", self.test)
         measured = metrics.evaluate(scores_NC, self.test.labels_NC, surely_logits=True)
-        for name in INFLUENCED:
+        for name in metrics.REPORTED:
             if abs(measured[name] - record.metrics[name]) > 1e-9:
                 raise UserError(
                     f"{record.folder}: its scores give {name} {measured[name]:.6f} and its record says "
@@ -111,7 +110,7 @@ class Collector:
         recovery, recovery_AP_C = self._recovery(record)
         return Evidence(
             record,
-            {name: influences[name].astype(np.float32) for name in INFLUENCED},
+            {name: influences[name].astype(np.float32) for name in metrics.REPORTED},
             recovery,
             recovery_AP_C,
             loss_fluctuation(record),
@@ -163,7 +162,7 @@ def _scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
 def _source(record: Record) -> str:
     """Identifies what evidence is made from."""
     files = record.content["files"]
-    stated = [record.metrics[name] for name in INFLUENCED]  # which were looked at when the evidence was made
+    stated = [record.metrics[name] for name in metrics.REPORTED]  # which were looked at when the evidence was made
     parts = [
         VERSION,
         record.cell.key,
@@ -181,7 +180,7 @@ def _kept(record: Record, source: str) -> Evidence | None:
             return None
         return Evidence(
             record,
-            {name: arrays[name] for name in INFLUENCED},
+            {name: arrays[name] for name in metrics.REPORTED},
             float(arrays["recovery"]),
             arrays["recovery_AP_C"],
             float(arrays["loss_fluctuation"]),

@@ -6,8 +6,7 @@ The unit of shares is percent. An average over ratios is taken seed by seed, ove
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,62 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlrpl_bench.data.dataset import NINE_RATIOS
-from mlrpl_bench.evaluation import intervals as statistics
+from mlrpl_bench.evaluation import intervals, metrics
 from mlrpl_bench.evaluation.intervals import Measured
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence, EvidenceGrid, Seeds
+from mlrpl_bench.leaderboard import numbers, pairing
+from mlrpl_bench.leaderboard.evidence import EvidenceGrid, Seeds
 from mlrpl_bench.utils.tables import BEST, NOT_COMPARED, TIED, Entry
 
 LEVEL = 0.95
-
-
-CATEGORY = "AP: "
-"""Begins the name of the metric that is one category's average precision."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number of a cell.
-
-    Attributes:
-        name, unit: as in the table.
-        of: takes it from a cell's evidence, in that unit.
-    """
-
-    name: str
-    unit: str
-    of: Callable[[Evidence], float]
-
-
-def _metric(name: str) -> Metric:
-    return Metric(name, "%", lambda evidence: 100 * evidence.record.metrics[name])
-
-
-def _best_epoch(name: str) -> Metric:
-    return Metric(f"{name} (best epoch)", "%", lambda evidence: 100 * evidence.record.content["best_metrics"][name])
-
-
-def _cost(key: str, unit: str, divisor: float = 1.0) -> Metric:
-    return Metric(key, unit, lambda evidence: evidence.record.content["cost"][key] / divisor)
-
-
-THRESHOLDED = ("OP", "OR", "OF1", "CP", "CR", "CF1")
-
-
-RECOVERY, FLUCTUATION = "recovery", "loss fluctuation"
-
-
-COSTS = ("seconds", "images_per_second", "peak_memory", "cells_in_group")
-
-METRICS = [
-    *map(_metric, ("mAP", *THRESHOLDED, *(f"{name}_top3" for name in THRESHOLDED), "average_precision")),
-    *map(_best_epoch, INFLUENCED),
-    Metric(RECOVERY, "%", lambda evidence: 100 * evidence.recovery),
-    Metric(FLUCTUATION, "", lambda evidence: evidence.loss_fluctuation),
-    _cost("seconds", "s"),
-    _cost("images_per_second", "1/s"),
-    Metric("peak_memory", "GB", lambda evidence: evidence.record.content["cost"]["peak_memory_bytes"] / 1e9),
-    _cost("cells_in_group", ""),
-]
 
 COLUMNS = (
     *("method", "known_ratio", "metric", "unit", "mean", "std", "n"),
@@ -110,13 +60,13 @@ def measure(
         says what is missing.
     """
     holes, columns = holes or {}, _columns(cells, labels, ratios)
-    metrics = [*METRICS, *(_category(number, name) for number, name in enumerate(categories))]
+    shown = [*numbers.METRICS.values(), *(numbers.category(place, name) for place, name in enumerate(categories))]
     rows = []
     for (label, known_ratio), by_seed in columns.items():
         status = _status(label, known_ratio, bool(by_seed), holes)
-        for metric in metrics:
-            values_S = np.array([np.mean([metric.of(e) for e in of_seed]) for of_seed in by_seed.values()])
-            rows.append([label, known_ratio, metric.name, metric.unit, *_moments(values_S), status])
+        for metric in shown:
+            moments = _moments(pairing.values(by_seed, metric))
+            rows.append([label, known_ratio, metric.name, metric.unit, *moments, status])
     names = ("method", "known_ratio", "metric", "unit", "mean", "std", "n", "status")
     frame = pd.DataFrame(rows, columns=names)
     sureness = _sureness(columns, [label for label in labels if label not in unmarked], average_name(ratios))
@@ -126,28 +76,20 @@ def measure(
     return merged[list(COLUMNS)]
 
 
-Columns = Mapping[tuple[str, str], Mapping[Seeds, Sequence[Evidence]]]
-"""By row and column: for each pair of seeds the cells that are averaged."""
+Columns = Mapping[tuple[str, str], pairing.BySeeds]
+"""The cells of each row and column of the table."""
 
 
 def _columns(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]) -> Columns:
-    columns: dict[tuple[str, str], dict[Seeds, Sequence[Evidence]]] = {}
+    columns: dict[tuple[str, str], pairing.BySeeds] = {}
+    ratios = sorted(ratios)
     for label in labels:
-        of_label = {ratio: cells.get((label, ratio), {}) for ratio in sorted(ratios)}
-        for ratio, by_seed in of_label.items():
-            columns[label, f"{ratio:g}"] = {seeds: [by_seed[seeds]] for seeds in sorted(by_seed)}
-        complete = set.intersection(*(set(by_seed) for by_seed in of_label.values())) if of_label else set()
-        columns[label, average_name(ratios)] = {
-            seeds: [by_seed[seeds] for by_seed in of_label.values()] for seeds in sorted(complete)
-        }
+        seeds = {ratio: set(cells.get((label, ratio), {})) for ratio in ratios}
+        for ratio in ratios:
+            columns[label, f"{ratio:g}"] = pairing.by_seeds(cells, label, [ratio], sorted(seeds[ratio]))
+        complete = set.intersection(*seeds.values()) if seeds else set[Seeds]()
+        columns[label, average_name(ratios)] = pairing.by_seeds(cells, label, ratios, sorted(complete))
     return columns
-
-
-def measured(by_seed: Mapping[Seeds, Sequence[Evidence]], metric: str) -> Measured:
-    """Influences and estimates, in percent, of one row and column: what `statistics` takes."""
-    influences_SN = [np.mean([e.influences[metric] for e in of_seed], axis=0) for of_seed in by_seed.values()]
-    estimates_S = [np.mean([e.record.metrics[metric] for e in of_seed]) for of_seed in by_seed.values()]
-    return Measured(100 * np.array(influences_SN), 100 * np.array(estimates_S))
 
 
 def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.DataFrame:
@@ -155,14 +97,14 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     p_values: dict[tuple[str, str, str], float] = {}
     for known_ratio in dict.fromkeys(column for _, column in columns):
-        for metric in INFLUENCED:
+        for metric in metrics.REPORTED:
             of_column = {
-                label: measured(by_seed, metric)
+                label: pairing.measured(by_seed, metric)
                 for (label, column), by_seed in columns.items()
                 if column == known_ratio and by_seed
             }
-            intervals = statistics.intervals(list(of_column.values()), LEVEL)
-            for label, found in zip(of_column, intervals, strict=True):
+            of_rows = intervals.intervals(list(of_column.values()), LEVEL)
+            for label, found in zip(of_column, of_rows, strict=True):
                 low, high = max(found.low, 0.0), min(found.high, 100.0)  # no share lies beyond
                 rows[label, known_ratio, metric] = {"low": low, "high": high, "caution": found.caution}
             if metric == "mAP" or known_ratio == average:
@@ -174,7 +116,7 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
                 for label in of_compared if best is not None else ():
                     mark = BEST if label == best else NOT_COMPARED  # until a p-value says more
                     rows[label, known_ratio, metric]["mark"] = mark
-    for place, adjusted in zip(p_values, statistics.holm(list(p_values.values())), strict=True):
+    for place, adjusted in intervals.holm_by_name(p_values).items():
         rows[place] |= {"p_best": adjusted, "mark": TIED if adjusted > 1 - LEVEL else ""}
     index = ("method", "known_ratio", "metric")
     found_rows = [dict(zip(index, place, strict=True)) | facts for place, facts in rows.items()]
@@ -201,27 +143,23 @@ def _against_best(
             pairs[label] = _only(rows[best], seeds[best], common), _only(rows[label], seeds[label], common)
     spreads = _spreads(list(pairs.values()))
     of_pairs = [spreads.get(len(a.estimates_S)) for a, _ in pairs.values()]
-    found = statistics.all_paired(list(pairs.values()), LEVEL, spreads=of_pairs)
+    found = intervals.all_paired(list(pairs.values()), LEVEL, spreads=of_pairs)
     return best, {label: difference.p_value for label, difference in zip(pairs, found, strict=True)}
 
 
-def _spreads(pairs: Sequence[tuple[Measured, Measured]]) -> dict[int, statistics.Spread | None]:
+def _spreads(pairs: Sequence[tuple[Measured, Measured]]) -> dict[int, intervals.Spread | None]:
     """What the comparisons of a column teach about the seeds' variance, by number of seeds."""
     differences = [np.asarray(a.estimates_S) - np.asarray(b.estimates_S) for a, b in pairs]
     of_size: dict[int, list[float]] = {}
     for difference_S in differences:
         if len(difference_S) > 1:
             of_size.setdefault(len(difference_S), []).append(float(difference_S.var(ddof=1)))
-    return {size: statistics.common_spread(variances, size - 1) for size, variances in of_size.items()}
+    return {size: intervals.common_spread(variances, size - 1) for size, variances in of_size.items()}
 
 
 def _only(of: Measured, seeds: Sequence[Seeds], wanted: Sequence[Seeds]) -> Measured:
     rows = [list(seeds).index(pair) for pair in wanted]
     return Measured(np.asarray(of.influences_SN)[rows], np.asarray(of.estimates_S)[rows])
-
-
-def _category(number: int, name: str) -> Metric:
-    return Metric(f"{CATEGORY}{name}", "%", lambda evidence: 100 * evidence.record.metrics["AP_C"][number])
 
 
 def _moments(values_S: NDArray[np.float64]) -> tuple[float, float, int]:

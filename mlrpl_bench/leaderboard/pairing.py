@@ -1,34 +1,30 @@
-"""Two rows of a table on the seeds that both have: what a paired comparison takes.
+"""Rows of a table on the seeds that they share: what a paired comparison takes.
 
-Shares are in percent, so differences are in percent points; the loss fluctuation keeps its own unit.
+Numbers are in the units of `numbers.METRICS`: shares in percent, so that differences are in percent points.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.evaluation.intervals import Difference, Measured
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence, EvidenceGrid, Seeds
+from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid, Seeds
+from mlrpl_bench.leaderboard.numbers import FLUCTUATION, METRICS, Metric
 
-FLUCTUATION = "loss_fluctuation"
+BySeeds = Mapping[Seeds, Sequence[Evidence]]
+"""The cells of a row by seeds: at one known ratio one cell, or the cells of several ratios that are averaged."""
+
 ONE_MASK = "all seeds share one mask: the interval does not cover other masks"
-
-
-def number(evidence: Evidence, metric: str) -> float:
-    """A cell's number: a metric in percent, or the loss fluctuation; NaN where it has none."""
-    if metric == FLUCTUATION:
-        return evidence.loss_fluctuation
-    return 100 * evidence.record.metrics[metric]
 
 
 def seeds_of(cells: EvidenceGrid, label: str, ratio: float, metric: str) -> set[Seeds]:
     """The seeds at which a row has this number at a ratio."""
-    by_seeds = cells.get((label, ratio), {})
-    return {seeds for seeds, evidence in by_seeds.items() if math.isfinite(number(evidence, metric))}
+    value, by_seeds = METRICS[metric].value, cells.get((label, ratio), {})
+    return {seeds for seeds, evidence in by_seeds.items() if math.isfinite(value(evidence))}
 
 
 def common_seeds(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], metric: str) -> list[Seeds]:
@@ -37,7 +33,7 @@ def common_seeds(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[fl
     return sorted(set.intersection(*found)) if found else []
 
 
-def left_out(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], metric: str) -> list[str]:
+def unpaired_seeds(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], metric: str) -> list[str]:
     """The seeds that are not common, each with what it lacks: ``seed 1: kggr has none at 10 %``."""
     found = {(label, ratio): seeds_of(cells, label, ratio, metric) for label in labels for ratio in ratios}
     lines = []
@@ -61,18 +57,24 @@ def why_none_common(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence
     return f"no seed has {' and '.join(labels)} at {percents(ratios)}"
 
 
-def measured(cells: EvidenceGrid, label: str, ratios: Sequence[float], metric: str, seeds: Sequence[Seeds]) -> Measured:
-    """A row at these seeds, averaged over the ratios: influences and estimates in percent."""
-    assert metric in INFLUENCED
-    influences_SN = [np.mean([cells[label, r][s].influences[metric] for r in ratios], axis=0) for s in seeds]
-    return Measured(100 * np.array(influences_SN, dtype=np.float64), numbers(cells, label, ratios, metric, seeds))
+def by_seeds(cells: EvidenceGrid, label: str, ratios: Sequence[float], seeds: Sequence[Seeds]) -> BySeeds:
+    """The cells of a row at these ratios, by seeds; every one of them must be there."""
+    return {each: [cells[label, ratio][each] for ratio in ratios] for each in seeds}
 
 
-def numbers(
-    cells: EvidenceGrid, label: str, ratios: Sequence[float], metric: str, seeds: Sequence[Seeds]
-) -> NDArray[np.float64]:
-    """A row's number by seed, averaged over the ratios; float64 [S]."""
-    return np.array([np.mean([number(cells[label, ratio][s], metric) for ratio in ratios]) for s in seeds])
+def values(row: BySeeds, metric: Metric) -> NDArray[np.float64]:
+    """A row's number by seeds, averaged over the ratios; float64 [S]."""
+    return np.array([np.mean([metric.value(cell) for cell in cells]) for cells in row.values()])
+
+
+def measured(row: BySeeds, metric: str) -> Measured:
+    """A row's influences [S, N] and estimates [S], averaged over the ratios, both in percent.
+
+    Args:
+        metric: of `metrics.REPORTED`, which are the ones with influences.
+    """
+    influences_SN = [np.mean([cell.influences[metric] for cell in cells], axis=0) for cells in row.values()]
+    return Measured(100 * np.array(influences_SN, dtype=np.float64), values(row, METRICS[metric]))
 
 
 def less(a: Measured, b: Measured) -> Measured:

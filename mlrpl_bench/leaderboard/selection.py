@@ -89,7 +89,7 @@ def _evidence(
     found = {}
     for number, record in enumerate(records):
         try:
-            found[record.cell.key] = collector.of(record)
+            found[record.cell.key] = collector.collect(record)
         except UserError as error:
             problems.append(str(error))
         report("reading scores", number + 1, len(records))

@@ -7,16 +7,16 @@ import pytest
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.evaluation import intervals
 from mlrpl_bench.evaluation.intervals import Measured
+from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.measurements import (
     BEST,
     COLUMNS,
-    METRICS,
     NOT_COMPARED,
     TIED,
     average_name,
     measure,
-    measured,
 )
+from mlrpl_bench.leaderboard.numbers import METRICS
 from tests.helpers.tiny_study import cell, cells_of, evidence, record
 
 RATIOS = (0.1, 0.5)
@@ -79,7 +79,7 @@ def test_intervals_are_those_of_statistics_and_no_share_lies_beyond_0_and_100():
 def test_the_influence_of_an_average_is_the_average_of_influences():
     cells = cells_of(THREE, noise=0.3)
     both = {pair: [cells["a", 0.1][pair], cells["a", 0.5][pair]] for pair in cells["a", 0.1]}
-    found = measured(both, "mAP")
+    found = pairing.measured(both, "mAP")
     expected = 50 * np.stack(
         [cells["a", 0.1][p].influences["mAP"] + cells["a", 0.5][p].influences["mAP"] for p in both]
     )

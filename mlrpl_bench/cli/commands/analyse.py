@@ -45,8 +45,7 @@ def compare(
     options: Options,
 ) -> None:
     """Compare two methods on the same images and seeds, with intervals and corrected p-values, from their records."""
-    from mlrpl_bench.leaderboard import comparison as comparing
-    from mlrpl_bench.utils import tables
+    from mlrpl_bench.leaderboard import comparison
 
     labels: set[str] = set()
 
@@ -55,13 +54,12 @@ def compare(
         return label in (a, b)
 
     cells, shown, all_used = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, is_wanted)
-    comparing.check(labels, a, b)
-    found = comparing.compare(cells, a, b, shown)
+    comparison.check(labels, a, b)
+    found = comparison.compare(cells, a, b, shown)
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
-        title = f"{a} and {b} on {dataset}"
-        tables.from_text("compare", title, found.header(), found.rows(), found.notes(), wraps=True).print()
+        found.table(f"{a} and {b} on {dataset}").print()
     if not all_used:
         raise typer.Exit(1)
 
@@ -79,7 +77,6 @@ def claims(
 ) -> None:
     """Whether what the papers claim holds in the records there are; also written as claims.md."""
     from mlrpl_bench.leaderboard.claims import claims as papers_claims
-    from mlrpl_bench.utils import tables
 
     rows = papers_claims.rows_needed()
     cells, shown, all_used = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, rows.__contains__)
@@ -88,9 +85,7 @@ def claims(
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
-        title = f"The papers' claims on {dataset}"
-        header = list(papers_claims.HEADER)
-        tables.from_text("claims", title, header, found.rows(), found.notes(), wraps=True).print()
+        found.table().print()
     print(f"wrote {path}", file=sys.stderr)
     if not all_used:
         raise typer.Exit(1)

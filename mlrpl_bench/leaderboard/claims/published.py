@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlrpl_bench.evaluation.metrics import REPORTED
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -22,7 +24,6 @@ STATUSES = {
     VERIFIED: "printed in the source",
     "derived": "not printed: a printed number and a printed margin together, so ±0.1",
 }
-METRICS = ("mAP", "OF1", "CF1")
 AVERAGE = "avg"
 """The mean over the nine known ratios; any other mean is called otherwise, such as ``avg of 3``."""
 
@@ -146,7 +147,7 @@ def _by_value(numbers: Sequence[Published], shown: Sequence[str]) -> dict[tuple[
     found: dict[tuple[str, str, float, str], list[str]] = {}
     order = sorted(
         (number for number in numbers if number.known_ratio in shown),
-        key=lambda number: (METRICS.index(number.metric), shown.index(number.known_ratio)),
+        key=lambda number: (REPORTED.index(number.metric), shown.index(number.known_ratio)),
     )
     for number in order:
         found.setdefault((number.known_ratio, number.metric, number.value, number.status), []).append(number.source)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.leaderboard.evidence import Evidence
 from mlrpl_bench.leaderboard.report.page_data import unique
 from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
@@ -98,7 +99,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
         "key": key,
         "seed": f"{cell.seed}" if cell.seed == cell.mask_seed else f"{cell.seed}, mask {cell.mask_seed}",
         "values": [
-            *(_percent(evidence.record.metrics.get(name)) for name in ("mAP", "OF1", "CF1")),
+            *(_percent(evidence.record.metrics.get(name)) for name in metrics.REPORTED),
             _percent(best.get("mAP")) + (f" (epoch {best_epoch + 1})" if isinstance(best_epoch, int) else ""),
             _percent(evidence.recovery),
             f"{_percent(known.get('present'))} / {_percent(known.get('absent'))}",
@@ -112,7 +113,8 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
 
 
 RECORD_COLUMNS = (
-    *("mAP", "OF1", "CF1", "best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
+    *metrics.REPORTED,
+    *("best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
     *("seconds", "images/s", "peak GB", "cells in group"),
 )
 

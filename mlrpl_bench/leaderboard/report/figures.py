@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.leaderboard.measurements import RECOVERY, average_name
+from mlrpl_bench.leaderboard.measurements import average_name
+from mlrpl_bench.leaderboard.numbers import RECOVERY
 from mlrpl_bench.leaderboard.report import page_data as content
 from mlrpl_bench.leaderboard.report.attention_picture import plain
 from mlrpl_bench.leaderboard.report.curves import Course

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence
-from mlrpl_bench.leaderboard.measurements import CATEGORY, RECOVERY, average_name
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.leaderboard.evidence import Evidence
+from mlrpl_bench.leaderboard.measurements import average_name
+from mlrpl_bench.leaderboard.numbers import CATEGORY, RECOVERY
 from mlrpl_bench.leaderboard.report import curves as training
 from mlrpl_bench.leaderboard.tables.main import Leaderboard
 
@@ -111,7 +113,7 @@ def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, A
         "compared": compared(chosen(table, defaults), defaults),
         "ratios": [f"{ratio:g}" for ratio in table.ratios],
         "average": average,
-        "metrics": {metric: curves(table, metric) for metric in INFLUENCED},
+        "metrics": {metric: curves(table, metric) for metric in metrics.REPORTED},
         "recovery": curves(table, RECOVERY),
         "categories": list(table.context.categories),
         "precision": by_category(table),

@@ -8,18 +8,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.evaluation import ranks
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, EvidenceGrid
-from mlrpl_bench.leaderboard.measurements import (
-    CATEGORY,
-    COSTS,
-    FLUCTUATION,
-    LEVEL,
-    RECOVERY,
-    THRESHOLDED,
-    Lookup,
-    average_name,
-)
+from mlrpl_bench.evaluation import metrics, ranks
+from mlrpl_bench.leaderboard.evidence import EvidenceGrid
+from mlrpl_bench.leaderboard.measurements import LEVEL, Lookup, average_name
+from mlrpl_bench.leaderboard.numbers import CATEGORY, COSTS, FLUCTUATION, METRICS, RECOVERY, best_epoch
 from mlrpl_bench.utils.tables import Entry, Table
 
 
@@ -77,7 +69,7 @@ def rank_table(
 
 
 def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
-    columns = [*THRESHOLDED, *(f"{name}_top3" for name in THRESHOLDED)]
+    columns = [*metrics.THRESHOLDED, *metrics.TOP]
     rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
     titles = tuple(column.replace("_top3", " top-3") for column in columns)
     note = (
@@ -88,9 +80,9 @@ def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
 
 def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
     titles, columns = [], []
-    for metric in INFLUENCED:
+    for metric in metrics.REPORTED:
         titles += [metric, f"{metric} best epoch"]
-        columns += [metric, f"{metric} (best epoch)"]
+        columns += [metric, best_epoch(metric)]
     rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
     note = (
         "best epoch: of the epoch with the highest mAP on the test images, the reference protocol; it looks at the "
@@ -123,7 +115,9 @@ def _fluctuation(methods: Sequence[str], ratios: Sequence[float], found: Lookup)
         "mean absolute second difference of the supervised loss term (partial_bce) from step to step, from the epoch "
         "on in which labels begin to be filled in; lower is smoother; not comparable between losses of different scale"
     )
-    return _by_ratio("fluctuation", "Loss fluctuation", FLUCTUATION, methods, ratios, found, (note,), decimals=4)
+    return _by_ratio(
+        "fluctuation", "Loss fluctuation", METRICS[FLUCTUATION].name, methods, ratios, found, (note,), decimals=4
+    )
 
 
 def _by_category(labels: Sequence[str], average: str, found: Lookup, categories: Sequence[str]) -> Table | None:

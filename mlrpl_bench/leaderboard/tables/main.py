@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name, measure
 from mlrpl_bench.leaderboard.selection import Holes
 from mlrpl_bench.leaderboard.tables import extra
+from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table
-
-AVERAGED = ("mAP", "OF1", "CF1")
 
 EVALUATED = {
     "test": "complete test labels",
@@ -148,7 +148,7 @@ def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
     """Title, known ratio and metric of each column of the main table."""
     average = average_name(ratios)
     columns = [(ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
-    return columns + [(f"{metric} ({average})", average, metric) for metric in AVERAGED]
+    return columns + [(f"{metric} ({average})", average, metric) for metric in metrics.REPORTED]
 
 
 def ratio_title(ratio: float) -> str:
@@ -266,15 +266,11 @@ def _label(evidence: Evidence) -> str:
 
 def _facts(row: Any) -> dict[str, Any]:
     return {
-        "mean": _number(row.mean),
-        "std": _number(row.std),
+        "mean": plain(round(row.mean, 4)),
+        "std": plain(round(row.std, 4)),
         "seeds": int(row.n),
-        "low": _number(row.low),
-        "high": _number(row.high),
+        "low": plain(round(row.low, 4)),
+        "high": plain(round(row.high, 4)),
         "mark": row.mark,
         "status": row.status,
     }
-
-
-def _number(value: float) -> float | None:
-    return None if pd.isna(value) else round(float(value), 4)
