@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.protocol import COMPLETE_AT_ONE, check_ratio
 from mlrpl_bench.leaderboard.claims import claims, published
 from mlrpl_bench.leaderboard.evidence import Collector
-from mlrpl_bench.leaderboard.measurements import Lookup
 from mlrpl_bench.leaderboard.selection import Selection, select
 from mlrpl_bench.leaderboard.tables import dataset_ranks
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard, build
@@ -30,7 +28,7 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.tables import Table, from_text
+from mlrpl_bench.utils.tables import Table
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def compare(
         table = table.with_tables([_published(table, methods, options, dataset.name)])
     written: list[Path] = []
     if request.leaderboard:
-        ranked = dataset_ranks.rank(dataset.name, _means(table), store, methods.entries)
+        ranked = dataset_ranks.rank(dataset.name, table, store, methods.entries)
         profiled, unusable = _profile(store, dataset.name)
         more = [each for each in (ranked, profiled) if each is not None]
         table = table.with_tables([*more, *_claims(table, dataset.name)])
@@ -319,10 +317,10 @@ def _published(table: Leaderboard, methods: Registry[MethodEntry], options: Opti
             "--evaluate-on, --set-data, --mask-scheme and --mask-file"
         )
     names = {name: methods[name].published for name in methods}
-    found = published.published_table(table.measurements, dataset, names, table.ratios)
+    found = published.published_table(table.lookup, dataset, names, table.ratios)
     if not found.lines:
         raise UserError(f"there are no published numbers on {dataset} at these ratios; leave --published out")
-    return from_text("published", "Published numbers beside ours", published.HEADER, found.rows(), found.notes())
+    return found.table()
 
 
 def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]:
@@ -337,24 +335,10 @@ def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]
         return None, [str(error)]
 
 
-def _means(table: Leaderboard) -> dataset_ranks.Means:
-    """mAP of the rows that take part in rankings, averaged over seeds."""
-    found = Lookup(table.measurements)
-    means = {
-        (label, ratio): float(found.row(label, f"{ratio:g}", "mAP").mean)
-        for label in table.labels
-        for ratio in table.ratios
-        if label not in table.context.lines
-    }
-    return {place: mean for place, mean in means.items() if not math.isnan(mean)}
-
-
 def _claims(table: Leaderboard, dataset: str) -> list[Table]:
     """Those of the papers' claims that the table's rows say something about."""
     judged = claims.judge(table.cells, dataset, table.ratios).measured()
-    if not judged.verdicts:
-        return []
-    return [from_text("claims", "The papers' claims", claims.HEADER, judged.rows(), judged.notes(), wraps=True)]
+    return [judged.table("The papers' claims")] if judged.verdicts else []
 
 
 def ratios(text: str | None, preset: Preset, options: Options) -> tuple[float, ...]:

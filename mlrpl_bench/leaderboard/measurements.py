@@ -182,7 +182,7 @@ HOLE = "-"
 
 
 class Lookup:
-    """Finds measurements by row, known ratio and metric, and words them."""
+    """Finds measurements by label, known ratio and metric, and words them: the one way in which the frame is read."""
 
     def __init__(self, measurements: pd.DataFrame) -> None:
         self._rows = {(row.method, row.known_ratio, row.metric): row for row in measurements.itertuples(index=False)}
@@ -192,6 +192,16 @@ class Lookup:
     def row(self, label: str, known_ratio: str, metric: str) -> Any:
         """The measurement, with attributes named like the columns; of one that is not there, NaN."""
         return self._rows.get((label, known_ratio, metric), self._nothing)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the rows, in the order of the measurements."""
+        return list(dict.fromkeys(label for label, _, _ in self._rows))
+
+    def means(self, metric: str, known_ratio: str) -> dict[str, float]:
+        """The mean over seeds by label, of the rows that have one, in the order of the measurements."""
+        found = {label: float(self.row(label, known_ratio, metric).mean) for label in self.labels}
+        return {label: mean for label, mean in found.items() if not math.isnan(mean)}
 
     def entry(self, label: str, known_ratio: str, metric: str, seeds: int = 0, decimals: int = 1) -> Entry:
         """``60.9 ± 0.5`` over several seeds; a hole in a word; how many seeds, where there are fewer than `seeds`."""

@@ -13,6 +13,7 @@ from mlrpl_bench.leaderboard.measurements import (
     COLUMNS,
     NOT_COMPARED,
     TIED,
+    Lookup,
     average_name,
     measure,
 )
@@ -169,3 +170,12 @@ def test_categories_and_costs_are_there():
     assert of(frame, "a", "0.1", "AP: dog")["mean"] == pytest.approx(50)
     assert of(frame, "a", "0.1", "peak_memory")["mean"] == pytest.approx(0.1)
     assert of(frame, "a", "0.1", "seconds")["unit"] == "s"
+
+
+def test_means_are_found_by_label_in_the_order_of_the_measurements():
+    cells = cells_of([*row("b", 50, 60), *row("a", 40)])
+    found = Lookup(measure(cells, ["b", "a"], RATIOS))
+    assert found.labels == ["b", "a"]
+    assert found.means("mAP", "0.1") == pytest.approx({"b": 50, "a": 40})
+    assert found.means("mAP", "0.5") == pytest.approx({"b": 60}), "a has no cell there"
+    assert found.means("mAP", "0.9") == found.means("no such metric", "0.1") == {}

@@ -75,13 +75,19 @@ def claims(
     *,
     options: Options,
 ) -> None:
-    """Whether what the papers claim holds in the records there are; also written as claims.md."""
+    """Whether what the papers claim holds in the records there are; also written as claims.md.
+
+    Claims about another setting than the data set's usual one have that setting in the file's name, as other tables do.
+    """
+    from mlrpl_bench import api
     from mlrpl_bench.leaderboard.claims import claims as papers_claims
 
     rows = papers_claims.rows_needed()
     cells, shown, all_used = _cells(dataset, ratios, mask_seed, plugin, results_dir, options, rows.__contains__)
     found = papers_claims.judge(cells, dataset, shown)
-    path = result_store(results_dir).write_table(dataset, "claims.md", found.to_markdown())
+    variant = api.variant(options, registries(plugin)[1][dataset].preset)
+    name = f"claims-{variant}.md" if variant else "claims.md"
+    path = result_store(results_dir).write_table(dataset, name, found.to_markdown())
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:

@@ -12,12 +12,12 @@ import importlib.resources
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlrpl_bench.evaluation.metrics import REPORTED
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mlrpl_bench.leaderboard.measurements import Lookup
+from mlrpl_bench.utils.arrays import plain
+from mlrpl_bench.utils.tables import Table, from_text
 
 VERIFIED = "verified"
 STATUSES = {
@@ -82,6 +82,10 @@ class PublishedTable:
         """As text, under `HEADER`; what no paper printed says so."""
         return [_row(line) for line in self.lines]
 
+    def table(self) -> Table:
+        """The published numbers as a table with its footnotes."""
+        return from_text("published", "Published numbers beside ours", HEADER, self.rows(), self.notes())
+
     def notes(self) -> list[str]:
         """The footnotes: what each status means, then the numbered sources."""
         statuses = sorted({line.status for line in self.lines} - {VERIFIED})
@@ -112,21 +116,18 @@ def of(dataset: str, published_name: str) -> list[Published]:
     return [number for number in load() if (number.dataset, number.method) == (dataset, published_name)]
 
 
-def published_table(
-    measured: pd.DataFrame, dataset: str, names: Mapping[str, str], ratios: Sequence[float]
-) -> PublishedTable:
+def published_table(found: Lookup, dataset: str, names: Mapping[str, str], ratios: Sequence[float]) -> PublishedTable:
     """Every published number of a dataset at these ratios and on average, beside the measured one.
 
     Sources that print the same number share a line; where they disagree, each has its own.
 
     Args:
-        measured: with columns method (row label), known_ratio (``0.1``; ``avg`` for the nine ratios alone), metric
-            and mean (percent).
-        names: by row label, the name in published tables; methods with changed hyper-parameters do not belong here.
+        found: the measurements of a leaderboard.
+        dataset: the name of the data set.
+        names: by label of a row, its name in published tables; a method with changed hyper-parameters has none.
         ratios: those of the table.
     """
-    means = {(row.method, row.known_ratio, row.metric): float(row.mean) for row in measured.itertuples(index=False)}
-    ours = [(label, names[label]) for label in dict.fromkeys(measured["method"]) if names.get(label)]
+    ours = [(label, names[label]) for label in found.labels if names.get(label)]
     theirs = dict.fromkeys(number.method for number in load() if number.dataset == dataset)
     known = {name for _, name in ours}
     shown = [*(f"{ratio:g}" for ratio in sorted(ratios)), AVERAGE]
@@ -134,8 +135,7 @@ def published_table(
     lines = []
     for label, name in [*ours, *(("", name) for name in theirs if name not in known)]:
         for (ratio, metric, value, status), of_value in _by_value(of(dataset, name), shown).items():
-            mean = means.get((label, ratio, metric))
-            mean = None if mean is None or mean != mean else mean
+            mean = plain(float(found.row(label, ratio, metric).mean))
             numbers = tuple(sources.setdefault(source, len(sources) + 1) for source in of_value)
             difference = None if mean is None else mean - value
             lines.append(Line(label, name, ratio, metric, mean, value, difference, status, numbers))

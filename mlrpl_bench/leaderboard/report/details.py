@@ -67,14 +67,8 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
 
 def _holes(table: Leaderboard, label: str) -> list[str]:
     """Why columns of a row have no number."""
-    frame = table.measurements
-    of_row = frame[(frame["method"] == label) & (frame["metric"] == "mAP") & (frame["status"] != "measured")]
-    wanted = {f"{ratio:g}": ratio for ratio in table.ratios}
-    return [
-        f"{ratio_title(wanted[ratio])}: {status}"
-        for ratio, status in zip(of_row["known_ratio"], of_row["status"], strict=True)
-        if ratio in wanted
-    ]
+    statuses = {ratio: table.lookup.row(label, f"{ratio:g}", "mAP").status for ratio in table.ratios}
+    return [f"{ratio_title(ratio)}: {status}" for ratio, status in statuses.items() if status != "measured"]
 
 
 def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str]) -> list[dict[str, Any]]:

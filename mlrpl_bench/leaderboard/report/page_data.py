@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.evaluation.metrics import REPORTED
 from mlrpl_bench.leaderboard.evidence import Evidence
 from mlrpl_bench.leaderboard.measurements import average_name
 from mlrpl_bench.leaderboard.numbers import CATEGORY, RECOVERY
@@ -25,7 +25,7 @@ MANY = 300
 
 def methods(table: Leaderboard) -> list[str]:
     """The rows that are trained, from strong to weak; those without an average last."""
-    found = means(table, "mAP", average_name(table.ratios))
+    found = table.lookup.means("mAP", average_name(table.ratios))
     rows = [label for label in table.labels if label not in table.context.lines]
     return sorted(rows, key=lambda label: -found.get(label, -math.inf))
 
@@ -51,35 +51,35 @@ def compared(rows: Sequence[str], defaults: Collection[str] = ()) -> str | None:
     return next((row for row in others if row in defaults), others[0] if others else None)
 
 
-def means(table: Leaderboard, metric: str, known_ratio: str) -> dict[str, float]:
-    """By row, where there is a number."""
-    frame = table.measurements
-    of_place = frame[(frame["metric"] == metric) & (frame["known_ratio"] == known_ratio)]
-    return {label: mean for label, mean in zip(of_place["method"], of_place["mean"], strict=True) if mean == mean}
-
-
 def curves(table: Leaderboard, metric: str) -> dict[str, list[list[float | None]]]:
     """By row: known ratio, mean, low and high of each ratio that has a number, in percent.
 
     Where a metric has no interval, low and high are one standard deviation over seeds away, or None for one seed.
     """
-    wanted = {f"{ratio:g}": ratio for ratio in table.ratios}
     found: dict[str, list[list[float | None]]] = {}
-    frame = table.measurements[table.measurements["metric"] == metric]
-    for row in frame.itertuples(index=False):
-        if row.known_ratio in wanted and row.mean == row.mean:
-            low, high = (row.low, row.high) if row.low == row.low else (row.mean - row.std, row.mean + row.std)
-            points = found.setdefault(row.method, [])
-            points.append([wanted[row.known_ratio], *map(number, (row.mean, low, high))])
+    for label in table.labels:
+        for ratio in table.ratios:
+            row = table.lookup.row(label, f"{ratio:g}", metric)
+            if math.isnan(row.mean):
+                continue
+            low, high = (row.mean - row.std, row.mean + row.std) if math.isnan(row.low) else (row.low, row.high)
+            found.setdefault(label, []).append([ratio, *map(number, (row.mean, low, high))])
     return found
 
 
 def by_category(table: Leaderboard) -> dict[str, dict[str, list[float | None]]]:
     """By row and known ratio, also their average: the average precision of each category, in percent."""
-    frame = table.measurements[table.measurements["metric"].str.startswith(CATEGORY)]
-    found: dict[str, dict[str, list[float | None]]] = {}
-    for label, known_ratio, mean in zip(frame["method"], frame["known_ratio"], frame["mean"], strict=True):
-        found.setdefault(label, {}).setdefault(known_ratio, []).append(number(mean, 4))
+    if not table.context.categories:
+        return {}
+    known_ratios = [*(f"{ratio:g}" for ratio in table.ratios), average_name(table.ratios)]
+    metrics = [f"{CATEGORY}{name}" for name in table.context.categories]
+    found = {
+        label: {
+            known_ratio: [number(table.lookup.row(label, known_ratio, metric).mean, 4) for metric in metrics]
+            for known_ratio in known_ratios
+        }
+        for label in table.labels
+    }
     return {
         label: {ratio: values for ratio, values in of_label.items() if any(value is not None for value in values)}
         for label, of_label in found.items()
@@ -113,7 +113,7 @@ def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, A
         "compared": compared(chosen(table, defaults), defaults),
         "ratios": [f"{ratio:g}" for ratio in table.ratios],
         "average": average,
-        "metrics": {metric: curves(table, metric) for metric in metrics.REPORTED},
+        "metrics": {metric: curves(table, metric) for metric in REPORTED},
         "recovery": curves(table, RECOVERY),
         "categories": list(table.context.categories),
         "precision": by_category(table),

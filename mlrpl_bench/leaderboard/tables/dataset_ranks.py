@@ -16,6 +16,7 @@ from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
 from mlrpl_bench.leaderboard.measurements import LEVEL
 from mlrpl_bench.leaderboard.pairing import percents
 from mlrpl_bench.leaderboard.tables.extra import rank_table
+from mlrpl_bench.leaderboard.tables.main import Leaderboard
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore
@@ -25,12 +26,16 @@ Means = Mapping[tuple[str, float], float]
 """By row label and known ratio: mAP, averaged over seeds."""
 
 
-def rank(here: str, means: Means, store: ResultStore, methods: Mapping[str, MethodEntry]) -> Table | None:
-    """Ranks of the rows that every data set has, over all pairs of data set and known ratio; None for one data set.
+def rank(here: str, table: Leaderboard, store: ResultStore, methods: Mapping[str, MethodEntry]) -> Table | None:
+    """Rank the rows that every data set has, over all pairs of data set and known ratio; None for one data set.
 
     Args:
-        here: the table's data set. means: of its rows, those that take part in rankings.
+        here: the name of the table's data set.
+        table: its leaderboard, whose own means count; reference rows take no part.
+        store: the records of the other data sets.
+        methods: by name, to tell which records are of the methods as they are now.
     """
+    means = _means_of_table(table)
     of_dataset, unusable = {here: means}, dict[str, int]()
     for dataset in store.datasets():
         if dataset == here:
@@ -53,6 +58,16 @@ def rank(here: str, means: Means, store: ResultStore, methods: Mapping[str, Meth
         notes.append(f"without a known ratio that all of these have, so left out: {', '.join(left)}")
     notes += [f"{number} records of {name} cannot be used" for name, number in unusable.items() if number]
     return rank_table("rank-across", "Average rank over data sets", labels, table_BM, LEVEL, notes)
+
+
+def _means_of_table(table: Leaderboard) -> Means:
+    found = {ratio: table.lookup.means("mAP", f"{ratio:g}") for ratio in table.ratios}
+    return {
+        (label, ratio): means[label]
+        for ratio, means in found.items()
+        for label in means
+        if label not in table.context.lines
+    }
 
 
 def _means(records: Iterable[Record], methods: Mapping[str, MethodEntry]) -> Means:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -63,6 +64,11 @@ class Leaderboard:
     ratios: Sequence[float]
     context: Context
 
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Finds measurements by label, known ratio and metric."""
+        return Lookup(self.measurements)
+
     @property
     def title(self) -> str:
         """``Leaderboard of scenes``."""
@@ -80,9 +86,8 @@ class Leaderboard:
     def to_csv(self) -> str:
         """The main table: means and, where there are several seeds, deviations; two decimals."""
         wide: dict[str, list[float]] = {}
-        found = Lookup(self.measurements)
         for title, known_ratio, metric in main_columns(self.ratios):
-            rows = [found.row(label, known_ratio, metric) for label in self.labels]
+            rows = [self.lookup.row(label, known_ratio, metric) for label in self.labels]
             wide[title] = [row.mean for row in rows]
             if any(row.n > 1 for row in rows):
                 wide[f"{title} std"] = [row.std for row in rows]
@@ -105,10 +110,9 @@ class Leaderboard:
 
     def to_json(self) -> dict[str, Any]:
         """The main table as plain data; None where there is no number."""
-        found = Lookup(self.measurements)
         rows = {
             label: {
-                title: _facts(found.row(label, known_ratio, metric))
+                title: _facts(self.lookup.row(label, known_ratio, metric))
                 for title, known_ratio, metric in main_columns(self.ratios)
             }
             for label in self.labels
