@@ -14,6 +14,7 @@ from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore, left_out_line
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.progress import Report, silent
 
 Holes = Mapping[tuple[str, float], str]
 """By row label and known ratio: why one of its cells has no number."""
@@ -44,7 +45,7 @@ def select(
     asked: Iterable[Cell] = (),
     lines: Mapping[str, Sequence[Cell]] | None = None,
     ratios: Sequence[float] = (),
-    report: Callable[[str, int, int], None] = lambda *_: None,
+    report: Report = silent,
 ) -> Selection:
     """Look through the store for the records of a setting.
 
@@ -81,9 +82,7 @@ def select(
     return Selection(dict(cells), holes, [left_out_line(reason, of) for reason, of in left_out.items()], problems)
 
 
-def _evidence(
-    records: Sequence[Record], study: Study, problems: list[str], report: Callable[[str, int, int], None]
-) -> dict[str, Evidence]:
+def _evidence(records: Sequence[Record], study: Study, problems: list[str], report: Report) -> dict[str, Evidence]:
     """By key; a record whose scores cannot be used becomes a problem."""
     collector = Collector(study.train, study.test, study.masks)
     found = {}

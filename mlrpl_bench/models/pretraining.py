@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from mlrpl_bench.data.images.loader import ImageTransform, Reader, normalise
 from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models import backbones
 from mlrpl_bench.utils.files import cache_folder, write_atomically
+from mlrpl_bench.utils.progress import Count
 from mlrpl_bench.utils.randomness import seed_of
 
 
@@ -45,7 +45,7 @@ def identity(split: Split, recipe: PretrainingRecipe) -> str:
     return "pretrained:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def weights_file(split: Split, recipe: PretrainingRecipe, report: Callable[[int, int], None]) -> Path:
+def weights_file(split: Split, recipe: PretrainingRecipe, report: Count) -> Path:
     """The file with the pre-trained weights, made now if it is not in the cache.
 
     Args:
@@ -59,7 +59,7 @@ def weights_file(split: Split, recipe: PretrainingRecipe, report: Callable[[int,
     return path
 
 
-def _train(split: Split, recipe: PretrainingRecipe, report: Callable[[int, int], None]) -> dict[str, torch.Tensor]:
+def _train(split: Split, recipe: PretrainingRecipe, report: Count) -> dict[str, torch.Tensor]:
     present_NC = torch.from_numpy(split.labels_NC == PRESENT)
     assert (present_NC.sum(1) == 1).all(), "pre-training needs images of one category each"
     category_N = present_NC.int().argmax(1)

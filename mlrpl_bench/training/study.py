@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder, sha256_of_file
 from mlrpl_bench.utils.processes import usable_cores
+from mlrpl_bench.utils.progress import Report, silent
 
 if TYPE_CHECKING:
     from mlrpl_bench.records.cell import Job
@@ -54,9 +56,7 @@ class Study:
 
     left_out: dict[str, list[tuple[int | str, str]]]
 
-    def __init__(
-        self, entry: DatasetEntry, options: Options, report: Callable[[str, int, int], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, entry: DatasetEntry, options: Options, report: Report = silent) -> None:
         self.entry, self.options, self.report = entry, options, report
         _check(options)
         chosen = ("epochs", "batch", "image_size", "backbone")
@@ -174,7 +174,7 @@ class Study:
 
     def _kept(self, of: str, split: Split, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Which of some rows have an image that can be decoded; the others are `left_out`."""
-        report = lambda done, total: self.report("looking for damaged images", done, total)  # noqa: E731
+        report = functools.partial(self.report, "looking for damaged images")
         paths = [split.image_paths[row] for row in rows]
         bad = bad_rows(paths, len(usable_cores()), report, remember=True)
         self.left_out[of] = [(split.ids[rows[place]], reason) for place, reason in bad]
@@ -280,7 +280,7 @@ class Study:
     def _weights_to_load(self) -> str | None:
         if self._pretraining is None:
             return self.options.weights
-        report = lambda done, total: self.report("pre-training the backbone", done, total)  # noqa: E731
+        report = functools.partial(self.report, "pre-training the backbone")
         return str(pretraining.weights_file(*self._pretraining, report))
 
 

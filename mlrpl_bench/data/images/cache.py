@@ -34,11 +34,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.data.images.decoding import FILES_PER_PIECE, NOT_THERE, BadImage, Report, decode
+from mlrpl_bench.data.images.decoding import FILES_PER_PIECE, NOT_THERE, BadImage, decode
 from mlrpl_bench.data.images.transforms import BICUBIC, PREPARED_JPEG, PREPARED_RAW, ImageTransform
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder, write_atomically
 from mlrpl_bench.utils.processes import in_parallel
+from mlrpl_bench.utils.progress import Count
 
 KINDS = (PREPARED_JPEG, PREPARED_RAW)
 VERSION = 1
@@ -80,7 +81,7 @@ def prepare(
     folder: Path,
     kind: str,
     side: int,
-    report: Report | None = None,
+    report: Count | None = None,
     workers: int = 0,
     left_out: Mapping[int, str] = MappingProxyType({}),
 ) -> Prepared:
@@ -304,7 +305,7 @@ def _write_all(
     folder: Path,
     kind: str,
     side: int,
-    report: Report | None,
+    report: Count | None,
     workers: int,
     left_out: Mapping[int, str],
 ) -> None:
@@ -338,7 +339,7 @@ def _write_missing(
     kind: str,
     side: int,
     done_rows: set[int],
-    report: Report | None,
+    report: Count | None,
     workers: int,
     left_out: Mapping[int, str],
 ) -> None:

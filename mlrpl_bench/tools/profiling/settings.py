@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.workbench import Workbench
+from mlrpl_bench.utils.progress import Report
 
 PAPER = Preset(448, RESNET101, epochs=20, batch=16, lr_multiplier=1.0, ratios=(0.1,))
 """The papers' setting."""
@@ -30,8 +31,6 @@ PAPER = Preset(448, RESNET101, epochs=20, batch=16, lr_multiplier=1.0, ratios=(0
 CUDA_WARM_UP = 4
 PREFETCHED = 33
 """Up to 16 loader processes have two batches each ready before the first step: only later ones are waited for."""
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
