@@ -253,8 +253,7 @@ class Study:
 
     def view(self) -> ImageTransform:
         """How images become the network's input."""
-        s = self.setting
-        return ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform, s.pixels)
+        return self.setting.view()
 
     @cached_property
     def _pretraining(self) -> tuple[Split, pretraining.PretrainingRecipe] | None:
