@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "data": "utils",
     "evaluation": "utils data.protocol",
     "models": "utils data",
-    "records": "utils data models",
+    "records": "utils data evaluation.metrics models",
     "training": "utils data evaluation models records",
     "leaderboard": "utils data evaluation models records training",
     "tools": "utils data models records training leaderboard.report",

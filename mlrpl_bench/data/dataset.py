@@ -95,6 +95,10 @@ class Preset:
     pretraining_image_size: int | None = None
 
 
+PAPERS = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
+"""The setting of the papers, on every data set."""
+
+
 class Dataset(ABC):
     """A dataset file defines one of these under ``@register_dataset(name, preset=...)``."""
 

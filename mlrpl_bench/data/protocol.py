@@ -26,6 +26,8 @@ SCHEMES = {
     "positives_only": "present labels with the same probability, never an absent one",
     "single_positive": "one present label of each image, and nothing else",
 }
+PAPERS_SCHEME = "hcp"
+"""The scheme by which the papers leave labels known."""
 COMPLETE_AT_ONE = ("hcp", "by_id")
 """Schemes in which a ratio of 1 means complete labels."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.data.dataset import Preset, Split, held_out
+from mlrpl_bench.data.dataset import PAPERS, Preset, Split, held_out
 from mlrpl_bench.data.file_lists import missing_rows
 from mlrpl_bench.data.images.cache import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.data.images.decoding import bad_rows
@@ -119,24 +119,24 @@ class Study:
 
     def deviations(self) -> list[str]:
         """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
-        s = self.setting
-        papers: list[tuple[str, object, object]] = [
-            ("backbone", s.backbone, backbones.RESNET101),
+        s, papers = self.setting, PAPERS
+        compared: list[tuple[str, object, object]] = [
+            ("backbone", s.backbone, papers.backbone),
             ("weights", s.weights.split(":")[0], "timm"),
-            ("image size", s.image_size, 448),
-            ("crop sides", s.crop_sides, Preset(448, "").crop_sides),
-            ("mirroring", s.flip, True),
+            ("image size", s.image_size, papers.image_size),
+            ("crop sides", s.crop_sides, papers.crop_sides),
+            ("mirroring", s.flip, papers.flip),
             ("mean of the pixels", s.mean, MEAN_3),
             ("deviation of the pixels", s.deviation, DEVIATION_3),
             ("resizing", s.interpolation, INTERPOLATION),
-            ("epochs", s.epochs, 20),
-            ("batch", s.batch, 16),
-            ("learning rate times", self.preset.lr_multiplier, 1.0),
+            ("epochs", s.epochs, papers.epochs),
+            ("batch", s.batch, papers.batch),
+            ("learning rate times", self.preset.lr_multiplier, papers.lr_multiplier),
             ("precision", s.precision, "32-true"),
-            ("mask scheme", s.mask_scheme, "hcp"),
+            ("mask scheme", s.mask_scheme, protocol.PAPERS_SCHEME),
             ("image backend", s.transform, "reference"),
         ]
-        lines = [f"{what} {here} (papers: {there})" for what, here, there in papers if here != there]
+        lines = [f"{what} {here} (papers: {there})" for what, here, there in compared if here != there]
         lines += [f"dataset option {option}" for option in self._data_options()]
         lines += self._unexpected_counts()
         if self._fallback_words:

@@ -72,7 +72,7 @@ def draw_examples(
 
     columns = 1 + len(examples)
     figure = Figure((2.0 * columns + 0.2, 2.4 * len(images) + 0.3), dpi=DPI, layout="constrained")
-    _explain(figure, any("attention" in arrays for arrays in examples.values()))
+    explain(figure, any("attention" in arrays for arrays in examples.values()))
     panels = figure.subplots(len(images), columns, squeeze=False)
     for (row, image), (first, *others) in zip(images.items(), panels, strict=True):
         logits = {name: _of_row(arrays, "scores", row) for name, arrays in examples.items()}
@@ -86,7 +86,7 @@ def draw_examples(
             has_maps = "attention" in arrays
             pixels = overlay(image, _of_row(arrays, "attention", row)[column]) if has_maps else None
             show(panel, pixels, f"{shortened(name, 26)}\n{percent(expit(logit))}: {verdict}")
-    return _png(figure)
+    return png(figure)
 
 
 def telling_category(logits: Sequence[NDArray], labels_C: NDArray[np.int8]) -> int:
@@ -121,7 +121,8 @@ def percent(probability: float) -> str:
     return f"{100 * probability:.0f} %"
 
 
-def _explain(figure: Figure, has_maps: bool) -> None:
+def explain(figure: Figure, has_maps: bool) -> None:
+    """Say below a figure what its colours mean, if it has any."""
     if has_maps:
         figure.supxlabel(SCALE, fontsize=8, color="#555555")
 
@@ -130,8 +131,9 @@ def _of_row(arrays: Mapping[str, NDArray], name: str, row: int) -> NDArray:
     return arrays[name][arrays["rows"].tolist().index(row)]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG on white; the version of matplotlib is left out, so that it alone changes no byte."""
     file = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None}  # matplotlib's version: no news for the picture
+    metadata: dict[str, Any] = {"Software": None}
     figure.savefig(file, format="png", metadata=metadata, facecolor="white")
     return file.getvalue()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.leaderboard.measurements import average_name
 from mlrpl_bench.leaderboard.numbers import RECOVERY
 from mlrpl_bench.leaderboard.report import page_data as content
-from mlrpl_bench.leaderboard.report.attention_picture import plain
+from mlrpl_bench.leaderboard.report.attention_picture import plain, png
 from mlrpl_bench.leaderboard.report.curves import Course
 from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
 
@@ -31,7 +31,6 @@ DPI = 200
 PANELS = 12
 """Scalars that are drawn at most."""
 POINTS = 100
-FORMATS = ("png", "svg")
 
 
 def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, bytes]:
@@ -223,17 +222,12 @@ def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
 
 
 def _saved(figure: Figure, salt: str) -> dict[str, bytes]:
-    metadata: Mapping[str, dict[str, Any]] = {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
-    }
-    found = {}
+    file = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with _settings(salt):
-        for kind in FORMATS:
-            file = io.BytesIO()
-            figure.savefig(file, format=kind, metadata=metadata[kind], facecolor="white")
-            found[kind] = file.getvalue()
-    return found
+        pixels = png(figure)
+        figure.savefig(file, format="svg", metadata=metadata, facecolor="white")
+    return {"png": pixels, "svg": file.getvalue()}
 
 
 @contextmanager
