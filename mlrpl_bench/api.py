@@ -13,11 +13,12 @@ from mlrpl_bench.cli.display import Display
 from mlrpl_bench.data.dataset import NINE_RATIOS, Preset
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.protocol import COMPLETE_AT_ONE, check_ratio
+from mlrpl_bench.leaderboard import selection
 from mlrpl_bench.leaderboard.claims import claims, published
 from mlrpl_bench.leaderboard.evidence import Collector
-from mlrpl_bench.leaderboard.selection import Selection, select
-from mlrpl_bench.leaderboard.tables import dataset_ranks
-from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard, build
+from mlrpl_bench.leaderboard.selection import Selection
+from mlrpl_bench.leaderboard.tables import dataset_ranks, main
+from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
 from mlrpl_bench.models.hyperparameters import parse_assignments as parse_assignments
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.records import matching
@@ -130,7 +131,7 @@ def compare(
     if not found.cells:
         if failures:
             return Result(failures=described, problems=found.problems, failed_methods=failed_methods)
-        reasons = "".join(f"; {line}" for line in [*found.problems, *found.left_out][:3])
+        reasons = "".join(f"; {line}" for line in [*found.problems, *found.excluded_records][:3])
         raise UserError(
             f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
         )
@@ -270,13 +271,13 @@ def _selection(
             and (cell.label in asked or not request.only_these_rows)
         )
 
-    return select(
+    return selection.select(
         study,
         methods.entries,
         store,
         wanted,
         asked=[job.cell for job in jobs if wanted(job.cell)],
-        lines={name: [job.cell for job in of_line] for name, of_line in lines.items()},
+        reference_rows={name: [job.cell for job in of_line] for name, of_line in lines.items()},
         ratios=request.ratios,
         report=display.report,
     )
@@ -291,21 +292,21 @@ def _leaderboard(
     found: Selection,
 ) -> Leaderboard:
     of_lines = {job.cell.key for of_line in lines.values() for job in of_line}
-    return build(
+    return main.build(
         found.cells,
         [job.cell.label for job in jobs if job.cell.key not in of_lines],
         request.ratios,
         Context(
             differs={name: methods[name].differs for name in methods},
             deviations=study.deviations(),
-            lines={
+            reference_rows={
                 name: f"{of_line[0].cell.method} with {100 * of_line[0].cell.ratio:g} % of the labels known"
                 for name, of_line in lines.items()
             },
             categories=study.test.categories,
-            left_out=found.left_out,
+            excluded_records=found.excluded_records,
         ),
-        found.holes,
+        found.missing,
     )
 
 

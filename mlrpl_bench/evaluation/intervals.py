@@ -152,7 +152,7 @@ def interval(
 def intervals(rows: Sequence[Measured], level: float = 0.95, resamples: int = 2000, seed: int = 0) -> list[Interval]:
     """The `interval` of each of many rows on the same images; cheaper than one by one."""
     found = _intervals_and_draws(rows, level, resamples, seed, [None] * len(rows))
-    return [of_row for of_row, _, _ in found]
+    return [one for one, _, _ in found]
 
 
 def paired(
@@ -194,10 +194,7 @@ def all_paired(
     """The `paired` comparison of each of many pairs on the same images; cheaper than one by one."""
     differences = [_difference(a, b) for a, b in pairs]
     found = _intervals_and_draws(differences, level, resamples, seed, spreads or [None] * len(pairs))
-    return [
-        Difference(**vars(of_pair), p_value=_p_value(of_pair, images_R, degrees))
-        for of_pair, images_R, degrees in found
-    ]
+    return [Difference(**vars(one), p_value=_p_value(one, images_R, degrees)) for one, images_R, degrees in found]
 
 
 def common_spread(variances_K: ArrayLike, degrees: int) -> Spread | None:

@@ -39,7 +39,7 @@ def measure(
     ratios: Sequence[float],
     categories: Sequence[str] = (),
     unmarked: Collection[str] = (),
-    holes: Mapping[tuple[str, float], str] | None = None,
+    missing: Mapping[tuple[str, float], str] | None = None,
 ) -> pd.DataFrame:
     """The measurements of a table.
 
@@ -49,8 +49,8 @@ def measure(
     Args:
         labels: the rows. ratios: the columns, besides their average.
         categories: names for the metrics `CATEGORY` + name; none of these without.
-        unmarked: rows that take no part in the marking, such as the upper line.
-        holes: why cells are missing, by label and ratio.
+        unmarked: rows that take no part in the marking, such as the upper bound.
+        missing: why cells are missing, by label and ratio.
 
     Returns:
         A frame with `COLUMNS`: ``known_ratio`` is text (0.1, or `average_name`); ``std`` is over seeds, NaN for one;
@@ -59,11 +59,11 @@ def measure(
         empty; ``status`` is ``measured`` or
         says what is missing.
     """
-    holes, columns = holes or {}, _columns(cells, labels, ratios)
+    missing, columns = missing or {}, _columns(cells, labels, ratios)
     shown = [*numbers.METRICS.values(), *(numbers.category(place, name) for place, name in enumerate(categories))]
     rows = []
     for (label, known_ratio), by_seed in columns.items():
-        status = _status(label, known_ratio, bool(by_seed), holes)
+        status = _status(label, known_ratio, bool(by_seed), missing)
         for metric in shown:
             moments = _moments(pairing.values(by_seed, metric))
             rows.append([label, known_ratio, metric.name, metric.unit, *moments, status])
@@ -98,22 +98,22 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
     p_values: dict[tuple[str, str, str], float] = {}
     for known_ratio in dict.fromkeys(column for _, column in columns):
         for metric in metrics.REPORTED:
-            of_column = {
+            by_label = {
                 label: pairing.measured(by_seed, metric)
                 for (label, column), by_seed in columns.items()
                 if column == known_ratio and by_seed
             }
-            of_rows = intervals.intervals(list(of_column.values()), LEVEL)
-            for label, found in zip(of_column, of_rows, strict=True):
+            found_intervals = intervals.intervals(list(by_label.values()), LEVEL)
+            for label, found in zip(by_label, found_intervals, strict=True):
                 low, high = max(found.low, 0.0), min(found.high, 100.0)  # no share lies beyond
                 rows[label, known_ratio, metric] = {"low": low, "high": high, "caution": found.caution}
             if metric == "mAP" or known_ratio == average:
-                of_compared = {label: of_column[label] for label in compared if label in of_column}
+                by_compared_label = {label: by_label[label] for label in compared if label in by_label}
                 best, against = _against_best(
-                    of_compared, {label: list(columns[label, known_ratio]) for label in of_compared}
+                    by_compared_label, {label: list(columns[label, known_ratio]) for label in by_compared_label}
                 )
                 p_values |= {(label, known_ratio, metric): p for label, p in against.items()}
-                for label in of_compared if best is not None else ():
+                for label in by_compared_label if best is not None else ():
                     mark = BEST if label == best else NOT_COMPARED  # until a p-value says more
                     rows[label, known_ratio, metric]["mark"] = mark
     for place, adjusted in intervals.holm_by_name(p_values).items():
@@ -142,35 +142,38 @@ def _against_best(
         if label != best and len(common) >= min(2, most):
             pairs[label] = _only(rows[best], seeds[best], common), _only(rows[label], seeds[label], common)
     spreads = _spreads(list(pairs.values()))
-    of_pairs = [spreads.get(len(a.estimates_S)) for a, _ in pairs.values()]
-    found = intervals.all_paired(list(pairs.values()), LEVEL, spreads=of_pairs)
+    spread_of_each = [spreads.get(len(a.estimates_S)) for a, _ in pairs.values()]
+    found = intervals.all_paired(list(pairs.values()), LEVEL, spreads=spread_of_each)
     return best, {label: difference.p_value for label, difference in zip(pairs, found, strict=True)}
 
 
 def _spreads(pairs: Sequence[tuple[Measured, Measured]]) -> dict[int, intervals.Spread | None]:
     """What the comparisons of a column teach about the seeds' variance, by number of seeds."""
     differences = [np.asarray(a.estimates_S) - np.asarray(b.estimates_S) for a, b in pairs]
-    of_size: dict[int, list[float]] = {}
+    by_size: dict[int, list[float]] = {}
     for difference_S in differences:
         if len(difference_S) > 1:
-            of_size.setdefault(len(difference_S), []).append(float(difference_S.var(ddof=1)))
-    return {size: intervals.common_spread(variances, size - 1) for size, variances in of_size.items()}
+            by_size.setdefault(len(difference_S), []).append(float(difference_S.var(ddof=1)))
+    return {size: intervals.common_spread(variances, size - 1) for size, variances in by_size.items()}
 
 
-def _only(of: Measured, seeds: Sequence[Seeds], wanted: Sequence[Seeds]) -> Measured:
+def _only(measured: Measured, seeds: Sequence[Seeds], wanted: Sequence[Seeds]) -> Measured:
     rows = [list(seeds).index(pair) for pair in wanted]
-    return Measured(np.asarray(of.influences_SN)[rows], np.asarray(of.estimates_S)[rows])
+    return Measured(np.asarray(measured.influences_SN)[rows], np.asarray(measured.estimates_S)[rows])
 
 
 def _moments(values_S: NDArray[np.float64]) -> tuple[float, float, int]:
-    """Mean, sample standard deviation and how many; a cell without the number (NaN) leaves a hole, not another mean."""
+    """Mean, sample standard deviation and number of seeds.
+
+    Where a cell lacks the number (NaN) there is none of them: a mean over the others would be another number.
+    """
     if not len(values_S) or np.isnan(values_S).any():
         return float("nan"), float("nan"), 0
     return float(values_S.mean()), float(values_S.std(ddof=1)) if len(values_S) > 1 else float("nan"), len(values_S)
 
 
-def _status(label: str, known_ratio: str, there: bool, holes: Mapping[tuple[str, float], str]) -> str:
-    reasons = [reason for (of, ratio), reason in holes.items() if of == label and f"{ratio:g}" == known_ratio]
+def _status(label: str, known_ratio: str, there: bool, missing: Mapping[tuple[str, float], str]) -> str:
+    reasons = [reason for (row, ratio), reason in missing.items() if row == label and f"{ratio:g}" == known_ratio]
     if there:
         return "; ".join(["measured", *reasons])
     if known_ratio.startswith("avg"):
@@ -178,7 +181,7 @@ def _status(label: str, known_ratio: str, there: bool, holes: Mapping[tuple[str,
     return "; ".join(reasons) or "not run"
 
 
-HOLE = "-"
+NO_NUMBER = "-"
 
 
 class Lookup:
@@ -204,10 +207,18 @@ class Lookup:
         return {label: mean for label, mean in found.items() if not math.isnan(mean)}
 
     def entry(self, label: str, known_ratio: str, metric: str, seeds: int = 0, decimals: int = 1) -> Entry:
-        """``60.9 ± 0.5`` over several seeds; a hole in a word; how many seeds, where there are fewer than `seeds`."""
+        """Word a mean: ``60.9 ± 0.5`` over several seeds; for a missing one, why it is missing, in a word or two.
+
+        Args:
+            label: of the row.
+            known_ratio: of the column, as in the measurements.
+            metric: a name of a metric.
+            seeds: how many there should be; where there are fewer, the entry says how many there are.
+            decimals: of the number.
+        """
         row = self.row(label, known_ratio, metric)
         if math.isnan(row.mean):
-            return Entry(_hole(row.status), place=(label, known_ratio))
+            return Entry(_short_reason(row.status), place=(label, known_ratio))
         text = f"{row.mean:.{decimals}f}" + ("" if math.isnan(row.std) else f" ± {row.std:.{decimals}f}")
         text += f" ({row.n} of {seeds} seeds)" if 0 < row.n < seeds else ""
         return Entry(text, row.mark, (label, known_ratio), row.mean)
@@ -215,13 +226,13 @@ class Lookup:
     def interval(self, label: str, known_ratio: str, metric: str) -> Entry:
         """``58.1 – 63.0``."""
         row = self.row(label, known_ratio, metric)
-        text = HOLE if math.isnan(row.low) else f"{row.low:.1f} – {row.high:.1f}"
+        text = NO_NUMBER if math.isnan(row.low) else f"{row.low:.1f} – {row.high:.1f}"
         return Entry(text, place=(label, known_ratio), value=row.low)
 
 
-def _hole(status: str) -> str:
-    """A hole in a word or two; the notes have the whole reason."""
+def _short_reason(status: str) -> str:
+    """Why an entry is missing, in a word or two; the notes have the whole reason."""
     for word in ("failed", "still running", "interrupted", "record damaged", "not run", "incomplete"):
         if status.startswith(word):
             return "running" if word == "still running" else word
-    return HOLE
+    return NO_NUMBER

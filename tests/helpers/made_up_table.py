@@ -55,7 +55,7 @@ def leaderboard(folder: Path, methods=METHODS, categories=CATEGORIES, **options:
     context = Context(
         differs={methods[0]: "shorter & <b>bolder</b>"},
         deviations=("epochs 2 (papers: 20)",),
-        lines={"top": "the upper line"},
+        reference_rows={"top": "the upper line"},
         categories=categories,
     )
     return build(cells, [*methods, "absent"], RATIOS, context, {("absent", 0.1): "failed: out of memory (seed 0)"})

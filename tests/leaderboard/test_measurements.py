@@ -145,8 +145,8 @@ def test_a_row_that_is_not_compared_has_no_mark():
 
 
 def test_a_hole_says_why_and_has_no_number():
-    holes = {("a", 0.5): "failed: out of memory (seed 0)"}
-    frame = measure(cells_of(row("a", 50)), ["a"], RATIOS, holes=holes)
+    missing = {("a", 0.5): "failed: out of memory (seed 0)"}
+    frame = measure(cells_of(row("a", 50)), ["a"], RATIOS, missing=missing)
     assert of(frame, "a", "0.5")["status"] == "failed: out of memory (seed 0)"
     assert np.isnan(of(frame, "a", "0.5")["mean"]) and of(frame, "a", "0.5")["n"] == 0
     assert of(frame, "a", "avg of 2")["status"].startswith("incomplete")
@@ -154,7 +154,7 @@ def test_a_hole_says_why_and_has_no_number():
 
 
 def test_a_seed_that_is_missing_is_said_beside_the_number():
-    frame = measure(cells_of(row("a", 50, 60)), ["a"], RATIOS, holes={("a", 0.5): "not run (seed 1)"})
+    frame = measure(cells_of(row("a", 50, 60)), ["a"], RATIOS, missing={("a", 0.5): "not run (seed 1)"})
     assert of(frame, "a", "0.5")["status"] == "measured; not run (seed 1)"
 
 

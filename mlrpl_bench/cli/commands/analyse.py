@@ -130,7 +130,7 @@ def _cells(
         )
     for line in found.problems:
         print(f"not used: {line}", file=sys.stderr)
-    for line in found.left_out:
+    for line in found.excluded_records:
         print(line, file=sys.stderr)
     if not found.cells:
         raise UserError(f"no records of these methods and of this setting in {store.root / dataset}; train some first")

@@ -218,7 +218,7 @@ def load() -> list[Claim]:
     by_name: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         by_name.setdefault(row["claim"], []).append(row)
-    return [_claim(of_claim[0], rows, tests[name]) for name, of_claim in by_name.items()]
+    return [_claim(claim_rows[0], rows, tests[name]) for name, claim_rows in by_name.items()]
 
 
 def rows_needed() -> set[str]:
@@ -284,4 +284,4 @@ def _claim(first: Mapping[str, str], rows: Sequence[Mapping[str, str]], test: Ma
 
 
 def _datasets(verdicts: Sequence[Verdict]) -> set[str]:
-    return {name for verdict in verdicts for of_ratio in verdict.claim.published.values() for name in of_ratio}
+    return {name for verdict in verdicts for by_dataset in verdict.claim.published.values() for name in by_dataset}

@@ -111,7 +111,7 @@ def load() -> tuple[Published, ...]:
     return tuple(Published(**{**row, "value": float(row["value"])}) for row in facts("published.csv"))  # type: ignore[arg-type]
 
 
-def of(dataset: str, published_name: str) -> list[Published]:
+def numbers_of(dataset: str, published_name: str) -> list[Published]:
     """What is published of a method on a dataset; several sources may print the same number."""
     return [number for number in load() if (number.dataset, number.method) == (dataset, published_name)]
 
@@ -134,9 +134,9 @@ def published_table(found: Lookup, dataset: str, names: Mapping[str, str], ratio
     sources: dict[str, int] = {}
     lines = []
     for label, name in [*ours, *(("", name) for name in theirs if name not in known)]:
-        for (ratio, metric, value, status), of_value in _by_value(of(dataset, name), shown).items():
+        for (ratio, metric, value, status), printed_in in _by_value(numbers_of(dataset, name), shown).items():
             mean = plain(float(found.row(label, ratio, metric).mean))
-            numbers = tuple(sources.setdefault(source, len(sources) + 1) for source in of_value)
+            numbers = tuple(sources.setdefault(source, len(sources) + 1) for source in printed_in)
             difference = None if mean is None else mean - value
             lines.append(Line(label, name, ratio, metric, mean, value, difference, status, numbers))
     return PublishedTable(dataset, lines, list(sources))

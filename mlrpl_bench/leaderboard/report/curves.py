@@ -52,8 +52,8 @@ def course(cells: Iterable[Evidence], points: int = POINTS) -> Course:
             terms.setdefault(name, []).append(thinned(values_S, points))
     return Course(
         epochs,
-        {name: _mean(of_name) for name, of_name in sorted(terms.items())},
-        {name: _mean(of_name) for name, of_name in sorted(columns.items())},
+        {name: _mean(curves) for name, curves in sorted(terms.items())},
+        {name: _mean(curves) for name, curves in sorted(columns.items())},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.leaderboard.evidence import Evidence
 from mlrpl_bench.leaderboard.report.page_data import unique
 from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.records.cell import Cell
 
 NONE = "–"
 
@@ -54,10 +55,10 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "id": anchor(label),
         "label": label,
         "method": method,
-        "line": table.context.lines.get(label, ""),
+        "line": table.context.reference_rows.get(label, ""),
         "differs": table.context.differs.get(method, ""),
         "paper": paper if re.match(r"https?://", paper) else "",
-        "holes": _holes(table, label),
+        "missing": _missing(table, label),
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
         "provenance": _provenance(found),
@@ -65,7 +66,7 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
     }
 
 
-def _holes(table: Leaderboard, label: str) -> list[str]:
+def _missing(table: Leaderboard, label: str) -> list[str]:
     """Why columns of a row have no number."""
     statuses = {ratio: table.lookup.row(label, f"{ratio:g}", "mAP").status for ratio in table.ratios}
     return [f"{ratio_title(ratio)}: {status}" for ratio, status in statuses.items() if status != "measured"]
@@ -113,12 +114,14 @@ RECORD_COLUMNS = (
 )
 
 
-def _variants(found: Sequence[Evidence], of: Any, changed: bool = False) -> list[dict[str, Any]]:
+def _variants(
+    found: Sequence[Evidence], values_of: Callable[[Cell], Mapping[str, Any]], changed: bool = False
+) -> list[dict[str, Any]]:
     """Values that cells share, each set once with where it holds; one set is the rule."""
     groups: dict[str, tuple[dict[str, str], set[str], list[str]]] = {}
     for evidence in found:
         cell = evidence.record.cell
-        values = _words(of(cell))
+        values = _words(values_of(cell))
         marked = {name.replace("_", " ") for name in cell.changed} if changed else set()
         groups.setdefault(json.dumps(values), (values, marked, []))[2].append(_where(evidence))
     return [

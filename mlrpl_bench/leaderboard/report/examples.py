@@ -61,10 +61,10 @@ def _best_and_worst(table: Leaderboard) -> tuple[float, dict[str, Evidence]] | N
         if not rows:
             continue
         chosen = list(dict.fromkeys([rows[0], rows[-1]]))
-        of_seeds = [table.cells[label, ratio] for label in chosen]
-        common = sorted(set.intersection(*(set(by_seed) for by_seed in of_seeds)))
+        by_row = [table.cells[label, ratio] for label in chosen]
+        common = sorted(set.intersection(*(set(by_seed) for by_seed in by_row)))
         if common:
-            return ratio, {label: by_seed[common[0]] for label, by_seed in zip(chosen, of_seeds, strict=True)}
+            return ratio, {label: by_seed[common[0]] for label, by_seed in zip(chosen, by_row, strict=True)}
     return None
 
 

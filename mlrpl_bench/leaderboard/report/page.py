@@ -59,9 +59,9 @@ def render(
         else "complete test labels",
         setting=setting,
         deviations=table.context.deviations,
-        main=_table(table.main, places, table.context.lines),
-        extras=[_table(extra, places, table.context.lines) for extra in extras],
-        others=[_table(other, places, table.context.lines) for other in table.others],
+        main=_table(table.main, places, table.context.reference_rows),
+        extras=[_table(extra, places, table.context.reference_rows) for extra in extras],
+        others=[_table(other, places, table.context.reference_rows) for other in table.others],
         rows=details.rows(table, papers or {}),
         record_columns=details.RECORD_COLUMNS,
         pictures=[(base64.b64encode(p.png).decode(), p.alt, p.caption) for p in pictures],
@@ -102,7 +102,7 @@ def _places(table: Leaderboard) -> dict[tuple[str, str], str]:
     return found
 
 
-def _table(table: Table, places: Mapping[tuple[str, str], str], lines: Collection[str]) -> dict[str, Any]:
+def _table(table: Table, places: Mapping[tuple[str, str], str], reference_rows: Collection[str]) -> dict[str, Any]:
     return {
         "name": table.name,
         "title": table.title,
@@ -112,7 +112,7 @@ def _table(table: Table, places: Mapping[tuple[str, str], str], lines: Collectio
             {
                 "label": label,
                 "href": places.get((label, ""), "") if table.corner == CORNER else "",
-                "line": label in lines,
+                "line": label in reference_rows,
                 "entries": [_entry(entry, places) for entry in entries],
             }
             for label, entries in table.rows

@@ -26,16 +26,16 @@ MANY = 300
 def methods(table: Leaderboard) -> list[str]:
     """The rows that are trained, from strong to weak; those without an average last."""
     found = table.lookup.means("mAP", average_name(table.ratios))
-    rows = [label for label in table.labels if label not in table.context.lines]
+    rows = [label for label in table.labels if label not in table.context.reference_rows]
     return sorted(rows, key=lambda label: -found.get(label, -math.inf))
 
 
 def chosen(table: Leaderboard, defaults: Collection[str] = ()) -> list[str]:
     """Rows that figures show at first: the strongest, the weakest and the default ones; from strong to weak."""
     ranked = [label for label in methods(table) if any((label, ratio) in table.cells for ratio in table.ratios)]
-    of_defaults = [label for label in ranked if label in defaults][: STYLES - 1]
-    strong = max(1, min(STRONGEST, STYLES - 1 - len(of_defaults)))
-    picked = {*ranked[:strong], *ranked[-1:], *of_defaults}
+    chosen_defaults = [label for label in ranked if label in defaults][: STYLES - 1]
+    strong = max(1, min(STRONGEST, STYLES - 1 - len(chosen_defaults)))
+    picked = {*ranked[:strong], *ranked[-1:], *chosen_defaults}
     return [label for label in ranked if label in picked][:STYLES]
 
 
@@ -81,8 +81,8 @@ def by_category(table: Leaderboard) -> dict[str, dict[str, list[float | None]]]:
         for label in table.labels
     }
     return {
-        label: {ratio: values for ratio, values in of_label.items() if any(value is not None for value in values)}
-        for label, of_label in found.items()
+        label: {ratio: values for ratio, values in by_ratio.items() if any(value is not None for value in values)}
+        for label, by_ratio in found.items()
     }
 
 
@@ -104,11 +104,11 @@ def courses(
 def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, Any]:
     """All that the page's script draws from; JSON without NaN."""
     rows, average = methods(table), average_name(table.ratios)
-    num_cells = sum(len(of_place) for of_place in table.cells.values())
+    num_cells = sum(len(by_seeds) for by_seeds in table.cells.values())
     trained = courses(table, rows, table.ratios, training.POINTS if num_cells <= MANY else training.POINTS // 2)
     return {
         "rows": rows,
-        "lines": [label for label in table.labels if label in table.context.lines],
+        "lines": [label for label in table.labels if label in table.context.reference_rows],
         "chosen": chosen(table, defaults),
         "compared": compared(chosen(table, defaults), defaults),
         "ratios": [f"{ratio:g}" for ratio in table.ratios],
@@ -118,15 +118,14 @@ def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, A
         "categories": list(table.context.categories),
         "precision": by_category(table),
         "training": {
-            label: {ratio: _plain(of_ratio) for ratio, of_ratio in of_label.items()}
-            for label, of_label in trained.items()
+            label: {ratio: _plain(course) for ratio, course in by_ratio.items()} for label, by_ratio in trained.items()
         },
     }
 
 
 def unique(cells: Iterable[Mapping[Any, Evidence]]) -> list[Evidence]:
     """Each cell once, however many places show it; by known ratio and seeds."""
-    by_key = {evidence.record.cell.key: evidence for of_place in cells for evidence in of_place.values()}
+    by_key = {evidence.record.cell.key: evidence for by_seeds in cells for evidence in by_seeds.values()}
     return sorted(by_key.values(), key=lambda e: (e.record.cell.ratio, *e.seeds, e.record.cell.key))
 
 
@@ -139,13 +138,13 @@ def number(value: float, digits: int = 5) -> float | None:
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
-def _plain(of: training.Course) -> dict[str, Any]:
+def _plain(course: training.Course) -> dict[str, Any]:
     return {
-        "epochs": of.epochs,
-        "loss": {name: [number(value, 3) for value in values] for name, values in of.terms.items()},
+        "epochs": course.epochs,
+        "loss": {name: [number(value, 3) for value in values] for name, values in course.terms.items()},
         "epoch": {
             name: [number(value, 4) for value in values]
-            for name, values in of.columns.items()
+            for name, values in course.columns.items()
             if np.isfinite(values).any()
         },
     }

@@ -36,20 +36,20 @@ def rank(here: str, table: Leaderboard, store: ResultStore, methods: Mapping[str
         methods: by name, to tell which records are of the methods as they are now.
     """
     means = _means_of_table(table)
-    of_dataset, unusable = {here: means}, dict[str, int]()
+    by_dataset, unusable = {here: means}, dict[str, int]()
     for dataset in store.datasets():
         if dataset == here:
             continue
         survey = store.survey(dataset)
         unusable[dataset] = len(survey.problems)
         if found := _means(survey.records, methods):
-            of_dataset[dataset] = found
-    labels = sorted(set.intersection(*({label for label, _ in found} for found in of_dataset.values())))
-    blocks = {dataset: _complete(found, labels) for dataset, found in of_dataset.items()}
+            by_dataset[dataset] = found
+    labels = sorted(set.intersection(*({label for label, _ in found} for found in by_dataset.values())))
+    blocks = {dataset: _complete(found, labels) for dataset, found in by_dataset.items()}
     used = [(dataset, ratio) for dataset, ratios in blocks.items() for ratio in ratios]
     if len(labels) < 2 or len({dataset for dataset, _ in used}) < 2:
         return None
-    table_BM = np.array([[of_dataset[dataset][label, ratio] for label in labels] for dataset, ratio in used])
+    table_BM = np.array([[by_dataset[dataset][label, ratio] for label in labels] for dataset, ratio in used])
     over = "; ".join(f"{dataset} at {percents(ratios)}" for dataset, ratios in blocks.items() if ratios)
     notes = [f"rank by mAP, averaged over {len(used)} pairs of data set and known ratio: {over}; 1 is best"]
     if left := sorted({label for label, _ in means} - set(labels)):
@@ -66,7 +66,7 @@ def _means_of_table(table: Leaderboard) -> Means:
         (label, ratio): means[label]
         for ratio, means in found.items()
         for label in means
-        if label not in table.context.lines
+        if label not in table.context.reference_rows
     }
 
 
@@ -81,7 +81,7 @@ def _means(records: Iterable[Record], methods: Mapping[str, MethodEntry]) -> Mea
     for record in counted:
         if record.cell.setting == setting:
             found[record.cell.label, record.cell.ratio].append(100 * record.metrics["mAP"])
-    return {place: float(np.mean(of_place)) for place, of_place in found.items()}
+    return {place: float(np.mean(over_seeds)) for place, over_seeds in found.items()}
 
 
 def _counts(record: Record, methods: Mapping[str, MethodEntry]) -> bool:

@@ -21,11 +21,11 @@ def tables(
     found: Lookup,
     cells: EvidenceGrid,
     categories: Sequence[str],
-    lines: Collection[str],
+    reference_rows: Collection[str],
 ) -> list[Table]:
     """All of them; one that would be empty is left out."""
     average = average_name(ratios)
-    methods = [label for label in labels if label not in lines]
+    methods = [label for label in labels if label not in reference_rows]
     candidates = [
         _rank(methods, ratios, found),
         _thresholded(labels, average, found),
@@ -41,7 +41,7 @@ def tables(
 def _rank(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
     """Average ranks over the ratios, of the methods that have all of them."""
     means = {label: [found.row(label, f"{ratio:g}", "mAP").mean for ratio in ratios] for label in methods}
-    complete = [label for label, of_label in means.items() if not np.isnan(of_label).any()]
+    complete = [label for label, over_ratios in means.items() if not np.isnan(over_ratios).any()]
     if len(complete) < 2 or len(ratios) < 2:
         return None
     table_BM = np.array([means[label] for label in complete]).T

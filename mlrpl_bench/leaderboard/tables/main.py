@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import pandas as pd
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name, measure
-from mlrpl_bench.leaderboard.selection import Holes
+from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
 from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table
@@ -30,16 +30,16 @@ class Context(NamedTuple):
     Attributes:
         differs: by method, how it differs from its paper.
         deviations: how the setting differs from the papers'.
-        lines: rows on top that have the same number in every column, and what they are, in words.
+        reference_rows: rows on top that have the same number in every column, and what they are, in words.
         categories: names of the categories.
-        left_out: lines about records that are not in the tables.
+        excluded_records: lines about records that are not in the tables.
     """
 
     differs: Mapping[str, str] = {}
     deviations: Sequence[str] = ()
-    lines: Mapping[str, str] = {}
+    reference_rows: Mapping[str, str] = {}
     categories: Sequence[str] = ()
-    left_out: Sequence[str] = ()
+    excluded_records: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ class Leaderboard:
 
 
 def build(
-    cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], context: Context, holes: Holes
+    cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], context: Context, missing: Missing
 ) -> Leaderboard:
     """The leaderboard of evidence of one setting.
 
@@ -133,18 +133,18 @@ def build(
         labels: rows that were asked for, which are shown even if nothing is known of them; others that have cells
             stand beside.
         ratios: the columns.
-        holes: why cells are missing.
+        missing: why cells are missing.
     """
     ratios = sorted(ratios)
     labels = [label for label in dict.fromkeys([*sorted(labels), *sorted(label for label, _ in cells)])]
-    shown = [label for label in labels if any((label, ratio) in cells or (label, ratio) in holes for ratio in ratios)]
-    frame = measure(cells, shown, ratios, context.categories, unmarked=context.lines, holes=holes)
+    shown = [label for label in labels if any((label, ratio) in cells or (label, ratio) in missing for ratio in ratios)]
+    frame = measure(cells, shown, ratios, context.categories, unmarked=context.reference_rows, missing=missing)
     found = Lookup(frame)
-    order = _from_weak_to_strong(shown, found, ratios, context.lines)
+    order = _from_weak_to_strong(shown, found, ratios, context.reference_rows)
     rank = {label: place for place, label in enumerate(order)}
     frame = frame.sort_values("method", key=lambda names: names.map(rank), kind="stable", ignore_index=True)
-    main = _main_table(order, ratios, found, cells, context, holes)
-    others = extra.tables(order, ratios, found, cells, context.categories, context.lines)
+    main = _main_table(order, ratios, found, cells, context, missing)
+    others = extra.tables(order, ratios, found, cells, context.categories, context.reference_rows)
     return Leaderboard(frame, main, others, cells, order, ratios, context)
 
 
@@ -161,7 +161,12 @@ def ratio_title(ratio: float) -> str:
 
 
 def _main_table(
-    labels: Sequence[str], ratios: Sequence[float], found: Lookup, cells: EvidenceGrid, context: Context, holes: Holes
+    labels: Sequence[str],
+    ratios: Sequence[float],
+    found: Lookup,
+    cells: EvidenceGrid,
+    context: Context,
+    missing: Missing,
 ) -> Table:
     records = [evidence for by_seed in cells.values() for evidence in by_seed.values()]
     most = max((len(by_seed) for by_seed in cells.values()), default=0)
@@ -178,19 +183,19 @@ def _main_table(
     dataset = records[0].record.cell.setting.dataset if records else ""
     if records and records[0].record.cell.setting.mask_scheme == "single_positive":
         titles = [title.replace("100 %", "1 label an image") for title in titles]
-    notes = _notes(records, labels, found, ratios, context, holes)
+    notes = _notes(records, labels, found, ratios, context, missing)
     title = f"Leaderboard of {dataset}" if dataset else "Leaderboard"
     return Table("leaderboard", title, tuple(titles), rows, tuple(notes))
 
 
 def _from_weak_to_strong(
-    labels: Sequence[str], found: Lookup, ratios: Sequence[float], lines: Mapping[str, str]
+    labels: Sequence[str], found: Lookup, ratios: Sequence[float], reference_rows: Collection[str]
 ) -> list[str]:
-    """Rows by their average mAP, holes last, equal ones by name: an order that does not depend on the file system."""
+    """Sort rows by their average mAP, those without one last, equal ones by name whatever the file system's order."""
 
     def strength(label: str) -> tuple[int, float, str]:
         mean = found.row(label, average_name(ratios), "mAP").mean
-        place = 0 if label in lines else 2 if math.isnan(mean) else 1
+        place = 0 if label in reference_rows else 2 if math.isnan(mean) else 1
         return place, 0.0 if place != 1 else mean, label
 
     return sorted(labels, key=strength)
@@ -202,15 +207,15 @@ def _notes(
     found: Lookup,
     ratios: Sequence[float],
     context: Context,
-    holes: Holes,
+    missing: Missing,
 ) -> list[str]:
     if not evidence:
         return ["no records"]
     records = [e.record for e in evidence]
     setting = records[0].cell.setting
     seeds = sorted({e.seeds for e in evidence})
-    of_mask = f"from file {records[0].cell.mask_hash[:8]}" if setting.mask_scheme == "file" else ""
-    pairs = ", ".join(f"{seed} (mask {of_mask or mask_seed})" for seed, mask_seed in seeds)
+    mask_text = f"from file {records[0].cell.mask_hash[:8]}" if setting.mask_scheme == "file" else ""
+    pairs = ", ".join(f"{seed} (mask {mask_text or mask_seed})" for seed, mask_seed in seeds)
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [
         f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "
@@ -219,9 +224,9 @@ def _notes(
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
         *_about_sureness(labels, found, ratios, len(seeds)),
     ]
-    notes += [f"{name}: {what}; every column shows the same number" for name, what in context.lines.items()]
-    notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(holes.items())]
-    notes += context.left_out
+    notes += [f"{name}: {what}; every column shows the same number" for name, what in context.reference_rows.items()]
+    notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())]
+    notes += context.excluded_records
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)
@@ -244,9 +249,9 @@ def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float
     for label in labels:
         by_caution.setdefault(found.row(label, average_name(ratios), "mAP").caution, []).append(label)
     lines = ["95 % interval: of the average mAP, over test images and seeds, cut at 0 and 100"]
-    for caution, of_caution in sorted(by_caution.items()):
+    for caution, cautioned in sorted(by_caution.items()):
         if caution:
-            lines.append(caution if len(by_caution) == 1 else f"{', '.join(of_caution)}: {caution}")
+            lines.append(caution if len(by_caution) == 1 else f"{', '.join(cautioned)}: {caution}")
     marked = [label for label in labels if found.row(label, average_name(ratios), "mAP").mark]
     if marked:
         basis = "the same images and seeds" if num_seeds > 1 else "the same images"

@@ -8,7 +8,7 @@ import pytest
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.evaluation.metrics import REPORTED
 from mlrpl_bench.leaderboard.claims import published
-from mlrpl_bench.leaderboard.claims.published import STATUSES, Published, load, of, published_table
+from mlrpl_bench.leaderboard.claims.published import STATUSES, Published, load, numbers_of, published_table
 from mlrpl_bench.leaderboard.measurements import Lookup
 from mlrpl_bench.models.registry import load_datasets, load_methods
 
@@ -61,10 +61,10 @@ def test_every_published_name_of_a_method_exists():
 
 
 def test_numbers_of_a_method_on_a_data_set():
-    numbers = of("coco", "KGGR")
+    numbers = numbers_of("coco", "KGGR")
     assert {(n.metric, n.known_ratio, n.value) for n in numbers} >= {("mAP", "avg", 75.6), ("OF1", "avg", 73.7)}
     assert all((n.dataset, n.method) == ("coco", "KGGR") for n in numbers)
-    assert of("scenes", "KGGR") == of("coco", "nobody") == []
+    assert numbers_of("scenes", "KGGR") == numbers_of("coco", "nobody") == []
 
 
 def test_a_measured_number_stands_beside_the_published_one():
@@ -112,7 +112,7 @@ def test_each_footnote_is_the_source_it_stands_for():
             assert any(
                 (n.method, n.metric, n.known_ratio, n.value, n.source)
                 == (line.published_name, line.metric, line.known_ratio, line.published, notes[f"[{number}"])
-                for n in of("coco", line.published_name)
+                for n in numbers_of("coco", line.published_name)
             )
 
 

@@ -15,7 +15,7 @@ HERE = main.build(
     cells_of([TOP, *(record(cell(method=name, ratio=0.1), mAP=percent / 100) for name, percent in PERCENTS.items())]),
     ["top", *PERCENTS],
     (0.1,),
-    main.Context(lines={"top": "a reference row, which takes no part"}),
+    main.Context(reference_rows={"top": "a reference row, which takes no part"}),
     {},
 )
 METHODS = {name: SimpleNamespace(source_digest=lambda: "d") for name in "abc"}
