@@ -22,7 +22,7 @@ NONE_COMMON = "cannot be compared"
 
 @dataclass(frozen=True)
 class Row:
-    """One metric at one known ratio, or averaged over the ratios: a finding in the words of a comparison.
+    """A row compares one metric at one known ratio, or averaged over the ratios: a finding in a comparison's words.
 
     Attributes:
         finding: the measured difference; its means, interval and seeds are the row's.
@@ -61,7 +61,7 @@ class Row:
         return f"{better} is better" + (" (these trained models)" if len(found.seeds) == 1 else "")
 
     def to_text(self) -> list[str]:
-        """The row under `Comparison.header`: percent with one decimal, points with two."""
+        """Word the row under `Comparison.header`: percent with one decimal, points with two."""
         found = self.finding
         return [
             self.metric,
@@ -91,7 +91,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Row a against row b of a table.
+    """A comparison sets row a of a table against row b.
 
     Attributes:
         a: the label of the first row.
@@ -106,12 +106,12 @@ class Comparison:
     lines: list[Row]
 
     def header(self) -> list[str]:
-        """The columns of `rows`."""
+        """Name the columns of `rows`."""
         difference = f"difference [{100 * self.level:g} %]"
         return ["metric", "known ratio", self.a, self.b, difference, "p", "p (Holm)", "seeds", "verdict"]
 
     def rows(self) -> list[list[str]]:
-        """As text: percent with one decimal, points with two."""
+        """Word the rows: percent with one decimal, points with two."""
         return [line.to_text() for line in self.lines]
 
     def table(self, title: str = "") -> Table:
@@ -124,7 +124,7 @@ class Comparison:
         return from_text("compare", title, self.header(), self.rows(), self.notes(), wraps=True)
 
     def notes(self) -> list[str]:
-        """What to know when reading the rows, without repetition."""
+        """Say what to know when reading the rows, without repetition."""
         notes = [
             f"difference: {self.a} less {self.b} in percent points, same test images and seeds; each interval is for "
             "its own row, verdicts follow p (Holm), corrected over the rows; from these two alone, while the marks of "
@@ -176,7 +176,7 @@ def compare(
 
 
 def check(labels: Collection[str], a: str, b: str) -> None:
-    """Whether there are records to compare.
+    """Refuse to compare rows of which there are no records.
 
     Args:
         labels: of all rows that there are.

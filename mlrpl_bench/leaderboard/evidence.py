@@ -1,4 +1,4 @@
-"""What a finished cell is evidence for beyond its metrics, computed once and kept beside its record.
+"""Computes what a finished cell tells beyond its metrics, once, and keeps it beside the cell's record.
 
 - Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`statistics`).
 - Recovery: how well the trained method ranks the training labels that were hidden from it, the mAP over these entries
@@ -42,9 +42,10 @@ Seeds = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One finished cell.
+    """The evidence of one finished cell: its record, and what was computed from its files.
 
     Attributes:
+        record: what the cell left behind.
         influences: by metric of `metrics.REPORTED`, float32 [N]; see `influences`.
         recovery: mAP over the training entries that were hidden, in [0, 1]; NaN where nothing was.
         recovery_AP_C: the same by category; NaN for one without a hidden present label.
@@ -68,10 +69,11 @@ EvidenceGrid = Mapping[tuple[str, float], Mapping[Seeds, Evidence]]
 
 
 class Collector:
-    """Finds the evidence of records of one setting.
+    """A collector finds the evidence of records of one setting.
 
     Args:
-        train, test: the splits that the setting trains and evaluates on, with complete labels.
+        train: the split that the setting trains on, with complete labels.
+        test: the split that it evaluates on, with complete labels.
         masks: the mask of the training split for a known ratio and a mask seed.
     """
 
@@ -130,7 +132,7 @@ class Collector:
 
 
 def loss_fluctuation(record: Record) -> float:
-    """How much the supervised loss term jumps from step to step once the method fills in labels.
+    """Measure how much the supervised loss term jumps from step to step once the method fills in labels.
 
     The mean absolute second difference of the term over the steps from the method's start epoch on (its
     hyper-parameter ``start``, else the papers'). The second difference of a steady fall is 0, so it is not the fall

@@ -1,4 +1,4 @@
-"""Evidence in, one tidy table out: a row for each table row, known ratio and metric, with how sure it is.
+"""Turns evidence into one tidy table: a row for each table row, known ratio and metric, with how sure it is.
 
 The unit of shares is percent. An average over ratios is taken seed by seed, over the seeds that have every ratio.
 """
@@ -41,13 +41,15 @@ def measure(
     unmarked: Collection[str] = (),
     missing: Mapping[tuple[str, float], str] | None = None,
 ) -> pd.DataFrame:
-    """The measurements of a table.
+    """Make the measurements of a table.
 
     The best row of each mAP column, and of the averages of OF1 and CF1, is marked, and with it those that a paired
     comparison on common images and seeds does not tell from it, after Holm's correction over all these comparisons.
 
     Args:
-        labels: the rows. ratios: the columns, besides their average.
+        cells: the evidence.
+        labels: the rows.
+        ratios: the columns, besides their average.
         categories: names for the metrics `CATEGORY` + name; none of these without.
         unmarked: rows that take no part in the marking, such as the upper bound.
         missing: why cells are missing, by label and ratio.
@@ -185,7 +187,7 @@ NO_NUMBER = "-"
 
 
 class Lookup:
-    """Finds measurements by label, known ratio and metric, and words them: the one way in which the frame is read."""
+    """A lookup finds measurements by label, known ratio and metric, and words them; nothing else reads the frame."""
 
     def __init__(self, measurements: pd.DataFrame) -> None:
         self._rows = {(row.method, row.known_ratio, row.metric): row for row in measurements.itertuples(index=False)}
@@ -193,7 +195,7 @@ class Lookup:
         self._nothing = next(pd.DataFrame([nothing]).itertuples(index=False))
 
     def row(self, label: str, known_ratio: str, metric: str) -> Any:
-        """The measurement, with attributes named like the columns; of one that is not there, NaN."""
+        """Find a measurement, with attributes named like the columns; one that is not there has NaN."""
         return self._rows.get((label, known_ratio, metric), self._nothing)
 
     @property
@@ -202,7 +204,7 @@ class Lookup:
         return list(dict.fromkeys(label for label, _, _ in self._rows))
 
     def means(self, metric: str, known_ratio: str) -> dict[str, float]:
-        """The mean over seeds by label, of the rows that have one, in the order of the measurements."""
+        """Find the mean over seeds of each row that has one, by label, in the order of the measurements."""
         found = {label: float(self.row(label, known_ratio, metric).mean) for label in self.labels}
         return {label: mean for label, mean in found.items() if not math.isnan(mean)}
 
@@ -224,7 +226,7 @@ class Lookup:
         return Entry(text, row.mark, (label, known_ratio), row.mean)
 
     def interval(self, label: str, known_ratio: str, metric: str) -> Entry:
-        """``58.1 – 63.0``."""
+        """Word an interval: ``58.1 – 63.0``, or a dash where there is none."""
         row = self.row(label, known_ratio, metric)
         text = NO_NUMBER if math.isnan(row.low) else f"{row.low:.1f} – {row.high:.1f}"
         return Entry(text, place=(label, known_ratio), value=row.low)

@@ -1,4 +1,4 @@
-"""The numbers of a cell that tables show: what each is called, in which unit, and how it is taken from the evidence.
+"""Names the numbers of a cell that tables show, with their units, and takes them from the cell's evidence.
 
 Shares are in percent, so differences of them are in percent points; the loss fluctuation keeps its own unit.
 """
@@ -32,7 +32,7 @@ COSTS = tuple(name for name, _, _ in COST_UNITS.values())
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a cell.
+    """A metric is a number of a cell, with its name and unit in tables.
 
     Attributes:
         name: what the tables call it.
@@ -46,7 +46,7 @@ class Metric:
 
 
 def category(number: int, name: str) -> Metric:
-    """The average precision of one category.
+    """Make the metric that is one category's average precision.
 
     Args:
         number: the category's place among the data set's categories.
@@ -56,7 +56,7 @@ def category(number: int, name: str) -> Metric:
 
 
 def best_epoch(metric: str) -> str:
-    """The name of a metric of the epoch with the highest mAP: ``mAP (best epoch)``."""
+    """Name a metric of the epoch with the highest mAP: ``mAP (best epoch)``."""
     return f"{metric} (best epoch)"
 
 

@@ -1,4 +1,4 @@
-"""Which records a table may be made from; what is left out is said, never averaged in and never silently dropped."""
+"""Selects the records that a table may be made from; what is left out is named, and never averaged in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Missing = Mapping[tuple[str, float], str]
 
 @dataclass(frozen=True)
 class Selection:
-    """The records of one table, and what stands in none of it.
+    """A selection holds the evidence of one table, and names what is not in it.
 
     Attributes:
         cells: their evidence.
@@ -50,7 +50,10 @@ def select(
     """Look through the store for the records of a setting.
 
     Args:
-        wanted: whether a cell of this setting belongs into the table.
+        study: the data set under the setting.
+        methods: by name, as they are now.
+        store: the folder of records.
+        wanted: says whether a cell of this setting belongs into the table.
         asked: cells that should be there; what is missing of them becomes a missing entry.
         reference_rows: rows that show the same cells at each of `ratios`, by name.
         report: told about the making of evidence as (what, done, total).

@@ -61,7 +61,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the cells at hand say about a part.
+    """A finding says what the cells at hand tell about a part.
 
     Attributes:
         part: the difference that was measured.

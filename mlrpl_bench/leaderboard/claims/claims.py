@@ -58,7 +58,7 @@ class Claim:
     control: str
 
     def parts(self, ratios: Sequence[float]) -> list[Part]:
-        """The differences it is about, where these ratios are looked at."""
+        """List the differences that the claim is about, where these ratios are looked at."""
         ratios = tuple(sorted(ratios))
         if self.over == FIRST_LESS_LAST:
             first, last = sorted(float(ratio) for ratio in self.published if ratio != AVERAGE)
@@ -74,7 +74,7 @@ class Claim:
         return parts
 
     def published_for(self, part: Part) -> dict[str, float]:
-        """By data set, the published difference that belongs to a part; none for other rows, as controls are."""
+        """Find the published difference of a part by data set; there is none for other rows, as controls are."""
         if (part.a, part.b) != (self.a, self.b):
             return {}
         if part.less_at:
@@ -120,12 +120,12 @@ class Claims:
     verdicts: list[Verdict]
 
     def measured(self) -> Claims:
-        """Only the claims about which something was measured."""
+        """Keep only the claims about which something was measured."""
         there = [one for one in self.verdicts if any(not math.isnan(f.difference) for f in one.findings)]
         return replace(self, verdicts=there)
 
     def rows(self) -> list[list[str]]:
-        """As text under `HEADER`: a claim of several parts has a row for itself, then one for each part."""
+        """Word the claims under `HEADER`: one of several parts has a row for itself, then one for each part."""
         return [row for verdict in self.verdicts for row in self._rows_of(verdict)]
 
     def _rows_of(self, verdict: Verdict) -> list[list[str]]:
@@ -151,7 +151,7 @@ class Claims:
         return ", ".join(f"{name} {difference:+.1f}" for name, difference in by_dataset.items()) or "-"
 
     def notes(self) -> list[str]:
-        """What to know when reading the rows."""
+        """Say what to know when reading the rows."""
         findings = [finding for verdict in self.verdicts for finding in verdict.findings]
         masks = {mask_seed for finding in findings for _, mask_seed in finding.seeds}
         seeds = {len(finding.seeds) for finding in findings if finding.seeds}
@@ -188,7 +188,7 @@ class Claims:
         return from_text("claims", title or self.title, HEADER, self.rows(), self.notes(), wraps=True)
 
     def to_markdown(self) -> str:
-        """A pipe table with title and notes."""
+        """Write a pipe table with title and notes."""
         lines = [HEADER, ["---"] * len(HEADER), *self.rows()]
         table = "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)
         notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes())
@@ -212,7 +212,7 @@ class Claims:
 
 
 def load() -> list[Claim]:
-    """The claims of the papers, in the file's order."""
+    """Load the claims of the papers, in the file's order."""
     rows = facts("claims.csv")
     tests = {row.pop("claim"): row for row in facts("claim_tests.csv")}
     by_name: dict[str, list[dict[str, str]]] = {}
@@ -222,7 +222,7 @@ def load() -> list[Claim]:
 
 
 def rows_needed() -> set[str]:
-    """The rows that claims speak of, controls included."""
+    """List the rows that claims speak of, controls included."""
     return {row for claim in load() for row in (claim.a, claim.b, claim.equal_to, claim.control) if row}
 
 

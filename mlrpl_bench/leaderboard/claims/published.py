@@ -1,4 +1,4 @@
-"""Numbers that papers printed, with their sources, and the same beside measured ones.
+"""Holds the numbers that papers printed, with their sources, and sets them beside measured ones.
 
 The numbers are facts in ``facts/published.csv``, in percent. They never enter a measured row, and an average over
 fewer ratios than the papers' nine is never set beside a published average.
@@ -32,11 +32,16 @@ HEADER = ("method", "published as", "known ratio", "metric", "measured", "publis
 
 @dataclass(frozen=True)
 class Published:
-    """A printed number.
+    """A number that a paper printed.
 
     Attributes:
-        method: the name of the row in its table. known_ratio: ``0.1`` to ``0.9``, or ``avg``.
-        value: percent. status: of `STATUSES`. source: the paper and its table.
+        dataset: the name of the data set here.
+        method: the name of the row in the paper's table.
+        metric: of `REPORTED`.
+        known_ratio: ``0.1`` to ``0.9``, or ``avg``.
+        value: percent.
+        status: one of `STATUSES`.
+        source: the paper and its table.
     """
 
     dataset: str
@@ -50,12 +55,17 @@ class Published:
 
 @dataclass(frozen=True)
 class Line:
-    """A published number beside the measured one.
+    """A line sets a published number beside the measured one.
 
     Attributes:
         label: the measured row, empty where no method here is published under this name.
         published_name: the row in the papers' tables.
-        measured, difference: percent and points; None where there is no measured number.
+        known_ratio: ``0.1`` to ``0.9``, or ``avg``.
+        metric: of `REPORTED`.
+        measured: percent; None where there is no measured number.
+        published: percent.
+        difference: measured less published, percent points; None where there is no measured number.
+        status: one of `STATUSES`.
         sources: numbers of the footnotes, from 1.
     """
 
@@ -72,14 +82,20 @@ class Line:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """All published numbers of a dataset, each beside the measured one if there is one."""
+    """A table of all published numbers of a dataset, each beside the measured one if there is one.
+
+    Attributes:
+        dataset: the name of the data set.
+        lines: the numbers, in the order of the table.
+        sources: the papers, numbered from 1 in the footnotes.
+    """
 
     dataset: str
     lines: list[Line]
     sources: list[str]
 
     def rows(self) -> list[list[str]]:
-        """As text, under `HEADER`; what no paper printed says so."""
+        """Word the lines under `HEADER`; what no paper printed says so."""
         return [_row(line) for line in self.lines]
 
     def table(self) -> Table:
@@ -87,7 +103,7 @@ class PublishedTable:
         return from_text("published", "Published numbers beside ours", HEADER, self.rows(), self.notes())
 
     def notes(self) -> list[str]:
-        """The footnotes: what each status means, then the numbered sources."""
+        """Write the footnotes: what each status means, then the numbered sources."""
         statuses = sorted({line.status for line in self.lines} - {VERIFIED})
         return [f"({status}): {STATUSES[status]}" for status in statuses] + [
             f"[{number}] {source}" for number, source in enumerate(self.sources, start=1)
@@ -100,24 +116,24 @@ class PublishedTable:
 
 
 def facts(name: str) -> list[dict[str, str]]:
-    """The rows of a file in the package's folder ``facts``."""
+    """Read the rows of a file in the package's folder ``facts``."""
     text = (importlib.resources.files("mlrpl_bench.leaderboard.claims") / "facts" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
 
 @functools.cache
 def load() -> tuple[Published, ...]:
-    """Every published number, in the file's order."""
+    """Load every published number, in the file's order."""
     return tuple(Published(**{**row, "value": float(row["value"])}) for row in facts("published.csv"))  # type: ignore[arg-type]
 
 
 def numbers_of(dataset: str, published_name: str) -> list[Published]:
-    """What is published of a method on a dataset; several sources may print the same number."""
+    """Find what is published of a method on a dataset; several sources may print the same number."""
     return [number for number in load() if (number.dataset, number.method) == (dataset, published_name)]
 
 
 def published_table(found: Lookup, dataset: str, names: Mapping[str, str], ratios: Sequence[float]) -> PublishedTable:
-    """Every published number of a dataset at these ratios and on average, beside the measured one.
+    """Set every published number of a dataset at these ratios and on average beside the measured one.
 
     Sources that print the same number share a line; where they disagree, each has its own.
 

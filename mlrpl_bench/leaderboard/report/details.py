@@ -1,4 +1,4 @@
-"""What stands behind the numbers of a table's rows: hyper-parameters, recipe, provenance, and every single record."""
+"""Lists what stands behind a table's rows: hyper-parameters, recipe, provenance, and every single record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ NONE = "–"
 
 
 def anchor(label: str, known_ratio: str = "") -> str:
-    """The id of a row's details, or of its records at one known ratio. Labels may hold any character, ids may not.
+    """Make the id of a row's details, or of its records at one known ratio.
+
+    Labels may hold any character, ids may not.
 
     >>> anchor("sarb"), anchor("sarb", "0.1")
     ('row-sarb', 'row-sarb-at-0.1')
@@ -31,7 +33,7 @@ def anchor(label: str, known_ratio: str = "") -> str:
 
 
 def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The details of every row, in the table's order.
+    """List the details of every row, in the table's order.
 
     Args:
         papers: by method, the address of its paper.
@@ -41,7 +43,7 @@ def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def setting(table: Leaderboard) -> dict[str, str]:
-    """What all cells of the table have in common, in words; empty without cells."""
+    """Word what all cells of the table have in common; empty without cells."""
     for evidence in unique(table.cells.values()):
         return _words(evidence.record.cell.setting.to_json())
     return {}
@@ -67,7 +69,7 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
 
 
 def _missing(table: Leaderboard, label: str) -> list[str]:
-    """Why columns of a row have no number."""
+    """Say why columns of a row have no number."""
     statuses = {ratio: table.lookup.row(label, f"{ratio:g}", "mAP").status for ratio in table.ratios}
     return [f"{ratio_title(ratio)}: {status}" for ratio, status in statuses.items() if status != "measured"]
 

@@ -1,4 +1,4 @@
-"""The page's example pictures: what the best and the worst method make of a few test images."""
+"""Draws the page's example pictures: what the best and the worst method make of a few test images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = 4
 
 
 def draw(table: Leaderboard, test: Split) -> list[Picture]:
-    """One picture at the lowest known ratio that both have, or none: without examples, or where an image is gone.
+    """Draw a picture at the lowest known ratio that both have; none without examples, or where an image is gone.
 
     Args:
         test: the split that the records' examples are rows of.

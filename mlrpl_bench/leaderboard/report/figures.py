@@ -1,4 +1,4 @@
-"""The page's figures as files for papers, each as PNG and SVG. The same records give the same bytes."""
+"""Draws the page's figures as files for papers, each as PNG and SVG; the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POINTS = 100
 
 
 def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, bytes]:
-    """File names and contents; a figure without anything to show is left out.
+    """Draw all figures, by file name; one without anything to show is left out.
 
     Args:
         defaults: rows to show besides the strongest and the weakest.

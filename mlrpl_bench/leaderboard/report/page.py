@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file that opens from disk and needs no network. The same records give the same bytes."""
+"""Writes the leaderboard as one HTML file that needs no network; the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ MAIN, CORNER = "leaderboard", "method"
 
 
 class Picture(NamedTuple):
-    """A picture on the page: a PNG, what it shows, and a line below it."""
+    """A picture on the page.
+
+    Attributes:
+        png: the image.
+        alt: what it shows, in words.
+        caption: the line below it.
+    """
 
     png: bytes
     alt: str
@@ -38,9 +44,10 @@ def render(
     papers: Mapping[str, str] | None = None,
     files: Sequence[str] = (),
 ) -> str:
-    """The page of a leaderboard.
+    """Render the page of a leaderboard.
 
     Args:
+        table: the leaderboard.
         extras: more tables, such as published numbers or claims; shown before the secondary ones.
         pictures: shown under Examples.
         defaults: rows that the figures show at first besides the strongest and the weakest.

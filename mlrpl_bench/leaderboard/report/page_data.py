@@ -1,4 +1,4 @@
-"""A leaderboard as the plain data that the page's figures are drawn from, and which rows they show at first."""
+"""Turns a leaderboard into the plain data that figures are drawn from, and chooses the rows they show at first."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MANY = 300
 
 
 def methods(table: Leaderboard) -> list[str]:
-    """The rows that are trained, from strong to weak; those without an average last."""
+    """Sort the rows that are trained from strong to weak; those without an average come last."""
     found = table.lookup.means("mAP", average_name(table.ratios))
     rows = [label for label in table.labels if label not in table.context.reference_rows]
     return sorted(rows, key=lambda label: -found.get(label, -math.inf))
 
 
 def chosen(table: Leaderboard, defaults: Collection[str] = ()) -> list[str]:
-    """Rows that figures show at first: the strongest, the weakest and the default ones; from strong to weak."""
+    """Choose the rows that figures show at first: the strongest, the weakest and the default ones, sorted."""
     ranked = [label for label in methods(table) if any((label, ratio) in table.cells for ratio in table.ratios)]
     chosen_defaults = [label for label in ranked if label in defaults][: STYLES - 1]
     strong = max(1, min(STRONGEST, STYLES - 1 - len(chosen_defaults)))
@@ -40,7 +40,7 @@ def chosen(table: Leaderboard, defaults: Collection[str] = ()) -> list[str]:
 
 
 def compared(rows: Sequence[str], defaults: Collection[str] = ()) -> str | None:
-    """The row that the strongest, which is the first, is shown beside: the strongest default one, or else the next.
+    """Choose the row that the first, the strongest, is shown beside: the strongest default one, or else the next.
 
     The weakest of many differs in everything, which says nothing about any category.
 
@@ -52,7 +52,7 @@ def compared(rows: Sequence[str], defaults: Collection[str] = ()) -> str | None:
 
 
 def curves(table: Leaderboard, metric: str) -> dict[str, list[list[float | None]]]:
-    """By row: known ratio, mean, low and high of each ratio that has a number, in percent.
+    """List known ratio, mean, low and high of each ratio that has a number, by row, in percent.
 
     Where a metric has no interval, low and high are one standard deviation over seeds away, or None for one seed.
     """
@@ -68,7 +68,7 @@ def curves(table: Leaderboard, metric: str) -> dict[str, list[list[float | None]
 
 
 def by_category(table: Leaderboard) -> dict[str, dict[str, list[float | None]]]:
-    """By row and known ratio, also their average: the average precision of each category, in percent."""
+    """List each category's average precision, by row and known ratio or their average, in percent."""
     if not table.context.categories:
         return {}
     known_ratios = [*(f"{ratio:g}" for ratio in table.ratios), average_name(table.ratios)]
@@ -89,7 +89,7 @@ def by_category(table: Leaderboard) -> dict[str, dict[str, list[float | None]]]:
 def courses(
     table: Leaderboard, rows: Iterable[str], ratios: Iterable[float], points: int
 ) -> dict[str, dict[str, training.Course]]:
-    """By row and known ratio, see `training.course`."""
+    """Read the course of training by row and known ratio, see `curves.course`."""
     ratios = list(ratios)
     return {
         label: {
@@ -102,7 +102,7 @@ def courses(
 
 
 def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, Any]:
-    """All that the page's script draws from; JSON without NaN."""
+    """Collect all that the page's script draws from; JSON without NaN."""
     rows, average = methods(table), average_name(table.ratios)
     num_cells = sum(len(by_seeds) for by_seeds in table.cells.values())
     trained = courses(table, rows, table.ratios, training.POINTS if num_cells <= MANY else training.POINTS // 2)
@@ -124,13 +124,13 @@ def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, A
 
 
 def unique(cells: Iterable[Mapping[Any, Evidence]]) -> list[Evidence]:
-    """Each cell once, however many places show it; by known ratio and seeds."""
+    """List each cell once, however many places show it, by known ratio and seeds."""
     by_key = {evidence.record.cell.key: evidence for by_seeds in cells for evidence in by_seeds.values()}
     return sorted(by_key.values(), key=lambda e: (e.record.cell.ratio, *e.seeds, e.record.cell.key))
 
 
 def number(value: float, digits: int = 5) -> float | None:
-    """With so many significant digits; None for NaN, which JSON does not have.
+    """Round to so many significant digits; None for NaN and infinity, which JSON does not have.
 
     >>> number(12.345678), number(float("nan"))
     (12.346, None)

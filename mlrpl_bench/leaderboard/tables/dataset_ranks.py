@@ -1,4 +1,4 @@
-"""Average ranks over data sets: the table's own means beside those of other data sets' records.
+"""Ranks methods over data sets: the table's own means beside those of other data sets' records.
 
 Of another data set nothing but its records is needed, neither its files nor its labels. Those count that were trained
 by the methods as they are now, on the usual masks, and evaluated on the test images; where there are records of several

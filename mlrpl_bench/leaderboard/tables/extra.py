@@ -1,4 +1,4 @@
-"""The tables beside the main one."""
+"""Makes the tables beside the main one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tables(
     categories: Sequence[str],
     reference_rows: Collection[str],
 ) -> list[Table]:
-    """All of them; one that would be empty is left out."""
+    """Make all tables beside the main one; one that would be empty is left out."""
     average = average_name(ratios)
     methods = [label for label in labels if label not in reference_rows]
     candidates = [
@@ -54,7 +54,7 @@ def _rank(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Tab
 def rank_table(
     name: str, title: str, labels: Sequence[str], table_BM: NDArray[np.float64], level: float, notes: Sequence[str]
 ) -> Table:
-    """Average ranks over the blocks of a table that is higher where a method is better, best first."""
+    """Rank methods over the blocks of a table, higher numbers being better, and list them from best to worst."""
     ranking = ranks.average_rank(table_BM, level)
     by_rank = sorted(zip(ranking.ranks_M.tolist(), labels, strict=True))
     rows = [(label, [Entry(f"{rank:.2f}", value=rank)]) for rank, label in by_rank]

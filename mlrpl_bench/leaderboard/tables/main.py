@@ -1,4 +1,4 @@
-"""Evidence in, leaderboard out. Pure: the same records give the same bytes."""
+"""Turns evidence into a leaderboard; the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVALUATED = {
 
 
 class Context(NamedTuple):
-    """What a leaderboard says around its numbers.
+    """The context of a leaderboard is what it says around its numbers.
 
     Attributes:
         differs: by method, how it differs from its paper.
@@ -44,7 +44,7 @@ class Context(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """The tables of a dataset under one setting.
+    """A leaderboard holds the tables of a dataset under one setting.
 
     Attributes:
         measurements: everything that the tables show and more, see `measurements.measure`.
@@ -52,7 +52,8 @@ class Leaderboard:
         others: secondary tables.
         notes: footnotes of the main table, in order.
         cells: the evidence behind, by row label and known ratio.
-        labels, ratios: the rows in order, the known ratios in ascending order.
+        labels: the rows, from weak to strong.
+        ratios: the known ratios in ascending order.
         context: see `Context`.
     """
 
@@ -80,11 +81,11 @@ class Leaderboard:
         return self.main.notes
 
     def with_tables(self, tables: Sequence[Table]) -> Leaderboard:
-        """The same with more secondary tables."""
+        """Add secondary tables; the leaderboard itself stays as it is."""
         return replace(self, others=[*self.others, *tables])
 
     def to_csv(self) -> str:
-        """The main table: means and, where there are several seeds, deviations; two decimals."""
+        """Write the main table: means and, where there are several seeds, deviations; two decimals."""
         wide: dict[str, list[float]] = {}
         for title, known_ratio, metric in main_columns(self.ratios):
             rows = [self.lookup.row(label, known_ratio, metric) for label in self.labels]
@@ -97,19 +98,19 @@ class Leaderboard:
         return table.to_csv(float_format="%.2f", lineterminator="\n")
 
     def tidy_csv(self) -> str:
-        """The measurements: one row a method, known ratio and metric; four significant digits or more."""
+        """Write the measurements: one row a method, known ratio and metric; six significant digits."""
         return self.measurements.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
     def to_markdown(self) -> str:
-        """All tables with titles and footnotes."""
+        """Write all tables with titles and footnotes."""
         return "\n".join([self.main.markdown(1), *(table.markdown(2) for table in self.others)])
 
     def to_latex(self) -> str:
-        """All tables, for ``\\input`` where booktabs is loaded."""
+        """Write all tables, for ``\\input`` where booktabs is loaded."""
         return "% needs \\usepackage{booktabs}\n" + "\n".join(t.latex() for t in (self.main, *self.others))
 
     def to_json(self) -> dict[str, Any]:
-        """The main table as plain data; None where there is no number."""
+        """Return the main table as plain data; None where there is no number."""
         rows = {
             label: {
                 title: _facts(self.lookup.row(label, known_ratio, metric))
@@ -120,16 +121,17 @@ class Leaderboard:
         return {"title": self.title, "rows": rows, "notes": list(self.notes)}
 
     def print(self) -> None:
-        """The main table, to standard output."""
+        """Print the main table to standard output."""
         self.main.print()
 
 
 def build(
     cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], context: Context, missing: Missing
 ) -> Leaderboard:
-    """The leaderboard of evidence of one setting.
+    """Build the leaderboard of one setting from its evidence.
 
     Args:
+        cells: the evidence.
         labels: rows that were asked for, which are shown even if nothing is known of them; others that have cells
             stand beside.
         ratios: the columns.
@@ -156,7 +158,7 @@ def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
 
 
 def ratio_title(ratio: float) -> str:
-    """``10 %`` for 0.1."""
+    """Word a known ratio: ``10 %`` for 0.1."""
     return f"{100 * ratio:g} %"
 
 
