@@ -44,7 +44,7 @@ from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.evaluation import intervals, metrics
-from mlrpl_bench.leaderboard import evidence
+from mlrpl_bench.leaderboard import evidence, measurements
 from mlrpl_bench.leaderboard.claims import claims
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence
 from mlrpl_bench.leaderboard.report import examples, figures, page
@@ -261,8 +261,8 @@ COUNTED: tuple[tuple[Any, str, str], ...] = (
     (Collector, "collect", "reading evidence"),
     (intervals, "intervals", "intervals"),
     (intervals, "all_paired", "paired comparisons"),
-    (leaderboard, "measure", "measurements"),
-    (api, "build", "tables"),
+    (measurements, "measure", "measurements"),
+    (leaderboard, "build", "tables"),
     (claims, "judge", "claims"),
     (api, "table_files", "writing tables"),
     (figures, "draw_all", "figures"),

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.evaluation.influences import influences as influences_of
+from mlrpl_bench.evaluation import influences, metrics
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.records.record import Record, read_arrays
 from mlrpl_bench.utils.errors import UserError
@@ -108,11 +107,11 @@ class Collector:
                     f"{record.folder}: its scores give {name} {measured[name]:.6f} and its record says "
                     f"{record.metrics[name]:.6f}; move the folder away, then run again to train the cell anew"
                 )
-        influences = influences_of(scores_NC, self.test.labels_NC)
+        by_metric = influences.influences(scores_NC, self.test.labels_NC)
         recovery, recovery_AP_C = self._recovery(record)
         return Evidence(
             record,
-            {name: influences[name].astype(np.float32) for name in metrics.REPORTED},
+            {name: by_metric[name].astype(np.float32) for name in metrics.REPORTED},
             recovery,
             recovery_AP_C,
             loss_fluctuation(record),

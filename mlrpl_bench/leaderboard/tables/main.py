@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.leaderboard import measurements
 from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
-from mlrpl_bench.leaderboard.measurements import Lookup, average_name, measure
+from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
 from mlrpl_bench.utils.arrays import plain
@@ -140,7 +141,9 @@ def build(
     ratios = sorted(ratios)
     labels = [label for label in dict.fromkeys([*sorted(labels), *sorted(label for label, _ in cells)])]
     shown = [label for label in labels if any((label, ratio) in cells or (label, ratio) in missing for ratio in ratios)]
-    frame = measure(cells, shown, ratios, context.categories, unmarked=context.reference_rows, missing=missing)
+    frame = measurements.measure(
+        cells, shown, ratios, context.categories, unmarked=context.reference_rows, missing=missing
+    )
     found = Lookup(frame)
     order = _from_weak_to_strong(shown, found, ratios, context.reference_rows)
     rank = {label: place for place, label in enumerate(order)}
