@@ -45,7 +45,7 @@ from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.evaluation import intervals, metrics
-from mlrpl_bench.leaderboard import evidence
+from mlrpl_bench.leaderboard import evidence, measurements
 from mlrpl_bench.leaderboard.claims import claims
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence
 from mlrpl_bench.leaderboard.report import examples, figures, page, write
@@ -128,7 +128,7 @@ class World:
         drawn = []
         for number in range(SCORE_FILES):
             cell = study.job(self.methods[0], NINE_RATIOS[number % 9], number, number, {}).cell
-            drawn.append(collector.of(bases.write(simulated(cell, study, number), {}, keep_weights=False)))
+            drawn.append(collector.collect(bases.write(simulated(cell, study, number), {}, keep_weights=False)))
         for number, cell in enumerate(self.cells(study)):
             share(store, cell, drawn[sum(divmod(number, SEEDS)) % SCORE_FILES])
 
@@ -264,10 +264,10 @@ COUNTED: tuple[tuple[Any, str, str], ...] = (
     (execute, "_jobs", "planning cells (masks)"),
     (sweep, "missing", "reading records"),
     (ResultStore, "survey", "reading records"),
-    (Collector, "of", "reading evidence"),
+    (Collector, "collect", "reading evidence"),
     (intervals, "intervals", "intervals"),
     (intervals, "all_paired", "paired comparisons"),
-    (leaderboard, "measure", "measurements"),
+    (measurements, "measure", "measurements"),
     (leaderboard, "build", "tables"),
     (claims, "judge", "claims"),
     (write, "table_files", "writing tables"),
@@ -299,7 +299,7 @@ def cold(world: World) -> dict[str, float]:
         (record.folder / evidence.FILE).unlink()
     start = time.perf_counter()
     for record in records:
-        collector.of(record)
+        collector.collect(record)
     seconds = (time.perf_counter() - start) / len(records)
     return {"seconds_per_cell": seconds, "cells_per_hour": 3600 / seconds}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
 from mlrpl_bench.leaderboard import selection
 from mlrpl_bench.leaderboard.claims import claims, published
 from mlrpl_bench.leaderboard.evidence import Collector
-from mlrpl_bench.leaderboard.measurements import Lookup
 from mlrpl_bench.leaderboard.report import write
 from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
@@ -32,7 +30,7 @@ from mlrpl_bench.training.options import variant
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.tables import Table, from_text
+from mlrpl_bench.utils.tables import Table
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
     if not found.cells:
         if failures:
             return Result(failures=failures, problems=found.problems, failed_methods=failed_methods)
-        reasons = "".join(f"; {line}" for line in [*found.problems, *found.left_out][:3])
+        reasons = "".join(f"; {line}" for line in [*found.problems, *found.excluded_records][:3])
         raise UserError(
             f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
         )
@@ -182,7 +180,7 @@ def _train(todo: Sequence[Job], resolved: Resolved, study: Study, watcher: Watch
             failures.append(event)
         if isinstance(event, Finished) and (record := store.find(job.cell)) is not None:
             with contextlib.suppress(UserError):  # the table names it
-                collector.of(record)
+                collector.collect(record)
         done += isinstance(event, (Finished, sweep.FoundFinished, Failed))
     return failures
 
@@ -211,7 +209,7 @@ def _selection(
         resolved.store,
         wanted,
         asked=[job.cell for job in jobs if wanted(job.cell)],
-        lines={name: [job.cell for job in row] for name, row in references.items()},
+        reference_rows={name: [job.cell for job in row] for name, row in references.items()},
         ratios=resolved.ratios,
         report=watcher.report,
     )
@@ -233,14 +231,14 @@ def _leaderboard(
         Context(
             differs={name: methods[name].differs for name in methods},
             deviations=study.deviations(),
-            lines={
+            reference_rows={
                 name: f"{row[0].cell.method} with {100 * row[0].cell.ratio:g} % of the labels known"
                 for name, row in references.items()
             },
             categories=study.test.categories,
-            left_out=found.left_out,
+            excluded_records=found.excluded_records,
         ),
-        found.holes,
+        found.missing,
     )
 
 
@@ -253,18 +251,18 @@ def _published(table: Leaderboard, resolved: Resolved) -> Table:
             "--evaluate-on, --set-data, --mask-scheme and --mask-file"
         )
     names = {name: methods[name].published for name in methods}
-    found = published.published_table(table.measurements, resolved.dataset.name, names, table.ratios)
+    found = published.published_table(table.lookup, resolved.dataset.name, names, table.ratios)
     if not found.lines:
         raise UserError(
             f"there are no published numbers on {resolved.dataset.name} at these ratios; leave --published out"
         )
-    return from_text("published", "Published numbers beside ours", published.HEADER, found.rows(), found.notes())
+    return found.table()
 
 
 def _with_secondary_tables(table: Leaderboard, resolved: Resolved) -> tuple[Leaderboard, list[str]]:
     """The leaderboard with ranks over data sets, what a step costs, and the papers' claims; and what is unusable."""
     name = resolved.dataset.name
-    ranked = dataset_ranks.rank(name, _means(table), resolved.store, resolved.methods.entries)
+    ranked = dataset_ranks.rank(name, table, resolved.store, resolved.methods.entries)
     profiled, unusable = _profile(resolved.store, name)
     more = [each for each in (ranked, profiled) if each is not None]
     return table.with_tables([*more, *_claims(table, name)]), unusable
@@ -282,24 +280,10 @@ def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]
         return None, [str(error)]
 
 
-def _means(table: Leaderboard) -> dataset_ranks.Means:
-    """mAP of the rows that take part in rankings, averaged over seeds."""
-    found = Lookup(table.measurements)
-    means = {
-        (label, ratio): float(found.row(label, f"{ratio:g}", "mAP").mean)
-        for label in table.labels
-        for ratio in table.ratios
-        if label not in table.context.lines
-    }
-    return {place: mean for place, mean in means.items() if not math.isnan(mean)}
-
-
 def _claims(table: Leaderboard, dataset: str) -> list[Table]:
     """Those of the papers' claims that the table's rows say something about."""
     judged = claims.judge(table.cells, dataset, table.ratios).measured()
-    if not judged.verdicts:
-        return []
-    return [from_text("claims", "The papers' claims", claims.HEADER, judged.rows(), judged.notes(), wraps=True)]
+    return [judged.table("The papers' claims")] if judged.verdicts else []
 
 
 def _why_not_writable(folder: Path) -> str:

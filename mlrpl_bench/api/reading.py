@@ -135,7 +135,7 @@ def _evidence(
     )
     for line in found.problems:
         watcher.problem(line)
-    for line in found.left_out:
+    for line in found.excluded_records:
         watcher.note(line)
     if not found.cells:
         place = resolved.store.root / resolved.dataset.name

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from mlrpl_bench.training.launchers import sweep
 
 Progress = Callable[[str, int, int], object]
-"""Told of what is being done as (what, done, total)."""
+"""A `Report` whose answer does not matter, such as ``print``."""
 
 
 class Watcher(Protocol):

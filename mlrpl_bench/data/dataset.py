@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.utils.progress import Report, silent
 
 NINE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -95,8 +96,8 @@ class Preset:
     pretraining_image_size: int | None = None
 
 
-def _say_nothing(what: str, done: int, total: int) -> None:
-    pass
+PAPERS = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
+"""The setting of the papers, on every data set."""
 
 
 class Dataset(ABC):
@@ -118,7 +119,7 @@ class Dataset(ABC):
     needs_root = True
     """Whether the user must say where the images are; False for data that is generated into the cache."""
 
-    report: Callable[[str, int, int], None] = staticmethod(_say_nothing)
+    report: Report = staticmethod(silent)
     """A progress callback for long preparations, called with (what, done, total); the caller sets it."""
 
     def __init__(self, options: Options | None = None) -> None:

@@ -32,7 +32,7 @@ class Masks:
 
     Attributes:
         split: the whole training set, with complete labels: what the mask is drawn for.
-        scheme: see `protocol.SCHEMES`.
+        scheme: see `choices.SCHEMES`.
         file: the one mask to use instead of drawing any.
         kept_rows: the rows that are trained on, in ascending order, where some cannot be; the mask is drawn for all
             and then cut, so that it is the same for an image whether others can be read or not.

@@ -21,6 +21,8 @@ PRESENT, UNKNOWN, ABSENT = 1, 0, -1
 VERSION = 2
 """The protocol version is raised by hand whenever shared code changes scores; versions are never mixed in a table."""
 
+PAPERS_SCHEME = "hcp"
+"""The scheme by which the papers leave labels known."""
 COMPLETE_AT_ONE = ("hcp", "by_id")
 """Schemes in which a ratio of 1 means complete labels."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder, write_atomically
+from mlrpl_bench.utils.progress import Count
 from mlrpl_bench.utils.randomness import seed_of
 
 WIDTH = 300
@@ -44,7 +45,7 @@ def hashed_vectors(names: Sequence[str], width: int = WIDTH) -> NDArray[np.float
     )
 
 
-def prepare(names: Sequence[str], source: Path, report: Callable[[int, int], None] = lambda *_: None) -> Path:
+def prepare(names: Sequence[str], source: Path, report: Count = lambda *_: None) -> Path:
     """Take the names' vectors from a file and keep them in the cache, where `prepared` finds them.
 
     Args:
@@ -104,7 +105,7 @@ def _from_npy(names: Sequence[str], source: Path) -> NDArray[np.float32]:
     return vectors_CE.astype(np.float32)
 
 
-def _from_text(names: Sequence[str], source: Path, report: Callable[[int, int], None]) -> NDArray[np.float32]:
+def _from_text(names: Sequence[str], source: Path, report: Count) -> NDArray[np.float32]:
     """Read the vectors of the names' words from a text file line by line; such files have gigabytes."""
     if all(re.fullmatch(r"category \d+", name) for name in names):
         raise UserError("the categories have no names, only numbers, for which words have no meaning; give an .npy")

@@ -1,4 +1,4 @@
-"""Each image's influence on a metric: its derivative by the image's weight, the infinitesimal jackknife.
+"""Computes each image's influence on a metric, the metric's derivative by the image's weight (infinitesimal jackknife).
 
 Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 21.3. Array names end in dimensions: N images, C
 categories, P the PRESENT images of one category in rank order.
@@ -14,7 +14,7 @@ from mlrpl_bench.utils.errors import UserError
 
 
 def influences(scores_NC: ArrayLike, labels_NC: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """Each image's influence on mAP, OF1 and CF1, as `metrics.evaluate` defines them.
+    """Compute each image's influence on mAP, OF1 and CF1, as `metrics.evaluate` defines them.
 
     With image n weighing w_n (all 1) the influence is ``N * d metric / d w_n``. Its mean over images is 0 up to
     rounding, and ``influence.std() / sqrt(N)`` is the metric's standard error. It is exact to first order:

@@ -1,4 +1,4 @@
-"""How sure a metric is: intervals over test images and seeds, paired comparisons, corrections, average ranks.
+"""Computes how sure a metric is: intervals over test images and seeds, paired comparisons, corrections.
 
 A metric is a smooth function of how much each image weighs, so a test set with other images is well described by each
 image's *influence*, the derivative of the metric by the image's weight::
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,12 +32,14 @@ ONE_SEED = (
 
 TWO_SEEDS = "two seeds: their spread has one degree of freedom, so the interval is very wide; more seeds narrow it"
 
+Name = TypeVar("Name", bound=Hashable)
+
 ROWS_AT_ONCE = 16
 """Resamples turned into float64 at a time: small enough for a processor's cache at 40,504 images."""
 
 
 class Measured(NamedTuple):
-    """One metric of one method: what `interval` takes, and each side of `paired`.
+    """One metric of one method was measured: what `interval` takes, and each side of `paired`.
 
     Attributes:
         influences_SN: by seed and test image, from `influences`; every seed on the same images in the same order.
@@ -50,10 +52,14 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and how far it can be trusted, in the unit of the estimates (not clipped to [0, 1]).
+    """An interval says how far a mean over seeds can be trusted, in the unit of the estimates (not clipped to [0, 1]).
 
     Attributes:
-        low, high: the ends of the interval.
+        mean: over the seeds.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+        level: of the interval, in (0, 1).
+        seeds: how many there are.
         images_error: standard error from the test images that all seeds share.
         seeds_error: standard error from the seeds, s / sqrt(S); NaN with one seed.
         caution: what cannot be concluded, empty from three seeds on.
@@ -71,7 +77,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """The mean of method a less that of method b.
+    """A difference is the mean of method a less that of method b, as an interval.
 
     Attributes:
         p_value: two-sided, of no difference.
@@ -82,7 +88,7 @@ class Difference(Interval):
 
 @dataclass(frozen=True)
 class Spread:
-    """What many comparisons together say of the seeds' variance in each of them, see `common_spread`.
+    """A spread holds what many comparisons say together of the seeds' variance in each of them, see `common_spread`.
 
     Attributes:
         variance: between seeds, typical of the family.
@@ -94,7 +100,7 @@ class Spread:
 
 
 def resampled_means(influences_KN: ArrayLike, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
-    """The mean influence in each bootstrap sample of the N images; float64 [K, R].
+    """Compute the mean influence in each of R bootstrap samples of the N images; float64 [K, R].
 
     Every call with the same N, resamples and seed draws the same images, so differences of two vectors' results are
     results of their difference. Many vectors at once are cheaper than one by one.
@@ -117,7 +123,7 @@ def resampled_means(influences_KN: ArrayLike, resamples: int = 2000, seed: int =
 def interval(
     influences_SN: ArrayLike, estimates_S: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """The mean over seeds, and an interval for what other test images and other seeds would give.
+    """Compute the mean over seeds, and an interval for what other test images and other seeds would give.
 
     Images and seeds are crossed: all seeds are tested on the same images. With s the seeds' standard deviation,
 
@@ -148,9 +154,9 @@ def interval(
 
 
 def intervals(rows: Sequence[Measured], level: float = 0.95, resamples: int = 2000, seed: int = 0) -> list[Interval]:
-    """The `interval` of each of many rows on the same images; cheaper than one by one."""
+    """Compute the `interval` of each of many rows on the same images, which is cheaper than one by one."""
     found = _intervals_and_draws(rows, level, resamples, seed, [None] * len(rows))
-    return [of_row for of_row, _, _ in found]
+    return [one for one, _, _ in found]
 
 
 def paired(
@@ -161,7 +167,7 @@ def paired(
     seed: int = 0,
     spread: Spread | None = None,
 ) -> Difference:
-    """How much better a is than b, on the same test images and with the same seeds in the same order.
+    """Compare a with b on the same test images and with the same seeds in the same order: how much better is a?
 
     `interval` of the differences, image by image and seed by seed, so that what both methods share cancels. The p-value
     is the probability that the interval's distribution, moved to 0, lies as far from 0 as the measured difference. The
@@ -189,17 +195,14 @@ def all_paired(
     seed: int = 0,
     spreads: Sequence[Spread | None] | None = None,
 ) -> list[Difference]:
-    """The `paired` comparison of each of many pairs on the same images; cheaper than one by one."""
+    """Make the `paired` comparison of each of many pairs on the same images, which is cheaper than one by one."""
     differences = [_difference(a, b) for a, b in pairs]
     found = _intervals_and_draws(differences, level, resamples, seed, spreads or [None] * len(pairs))
-    return [
-        Difference(**vars(of_pair), p_value=_p_value(of_pair, images_R, degrees))
-        for of_pair, images_R, degrees in found
-    ]
+    return [Difference(**vars(one), p_value=_p_value(one, images_R, degrees)) for one, images_R, degrees in found]
 
 
 def common_spread(variances_K: ArrayLike, degrees: int) -> Spread | None:
-    """What K comparisons with few seeds each teach about the variance between seeds in all of them.
+    """Estimate from K comparisons with few seeds each how large the variance between seeds is in all of them.
 
     Two seeds say nearly nothing about their own variance, but thirty methods with two seeds each say much about what is
     usual. The true variances are taken for draws from a scaled inverse chi-squared distribution, whose scale and
@@ -232,7 +235,7 @@ def common_spread(variances_K: ArrayLike, degrees: int) -> Spread | None:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """P-values adjusted so that, of a whole family, any wrong rejection is as rare as the level says.
+    """Adjust p-values so that any wrong rejection in the whole family is as rare as the level says (Holm).
 
     With p in rising order, the k-th (from 0) of K becomes ``max over j ≤ k of min(1, (K - j) p_j)`` (Holm 1979, "A
     Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6).
@@ -253,6 +256,19 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted_K = np.empty_like(p_K)
     adjusted_K[order_K] = np.minimum(1, np.maximum.accumulate(np.arange(len(p_K), 0, -1) * p_K[order_K]))
     return adjusted_K
+
+
+def holm_by_name(p_values: Mapping[Name, float]) -> dict[Name, float]:
+    """Adjust the p-values of a family of comparisons, each of which has a name, by `holm`.
+
+    A comparison whose p-value is NaN was not made: it stays NaN and does not count in the family.
+
+    >>> holm_by_name({"a": 0.01, "b": math.nan, "c": 0.04})
+    {'a': 0.02, 'b': nan, 'c': 0.04}
+    """
+    made = [name for name, p_value in p_values.items() if not math.isnan(p_value)]
+    adjusted_K = holm([p_values[name] for name in made])
+    return {**p_values, **dict(zip(made, adjusted_K.tolist(), strict=True))}
 
 
 def _check_level(level: float) -> None:

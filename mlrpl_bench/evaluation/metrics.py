@@ -1,4 +1,4 @@
-"""How good scores are against complete labels: mAP, and OP OR OF1 CP CR CF1 over all and over three labels an image.
+"""Evaluates scores against complete labels: mAP, and OP OR OF1 CP CR CF1 over all and over three labels an image.
 
 Every value is a fraction in [0, 1]. Entries labelled UNKNOWN are not evaluated: they are no right and no wrong
 prediction, hold no rank in their category and take no place among an image's three highest.
@@ -21,9 +21,18 @@ Scores = NDArray[np.floating]
 PER_IMAGE = 3
 """How many labels an image may be given for the metrics that end in ``_top3``."""
 
+REPORTED = ("mAP", "OF1", "CF1")
+"""The metrics that papers print: tables average these, and comparisons have the influences of images on these."""
+THRESHOLDED = ("OP", "OR", "OF1", "CP", "CR", "CF1")
+"""The metrics that depend on which labels are predicted."""
+TOP = tuple(f"{name}_top{PER_IMAGE}" for name in THRESHOLDED)
+"""The same with at most `PER_IMAGE` predicted labels an image."""
+SHARES = ("mAP", *THRESHOLDED, *TOP, "average_precision")
+"""Every metric of `evaluate` that is one fraction in [0, 1]."""
+
 
 def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike, *, surely_logits: bool = False) -> dict[str, Any]:
-    """Every metric of the benchmark, computed in float64 (scores are only compared, in the precision they come in).
+    """Compute every metric of the benchmark in float64 (scores are only compared, in the precision they come in).
 
     Args:
         scores_NC: logits, not probabilities; a label is predicted where its logit is at least 0.
@@ -74,7 +83,7 @@ def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike, *, surely_logits: bool 
 
 
 def average_precisions(scores_NC: ArrayLike, labels_NC: ArrayLike) -> NDArray[np.float64]:
-    """``AP_C`` of `evaluate` alone: average precision per category, NaN for one without a PRESENT label.
+    """Compute ``AP_C`` of `evaluate` alone: average precision per category, NaN for one without a PRESENT label.
 
     Only the order of the scores counts, so probabilities do as well as logits.
 
@@ -90,7 +99,7 @@ def average_precisions(scores_NC: ArrayLike, labels_NC: ArrayLike) -> NDArray[np
 
 
 def mean_average_precision(AP_C: NDArray[np.float64]) -> float:
-    """The mean over the categories that have a number; NaN where none has.
+    """Average over the categories that have a number; NaN where none has.
 
     >>> mean_average_precision(np.array([0.5, np.nan, 1.0]))
     0.75

@@ -1,4 +1,4 @@
-"""How many more seeds would settle a comparison, if the difference stayed what it is."""
+"""Estimates how many more seeds would settle a comparison, if the difference stayed what it is (power analysis)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST = 100
 
 
 def more_seeds(distance: float, images_error: float, spread: float, seeds: int, alpha: float) -> float:
-    """Seeds to add until an interval excludes a value so far away, in about 80 % of repetitions.
+    """Count the seeds to add until an interval excludes a value so far away, in about 80 % of repetitions.
 
     With S seeds, the half-width at level ``1 - alpha`` is ``hypot(z images_error, t_{S-1} spread / sqrt(S))``: seeds
     shrink the second part, the test images' error stays. The spread comes from as few seeds as there are, so the
@@ -42,7 +42,7 @@ def more_seeds(distance: float, images_error: float, spread: float, seeds: int, 
 
 
 def images_alone_cannot_tell(distance: float, images_error: float, alpha: float) -> bool:
-    """Whether the test images' error alone is too large for any number of seeds (at the same power)."""
+    """Say whether the test images' error alone is too large for any number of seeds, at the same power."""
     from scipy.stats import norm
 
     return bool(distance < (norm.isf(alpha / 2) + norm.isf(1 - POWER)) * images_error)

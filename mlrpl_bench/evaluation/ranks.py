@@ -1,4 +1,4 @@
-"""Average ranks of methods over data sets: Friedman's test and Nemenyi's critical difference."""
+"""Ranks methods over data sets, with Friedman's test and Nemenyi's critical difference."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from mlrpl_bench.utils.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Average ranks over blocks.
+    """A ranking holds average ranks over blocks and how far they can be told apart.
 
     Attributes:
         ranks_M: from 1 (best in every block) to M.
-        statistic, p_value: Friedman's chi-square and its p-value of all methods being equal; NaN for two methods.
+        statistic: Friedman's chi-square; NaN for two methods.
+        p_value: of all methods being equal; NaN for two methods.
         critical_difference: methods whose average ranks differ by less are not told apart.
         blocks: how many blocks the ranks rest on.
     """
@@ -32,7 +33,7 @@ class Ranking:
 
 
 def average_rank(table_BM: ArrayLike, level: float = 0.95) -> Ranking:
-    """Ranks of methods averaged over blocks, such as (dataset, ratio), Friedman's test, and a critical difference.
+    """Average the ranks of methods over blocks, such as (dataset, ratio), and test whether they differ.
 
     In each block the highest number has rank 1 and equal ones share the mean of their ranks. Two methods are told apart
     at ``CD = q sqrt(M (M + 1) / (6 B))`` (Nemenyi) with q the studentized range's quantile over sqrt 2 (Demšar 2006,

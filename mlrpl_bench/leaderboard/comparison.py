@@ -1,20 +1,20 @@
-"""Two rows of a table compared, on the test images and seeds that both have."""
+"""Compares two rows of a table on the test images and seeds that both have."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from mlrpl_bench.evaluation import intervals
-from mlrpl_bench.leaderboard import pairing
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, EvidenceGrid
-from mlrpl_bench.leaderboard.measurements import average_name
+from mlrpl_bench.evaluation.metrics import REPORTED
+from mlrpl_bench.leaderboard import pairing, verdicts
+from mlrpl_bench.leaderboard.evidence import EvidenceGrid
+from mlrpl_bench.leaderboard.verdicts import Finding
+from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import Table, from_text
 
 NO_DIFFERENCE = "cannot be told apart"
 NONE_COMMON = "cannot be compared"
@@ -22,34 +22,83 @@ NONE_COMMON = "cannot be compared"
 
 @dataclass(frozen=True)
 class Row:
-    """One metric at one known ratio, or averaged over the ratios.
+    """A row compares one metric at one known ratio, or averaged over the ratios: a finding in a comparison's words.
 
     Attributes:
-        known_ratio: ``0.1``, ``avg`` over the nine ratios, ``avg of 3`` over other sets.
-        mean_a, mean_b: percent, over the common seeds alone. difference, low, high: points; NaN without common seeds.
-        p_adjusted: Holm's, over the rows that have a p-value.
-        seeds: how many are common. left_out: the others, each with what it lacks.
-        caution: what cannot be concluded.
+        finding: the measured difference; its means, interval and seeds are the row's.
+        level: of the verdict, in (0, 1).
     """
 
-    metric: str
-    known_ratio: str
-    mean_a: float
-    mean_b: float
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    p_adjusted: float
-    seeds: int
-    left_out: tuple[str, ...]
-    verdict: str
-    caution: str
+    finding: Finding
+    level: float
+
+    @property
+    def metric(self) -> str:
+        """``mAP``, ``OF1`` or ``CF1``."""
+        return self.finding.part.metric
+
+    @property
+    def known_ratio(self) -> str:
+        """``0.1``; ``avg`` over the nine ratios, ``avg of 3`` over other sets."""
+        return self.finding.part.known_ratio
+
+    @property
+    def caution(self) -> str:
+        """What cannot be concluded; empty where nothing is to be said."""
+        mask_seeds = [mask_seed for _, mask_seed in self.finding.seeds]
+        one_mask = len(mask_seeds) > 1 and len(set(mask_seeds)) == 1
+        return "; ".join(filter(None, [self.finding.caution, pairing.ONE_MASK if one_mask else ""]))
+
+    @property
+    def verdict(self) -> str:
+        """Which row is better, that they cannot be told apart, or why they cannot be compared."""
+        found = self.finding
+        if not found.seeds:
+            return f"{NONE_COMMON}: {found.why}"
+        if found.p_adjusted > 1 - self.level or not found.difference:
+            return NO_DIFFERENCE
+        better = found.part.a if found.difference > 0 else found.part.b
+        return f"{better} is better" + (" (these trained models)" if len(found.seeds) == 1 else "")
+
+    def to_text(self) -> list[str]:
+        """Word the row under `Comparison.header`: percent with one decimal, points with two."""
+        found = self.finding
+        return [
+            self.metric,
+            self.known_ratio,
+            *("-" if math.isnan(mean) else f"{mean:.1f}" for mean in (found.mean_a, found.mean_b)),
+            pairing.difference_text(found.difference, found.low, found.high),
+            pairing.p_text(found.p_value),
+            pairing.p_text(found.p_adjusted),
+            str(len(found.seeds)),
+            self.verdict,
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; None for what there is not."""
+        found = self.finding
+        names = ("mean_a", "mean_b", "difference", "low", "high", "p_value", "p_adjusted")
+        return plain({
+            "metric": self.metric,
+            "known_ratio": self.known_ratio,
+            **{name: getattr(found, name) for name in names},
+            "seeds": len(found.seeds),
+            "left_out": found.unpaired_seeds,
+            "verdict": self.verdict,
+            "caution": self.caution,
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Row a against row b of a table; `level` is that of the intervals and of the verdicts."""
+    """A comparison sets row a of a table against row b.
+
+    Attributes:
+        a: the label of the first row.
+        b: the label of the second row.
+        level: of the intervals and of the verdicts, in (0, 1).
+        lines: a row for each metric at each known ratio, and for its average over them.
+    """
 
     a: str
     b: str
@@ -57,17 +106,26 @@ class Comparison:
     lines: list[Row]
 
     def header(self) -> list[str]:
-        """The columns of `rows`."""
+        """Name the columns of `rows`."""
         difference = f"difference [{100 * self.level:g} %]"
         return ["metric", "known ratio", self.a, self.b, difference, "p", "p (Holm)", "seeds", "verdict"]
 
     def rows(self) -> list[list[str]]:
-        """As text: percent with one decimal, points with two."""
-        return [_text(line) for line in self.lines]
+        """Word the rows: percent with one decimal, points with two."""
+        return [line.to_text() for line in self.lines]
+
+    def table(self, title: str = "") -> Table:
+        """The comparison as a table with its notes.
+
+        Args:
+            title: above the table; ``a and b`` unless another one is given.
+        """
+        title = title or f"{self.a} and {self.b}"
+        return from_text("compare", title, self.header(), self.rows(), self.notes(), wraps=True)
 
     def notes(self) -> list[str]:
-        """What to know when reading the rows, without repetition."""
-        told = [
+        """Say what to know when reading the rows, without repetition."""
+        notes = [
             f"difference: {self.a} less {self.b} in percent points, same test images and seeds; each interval is for "
             "its own row, verdicts follow p (Holm), corrected over the rows; from these two alone, while the marks of "
             "a leaderboard learn the seeds' spread from all its rows",
@@ -76,15 +134,15 @@ class Comparison:
                 f"left out, {line.known_ratio} {line.metric}: {seed}"
                 for line in self.lines
                 if line.metric == self.lines[0].metric
-                for seed in line.left_out
+                for seed in line.finding.unpaired_seeds
             ),
         ]
-        return list(dict.fromkeys(told))
+        return list(dict.fromkeys(notes))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for what there is not."""
-        lines = [{name: _plain(value) for name, value in asdict(line).items()} for line in self.lines]
-        return {"a": self.a, "b": self.b, "level": self.level, "rows": lines, "notes": self.notes()}
+        rows = [line.to_json() for line in self.lines]
+        return {"a": self.a, "b": self.b, "level": self.level, "rows": rows, "notes": self.notes()}
 
 
 def compare(
@@ -92,33 +150,33 @@ def compare(
     a: str,
     b: str,
     ratios: Sequence[float],
-    metrics: Sequence[str] = INFLUENCED,
+    metrics: Sequence[str] = REPORTED,
     level: float = 0.95,
 ) -> Comparison:
     """Compare two rows at each ratio and, from two ratios on, averaged over them.
 
     Args:
-        a, b: row labels.
-        metrics: of `evidence.INFLUENCED`.
+        cells: the evidence of both rows.
+        a: the label of the first row.
+        b: the label of the second row.
+        ratios: known ratios.
+        metrics: of `REPORTED`.
+        level: of the intervals and verdicts, in (0, 1).
 
     Raises:
         UserError: a row is unknown, or is compared with itself.
     """
     check({label for label, _ in cells}, a, b)
-    columns = {f"{ratio:g}": [ratio] for ratio in sorted(ratios)}
-    if len(ratios) > 1:
-        columns[average_name(ratios)] = sorted(ratios)
-    lines = [_row(cells, a, b, metric, name, of, level) for metric in metrics for name, of in columns.items()]
-    compared = [place for place, line in enumerate(lines) if not math.isnan(line.p_value)]
-    adjusted = intervals.holm([lines[place].p_value for place in compared])
-    for place, p_adjusted in zip(compared, adjusted, strict=True):
-        found = replace(lines[place], p_adjusted=float(p_adjusted))
-        lines[place] = replace(found, verdict=_verdict(found, a, b, level))
-    return Comparison(a, b, level, lines)
+    ratios = tuple(sorted(ratios))
+    columns = [(ratio,) for ratio in ratios] + ([ratios] if len(ratios) > 1 else [])
+    parts = [verdicts.Part(a, b, metric, column) for metric in metrics for column in columns]
+    # Nothing is about equal here: which row is better follows from the difference and its p-value alone.
+    found = verdicts.find(cells, parts, level, margin=0.0)
+    return Comparison(a, b, level, [Row(finding, level) for finding in found])
 
 
 def check(labels: Collection[str], a: str, b: str) -> None:
-    """Whether there are records to compare.
+    """Refuse to compare rows of which there are no records.
 
     Args:
         labels: of all rows that there are.
@@ -133,59 +191,3 @@ def check(labels: Collection[str], a: str, b: str) -> None:
             raise UserError(f"no records of {label!r}; {hint}there are: {', '.join(sorted(labels)) or 'none'}")
     if a == b:
         raise UserError(f"{a!r} is to be compared with itself; name two rows")
-
-
-def _row(cells: EvidenceGrid, a: str, b: str, metric: str, name: str, ratios: Sequence[float], level: float) -> Row:
-    seeds = pairing.common_seeds(cells, (a, b), ratios, metric)
-    left_out = tuple(pairing.left_out(cells, (a, b), ratios, metric))
-    nan = math.nan
-    if not seeds:
-        why = pairing.why_none_common(cells, (a, b), ratios, metric)
-        return Row(metric, name, nan, nan, nan, nan, nan, nan, nan, 0, left_out, f"{NONE_COMMON}: {why}", "")
-    of_a, of_b = (pairing.measured(cells, label, ratios, metric, seeds) for label in (a, b))
-    found = intervals.paired(of_a, of_b, level)
-    return Row(
-        metric=metric,
-        known_ratio=name,
-        mean_a=float(np.mean(of_a.estimates_S)),  # type: ignore[arg-type]
-        mean_b=float(np.mean(of_b.estimates_S)),  # type: ignore[arg-type]
-        difference=found.mean,
-        low=found.low,
-        high=found.high,
-        p_value=found.p_value,
-        p_adjusted=nan,
-        seeds=len(seeds),
-        left_out=left_out,
-        verdict="",
-        caution=_caution(found.caution, [mask_seed for _, mask_seed in seeds]),
-    )
-
-
-def _caution(of_interval: str, mask_seeds: Sequence[int]) -> str:
-    one_mask = len(mask_seeds) > 1 and len(set(mask_seeds)) == 1
-    return "; ".join(filter(None, [of_interval, pairing.ONE_MASK if one_mask else ""]))
-
-
-def _verdict(row: Row, a: str, b: str, level: float) -> str:
-    if row.p_adjusted > 1 - level or not row.difference:
-        return NO_DIFFERENCE
-    return f"{a if row.difference > 0 else b} is better" + (" (these trained models)" if row.seeds == 1 else "")
-
-
-def _text(row: Row) -> list[str]:
-    return [
-        row.metric,
-        row.known_ratio,
-        *("-" if math.isnan(mean) else f"{mean:.1f}" for mean in (row.mean_a, row.mean_b)),
-        pairing.difference_text(row.difference, row.low, row.high),
-        pairing.p_text(row.p_value),
-        pairing.p_text(row.p_adjusted),
-        str(row.seeds),
-        row.verdict,
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""What a finished cell is evidence for beyond its metrics, computed once and kept beside its record.
+"""Computes what a finished cell tells beyond its metrics, once, and keeps it beside the cell's record.
 
 - Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`statistics`).
 - Recovery: how well the trained method ranks the training labels that were hidden from it, the mAP over these entries
@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.evaluation.influences import influences as influences_of
+from mlrpl_bench.evaluation import influences, metrics
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.records.record import Record, read_arrays
 from mlrpl_bench.utils.errors import UserError
@@ -31,7 +30,6 @@ FILE = "evidence.npz"
 VERSION = 1
 """Raised by hand whenever the same record would give other evidence; what is kept of another version is made anew."""
 
-INFLUENCED = ("mAP", "OF1", "CF1")
 SUPERVISED_TERM = "partial_bce"
 PAPERS_START = 5
 """The epoch (of 20) at which the papers' methods begin to fill in labels; where a method has no start of its own."""
@@ -43,10 +41,11 @@ Seeds = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One finished cell.
+    """The evidence of one finished cell: its record, and what was computed from its files.
 
     Attributes:
-        influences: by metric of `INFLUENCED`, float32 [N]; see `influences`.
+        record: what the cell left behind.
+        influences: by metric of `metrics.REPORTED`, float32 [N]; see `influences`.
         recovery: mAP over the training entries that were hidden, in [0, 1]; NaN where nothing was.
         recovery_AP_C: the same by category; NaN for one without a hidden present label.
         loss_fluctuation: see `loss_fluctuation`; NaN where the method has no such term.
@@ -69,18 +68,19 @@ EvidenceGrid = Mapping[tuple[str, float], Mapping[Seeds, Evidence]]
 
 
 class Collector:
-    """Finds the evidence of records of one setting.
+    """A collector finds the evidence of records of one setting.
 
     Args:
-        train, test: the splits that the setting trains and evaluates on, with complete labels.
+        train: the split that the setting trains on, with complete labels.
+        test: the split that it evaluates on, with complete labels.
         masks: the mask of the training split for a known ratio and a mask seed.
     """
 
     def __init__(self, train: Split, test: Split, masks: Masks) -> None:
         self.train, self.test, self.masks = train, test, masks
 
-    def of(self, record: Record) -> Evidence:
-        """The evidence of a record: what is kept beside it if that came from the same files, else made and kept.
+    def collect(self, record: Record) -> Evidence:
+        """Take the evidence of a record that is kept beside it, if it came from the same files; else make and keep it.
 
         A folder that may not be written to is no obstacle; its evidence is then made at every call.
 
@@ -101,17 +101,17 @@ class Collector:
     def _made(self, record: Record) -> Evidence:
         scores_NC = _scores(record, "scores.npz", self.test)
         measured = metrics.evaluate(scores_NC, self.test.labels_NC, surely_logits=True)
-        for name in INFLUENCED:
+        for name in metrics.REPORTED:
             if abs(measured[name] - record.metrics[name]) > 1e-9:
                 raise UserError(
                     f"{record.folder}: its scores give {name} {measured[name]:.6f} and its record says "
                     f"{record.metrics[name]:.6f}; move the folder away, then run again to train the cell anew"
                 )
-        influences = influences_of(scores_NC, self.test.labels_NC)
+        by_metric = influences.influences(scores_NC, self.test.labels_NC)
         recovery, recovery_AP_C = self._recovery(record)
         return Evidence(
             record,
-            {name: influences[name].astype(np.float32) for name in INFLUENCED},
+            {name: by_metric[name].astype(np.float32) for name in metrics.REPORTED},
             recovery,
             recovery_AP_C,
             loss_fluctuation(record),
@@ -131,7 +131,7 @@ class Collector:
 
 
 def loss_fluctuation(record: Record) -> float:
-    """How much the supervised loss term jumps from step to step once the method fills in labels.
+    """Measure how much the supervised loss term jumps from step to step once the method fills in labels.
 
     The mean absolute second difference of the term over the steps from the method's start epoch on (its
     hyper-parameter ``start``, else the papers'). The second difference of a steady fall is 0, so it is not the fall
@@ -163,7 +163,7 @@ def _scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
 def _source(record: Record) -> str:
     """Identifies what evidence is made from."""
     files = record.content["files"]
-    stated = [record.metrics[name] for name in INFLUENCED]  # which were looked at when the evidence was made
+    stated = [record.metrics[name] for name in metrics.REPORTED]  # which were looked at when the evidence was made
     parts = [
         VERSION,
         record.cell.key,
@@ -181,7 +181,7 @@ def _kept(record: Record, source: str) -> Evidence | None:
             return None
         return Evidence(
             record,
-            {name: arrays[name] for name in INFLUENCED},
+            {name: arrays[name] for name in metrics.REPORTED},
             float(arrays["recovery"]),
             arrays["recovery_AP_C"],
             float(arrays["loss_fluctuation"]),

@@ -1,4 +1,4 @@
-"""Evidence in, one tidy table out: a row for each table row, known ratio and metric, with how sure it is.
+"""Turns evidence into one tidy table: a row for each table row, known ratio and metric, with how sure it is.
 
 The unit of shares is percent. An average over ratios is taken seed by seed, over the seeds that have every ratio.
 """
@@ -6,8 +6,7 @@ The unit of shares is percent. An average over ratios is taken seed by seed, ove
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,62 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlrpl_bench.data.dataset import NINE_RATIOS
-from mlrpl_bench.evaluation import intervals as statistics
+from mlrpl_bench.evaluation import intervals, metrics
 from mlrpl_bench.evaluation.intervals import Measured
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence, EvidenceGrid, Seeds
+from mlrpl_bench.leaderboard import numbers, pairing
+from mlrpl_bench.leaderboard.evidence import EvidenceGrid, Seeds
 from mlrpl_bench.utils.tables import BEST, NOT_COMPARED, TIED, Entry
 
 LEVEL = 0.95
-
-
-CATEGORY = "AP: "
-"""Begins the name of the metric that is one category's average precision."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number of a cell.
-
-    Attributes:
-        name, unit: as in the table.
-        of: takes it from a cell's evidence, in that unit.
-    """
-
-    name: str
-    unit: str
-    of: Callable[[Evidence], float]
-
-
-def _metric(name: str) -> Metric:
-    return Metric(name, "%", lambda evidence: 100 * evidence.record.metrics[name])
-
-
-def _best_epoch(name: str) -> Metric:
-    return Metric(f"{name} (best epoch)", "%", lambda evidence: 100 * evidence.record.content["best_metrics"][name])
-
-
-def _cost(key: str, unit: str, divisor: float = 1.0) -> Metric:
-    return Metric(key, unit, lambda evidence: evidence.record.content["cost"][key] / divisor)
-
-
-THRESHOLDED = ("OP", "OR", "OF1", "CP", "CR", "CF1")
-
-
-RECOVERY, FLUCTUATION = "recovery", "loss fluctuation"
-
-
-COSTS = ("seconds", "images_per_second", "peak_memory", "cells_in_group")
-
-METRICS = [
-    *map(_metric, ("mAP", *THRESHOLDED, *(f"{name}_top3" for name in THRESHOLDED), "average_precision")),
-    *map(_best_epoch, INFLUENCED),
-    Metric(RECOVERY, "%", lambda evidence: 100 * evidence.recovery),
-    Metric(FLUCTUATION, "", lambda evidence: evidence.loss_fluctuation),
-    _cost("seconds", "s"),
-    _cost("images_per_second", "1/s"),
-    Metric("peak_memory", "GB", lambda evidence: evidence.record.content["cost"]["peak_memory_bytes"] / 1e9),
-    _cost("cells_in_group", ""),
-]
 
 COLUMNS = (
     *("method", "known_ratio", "metric", "unit", "mean", "std", "n"),
@@ -89,18 +39,20 @@ def measure(
     ratios: Sequence[float],
     categories: Sequence[str] = (),
     unmarked: Collection[str] = (),
-    holes: Mapping[tuple[str, float], str] | None = None,
+    missing: Mapping[tuple[str, float], str] | None = None,
 ) -> pd.DataFrame:
-    """The measurements of a table.
+    """Make the measurements of a table.
 
     The best row of each mAP column, and of the averages of OF1 and CF1, is marked, and with it those that a paired
     comparison on common images and seeds does not tell from it, after Holm's correction over all these comparisons.
 
     Args:
-        labels: the rows. ratios: the columns, besides their average.
+        cells: the evidence.
+        labels: the rows.
+        ratios: the columns, besides their average.
         categories: names for the metrics `CATEGORY` + name; none of these without.
-        unmarked: rows that take no part in the marking, such as the upper line.
-        holes: why cells are missing, by label and ratio.
+        unmarked: rows that take no part in the marking, such as the upper bound.
+        missing: why cells are missing, by label and ratio.
 
     Returns:
         A frame with `COLUMNS`: ``known_ratio`` is text (0.1, or `average_name`); ``std`` is over seeds, NaN for one;
@@ -109,14 +61,14 @@ def measure(
         empty; ``status`` is ``measured`` or
         says what is missing.
     """
-    holes, columns = holes or {}, _columns(cells, labels, ratios)
-    metrics = [*METRICS, *(_category(number, name) for number, name in enumerate(categories))]
+    missing, columns = missing or {}, _columns(cells, labels, ratios)
+    shown = [*numbers.METRICS.values(), *(numbers.category(place, name) for place, name in enumerate(categories))]
     rows = []
     for (label, known_ratio), by_seed in columns.items():
-        status = _status(label, known_ratio, bool(by_seed), holes)
-        for metric in metrics:
-            values_S = np.array([np.mean([metric.of(e) for e in of_seed]) for of_seed in by_seed.values()])
-            rows.append([label, known_ratio, metric.name, metric.unit, *_moments(values_S), status])
+        status = _status(label, known_ratio, bool(by_seed), missing)
+        for metric in shown:
+            moments = _moments(pairing.values(by_seed, metric))
+            rows.append([label, known_ratio, metric.name, metric.unit, *moments, status])
     names = ("method", "known_ratio", "metric", "unit", "mean", "std", "n", "status")
     frame = pd.DataFrame(rows, columns=names)
     sureness = _sureness(columns, [label for label in labels if label not in unmarked], average_name(ratios))
@@ -126,28 +78,20 @@ def measure(
     return merged[list(COLUMNS)]
 
 
-Columns = Mapping[tuple[str, str], Mapping[Seeds, Sequence[Evidence]]]
-"""By row and column: for each pair of seeds the cells that are averaged."""
+Columns = Mapping[tuple[str, str], pairing.BySeeds]
+"""The cells of each row and column of the table."""
 
 
 def _columns(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]) -> Columns:
-    columns: dict[tuple[str, str], dict[Seeds, Sequence[Evidence]]] = {}
+    columns: dict[tuple[str, str], pairing.BySeeds] = {}
+    ratios = sorted(ratios)
     for label in labels:
-        of_label = {ratio: cells.get((label, ratio), {}) for ratio in sorted(ratios)}
-        for ratio, by_seed in of_label.items():
-            columns[label, f"{ratio:g}"] = {seeds: [by_seed[seeds]] for seeds in sorted(by_seed)}
-        complete = set.intersection(*(set(by_seed) for by_seed in of_label.values())) if of_label else set()
-        columns[label, average_name(ratios)] = {
-            seeds: [by_seed[seeds] for by_seed in of_label.values()] for seeds in sorted(complete)
-        }
+        seeds = {ratio: set(cells.get((label, ratio), {})) for ratio in ratios}
+        for ratio in ratios:
+            columns[label, f"{ratio:g}"] = pairing.by_seeds(cells, label, [ratio], sorted(seeds[ratio]))
+        complete = set.intersection(*seeds.values()) if seeds else set[Seeds]()
+        columns[label, average_name(ratios)] = pairing.by_seeds(cells, label, ratios, sorted(complete))
     return columns
-
-
-def measured(by_seed: Mapping[Seeds, Sequence[Evidence]], metric: str) -> Measured:
-    """Influences and estimates, in percent, of one row and column: what `statistics` takes."""
-    influences_SN = [np.mean([e.influences[metric] for e in of_seed], axis=0) for of_seed in by_seed.values()]
-    estimates_S = [np.mean([e.record.metrics[metric] for e in of_seed]) for of_seed in by_seed.values()]
-    return Measured(100 * np.array(influences_SN), 100 * np.array(estimates_S))
 
 
 def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.DataFrame:
@@ -155,26 +99,26 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     p_values: dict[tuple[str, str, str], float] = {}
     for known_ratio in dict.fromkeys(column for _, column in columns):
-        for metric in INFLUENCED:
-            of_column = {
-                label: measured(by_seed, metric)
+        for metric in metrics.REPORTED:
+            by_label = {
+                label: pairing.measured(by_seed, metric)
                 for (label, column), by_seed in columns.items()
                 if column == known_ratio and by_seed
             }
-            intervals = statistics.intervals(list(of_column.values()), LEVEL)
-            for label, found in zip(of_column, intervals, strict=True):
+            found_intervals = intervals.intervals(list(by_label.values()), LEVEL)
+            for label, found in zip(by_label, found_intervals, strict=True):
                 low, high = max(found.low, 0.0), min(found.high, 100.0)  # no share lies beyond
                 rows[label, known_ratio, metric] = {"low": low, "high": high, "caution": found.caution}
             if metric == "mAP" or known_ratio == average:
-                of_compared = {label: of_column[label] for label in compared if label in of_column}
+                by_compared_label = {label: by_label[label] for label in compared if label in by_label}
                 best, against = _against_best(
-                    of_compared, {label: list(columns[label, known_ratio]) for label in of_compared}
+                    by_compared_label, {label: list(columns[label, known_ratio]) for label in by_compared_label}
                 )
                 p_values |= {(label, known_ratio, metric): p for label, p in against.items()}
-                for label in of_compared if best is not None else ():
+                for label in by_compared_label if best is not None else ():
                     mark = BEST if label == best else NOT_COMPARED  # until a p-value says more
                     rows[label, known_ratio, metric]["mark"] = mark
-    for place, adjusted in zip(p_values, statistics.holm(list(p_values.values())), strict=True):
+    for place, adjusted in intervals.holm_by_name(p_values).items():
         rows[place] |= {"p_best": adjusted, "mark": TIED if adjusted > 1 - LEVEL else ""}
     index = ("method", "known_ratio", "metric")
     found_rows = [dict(zip(index, place, strict=True)) | facts for place, facts in rows.items()]
@@ -200,39 +144,38 @@ def _against_best(
         if label != best and len(common) >= min(2, most):
             pairs[label] = _only(rows[best], seeds[best], common), _only(rows[label], seeds[label], common)
     spreads = _spreads(list(pairs.values()))
-    of_pairs = [spreads.get(len(a.estimates_S)) for a, _ in pairs.values()]
-    found = statistics.all_paired(list(pairs.values()), LEVEL, spreads=of_pairs)
+    spread_of_each = [spreads.get(len(a.estimates_S)) for a, _ in pairs.values()]
+    found = intervals.all_paired(list(pairs.values()), LEVEL, spreads=spread_of_each)
     return best, {label: difference.p_value for label, difference in zip(pairs, found, strict=True)}
 
 
-def _spreads(pairs: Sequence[tuple[Measured, Measured]]) -> dict[int, statistics.Spread | None]:
+def _spreads(pairs: Sequence[tuple[Measured, Measured]]) -> dict[int, intervals.Spread | None]:
     """What the comparisons of a column teach about the seeds' variance, by number of seeds."""
     differences = [np.asarray(a.estimates_S) - np.asarray(b.estimates_S) for a, b in pairs]
-    of_size: dict[int, list[float]] = {}
+    by_size: dict[int, list[float]] = {}
     for difference_S in differences:
         if len(difference_S) > 1:
-            of_size.setdefault(len(difference_S), []).append(float(difference_S.var(ddof=1)))
-    return {size: statistics.common_spread(variances, size - 1) for size, variances in of_size.items()}
+            by_size.setdefault(len(difference_S), []).append(float(difference_S.var(ddof=1)))
+    return {size: intervals.common_spread(variances, size - 1) for size, variances in by_size.items()}
 
 
-def _only(of: Measured, seeds: Sequence[Seeds], wanted: Sequence[Seeds]) -> Measured:
+def _only(measured: Measured, seeds: Sequence[Seeds], wanted: Sequence[Seeds]) -> Measured:
     rows = [list(seeds).index(pair) for pair in wanted]
-    return Measured(np.asarray(of.influences_SN)[rows], np.asarray(of.estimates_S)[rows])
-
-
-def _category(number: int, name: str) -> Metric:
-    return Metric(f"{CATEGORY}{name}", "%", lambda evidence: 100 * evidence.record.metrics["AP_C"][number])
+    return Measured(np.asarray(measured.influences_SN)[rows], np.asarray(measured.estimates_S)[rows])
 
 
 def _moments(values_S: NDArray[np.float64]) -> tuple[float, float, int]:
-    """Mean, sample standard deviation and how many; a cell without the number (NaN) leaves a hole, not another mean."""
+    """Mean, sample standard deviation and number of seeds.
+
+    Where a cell lacks the number (NaN) there is none of them: a mean over the others would be another number.
+    """
     if not len(values_S) or np.isnan(values_S).any():
         return float("nan"), float("nan"), 0
     return float(values_S.mean()), float(values_S.std(ddof=1)) if len(values_S) > 1 else float("nan"), len(values_S)
 
 
-def _status(label: str, known_ratio: str, there: bool, holes: Mapping[tuple[str, float], str]) -> str:
-    reasons = [reason for (of, ratio), reason in holes.items() if of == label and f"{ratio:g}" == known_ratio]
+def _status(label: str, known_ratio: str, there: bool, missing: Mapping[tuple[str, float], str]) -> str:
+    reasons = [reason for (row, ratio), reason in missing.items() if row == label and f"{ratio:g}" == known_ratio]
     if there:
         return "; ".join(["measured", *reasons])
     if known_ratio.startswith("avg"):
@@ -240,11 +183,11 @@ def _status(label: str, known_ratio: str, there: bool, holes: Mapping[tuple[str,
     return "; ".join(reasons) or "not run"
 
 
-HOLE = "-"
+NO_NUMBER = "-"
 
 
 class Lookup:
-    """Finds measurements by row, known ratio and metric, and words them."""
+    """A lookup finds measurements by label, known ratio and metric, and words them; nothing else reads the frame."""
 
     def __init__(self, measurements: pd.DataFrame) -> None:
         self._rows = {(row.method, row.known_ratio, row.metric): row for row in measurements.itertuples(index=False)}
@@ -252,28 +195,46 @@ class Lookup:
         self._nothing = next(pd.DataFrame([nothing]).itertuples(index=False))
 
     def row(self, label: str, known_ratio: str, metric: str) -> Any:
-        """The measurement, with attributes named like the columns; of one that is not there, NaN."""
+        """Find a measurement, with attributes named like the columns; one that is not there has NaN."""
         return self._rows.get((label, known_ratio, metric), self._nothing)
 
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the rows, in the order of the measurements."""
+        return list(dict.fromkeys(label for label, _, _ in self._rows))
+
+    def means(self, metric: str, known_ratio: str) -> dict[str, float]:
+        """Find the mean over seeds of each row that has one, by label, in the order of the measurements."""
+        found = {label: float(self.row(label, known_ratio, metric).mean) for label in self.labels}
+        return {label: mean for label, mean in found.items() if not math.isnan(mean)}
+
     def entry(self, label: str, known_ratio: str, metric: str, seeds: int = 0, decimals: int = 1) -> Entry:
-        """``60.9 ± 0.5`` over several seeds; a hole in a word; how many seeds, where there are fewer than `seeds`."""
+        """Word a mean: ``60.9 ± 0.5`` over several seeds; for a missing one, why it is missing, in a word or two.
+
+        Args:
+            label: of the row.
+            known_ratio: of the column, as in the measurements.
+            metric: a name of a metric.
+            seeds: how many there should be; where there are fewer, the entry says how many there are.
+            decimals: of the number.
+        """
         row = self.row(label, known_ratio, metric)
         if math.isnan(row.mean):
-            return Entry(_hole(row.status), place=(label, known_ratio))
+            return Entry(_short_reason(row.status), place=(label, known_ratio))
         text = f"{row.mean:.{decimals}f}" + ("" if math.isnan(row.std) else f" ± {row.std:.{decimals}f}")
         text += f" ({row.n} of {seeds} seeds)" if 0 < row.n < seeds else ""
         return Entry(text, row.mark, (label, known_ratio), row.mean)
 
     def interval(self, label: str, known_ratio: str, metric: str) -> Entry:
-        """``58.1 – 63.0``."""
+        """Word an interval: ``58.1 – 63.0``, or a dash where there is none."""
         row = self.row(label, known_ratio, metric)
-        text = HOLE if math.isnan(row.low) else f"{row.low:.1f} – {row.high:.1f}"
+        text = NO_NUMBER if math.isnan(row.low) else f"{row.low:.1f} – {row.high:.1f}"
         return Entry(text, place=(label, known_ratio), value=row.low)
 
 
-def _hole(status: str) -> str:
-    """A hole in a word or two; the notes have the whole reason."""
+def _short_reason(status: str) -> str:
+    """Why an entry is missing, in a word or two; the notes have the whole reason."""
     for word in ("failed", "still running", "interrupted", "record damaged", "not run", "incomplete"):
         if status.startswith(word):
             return "running" if word == "still running" else word
-    return HOLE
+    return NO_NUMBER

@@ -1,4 +1,4 @@
-"""Which records a table may be made from; what is left out is said, never averaged in and never silently dropped."""
+"""Selects the records that a table may be made from; what is left out is named, and never averaged in."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore, left_out_line
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.progress import Report, silent
 
-Holes = Mapping[tuple[str, float], str]
+Missing = Mapping[tuple[str, float], str]
 """By row label and known ratio: why one of its cells has no number."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The records of one table, and what stands in none of it.
+    """A selection holds the evidence of one table, and names what is not in it.
 
     Attributes:
         cells: their evidence.
-        holes: why cells that were asked for are not among them.
-        left_out: a line for each kind of records of the data set that are not in the table.
+        missing: why cells that were asked for are not among them.
+        excluded_records: a line for each kind of records of the data set that are not in the table.
         problems: a line for each record that cannot be used though it should be.
     """
 
     cells: EvidenceGrid
-    holes: Holes
-    left_out: list[str]
+    missing: Missing
+    excluded_records: list[str]
     problems: list[str]
 
 
@@ -42,69 +43,70 @@ def select(
     store: ResultStore,
     wanted: Callable[[Cell], bool],
     asked: Iterable[Cell] = (),
-    lines: Mapping[str, Sequence[Cell]] | None = None,
+    reference_rows: Mapping[str, Sequence[Cell]] | None = None,
     ratios: Sequence[float] = (),
-    report: Callable[[str, int, int], None] = lambda *_: None,
+    report: Report = silent,
 ) -> Selection:
     """Look through the store for the records of a setting.
 
     Args:
-        wanted: whether a cell of this setting belongs into the table.
-        asked: cells that should be there; what is missing of them becomes a hole.
-        lines: rows that show the same cells at each of `ratios`, by name.
+        study: the data set under the setting.
+        methods: by name, as they are now.
+        store: the folder of records.
+        wanted: says whether a cell of this setting belongs into the table.
+        asked: cells that should be there; what is missing of them becomes a missing entry.
+        reference_rows: rows that show the same cells at each of `ratios`, by name.
         report: told about the making of evidence as (what, done, total).
     """
     survey = store.survey(study.setting.dataset)
-    problems, left_out = list(survey.problems), defaultdict(list, survey.left_out)
-    of_table, of_setting = [], []
+    problems, excluded = list(survey.problems), defaultdict(list, survey.left_out)
+    in_table, of_this_setting = [], []
     for record in survey.records:
         reason = reason_against(record.cell, study, methods)
         if reason is not None:
-            left_out[reason].append(record.folder)
+            excluded[reason].append(record.folder)
             continue
-        of_setting.append(record)
+        of_this_setting.append(record)
         if wanted(record.cell):
-            of_table.append(record)
-    found = _evidence(of_table, study, problems, report)
+            in_table.append(record)
+    found = _evidence(in_table, study, problems, report)
     cells: dict[tuple[str, float], dict[Seeds, Evidence]] = defaultdict(dict)
     for key, evidence in found.items():
         assert key == evidence.record.cell.key
         cells[evidence.record.cell.label, evidence.record.cell.ratio][evidence.seeds] = evidence
-    by_key = {record.cell.key: record for record in of_setting}
-    for name, of_line in (lines or {}).items():
-        drawn = _evidence([by_key[cell.key] for cell in of_line if cell.key in by_key], study, problems, report)
+    by_key = {record.cell.key: record for record in of_this_setting}
+    for name, row_cells in (reference_rows or {}).items():
+        drawn = _evidence([by_key[cell.key] for cell in row_cells if cell.key in by_key], study, problems, report)
         for ratio in ratios if drawn else ():
             cells[name, ratio] = {evidence.seeds: evidence for evidence in drawn.values()}
-    reasons = {record.cell.key: "record damaged" for record in of_table if record.cell.key not in found}
+    reasons = {record.cell.key: "record damaged" for record in in_table if record.cell.key not in found}
     reasons |= dict.fromkeys(survey.disagreeing, "records disagree")
-    holes = _holes([cell for cell in asked if cell.key not in found], store, reasons)
-    return Selection(dict(cells), holes, [left_out_line(reason, of) for reason, of in left_out.items()], problems)
+    missing = _missing([cell for cell in asked if cell.key not in found], store, reasons)
+    return Selection(dict(cells), missing, [left_out_line(*each) for each in excluded.items()], problems)
 
 
-def _evidence(
-    records: Sequence[Record], study: Study, problems: list[str], report: Callable[[str, int, int], None]
-) -> dict[str, Evidence]:
+def _evidence(records: Sequence[Record], study: Study, problems: list[str], report: Report) -> dict[str, Evidence]:
     """By key; a record whose scores cannot be used becomes a problem."""
     collector = Collector(study.train, study.test, study.masks)
     found = {}
     for number, record in enumerate(records):
         try:
-            found[record.cell.key] = collector.of(record)
+            found[record.cell.key] = collector.collect(record)
         except UserError as error:
             problems.append(str(error))
         report("reading scores", number + 1, len(records))
     return found
 
 
-def _holes(missing: Sequence[Cell], store: ResultStore, known: Mapping[str, str]) -> Holes:
+def _missing(cells: Sequence[Cell], store: ResultStore, known: Mapping[str, str]) -> Missing:
     """Why cells are missing; of some keys it is known already."""
     reasons: dict[tuple[str, float], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for cell in missing:
+    for cell in cells:
         reason = known.get(cell.key) or store.why_missing(cell)
         reasons[cell.label, cell.ratio][reason].append(cell.seed)
     return {
         place: "; ".join(
-            f"{reason} (seed {', '.join(map(str, sorted(set(seeds))))})" for reason, seeds in of_place.items()
+            f"{reason} (seed {', '.join(map(str, sorted(set(seeds))))})" for reason, seeds in seeds_by_reason.items()
         )
-        for place, of_place in reasons.items()
+        for place, seeds_by_reason in reasons.items()
     }

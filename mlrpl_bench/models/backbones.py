@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mlrpl_bench.data.images.transforms import INTERPOLATIONS, PixelFormat
 from mlrpl_bench.utils import arrays
-from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.randomness import seed_of
 
 RESNET101 = "resnet101"
@@ -175,7 +175,7 @@ def _from_timm(name: str, weights: str | None) -> Backbone:
             raise UserError(f"timm's {model_name} gives no feature maps ({error}); choose another model") from error
         raise UserError(
             f"the ImageNet weights of {model_name} could not be fetched ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:150]}); without a network, "
+            f"{one_line(error)[:150]}); without a network, "
             "name a local file with --weights FILE, or train from scratch with --weights random"
         ) from error
     if weights not in (None, "random"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from mlrpl_bench.data.images.loader import ImageTransform, Reader, normalise
 from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models import backbones
 from mlrpl_bench.utils.files import cache_folder, sha256_of_file, write_atomically
+from mlrpl_bench.utils.progress import Count
 from mlrpl_bench.utils.randomness import seed_of
 
 
@@ -81,7 +81,7 @@ class BackboneWeights:
         backbones.read_weights(Path(self.given))  # refused now rather than when training begins
         return f"file:{sha256_of_file(Path(self.given))[:16]}"
 
-    def to_load(self, report: Callable[[int, int], None]) -> str | None:
+    def to_load(self, report: Count) -> str | None:
         """What `backbones.build` takes; weights that are made here are made now, unless they are in the cache.
 
         Args:
@@ -96,7 +96,7 @@ def identity(split: Split, recipe: PretrainingRecipe) -> str:
     return "pretrained:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def weights_file(split: Split, recipe: PretrainingRecipe, report: Callable[[int, int], None]) -> Path:
+def weights_file(split: Split, recipe: PretrainingRecipe, report: Count) -> Path:
     """Return the file with the pre-trained weights, after training them if they are not in the cache.
 
     Args:
@@ -110,7 +110,7 @@ def weights_file(split: Split, recipe: PretrainingRecipe, report: Callable[[int,
     return path
 
 
-def _train(split: Split, recipe: PretrainingRecipe, report: Callable[[int, int], None]) -> dict[str, torch.Tensor]:
+def _train(split: Split, recipe: PretrainingRecipe, report: Count) -> dict[str, torch.Tensor]:
     present_NC = torch.from_numpy(split.labels_NC == PRESENT)
     assert (present_NC.sum(1) == 1).all(), "pre-training needs images of one category each"
     category_N = present_NC.int().argmax(1)

@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, INTERPOLATIONS, MEAN_3, PixelFormat
+from mlrpl_bench.data.images.transforms import (
+    DEVIATION_3,
+    INTERPOLATION,
+    INTERPOLATIONS,
+    MEAN_3,
+    ImageTransform,
+    PixelFormat,
+)
 from mlrpl_bench.models.method import Method, Recipe
 from mlrpl_bench.utils.errors import UserError
 
@@ -67,6 +74,10 @@ class Setting:
     def pixels(self) -> PixelFormat:
         """What the backbone is fed."""
         return PixelFormat(self.mean, self.deviation, self.interpolation)
+
+    def view(self) -> ImageTransform:
+        """How images become the network's input."""
+        return ImageTransform(self.image_size, self.crop_sides, self.flip, self.transform, self.pixels)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data. The usual pixels are left out, so that a key is what it was before there were others."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
+from mlrpl_bench.evaluation.metrics import SHARES
 from mlrpl_bench.records.cell import Cell
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
@@ -22,12 +24,13 @@ RECORD = "record.json"
 FILES = ("history.csv", "steps.npz", "scores.npz", "train_scores.npz", "examples.npz")
 """That every record has; the weights may have been left out."""
 
-SHARES = (
-    *("mAP", "average_precision", "OP", "OR", "OF1", "CP", "CR", "CF1"),
-    *("OP_top3", "OR_top3", "OF1_top3", "CP_top3", "CR_top3", "CF1_top3"),
-)
-COSTS = ("seconds", "images_per_second", "peak_memory_bytes", "cells_in_group")
-"""What tables show of every record."""
+COSTS: Mapping[str, int | None] = {
+    "seconds": 3,
+    "images_per_second": 1,
+    "peak_memory_bytes": None,
+    "cells_in_group": None,
+}
+"""What every record says that its cell has cost, and how many decimals of it; None for whole numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +167,7 @@ def to_json(content: dict[str, Any]) -> str:
 
 def to_plain(metrics: dict[str, Any]) -> dict[str, Any]:
     """Arrays to lists, NaN to None: JSON has neither."""
-    return {name: _plain(value) for name, value in metrics.items()}
+    return {name: arrays.plain(value) for name, value in metrics.items()}
 
 
 def from_plain(value: Any) -> Any:
@@ -172,9 +175,3 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, list):
         return np.array([math.nan if item is None else item for item in value], dtype=np.float64)
     return math.nan if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    return None if isinstance(value, float) and math.isnan(value) else value

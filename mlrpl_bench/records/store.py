@@ -31,7 +31,17 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.records import lease
 from mlrpl_bench.records.cell import Cell, Finished
-from mlrpl_bench.records.record import RECORD, OtherVersion, Record, digest, read_json, read_record, to_json, to_plain
+from mlrpl_bench.records.record import (
+    COSTS,
+    RECORD,
+    OtherVersion,
+    Record,
+    digest,
+    read_json,
+    read_record,
+    to_json,
+    to_plain,
+)
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import sha256_of_file, write_atomically
 from mlrpl_bench.utils.shortages import is_full
@@ -199,12 +209,7 @@ class ResultStore:
             "best_metrics": to_plain(finished.best_metrics),
             "known_share": to_plain(finished.known_share),
             "dropped_images": finished.dropped_images,
-            "cost": {
-                "seconds": round(finished.seconds, 3),
-                "images_per_second": round(finished.images_per_second, 1),
-                "peak_memory_bytes": finished.peak_memory_bytes,
-                "cells_in_group": finished.cells_in_group,
-            },
+            "cost": {name: round(getattr(finished, name), decimals) for name, decimals in COSTS.items()},
             **provenance,
             "files": {
                 name: {"bytes": len(content), "sha256": sha256_of_file(folder / name)}

@@ -32,6 +32,7 @@ from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import Failed, Group, StepDone, train
 from mlrpl_bench.training.workbench import Workbench
+from mlrpl_bench.utils.errors import one_line
 from mlrpl_bench.utils.randomness import generator_at
 
 NUM_TRAIN, NUM_TEST, NUM_CATEGORIES, SIDE = 23, 9, 6, 32
@@ -171,7 +172,7 @@ def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> 
                 check(sample)
                 problem = None
             except Exception as error:  # a method may raise anything
-                message = " ".join(str(error).split())
+                message = one_line(error)
                 problem = (
                     message
                     if isinstance(error, Violation)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import MethodEntry, Registry
 from mlrpl_bench.training.study import Study
+from mlrpl_bench.utils.progress import Report
 from mlrpl_bench.utils.tables import escape_markdown
 
 ROUNDS = 7
@@ -41,9 +42,7 @@ def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: 
     return "\n".join([*lines, "", *aliases]) + "\n"
 
 
-def step_costs(
-    study: Study, methods: Registry[MethodEntry], reference: str, report: Callable[[str, int, int], None]
-) -> dict[str, float]:
+def step_costs(study: Study, methods: Registry[MethodEntry], reference: str, report: Report) -> dict[str, float]:
     """The time of a training step of each method relative to a reference method's, measured in turns with it.
 
     On the study's own images, at half of the labels known, with weights that were not trained: a step costs the same.

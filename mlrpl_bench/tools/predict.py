@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ from scipy.special import expit
 from torch import Tensor
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.data.choices import PREPARED_JPEG
-from mlrpl_bench.data.images.cache import JPEG_QUALITY
+from mlrpl_bench.data.images import cache
 from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.images.loader import normalise
-from mlrpl_bench.data.images.transforms import BICUBIC, ImageTransform
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.matching import obstacle
@@ -28,7 +26,7 @@ from mlrpl_bench.records.record import Record
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.workbench import SharedBatch
-from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.files import sha256_of_file
 
 WEIGHTS = "weights.safetensors"
@@ -174,8 +172,7 @@ class Predictor:
             )
         if protocol.mask_hash(study.masks(cell.ratio, cell.mask_seed)) != cell.mask_hash:
             raise UserError(f"{cell.title} ({cell.key[:8]}) was trained under another mask; name it with --mask-file")
-        s = cell.setting
-        self.view = ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform, s.pixels)
+        self.view = cell.setting.view()
         self.workbench = study.workbench
         # Built by the very code that trained it: the same labels after hiding, the same backbone.
         self.run = CellRun(Job(cell, entry.cls, entry.hyperparameters(cell.hyperparameters)), self.workbench)
@@ -213,14 +210,7 @@ def _first(tensor: Tensor) -> NDArray[np.float32]:
 def _read(path: Path, view: ImageTransform) -> tuple[Image.Image, Image.Image]:
     """An image, and what the test view makes of it; for prepared views it is first prepared like the dataset's."""
     image = decode(path, view.decode_at_least)
-    source = image
-    if view.is_prepared and image.size != (view.enlarged, view.enlarged):
-        source = image.resize((view.enlarged, view.enlarged), BICUBIC)
-    if view.backend == PREPARED_JPEG:
-        content = io.BytesIO()
-        source.save(content, "jpeg", quality=JPEG_QUALITY)
-        source = Image.open(content)
-    return image, view.test(source)
+    return image, view.test(cache.as_prepared(image, view))
 
 
 def _load(method: torch.nn.Module, path: Path, sha256: str) -> None:
@@ -234,7 +224,7 @@ def _load(method: torch.nn.Module, path: Path, sha256: str) -> None:
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
     except RuntimeError as error:
-        reasons = " ".join(str(error).split("\n", 1)[-1].split())
+        reasons = one_line(str(error).split("\n", 1)[-1])
         raise UserError(
             f"the weights {path} do not fit the method any more, code that it shares has changed ({reasons}); "
             f"move {path.parent} away, then run again"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlrpl_bench.leaderboard.report.attention_picture import DPI, _explain, _png, overlay, percent, plain, show
+from mlrpl_bench.leaderboard.report.attention_picture import DPI, explain, overlay, percent, plain, png, show
 from mlrpl_bench.utils.tables import shortened
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def draw_prediction(
     widths = [1.5, 1.7, *[1.5] * maps]
     figure = Figure((1.35 * sum(widths), height * len(predictions) + 0.7), dpi=DPI, layout="constrained")
     figure.suptitle(plain(title), fontsize=11)
-    _explain(figure, any(prediction.attention_CHW is not None for prediction in predictions))
+    explain(figure, any(prediction.attention_CHW is not None for prediction in predictions))
     rows = figure.subplots(len(predictions), len(widths), squeeze=False, width_ratios=widths)
     for prediction, columns, (left, middle, *right) in zip(predictions, shown, rows, strict=True):
         show(left, np.asarray(prediction.picture), shortened(prediction.path.name, 24))
         _draw_bars(middle, prediction, columns, categories, lines)
         _draw_maps(right, prediction, columns, categories)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_bars(

@@ -23,12 +23,12 @@ from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Event, Failed, train
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import sha256_of_file
+from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.randomness import seed_of
 
 LISTED = 8
 """A refusal lists at most so many keys."""
 
-Report = Callable[[str, int, int], None]
 Tell = Callable[[str, int, Event], None]
 """Told about training as (title, epochs, event)."""
 
@@ -77,7 +77,7 @@ class FilesFound:
         }
 
 
-def check_files(store: ResultStore, datasets: Sequence[str], report: Report = lambda *_: None) -> FilesFound:
+def check_files(store: ResultStore, datasets: Sequence[str], report: Report = silent) -> FilesFound:
     """Compare every file that a record names with its size and hash; a damaged record's folder is moved aside.
 
     Moved is only what is in the store's own folder, and only what could be read: what may not be read is perhaps whole.

@@ -183,7 +183,7 @@ class CellRun:
         """Put the test metrics of this epoch into the history, and remember the best epoch."""
         labels_NC = self.workbench.splits["test"].labels_NC
         self.metrics = metrics.evaluate(scores_NC, labels_NC, surely_logits=not self._must_have_left_0_to_1(labels_NC))
-        self.history[-1] |= {f"test.{name}": self.metrics[name] for name in ("mAP", "OF1", "CF1")}
+        self.history[-1] |= {f"test.{name}": self.metrics[name] for name in metrics.REPORTED}
         if self.metrics["mAP"] > self.best[1]["mAP"]:
             self.best = (self.progress.epoch, self.metrics)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data import masks, protocol
-from mlrpl_bench.data.dataset import Preset, Split
+from mlrpl_bench.data.dataset import PAPERS, Preset, Split
 from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
@@ -22,6 +22,7 @@ from mlrpl_bench.training.options import Options, check, described, flags_of_set
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder
 from mlrpl_bench.utils.processes import usable_cores
+from mlrpl_bench.utils.progress import Report, silent
 
 if TYPE_CHECKING:
     from mlrpl_bench.training.workbench import Workbench
@@ -46,9 +47,7 @@ class Study:
     reads_files = True
     """Whether the images are files, which must be there."""
 
-    def __init__(
-        self, entry: DatasetEntry, options: Options, report: Callable[[str, int, int], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, entry: DatasetEntry, options: Options, report: Report = silent) -> None:
         check(options)
         self.entry, self.options, self.report = entry, options, report
         self.preset = _with(entry.preset, options)
@@ -138,24 +137,24 @@ class Study:
 
     def deviations(self) -> list[str]:
         """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
-        s = self.setting
-        papers: list[tuple[str, object, object]] = [
-            ("backbone", s.backbone, backbones.RESNET101),
+        s, papers = self.setting, PAPERS
+        compared: list[tuple[str, object, object]] = [
+            ("backbone", s.backbone, papers.backbone),
             ("weights", s.weights.split(":")[0], "timm"),
-            ("image size", s.image_size, 448),
-            ("crop sides", s.crop_sides, Preset(448, "").crop_sides),
-            ("mirroring", s.flip, True),
+            ("image size", s.image_size, papers.image_size),
+            ("crop sides", s.crop_sides, papers.crop_sides),
+            ("mirroring", s.flip, papers.flip),
             ("mean of the pixels", s.mean, MEAN_3),
             ("deviation of the pixels", s.deviation, DEVIATION_3),
             ("resizing", s.interpolation, INTERPOLATION),
-            ("epochs", s.epochs, 20),
-            ("batch", s.batch, 16),
-            ("learning rate times", self.preset.lr_multiplier, 1.0),
+            ("epochs", s.epochs, papers.epochs),
+            ("batch", s.batch, papers.batch),
+            ("learning rate times", self.preset.lr_multiplier, papers.lr_multiplier),
             ("precision", s.precision, "32-true"),
-            ("mask scheme", s.mask_scheme, "hcp"),
+            ("mask scheme", s.mask_scheme, protocol.PAPERS_SCHEME),
             ("image backend", s.transform, "reference"),
         ]
-        lines = [f"{what} {here} (papers: {there})" for what, here, there in papers if here != there]
+        lines = [f"{what} {here} (papers: {there})" for what, here, there in compared if here != there]
         lines += [f"dataset option {option}" for option in self._data_options()]
         lines += inputs.unexpected_counts(self.inputs, self.dataset, self.options.evaluate_on)
         if not self.inputs.has_word_vectors:
@@ -196,8 +195,7 @@ class Study:
 
     def view(self) -> ImageTransform:
         """How images become the network's input."""
-        s = self.setting
-        return ImageTransform(s.image_size, s.crop_sides, s.flip, s.transform, s.pixels)
+        return self.setting.view()
 
 
 def _with(preset: Preset, options: Options) -> Preset:

@@ -24,6 +24,7 @@ from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import Workbench
 from mlrpl_bench.utils import shortages
+from mlrpl_bench.utils.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Failed:
     @classmethod
     def because_of(cls, cell: Cell, error: BaseException, at_restoring: bool = False) -> Failed:
         """From an exception."""
-        message = " ".join(str(error).split()) or "no message"
+        message = one_line(error) or "no message"
         if isinstance(error, SystemExit):
             message = f"the method's code called sys.exit({error.code!r}); it may raise an exception instead"
         reason = (

@@ -1,17 +1,21 @@
-"""This module reads array files from untrusted sources: it unpickles nothing and checks sizes before it allocates.
+"""Reads files of arrays that may come from anybody, unpickling nothing, and turns arrays into what JSON has.
 
 A zip archive of a few kilobytes can hold gigabytes, and a header of a hundred bytes can announce terabytes. Both are
-seen from what the file says about itself, before anything is expanded.
+seen from what the file says about itself, before anything is expanded or memory is used for it.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlrpl_bench.utils.errors import one_line
 
 EXPANDS_FREELY_TO = 2**30
 """An archive may always expand to this many bytes.
@@ -52,7 +56,24 @@ def read(path: Path) -> dict[str, NDArray]:
     except Damaged:
         raise
     except Exception as error:  # zipfile, zlib, NumPy and the tokenizer that it reads headers with raise many kinds
-        raise Damaged(f"{type(error).__name__}: {_one_line(error)}") from error
+        raise Damaged(f"{type(error).__name__}: {one_line(error)}") from error
+
+
+def plain(value: Any) -> Any:
+    """The same value as JSON has it: lists for arrays and tuples, None for NaN; at any depth of lists and mappings.
+
+    Infinities are left as they are, since JSON has nothing for them: ``allow_nan=False`` refuses them.
+
+    >>> plain({"AP_C": np.array([0.5, np.nan]), "seeds": (0, 1), "p": float("nan")})
+    {'AP_C': [0.5, None], 'seeds': [0, 1], 'p': None}
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def refuse_bomb(archive: zipfile.ZipFile, size: int) -> None:
@@ -86,7 +107,3 @@ def _array(file: BinaryIO, size: int) -> NDArray:
             raise Damaged(f"its header announces {announced:,} bytes and {size - file.tell():,} follow")
         file.seek(0)
         return header.read_array(file, allow_pickle=False)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

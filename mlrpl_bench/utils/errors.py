@@ -1,5 +1,14 @@
-"""This module has the one error that a user sees."""
+"""The one error a user sees, and what any error says on one line."""
 
 
 class UserError(ValueError):
-    """The user can mend what is wrong. The message is one line: what is wrong, and what to do about it."""
+    """Something the user can mend. The message is one line: what is wrong, and what to do about it."""
+
+
+def one_line(error: object) -> str:
+    """What an error or a text says, with every line break and run of blanks as one blank.
+
+    >>> one_line(ValueError("two\\n   lines "))
+    'two lines'
+    """
+    return " ".join(str(error).split())

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrpl_bench.data.dataset import NINE_RATIOS, Dataset, Preset, Split, held_out
+from mlrpl_bench.data.dataset import NINE_RATIOS, PAPERS, Dataset, Preset, Split, held_out
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models.backbones import RESNET101
+from mlrpl_bench.models.registry import load_datasets
 
 SPLIT = Split(
     ids=[3, 1],
@@ -86,3 +88,8 @@ def test_rows_are_taken_in_the_order_given():
     assert (taken.ids, taken.image_paths) == ([1, 3], [Path("1.jpg"), Path("3.jpg")])
     np.testing.assert_array_equal(taken.labels_NC, SPLIT.labels_NC[::-1])
     assert taken.categories == SPLIT.categories and taken.fingerprint() != SPLIT.fingerprint()
+
+
+def test_the_papers_setting_is_that_of_the_photographs():
+    assert (PAPERS.image_size, PAPERS.backbone, PAPERS.epochs, PAPERS.batch) == (448, RESNET101, 20, 16)
+    assert {load_datasets()[name].preset for name in ("coco", "coco_json", "voc2007", "vg200")} == {PAPERS}

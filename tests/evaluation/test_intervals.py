@@ -17,6 +17,7 @@ from mlrpl_bench.evaluation.intervals import (
     all_paired,
     common_spread,
     holm,
+    holm_by_name,
     interval,
     intervals,
     paired,
@@ -342,6 +343,15 @@ def test_holm_is_the_step_down_procedure(p_values):
     found = holm(p_values)
     np.testing.assert_allclose(found, holm_by_loop(p_values))
     assert (found >= np.array(p_values)).all()
+
+
+@given(st.dictionaries(st.text(), st.floats(0, 1) | st.just(float("nan")), max_size=12))
+def test_by_name_only_comparisons_that_were_made_are_adjusted(p_values):
+    found = holm_by_name(p_values)
+    made = [name for name, p_value in p_values.items() if p_value == p_value]
+    assert list(found) == list(p_values)
+    assert [found[name] for name in made] == holm([p_values[name] for name in made]).tolist()
+    assert all(np.isnan(found[name]) for name in set(p_values) - set(made))
 
 
 @pytest.mark.parametrize("p_values", [[0.1, np.nan], [1.1], [-0.1], [[0.1]], 0.1])

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard, build
+from mlrpl_bench.records.cell import Setting
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore
-from tests.helpers.tiny_study import CATEGORIES, cell, cells_of, finished
+from tests.helpers.tiny_study import CATEGORIES, SETTING, cell, cells_of, finished
 
 RATIOS = (0.1, 0.5)
 PROVENANCE = {
@@ -23,13 +24,15 @@ HOSTILE = "<script>alert(1)</script>"
 METHODS = ("plain", "strong", "weak", "middle")
 
 
-def records(folder: Path, methods=METHODS, seeds: int = 2) -> list[Record]:
+def records(folder: Path, methods=METHODS, seeds: int = 2, setting: Setting = SETTING) -> list[Record]:
     """Of each method at each ratio and seed; a method's place in the list does not tell its strength."""
     store, found = ResultStore(folder), []
     for method in methods:
         for ratio in RATIOS:
             for seed in range(seeds):
-                of = cell(method=method, ratio=ratio, seed=seed, mask_seed=seed, hyperparameters={"start": 1})
+                of = cell(
+                    setting=setting, method=method, ratio=ratio, seed=seed, mask_seed=seed, hyperparameters={"start": 1}
+                )
                 found.append(store.write(finished(of, seed=len(found), **logged(seed)), PROVENANCE))
     return found
 
@@ -52,7 +55,7 @@ def leaderboard(folder: Path, methods=METHODS, categories=CATEGORIES, **options:
     context = Context(
         differs={methods[0]: "shorter & <b>bolder</b>"},
         deviations=("epochs 2 (papers: 20)",),
-        lines={"top": "the upper line"},
+        reference_rows={"top": "the upper line"},
         categories=categories,
     )
     return build(cells, [*methods, "absent"], RATIOS, context, {("absent", 0.1): "failed: out of memory (seed 0)"})

@@ -10,7 +10,7 @@ import numpy as np
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.evaluation.influences import influences as influences_of
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence, EvidenceGrid, Seeds
+from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid, Seeds
 from tests.helpers import tiny_study as tiny
 
 IMAGES, CATEGORIES = 150, 5
@@ -32,8 +32,8 @@ def evidence(label: str, ratio: float, of: Seeds, skill: float, fluctuation: flo
     influences = influences_of(scores_NC, labels_NC)
     cell = tiny.cell(method=label, ratio=ratio, seed=of[0], mask_seed=of[1])
     return Evidence(
-        record=tiny.record(cell, **{name: measured[name] for name in INFLUENCED}),
-        influences={name: influences[name].astype(np.float32) for name in INFLUENCED},
+        record=tiny.record(cell, **{name: measured[name] for name in metrics.REPORTED}),
+        influences={name: influences[name].astype(np.float32) for name in metrics.REPORTED},
         recovery=0.5,
         recovery_AP_C=np.full(CATEGORIES, 0.5),
         loss_fluctuation=fluctuation + 0.0005 * own.normal(),

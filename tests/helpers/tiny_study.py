@@ -16,7 +16,7 @@ import torch
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, VERSION
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence, EvidenceGrid
+from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.models.method import Recipe
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.cell import Cell, Finished, Setting
@@ -200,7 +200,7 @@ SOME = (np.array([[1.0], [-1.0]]), np.array([[PRESENT], [ABSENT]]))
 def evidence(of: Record, noise: float = 0.0, recovery: float = 0.5) -> Evidence:
     """What a record is evidence for; with noise from images, in points of a standard error."""
     random = np.random.default_rng(of.cell.seed)
-    influences = {name: random.normal(scale=noise * 0.1, size=100).astype(np.float32) for name in INFLUENCED}
+    influences = {name: random.normal(scale=noise * 0.1, size=100).astype(np.float32) for name in metrics.REPORTED}
     return Evidence(of, influences, recovery, np.full(4, recovery), 0.01)
 
 

@@ -38,7 +38,7 @@ def test_influences_are_those_of_the_stored_scores(world):
     record = put()
     with np.load(record.folder / "scores.npz") as arrays:
         expected = influences(arrays["scores"], of.test.labels_NC)
-    found = collector(of).of(record).influences
+    found = collector(of).collect(record).influences
     for name, influences_N in expected.items():
         np.testing.assert_allclose(found[name], influences_N, rtol=1e-6)
 
@@ -55,7 +55,7 @@ def test_recovery_ranks_the_hidden_entries_and_no_other(world):
         labels_N = of.train.labels_NC[rows, column]
         if (labels_N == PRESENT).any():
             by_category.append(metrics.evaluate(scores_NC[rows, column, None], labels_N[:, None])["mAP"])
-    found = collector(of).of(record)
+    found = collector(of).collect(record)
     assert found.recovery == pytest.approx(np.mean(by_category))
     assert np.nanmean(found.recovery_AP_C) == pytest.approx(np.mean(by_category))
 
@@ -63,15 +63,15 @@ def test_recovery_ranks_the_hidden_entries_and_no_other(world):
 def test_a_method_that_knows_the_hidden_labels_recovers_them_all(world):
     of, put = world
     knows_NC = np.where(of.train.labels_NC == PRESENT, 1, -1).astype(np.float32)
-    assert collector(of).of(put(ratio=0.3, train_scores_NC=knows_NC)).recovery == 1.0
+    assert collector(of).collect(put(ratio=0.3, train_scores_NC=knows_NC)).recovery == 1.0
     # and what it says of the known entries does not count
     lies_NC = np.where(of.masks(0.3, 0), -knows_NC, knows_NC)
-    assert collector(of).of(put(ratio=0.3, train_scores_NC=lies_NC)).recovery == 1.0
+    assert collector(of).collect(put(ratio=0.3, train_scores_NC=lies_NC)).recovery == 1.0
 
 
 def test_where_nothing_is_hidden_nothing_is_recovered(world):
     of, put = world
-    assert np.isnan(collector(of).of(put(ratio=1.0)).recovery)
+    assert np.isnan(collector(of).collect(put(ratio=1.0)).recovery)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_a_method_without_the_term_has_no_fluctuation(world):
 def test_evidence_is_made_once_and_then_read(world, monkeypatch):
     of, put = world
     record = put()
-    first = collector(of).of(record)
+    first = collector(of).collect(record)
     monkeypatch.setattr(Collector, "_made", lambda *_: pytest.fail("made again"))
-    again = collector(of).of(record)
-    for name in evidence.INFLUENCED:
+    again = collector(of).collect(record)
+    for name in metrics.REPORTED:
         np.testing.assert_array_equal(again.influences[name], first.influences[name])
     np.testing.assert_array_equal(again.recovery_AP_C, first.recovery_AP_C)
     assert (again.recovery, np.isnan(again.loss_fluctuation)) == (first.recovery, True)
@@ -116,7 +116,7 @@ def test_evidence_is_made_once_and_then_read(world, monkeypatch):
 def test_evidence_that_is_not_of_these_files_is_made_again(world, monkeypatch, damage):
     of, put = world
     record = put()
-    before = collector(of).of(record).influences["mAP"]
+    before = collector(of).collect(record).influences["mAP"]
     path = record.folder / "evidence.npz"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-30])
@@ -126,7 +126,7 @@ def test_evidence_that_is_not_of_these_files_is_made_again(world, monkeypatch, d
         record.content["files"]["scores.npz"]["sha256"] = "0" * 64
     made, make = [], Collector._made
     monkeypatch.setattr(Collector, "_made", lambda *asked: made.append(asked) or make(*asked))
-    np.testing.assert_array_equal(collector(of).of(record).influences["mAP"], before)
+    np.testing.assert_array_equal(collector(of).collect(record).influences["mAP"], before)
     assert len(made) == 1
 
 
@@ -139,7 +139,7 @@ def test_a_folder_that_may_not_be_written_to_gives_evidence_all_the_same(world, 
         raise PermissionError(13, "read-only", str(path))
 
     monkeypatch.setattr(evidence, "write_atomically", refuse)
-    assert 0 <= collector(of).of(record).recovery <= 1
+    assert 0 <= collector(of).collect(record).recovery <= 1
     assert contents(record.folder) == before
 
 
@@ -148,7 +148,7 @@ def test_scores_that_do_not_give_the_metrics_of_their_record_are_refused(world):
     record = put()
     record.metrics["OF1"] += 0.01
     with pytest.raises(UserError, match=r"its scores give OF1 .* and its record says"):
-        collector(of).of(record)
+        collector(of).collect(record)
 
 
 @pytest.mark.parametrize("name", ["scores.npz", "train_scores.npz"])
@@ -157,7 +157,7 @@ def test_scores_of_other_images_are_refused(world, name):
     record = put()
     np.savez(record.folder / name, scores=np.zeros((5, 4), dtype=np.float32))
     with pytest.raises(UserError, match=rf"{name} holds scores of shape \(5, 4\)"):
-        collector(of).of(record)
+        collector(of).collect(record)
 
 
 def test_another_mask_than_that_of_the_training_is_refused(world):
@@ -165,7 +165,7 @@ def test_another_mask_than_that_of_the_training_is_refused(world):
     record = put()
     other = Collector(of.train, of.test, lambda ratio, seed: np.ones(of.train.labels_NC.shape, dtype=bool))
     with pytest.raises(UserError, match="the mask that it was trained with is not the one drawn here"):
-        other.of(record)
+        other.collect(record)
     assert json.loads((record.folder / "record.json").read_text())["cell"]["mask_hash"]
 
 
@@ -177,10 +177,10 @@ def test_labels_and_scores_of_the_tiny_set_fit_together(world):
 def test_metrics_that_were_changed_after_evidence_was_made_are_noticed(world):
     of, put = world
     record = put()
-    collector(of).of(record)
+    collector(of).collect(record)
     record.metrics["mAP"] = 0.99
     with pytest.raises(UserError, match="its scores give mAP"):
-        collector(of).of(record)
+        collector(of).collect(record)
 
 
 def test_a_record_of_other_categories_is_refused(world):
@@ -188,4 +188,4 @@ def test_a_record_of_other_categories_is_refused(world):
     record = put()
     record.metrics["AP_C"] = record.metrics["AP_C"][:-1]
     with pytest.raises(UserError, match="not one AP_C for each category"):
-        collector(of).of(record)
+        collector(of).collect(record)

@@ -7,16 +7,17 @@ import pytest
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.evaluation import intervals
 from mlrpl_bench.evaluation.intervals import Measured
+from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.measurements import (
     BEST,
     COLUMNS,
-    METRICS,
     NOT_COMPARED,
     TIED,
+    Lookup,
     average_name,
     measure,
-    measured,
 )
+from mlrpl_bench.leaderboard.numbers import METRICS
 from tests.helpers.tiny_study import cell, cells_of, evidence, record
 
 RATIOS = (0.1, 0.5)
@@ -79,7 +80,7 @@ def test_intervals_are_those_of_statistics_and_no_share_lies_beyond_0_and_100():
 def test_the_influence_of_an_average_is_the_average_of_influences():
     cells = cells_of(THREE, noise=0.3)
     both = {pair: [cells["a", 0.1][pair], cells["a", 0.5][pair]] for pair in cells["a", 0.1]}
-    found = measured(both, "mAP")
+    found = pairing.measured(both, "mAP")
     expected = 50 * np.stack(
         [cells["a", 0.1][p].influences["mAP"] + cells["a", 0.5][p].influences["mAP"] for p in both]
     )
@@ -144,8 +145,8 @@ def test_a_row_that_is_not_compared_has_no_mark():
 
 
 def test_a_hole_says_why_and_has_no_number():
-    holes = {("a", 0.5): "failed: out of memory (seed 0)"}
-    frame = measure(cells_of(row("a", 50)), ["a"], RATIOS, holes=holes)
+    missing = {("a", 0.5): "failed: out of memory (seed 0)"}
+    frame = measure(cells_of(row("a", 50)), ["a"], RATIOS, missing=missing)
     assert of(frame, "a", "0.5")["status"] == "failed: out of memory (seed 0)"
     assert np.isnan(of(frame, "a", "0.5")["mean"]) and of(frame, "a", "0.5")["n"] == 0
     assert of(frame, "a", "avg of 2")["status"].startswith("incomplete")
@@ -153,7 +154,7 @@ def test_a_hole_says_why_and_has_no_number():
 
 
 def test_a_seed_that_is_missing_is_said_beside_the_number():
-    frame = measure(cells_of(row("a", 50, 60)), ["a"], RATIOS, holes={("a", 0.5): "not run (seed 1)"})
+    frame = measure(cells_of(row("a", 50, 60)), ["a"], RATIOS, missing={("a", 0.5): "not run (seed 1)"})
     assert of(frame, "a", "0.5")["status"] == "measured; not run (seed 1)"
 
 
@@ -169,3 +170,12 @@ def test_categories_and_costs_are_there():
     assert of(frame, "a", "0.1", "AP: dog")["mean"] == pytest.approx(50)
     assert of(frame, "a", "0.1", "peak_memory")["mean"] == pytest.approx(0.1)
     assert of(frame, "a", "0.1", "seconds")["unit"] == "s"
+
+
+def test_means_are_found_by_label_in_the_order_of_the_measurements():
+    cells = cells_of([*row("b", 50, 60), *row("a", 40)])
+    found = Lookup(measure(cells, ["b", "a"], RATIOS))
+    assert found.labels == ["b", "a"]
+    assert found.means("mAP", "0.1") == pytest.approx({"b": 50, "a": 40})
+    assert found.means("mAP", "0.5") == pytest.approx({"b": 60}), "a has no cell there"
+    assert found.means("mAP", "0.9") == found.means("no such metric", "0.1") == {}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from mlrpl_bench.leaderboard import pairing
+from mlrpl_bench.leaderboard import numbers, pairing
 from tests.helpers import simulated_cells as simulated
 
 ROWS = ("sarb", "kggr")
@@ -28,13 +28,13 @@ def test_common_seeds_are_those_of_both_rows_at_every_ratio(cells):
 def test_a_seed_on_another_mask_is_another_seed(cells):
     moved = {**cells, ("kggr", 0.1): {(0, 7): cells["kggr", 0.1][0, 0]}}
     assert pairing.common_seeds(moved, ROWS, (0.1,), "mAP") == []
-    assert pairing.left_out(moved, ROWS, (0.1,), "mAP")[1] == "seed 0 (mask 7): sarb has none at 10 %"
+    assert pairing.unpaired_seeds(moved, ROWS, (0.1,), "mAP")[1] == "seed 0 (mask 7): sarb has none at 10 %"
 
 
 def test_seeds_left_out_say_what_they_lack(cells):
     fewer = simulated.without(simulated.without(cells, "kggr", 0.5, (1, 1)), "kggr", 0.9, (1, 1))
-    assert pairing.left_out(fewer, ROWS, simulated.RATIOS, "mAP") == ["seed 1: kggr has none at 50 and 90 %"]
-    assert pairing.left_out(cells, ROWS, simulated.RATIOS, "mAP") == []
+    assert pairing.unpaired_seeds(fewer, ROWS, simulated.RATIOS, "mAP") == ["seed 1: kggr has none at 50 and 90 %"]
+    assert pairing.unpaired_seeds(cells, ROWS, simulated.RATIOS, "mAP") == []
 
 
 def test_without_common_seeds_it_is_said_why(cells):
@@ -47,12 +47,12 @@ def test_without_common_seeds_it_is_said_why(cells):
 def test_a_number_that_is_none_is_missing(cells):
     broken = {**cells, ("sarb", 0.1): {**cells["sarb", 0.1]}}
     broken["sarb", 0.1][0, 0] = dataclasses.replace(broken["sarb", 0.1][0, 0], loss_fluctuation=math.nan)
-    assert (0, 0) not in pairing.common_seeds(broken, ROWS, (0.1,), pairing.FLUCTUATION)
+    assert (0, 0) not in pairing.common_seeds(broken, ROWS, (0.1,), numbers.FLUCTUATION)
     assert (0, 0) in pairing.common_seeds(broken, ROWS, (0.1,), "mAP")
 
 
 def test_averages_are_taken_seed_by_seed_in_percent(cells):
-    found = pairing.measured(cells, "sarb", simulated.RATIOS, "OF1", simulated.seeds(3))
+    found = pairing.measured(pairing.by_seeds(cells, "sarb", simulated.RATIOS, simulated.seeds(3)), "OF1")
     by_hand = [
         100 * np.mean([cells["sarb", r][s].record.metrics["OF1"] for r in simulated.RATIOS]) for s in simulated.seeds(3)
     ]

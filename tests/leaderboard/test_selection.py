@@ -30,7 +30,7 @@ def test_cells_are_found_by_row_ratio_and_seeds(world):
     put(*world), put(*world, seed=1), put(*world, ratio=0.9)
     found = select(of, {"plain": entry}, store, lambda cell: cell.ratio == 0.5)
     assert {place: set(by_seed) for place, by_seed in found.cells.items()} == {("plain", 0.5): {(0, 0), (1, 1)}}
-    assert (found.holes, found.left_out, found.problems) == ({}, [], [])
+    assert (found.missing, found.excluded_records, found.problems) == ({}, [], [])
 
 
 def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
@@ -40,10 +40,10 @@ def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
     store.write_failure(jobs[1].cell, "out of memory", "")
     Owner().take(store.folder(jobs[2].cell))
     found = select(of, {"plain": entry}, store, lambda _: True, asked=[job.cell for job in jobs])
-    hole = found.holes["plain", 0.5]
-    assert "failed: out of memory (seed 1)" in hole
-    assert "still running" in hole
-    assert hole.endswith("not run (seed 3)")
+    reason = found.missing["plain", 0.5]
+    assert "failed: out of memory (seed 1)" in reason
+    assert "still running" in reason
+    assert reason.endswith("not run (seed 3)")
 
 
 def test_a_damaged_record_is_a_problem_and_a_hole(world):
@@ -53,7 +53,7 @@ def test_a_damaged_record_is_a_problem_and_a_hole(world):
     path = without_scores.folder / "scores.npz"
     path.write_bytes(bytes(path.stat().st_size))
     found = select(of, {"plain": entry}, store, lambda _: True, asked=[torn.cell, without_scores.cell])
-    assert found.cells == {} and found.holes == {("plain", 0.5): "record damaged (seed 0, 1)"}
+    assert found.cells == {} and found.missing == {("plain", 0.5): "record damaged (seed 0, 1)"}
     assert [str(record.folder) in line for record, line in zip((torn, without_scores), found.problems, strict=True)]
 
 
@@ -64,7 +64,7 @@ def test_a_damaged_record_in_another_folder_is_a_hole_that_says_so(world, tmp_pa
     path.write_bytes(bytes(path.stat().st_size))
     here = ResultStore(tmp_path / "mine", [store.root])
     found = select(of, {"plain": entry}, here, lambda _: True, asked=[record.cell])
-    assert found.holes == {("plain", 0.5): "record damaged (seed 0)"}
+    assert found.missing == {("plain", 0.5): "record damaged (seed 0)"}
 
 
 @pytest.mark.parametrize(
@@ -89,26 +89,33 @@ def test_a_record_of_another_protocol_version_is_left_out_and_named(world):
     other = make_of_another_version(put(*world).folder)
     found = select(of, {"plain": entry}, store, lambda _: True)
     assert (found.cells, found.problems) == ({}, [])
-    assert found.left_out == [f"left out: 1 record of protocol version {protocol.VERSION + 1}: plain/{other.name}"]
+    (line,) = found.excluded_records
+    assert line == f"left out: 1 record of protocol version {protocol.VERSION + 1}: plain/{other.name}"
 
 
 def test_what_was_asked_for_and_is_there_is_no_hole(world):
     of, entry, store = world
     found = select(of, {"plain": entry}, store, lambda _: True, asked=[put(*world).cell])
-    assert set(found.cells) == {("plain", 0.5)} and found.holes == {}
+    assert set(found.cells) == {("plain", 0.5)} and found.missing == {}
 
 
 def test_a_line_without_records_has_no_cells(world):
     of, entry, store = world
     missing = of.job(entry, 1.0, 0, 0, {}).cell
-    assert select(of, {"plain": entry}, store, lambda _: True, lines={"upper": [missing]}, ratios=(0.1,)).cells == {}
+    rows = {"upper": [missing]}
+    assert select(of, {"plain": entry}, store, lambda _: True, reference_rows=rows, ratios=(0.1,)).cells == {}
 
 
 def test_a_line_has_its_cells_at_every_ratio(world):
     of, entry, store = world
     upper = put(*world, ratio=1.0)
     found = select(
-        of, {"plain": entry}, store, lambda cell: cell.ratio < 1, lines={"upper": [upper.cell]}, ratios=(0.1, 0.5)
+        of,
+        {"plain": entry},
+        store,
+        lambda cell: cell.ratio < 1,
+        reference_rows={"upper": [upper.cell]},
+        ratios=(0.1, 0.5),
     )
     assert set(found.cells) == {("upper", 0.1), ("upper", 0.5)}
     assert found.cells["upper", 0.1][0, 0].record.cell.key == upper.cell.key
@@ -121,6 +128,6 @@ def test_what_is_left_out_is_counted_by_reason_with_the_first_names(world, tmp_p
         put(of, other, store)
     put(*world)
     found = select(of, {"plain": entry}, store, lambda _: True)
-    (line,) = found.left_out
+    (line,) = found.excluded_records
     start = "left out: 6 records of a method that is not registered (a plug-in that is not named with --plugin?): m0/"
     assert line.startswith(start) and line.endswith(" and 2 more") and line.count("/0.5-s0-") == 4

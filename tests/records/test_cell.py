@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from mlrpl_bench.data.images.transforms import PixelFormat
+from mlrpl_bench.data.images.transforms import ImageTransform, PixelFormat
 from mlrpl_bench.models.method import Recipe
 from mlrpl_bench.records.cell import Cell, Setting
 from mlrpl_bench.utils.errors import UserError
@@ -139,3 +139,11 @@ def test_pixels_that_no_view_makes_are_refused(pixels):
     content["setting"] |= pixels
     with pytest.raises(UserError, match="not a cell of this version"):
         Cell.from_json(content)
+
+
+def test_a_setting_makes_the_view_that_it_states():
+    pixels = PixelFormat((0.5,) * 3, (0.5,) * 3, "bilinear")
+    changed = {"image_size": 40, "crop_sides": (0.5,), "flip": False, "transform": "fast"}
+    pixel_fields = dict(zip(("mean", "deviation", "interpolation"), pixels, strict=True))
+    setting = replace(SETTING, **changed, **pixel_fields)
+    assert setting.view() == ImageTransform(40, (0.5,), False, "fast", pixels)

@@ -371,7 +371,7 @@ def histories_and_arrays(folder: Path) -> Reader:
     train = Split(list(range(12)), [Path(str(row)) for row in range(12)], train_NC, CATEGORIES)
     test = Split(list(range(8)), [Path(str(row)) for row in range(8)], labels_NC(), CATEGORIES)
     collector = Collector(train, test, lambda ratio, seed: mask_NC)
-    evidence = collector.of(whole)
+    evidence = collector.collect(whole)
     content = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
     files = Files({whole.folder / name: content[name] for name in content})
     inputs = {
@@ -388,7 +388,7 @@ def histories_and_arrays(folder: Path) -> Reader:
         if damage[0] == "examples.npz":
             record.read_arrays(whole.folder / damage[0])
         else:
-            collector.of(whole)
+            collector.collect(whole)
 
     return Reader(one_of_files(**inputs), read)
 

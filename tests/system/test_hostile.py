@@ -308,7 +308,7 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path, name, value):
     np.savez(of.folder / name, scores=scores_NC)
     train = Split(list(range(12)), [Path(str(row)) for row in range(12)], np.resize(labels_NC(), (12, 4)), CATEGORIES)
     collector = Collector(train, SPLIT, lambda ratio, seed: mask_NC)
-    assert "no finite numbers" in refusal(lambda: collector.of(of))
+    assert "no finite numbers" in refusal(lambda: collector.collect(of))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -50,7 +50,7 @@ MOMENTS = {
     **{f"{name} written, not renamed": Moment("os:replace", name) for name in FILES_OF_A_RECORD},
     "record there, checkpoint too": Moment("mlrpl_bench.training.checkpoint:remove"),
     "record there, checkpoint gone": Moment("mlrpl_bench.training.checkpoint:remove", after=True),
-    "before evidence": Moment("mlrpl_bench.leaderboard.evidence:Collector.of"),
+    "before evidence": Moment("mlrpl_bench.leaderboard.evidence:Collector.collect"),
 }
 
 

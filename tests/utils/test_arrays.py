@@ -1,5 +1,6 @@
 """Arrays are read as NumPy reads them; what claims more than the file holds is refused (see test_hostile.py, too)."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -46,3 +47,15 @@ def test_a_large_archive_may_hold_more_than_a_small_one(tmp_path, monkeypatch):
         arrays.refuse_bomb(archive, size=100)
         with pytest.raises(arrays.Damaged, match=r"its 99 bytes would expand to 1,000"):
             arrays.refuse_bomb(archive, size=99)
+
+
+def test_plain_data_has_lists_for_arrays_and_none_for_nan_at_any_depth():
+    value = {"a": np.array([[1.0, np.nan]]), "b": (np.float32(0.5), [{"c": float("nan")}]), "d": None, "e": "text"}
+    assert arrays.plain(value) == {"a": [[1.0, None]], "b": [0.5, [{"c": None}]], "d": None, "e": "text"}
+    assert arrays.plain(np.float64("nan")) is None and arrays.plain(True) is True
+    assert json.loads(json.dumps(arrays.plain(value), allow_nan=False)) == arrays.plain(value)
+
+
+def test_an_infinity_is_left_for_json_to_refuse():
+    with pytest.raises(ValueError, match="JSON"):
+        json.dumps(arrays.plain(np.array([np.inf])), allow_nan=False)

@@ -292,9 +292,9 @@ def test_evidence_that_cannot_be_kept_is_computed_again_the_next_time(of, jobs, 
     before = contents(record.folder)
     with monkeypatch.context() as patch:
         Disk(patch, full_at=3)
-        without = evidence.Collector(of.train, of.test, of.masks).of(record)
+        without = evidence.Collector(of.train, of.test, of.masks).collect(record)
     assert contents(record.folder) == before
-    kept = evidence.Collector(of.train, of.test, of.masks).of(record)
+    kept = evidence.Collector(of.train, of.test, of.masks).collect(record)
     assert without.recovery == kept.recovery
     assert evidence.FILE in contents(record.folder)
     (record.folder / evidence.FILE).unlink()

@@ -47,7 +47,6 @@ def compare(
 ) -> None:
     """Compare two methods on the same images and seeds, with intervals and corrected p-values, from their records."""
     from mlrpl_bench.api import reading
-    from mlrpl_bench.utils import tables
 
     resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)
     with display:
@@ -55,8 +54,7 @@ def compare(
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
-        title = f"{a} and {b} on {dataset}"
-        tables.from_text("compare", title, found.header(), found.rows(), found.notes(), wraps=True).print()
+        found.table(f"{a} and {b} on {dataset}").print()
     if display.problems:
         raise typer.Exit(1)
 
@@ -72,20 +70,23 @@ def claims(
     *,
     options: Options,
 ) -> None:
-    """Whether what the papers claim holds in the records there are; also written as claims.md."""
+    """Whether what the papers claim holds in the records there are; also written as claims.md.
+
+    Claims about another setting than the data set's usual one have that setting in the file's name, as other tables do.
+    """
     from mlrpl_bench.api import reading
-    from mlrpl_bench.leaderboard.claims.claims import HEADER
-    from mlrpl_bench.utils import tables
+    from mlrpl_bench.training.options import variant
 
     resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)
     with display:
         found = reading.judge_claims(resolved, display)
-    path = resolved.store.write_table(dataset, "claims.md", found.to_markdown())
+    ending = variant(options, resolved.dataset.preset)
+    name = f"claims-{ending}.md" if ending else "claims.md"
+    path = resolved.store.write_table(dataset, name, found.to_markdown())
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
-        title = f"The papers' claims on {dataset}"
-        tables.from_text("claims", title, list(HEADER), found.rows(), found.notes(), wraps=True).print()
+        found.table().print()
     print(f"wrote {path}", file=sys.stderr)
     if display.problems:
         raise typer.Exit(1)

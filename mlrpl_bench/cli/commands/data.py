@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
@@ -169,7 +170,7 @@ def prepare(
     entry, splits = _splits(dataset, options, plugin, ("train", "test"))
     with Display() as display:
         if word_vectors is not None:
-            report = lambda done, total: display.report("reading word vectors", done, total)  # noqa: E731
+            report = functools.partial(display.report, "reading word vectors")
             path = words.prepare(splits["train"].categories, word_vectors, report)
             print(f"wrote {path}")
             _warn_of_width(splits["train"].categories)
@@ -229,7 +230,7 @@ def _prepare_images(
     left_out: dict[str, dict[int, str]] = {name: {} for name in splits}
     for name, split in splits.items():
         if skip:
-            look = lambda done, total: display.report("looking for damaged images", done, total)  # noqa: E731
+            look = functools.partial(display.report, "looking for damaged images")
             left_out[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
         else:
             refuse_missing(split.image_paths, f"{name} images", ", or leave them out with --on-bad-image skip")
@@ -242,7 +243,7 @@ def _prepare_images(
             )
         prepared.refuse_to_fill_the_disk([(split, folders[name]) for name, split in splits.items()], kind, side)
         for name, split in splits.items():
-            report = lambda done, total, name=name: display.report(f"resizing {name} images", done, total)  # noqa: E731
+            report = functools.partial(display.report, f"resizing {name} images")
             made = prepared.prepare(split, folders[name], kind, side, report, workers, left_out[name])
             print(f"wrote {folders[name]}")
             _tell_left_out(name, split, made.left_out)

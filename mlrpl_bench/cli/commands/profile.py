@@ -22,8 +22,9 @@ from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mlrpl_bench.models.registry import DatasetEntry, Registry
-    from mlrpl_bench.tools.profiling.settings import ProfilingSetting, Report
+    from mlrpl_bench.tools.profiling.settings import ProfilingSetting
     from mlrpl_bench.training.options import Options
+    from mlrpl_bench.utils.progress import Report
 
 PAPER = "paper"
 

@@ -35,11 +35,12 @@ from PIL import Image
 
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.data.images.decoding import FILES_PER_PIECE, NOT_THERE, BadImage, Report, decode
+from mlrpl_bench.data.images.decoding import FILES_PER_PIECE, NOT_THERE, BadImage, decode
 from mlrpl_bench.data.images.transforms import BICUBIC, ImageTransform
-from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.files import cache_folder, write_atomically
 from mlrpl_bench.utils.processes import in_parallel
+from mlrpl_bench.utils.progress import Count
 
 KINDS = (PREPARED_JPEG, PREPARED_RAW)
 VERSION = 1
@@ -81,7 +82,7 @@ def prepare(
     folder: Path,
     kind: str,
     side: int,
-    report: Report | None = None,
+    report: Count | None = None,
     workers: int = 0,
     left_out: Mapping[int, str] = MappingProxyType({}),
 ) -> Prepared:
@@ -251,7 +252,7 @@ def _left_out(facts: dict[str, Any], folder: Path, num_rows: int) -> dict[int, s
     pairs = facts.get(LEFT_OUT, [])
     try:
         if all(type(row) is int and 0 <= row < num_rows and isinstance(reason, str) for row, reason in pairs):
-            return {row: _on_one_line(reason) for row, reason in pairs}
+            return {row: one_line(reason) for row, reason in pairs}
     except (TypeError, ValueError):  # no list of pairs
         pass
     raise _damaged(folder, f"{MANIFEST}: {LEFT_OUT} is no list of rows and reasons")
@@ -261,15 +262,11 @@ def _check(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     for name, value in wanted.items():
         if found.get(name) != value:
             what = {"fingerprint": "split or dataset"}.get(name, name)
-            there = _on_one_line(found.get(name))
+            there = one_line(found.get(name))
             raise UserError(
                 f"the prepared images in {folder} are of another {what} ({there}, wanted {value}); "
                 "delete the folder or choose another"
             )
-
-
-def _on_one_line(value: Any) -> str:
-    return " ".join(str(value).split())
 
 
 def _damaged(folder: Path, what: str) -> UserError:
@@ -305,7 +302,7 @@ def _write_all(
     folder: Path,
     kind: str,
     side: int,
-    report: Report | None,
+    report: Count | None,
     workers: int,
     left_out: Mapping[int, str],
 ) -> None:
@@ -339,7 +336,7 @@ def _write_missing(
     kind: str,
     side: int,
     done_rows: set[int],
-    report: Report | None,
+    report: Count | None,
     workers: int,
     left_out: Mapping[int, str],
 ) -> None:
@@ -377,9 +374,25 @@ def _write_raw(folder: Path, side: int, header: int, rows: Sequence[tuple[int, P
         os.fsync(file.fileno())
 
 
+def as_prepared(image: Image.Image, view: ImageTransform) -> Image.Image:
+    """What the reader would give a view of a decoded image: for a prepared view, the image prepared as `prepare` does.
+
+    Args:
+        image: decoded, in full size.
+        view: how images become the network's input; of an unprepared view the image comes back as it is.
+    """
+    if not view.is_prepared:
+        return image
+    enlarged = _enlarged(image, view.enlarged)
+    return Image.open(io.BytesIO(_as_jpeg(enlarged))) if view.backend == PREPARED_JPEG else enlarged
+
+
 def _enlarge(path: Path, side: int) -> Image.Image:
+    return _enlarged(decode(path), side)
+
+
+def _enlarged(image: Image.Image, side: int) -> Image.Image:
     """The first step of the reference's training transform; an image of that size is left as it is."""
-    image = decode(path)
     return image if image.size == (side, side) else image.resize((side, side), BICUBIC)
 
 

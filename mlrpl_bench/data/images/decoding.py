@@ -22,12 +22,11 @@ from PIL import Image, UnidentifiedImageError
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder, write_atomically
 from mlrpl_bench.utils.processes import Result, in_parallel
+from mlrpl_bench.utils.progress import Count
 
 FILES_PER_PIECE = 16
 """A worker process is given this many files at a time when folders are checked or prepared."""
 
-Report = Callable[[int, int], None]
-"""A progress callback; it is called with (done, total)."""
 
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -155,13 +154,13 @@ def inspect(path: Path) -> FileFacts:
     return FileFacts(mode, size, None if mode == "RGB" else other_colours)
 
 
-def inspect_all(paths: Sequence[Path], workers: int = 0, report: Report | None = None) -> list[FileFacts]:
+def inspect_all(paths: Sequence[Path], workers: int = 0, report: Count | None = None) -> list[FileFacts]:
     """`inspect` for many files, in their order; `workers` processes (0: this one)."""
     return _map_files(inspect, paths, workers, report)
 
 
 def bad_rows(
-    paths: Sequence[Path], workers: int = 0, report: Report | None = None, remember: bool = False
+    paths: Sequence[Path], workers: int = 0, report: Count | None = None, remember: bool = False
 ) -> list[tuple[int, str]]:
     """The rows whose image is missing or cannot be decoded, each with the reason; decodes every file.
 
@@ -190,7 +189,7 @@ def bad_rows(
 
 
 def _map_files(
-    function: Callable[[Path], Result], paths: Sequence[Path], workers: int, report: Report | None
+    function: Callable[[Path], Result], paths: Sequence[Path], workers: int, report: Count | None
 ) -> list[Result]:
     results: dict[int, Result] = {}
     pieces = [range(len(paths))[start : start + FILES_PER_PIECE] for start in range(0, len(paths), FILES_PER_PIECE)]

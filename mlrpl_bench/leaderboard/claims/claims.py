@@ -1,4 +1,4 @@
-"""Does what the papers claim hold in the records at hand?
+"""Judges whether what the papers claim holds in the records at hand.
 
 The claims and their published differences are in ``facts/claims.csv``, how each is tested in
 ``facts/claim_tests.csv``: whether row a is expected to be more or less than row b, over which ratios, to which row it
@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.evaluation.intervals import TWO_SEEDS
-from mlrpl_bench.leaderboard import pairing
+from mlrpl_bench.leaderboard import numbers, pairing, verdicts
 from mlrpl_bench.leaderboard.claims.published import AVERAGE, facts
-from mlrpl_bench.leaderboard.claims.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, MORE, Finding, Part, find
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
-from mlrpl_bench.utils.tables import escape_markdown
+from mlrpl_bench.leaderboard.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, MORE, Finding, Part
+from mlrpl_bench.utils.tables import Table, escape_markdown, from_text
 
 MARGIN = 1.0
 """Percent points within which two rows are about equal."""
@@ -32,8 +32,17 @@ class Claim:
     """What a paper says of two rows.
 
     Attributes:
-        published: the difference a less b by known ratio and data set, points; only where there is one.
-        expects, over, equal_to, control: how it is tested, see the module.
+        name: identifies the claim in the two files of facts.
+        statement: the claim in a sentence.
+        a: the label of the first row.
+        b: the label of the second row.
+        metric: a key of `numbers.METRICS`.
+        published: the difference a less b by known ratio and data set, percent points; only where there is one.
+        source: the paper.
+        expects: `MORE` or `LESS`, of row a beside row b.
+        over: the known ratios that it is tested over: `EVERY_RATIO`, `AVERAGE_RATIO` or `FIRST_LESS_LAST`.
+        equal_to: the row that row a should be about equal to besides; empty without one.
+        control: the row that stands beside row b without a part in the verdict; empty without one.
     """
 
     name: str
@@ -49,7 +58,7 @@ class Claim:
     control: str
 
     def parts(self, ratios: Sequence[float]) -> list[Part]:
-        """The differences it is about, where these ratios are looked at."""
+        """List the differences that the claim is about, where these ratios are looked at."""
         ratios = tuple(sorted(ratios))
         if self.over == FIRST_LESS_LAST:
             first, last = sorted(float(ratio) for ratio in self.published if ratio != AVERAGE)
@@ -65,7 +74,7 @@ class Claim:
         return parts
 
     def published_for(self, part: Part) -> dict[str, float]:
-        """By data set, the published difference that belongs to a part; none for other rows, as controls are."""
+        """Find the published difference of a part by data set; there is none for other rows, as controls are."""
         if (part.a, part.b) != (self.a, self.b):
             return {}
         if part.less_at:
@@ -77,7 +86,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say about a claim: `answer` is one word of `findings`, `verdict` has what it would take."""
+    """What the records say about a claim.
+
+    Attributes:
+        claim: the claim.
+        findings: one for each of its parts.
+        answer: `HOLDS`, `DOES_NOT_HOLD` or `CANNOT_TELL`.
+        verdict: the answer in words, with what it would take.
+    """
 
     claim: Claim
     findings: list[Finding]
@@ -87,7 +103,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claims:
-    """All claims judged on one data set."""
+    """All claims judged on one data set.
+
+    Attributes:
+        dataset: the name of the data set.
+        ratios: the known ratios, in ascending order.
+        level: of the intervals and verdicts, in (0, 1).
+        margin: percent points within which rows are about equal.
+        verdicts: one for each claim.
+    """
 
     dataset: str
     ratios: tuple[float, ...]
@@ -96,12 +120,12 @@ class Claims:
     verdicts: list[Verdict]
 
     def measured(self) -> Claims:
-        """Only the claims about which something was measured."""
+        """Keep only the claims about which something was measured."""
         there = [one for one in self.verdicts if any(not math.isnan(f.difference) for f in one.findings)]
         return replace(self, verdicts=there)
 
     def rows(self) -> list[list[str]]:
-        """As text under `HEADER`: a claim of several parts has a row for itself, then one for each part."""
+        """Word the claims under `HEADER`: one of several parts has a row for itself, then one for each part."""
         return [row for verdict in self.verdicts for row in self._rows_of(verdict)]
 
     def _rows_of(self, verdict: Verdict) -> list[list[str]]:
@@ -113,7 +137,7 @@ class Claims:
 
     def _row(self, claim: Claim, finding: Finding) -> list[str]:
         part = finding.part
-        decimals = 4 if part.metric == pairing.FLUCTUATION else 2
+        decimals = 4 if part.metric == numbers.FLUCTUATION else 2
         measured = pairing.difference_text(finding.difference, finding.low, finding.high, decimals)
         what = f"{'' if part.counts else 'beside: '}{part.what}{', about equal' if part.expects == EQUAL else ''}"
         published = self._published(claim.published_for(part), len(part.ratios) == 1)
@@ -127,13 +151,13 @@ class Claims:
         return ", ".join(f"{name} {difference:+.1f}" for name, difference in by_dataset.items()) or "-"
 
     def notes(self) -> list[str]:
-        """What to know when reading the rows."""
+        """Say what to know when reading the rows."""
         findings = [finding for verdict in self.verdicts for finding in verdict.findings]
         masks = {mask_seed for finding in findings for _, mask_seed in finding.seeds}
         seeds = {len(finding.seeds) for finding in findings if finding.seeds}
-        of = ", ".join(sorted({verdict.claim.source for verdict in self.verdicts}))
-        told = [
-            f"claims and published differences: {of}",
+        sources = ", ".join(sorted({verdict.claim.source for verdict in self.verdicts}))
+        notes = [
+            f"claims and published differences: {sources}",
             f"measured: a - b in percent points (loss: in its own unit) with {100 * self.level:g} % interval over "
             "seeds and test images, paired; the loss over seeds alone. p is corrected over all claims (Holm)",
             f"about equal: the {100 * (2 * self.level - 1):g} % interval, which is shown, lies within "
@@ -144,21 +168,34 @@ class Claims:
             "rough guess",
         ]
         if len(self.ratios) > 1 and (self.ratios != NINE_RATIOS or self.dataset not in _datasets(self.verdicts)):
-            told.append("published differences with a data set's name are of other data or ratios: for reference only")
-        told += [TWO_SEEDS] if 2 in seeds else []
-        told += [pairing.ONE_MASK] if len(masks) == 1 and max(seeds, default=0) > 1 else []
-        told += [f"left out, {line}" for finding in findings for line in finding.left_out if finding.part.counts]
-        return list(dict.fromkeys(told))
+            notes.append("published differences with a data set's name are of other data or ratios: for reference only")
+        notes += [TWO_SEEDS] if 2 in seeds else []
+        notes += [pairing.ONE_MASK] if len(masks) == 1 and max(seeds, default=0) > 1 else []
+        notes += [f"left out, {line}" for finding in findings for line in finding.unpaired_seeds if finding.part.counts]
+        return list(dict.fromkeys(notes))
+
+    @property
+    def title(self) -> str:
+        """``The papers' claims on scenes``."""
+        return f"The papers' claims on {self.dataset}"
+
+    def table(self, title: str = "") -> Table:
+        """The claims as a table with its notes.
+
+        Args:
+            title: above the table; `title` unless another one is given.
+        """
+        return from_text("claims", title or self.title, HEADER, self.rows(), self.notes(), wraps=True)
 
     def to_markdown(self) -> str:
-        """A pipe table with title and notes."""
+        """Write a pipe table with title and notes."""
         lines = [HEADER, ["---"] * len(HEADER), *self.rows()]
         table = "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)
         notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes())
-        return f"# The papers' claims on {self.dataset}\n\n{table}\n\n{notes}\n"
+        return f"# {self.title}\n\n{table}\n\n{notes}\n"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what there is not, ``inf`` seeds as text."""
+        """Plain data, see `Finding.to_json`."""
         claims = [
             {
                 "claim": verdict.claim.name,
@@ -166,7 +203,7 @@ class Claims:
                 "published": verdict.claim.published,
                 "answer": verdict.answer,
                 "verdict": verdict.verdict,
-                "findings": [_plain({**asdict(finding), "verdict": finding.verdict}) for finding in verdict.findings],
+                "findings": [finding.to_json() for finding in verdict.findings],
             }
             for verdict in self.verdicts
         ]
@@ -175,36 +212,39 @@ class Claims:
 
 
 def load() -> list[Claim]:
-    """The claims of the papers, in the file's order."""
+    """Load the claims of the papers, in the file's order."""
     rows = facts("claims.csv")
     tests = {row.pop("claim"): row for row in facts("claim_tests.csv")}
     by_name: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         by_name.setdefault(row["claim"], []).append(row)
-    return [_claim(of_claim[0], rows, tests[name]) for name, of_claim in by_name.items()]
+    return [_claim(claim_rows[0], rows, tests[name]) for name, claim_rows in by_name.items()]
 
 
 def rows_needed() -> set[str]:
-    """The rows that claims speak of, controls included."""
+    """List the rows that claims speak of, controls included."""
     return {row for claim in load() for row in (claim.a, claim.b, claim.equal_to, claim.control) if row}
 
 
 def judge(
     cells: EvidenceGrid, dataset: str, ratios: Sequence[float], level: float = 0.95, margin: float = MARGIN
 ) -> Claims:
-    """Every claim against the cells of one data set.
+    """Judge every claim by the cells of one data set.
 
     Args:
+        cells: the evidence of the rows, see `rows_needed`.
+        dataset: the name of the data set.
+        level: of the intervals and verdicts, in (0, 1).
         ratios: those that "every" and "average" mean.
         margin: percent points within which rows are about equal.
     """
     claims = load()
-    found = iter(find(cells, [part for claim in claims for part in claim.parts(ratios)], level, margin))
-    verdicts = []
+    found = iter(verdicts.find(cells, [part for claim in claims for part in claim.parts(ratios)], level, margin))
+    judged = []
     for claim in claims:
         findings = [next(found) for _ in claim.parts(ratios)]
-        verdicts.append(Verdict(claim, findings, *_together([one for one in findings if one.part.counts])))
-    return Claims(dataset, tuple(sorted(ratios)), level, margin, verdicts)
+        judged.append(Verdict(claim, findings, *_together([one for one in findings if one.part.counts])))
+    return Claims(dataset, tuple(sorted(ratios)), level, margin, judged)
 
 
 def _together(findings: Sequence[Finding]) -> tuple[str, str]:
@@ -244,14 +284,4 @@ def _claim(first: Mapping[str, str], rows: Sequence[Mapping[str, str]], test: Ma
 
 
 def _datasets(verdicts: Sequence[Verdict]) -> set[str]:
-    return {name for verdict in verdicts for of_ratio in verdict.claim.published.values() for name in of_ratio}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else "inf"
-    return value
+    return {name for verdict in verdicts for by_dataset in verdict.claim.published.values() for name in by_dataset}

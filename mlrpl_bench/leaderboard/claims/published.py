@@ -1,4 +1,4 @@
-"""Numbers that papers printed, with their sources, and the same beside measured ones.
+"""Holds the numbers that papers printed, with their sources, and sets them beside measured ones.
 
 The numbers are facts in ``facts/published.csv``, in percent. They never enter a measured row, and an average over
 fewer ratios than the papers' nine is never set beside a published average.
@@ -12,17 +12,18 @@ import importlib.resources
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+from mlrpl_bench.evaluation.metrics import REPORTED
+from mlrpl_bench.leaderboard.measurements import Lookup
+from mlrpl_bench.utils.arrays import plain
+from mlrpl_bench.utils.tables import Table, from_text
 
 VERIFIED = "verified"
 STATUSES = {
     VERIFIED: "printed in the source",
     "derived": "not printed: a printed number and a printed margin together, so ±0.1",
 }
-METRICS = ("mAP", "OF1", "CF1")
 AVERAGE = "avg"
 """The mean over the nine known ratios; any other mean is called otherwise, such as ``avg of 3``."""
 
@@ -31,11 +32,16 @@ HEADER = ("method", "published as", "known ratio", "metric", "measured", "publis
 
 @dataclass(frozen=True)
 class Published:
-    """A printed number.
+    """A number that a paper printed.
 
     Attributes:
-        method: the name of the row in its table. known_ratio: ``0.1`` to ``0.9``, or ``avg``.
-        value: percent. status: of `STATUSES`. source: the paper and its table.
+        dataset: the name of the data set here.
+        method: the name of the row in the paper's table.
+        metric: of `REPORTED`.
+        known_ratio: ``0.1`` to ``0.9``, or ``avg``.
+        value: percent.
+        status: one of `STATUSES`.
+        source: the paper and its table.
     """
 
     dataset: str
@@ -49,12 +55,17 @@ class Published:
 
 @dataclass(frozen=True)
 class Line:
-    """A published number beside the measured one.
+    """A line sets a published number beside the measured one.
 
     Attributes:
         label: the measured row, empty where no method here is published under this name.
         published_name: the row in the papers' tables.
-        measured, difference: percent and points; None where there is no measured number.
+        known_ratio: ``0.1`` to ``0.9``, or ``avg``.
+        metric: of `REPORTED`.
+        measured: percent; None where there is no measured number.
+        published: percent.
+        difference: measured less published, percent points; None where there is no measured number.
+        status: one of `STATUSES`.
         sources: numbers of the footnotes, from 1.
     """
 
@@ -71,18 +82,28 @@ class Line:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """All published numbers of a dataset, each beside the measured one if there is one."""
+    """A table of all published numbers of a dataset, each beside the measured one if there is one.
+
+    Attributes:
+        dataset: the name of the data set.
+        lines: the numbers, in the order of the table.
+        sources: the papers, numbered from 1 in the footnotes.
+    """
 
     dataset: str
     lines: list[Line]
     sources: list[str]
 
     def rows(self) -> list[list[str]]:
-        """As text, under `HEADER`; what no paper printed says so."""
+        """Word the lines under `HEADER`; what no paper printed says so."""
         return [_row(line) for line in self.lines]
 
+    def table(self) -> Table:
+        """The published numbers as a table with its footnotes."""
+        return from_text("published", "Published numbers beside ours", HEADER, self.rows(), self.notes())
+
     def notes(self) -> list[str]:
-        """The footnotes: what each status means, then the numbered sources."""
+        """Write the footnotes: what each status means, then the numbered sources."""
         statuses = sorted({line.status for line in self.lines} - {VERIFIED})
         return [f"({status}): {STATUSES[status]}" for status in statuses] + [
             f"[{number}] {source}" for number, source in enumerate(self.sources, start=1)
@@ -95,47 +116,43 @@ class PublishedTable:
 
 
 def facts(name: str) -> list[dict[str, str]]:
-    """The rows of a file in the package's folder ``facts``."""
+    """Read the rows of a file in the package's folder ``facts``."""
     text = (importlib.resources.files("mlrpl_bench.leaderboard.claims") / "facts" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
 
 @functools.cache
 def load() -> tuple[Published, ...]:
-    """Every published number, in the file's order."""
+    """Load every published number, in the file's order."""
     return tuple(Published(**{**row, "value": float(row["value"])}) for row in facts("published.csv"))  # type: ignore[arg-type]
 
 
-def of(dataset: str, published_name: str) -> list[Published]:
-    """What is published of a method on a dataset; several sources may print the same number."""
+def numbers_of(dataset: str, published_name: str) -> list[Published]:
+    """Find what is published of a method on a dataset; several sources may print the same number."""
     return [number for number in load() if (number.dataset, number.method) == (dataset, published_name)]
 
 
-def published_table(
-    measured: pd.DataFrame, dataset: str, names: Mapping[str, str], ratios: Sequence[float]
-) -> PublishedTable:
-    """Every published number of a dataset at these ratios and on average, beside the measured one.
+def published_table(found: Lookup, dataset: str, names: Mapping[str, str], ratios: Sequence[float]) -> PublishedTable:
+    """Set every published number of a dataset at these ratios and on average beside the measured one.
 
     Sources that print the same number share a line; where they disagree, each has its own.
 
     Args:
-        measured: with columns method (row label), known_ratio (``0.1``; ``avg`` for the nine ratios alone), metric
-            and mean (percent).
-        names: by row label, the name in published tables; methods with changed hyper-parameters do not belong here.
+        found: the measurements of a leaderboard.
+        dataset: the name of the data set.
+        names: by label of a row, its name in published tables; a method with changed hyper-parameters has none.
         ratios: those of the table.
     """
-    means = {(row.method, row.known_ratio, row.metric): float(row.mean) for row in measured.itertuples(index=False)}
-    ours = [(label, names[label]) for label in dict.fromkeys(measured["method"]) if names.get(label)]
+    ours = [(label, names[label]) for label in found.labels if names.get(label)]
     theirs = dict.fromkeys(number.method for number in load() if number.dataset == dataset)
     known = {name for _, name in ours}
     shown = [*(f"{ratio:g}" for ratio in sorted(ratios)), AVERAGE]
     sources: dict[str, int] = {}
     lines = []
     for label, name in [*ours, *(("", name) for name in theirs if name not in known)]:
-        for (ratio, metric, value, status), of_value in _by_value(of(dataset, name), shown).items():
-            mean = means.get((label, ratio, metric))
-            mean = None if mean is None or mean != mean else mean
-            numbers = tuple(sources.setdefault(source, len(sources) + 1) for source in of_value)
+        for (ratio, metric, value, status), printed_in in _by_value(numbers_of(dataset, name), shown).items():
+            mean = plain(float(found.row(label, ratio, metric).mean))
+            numbers = tuple(sources.setdefault(source, len(sources) + 1) for source in printed_in)
             difference = None if mean is None else mean - value
             lines.append(Line(label, name, ratio, metric, mean, value, difference, status, numbers))
     return PublishedTable(dataset, lines, list(sources))
@@ -146,7 +163,7 @@ def _by_value(numbers: Sequence[Published], shown: Sequence[str]) -> dict[tuple[
     found: dict[tuple[str, str, float, str], list[str]] = {}
     order = sorted(
         (number for number in numbers if number.known_ratio in shown),
-        key=lambda number: (METRICS.index(number.metric), shown.index(number.known_ratio)),
+        key=lambda number: (REPORTED.index(number.metric), shown.index(number.known_ratio)),
     )
     for number in order:
         found.setdefault((number.known_ratio, number.metric, number.value, number.status), []).append(number.source)

@@ -1,4 +1,4 @@
-"""Where each category looks, drawn over images: the picture of ``predict``, and a grid for the report's page."""
+"""Draws over images where each category looks: for the picture of ``predict``, and a grid for the report's page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SCALE = "heat: where a category looks, each map from black (0) to yellow (its ow
 
 
 def overlay(image: Image.Image, map_HW: NDArray) -> NDArray[np.uint8]:
-    """A map as heat over the grey image (H, W, 3), from 0 to the map's own maximum."""
+    """Draw a map as heat over the grey image (H, W, 3), from 0 to the map's own maximum."""
     from matplotlib import colormaps
 
     times = max(1, -(-SIDE // min(image.size)))
@@ -61,7 +61,7 @@ def draw_examples(
     categories: Sequence[str],
     labels_NC: NDArray[np.int8],
 ) -> bytes:
-    """A few test images beside what methods make of them, as a PNG; one category an image, see `telling_category`.
+    """Draw a few test images beside what methods make of them, as a PNG; for the category, see `telling_category`.
 
     Args:
         images: by test row, as the network sees them; each is a row of the grid.
@@ -72,7 +72,7 @@ def draw_examples(
 
     columns = 1 + len(examples)
     figure = Figure((2.0 * columns + 0.2, 2.4 * len(images) + 0.3), dpi=DPI, layout="constrained")
-    _explain(figure, any("attention" in arrays for arrays in examples.values()))
+    explain(figure, any("attention" in arrays for arrays in examples.values()))
     panels = figure.subplots(len(images), columns, squeeze=False)
     for (row, image), (first, *others) in zip(images.items(), panels, strict=True):
         logits = {name: _of_row(arrays, "scores", row) for name, arrays in examples.items()}
@@ -86,11 +86,11 @@ def draw_examples(
             has_maps = "attention" in arrays
             pixels = overlay(image, _of_row(arrays, "attention", row)[column]) if has_maps else None
             show(panel, pixels, f"{shortened(name, 26)}\n{percent(expit(logit))}: {verdict}")
-    return _png(figure)
+    return png(figure)
 
 
 def telling_category(logits: Sequence[NDArray], labels_C: NDArray[np.int8]) -> int:
-    """The category on which the methods differ most in probability: of those that are there, or else of all."""
+    """Find the category on which the methods differ most in probability: of those present, or else of all."""
     probabilities_MC = expit(np.stack(logits).astype(np.float64))
     spread_C = np.ptp(probabilities_MC, axis=0)
     there_C = labels_C == PRESENT
@@ -98,7 +98,7 @@ def telling_category(logits: Sequence[NDArray], labels_C: NDArray[np.int8]) -> i
 
 
 def show(panel: Axes, pixels_HW3: NDArray | None, title: str) -> None:
-    """An image without axes under a title; None where a method has no map."""
+    """Show an image without axes under a title; None stands for a method that has no map."""
     panel.set_title(plain(title), fontsize=8.5)
     panel.set_axis_off()
     panel.set_anchor("N")
@@ -112,16 +112,17 @@ def show(panel: Axes, pixels_HW3: NDArray | None, title: str) -> None:
 
 
 def plain(text: str) -> str:
-    """On one line and without formulas: matplotlib would read one between two dollar signs."""
+    """Put text on one line and escape dollar signs, between which matplotlib would read a formula."""
     return on_one_line(text).replace(r"\$", "$").replace("$", r"\$")
 
 
 def percent(probability: float) -> str:
-    """As the tables have it: ``84 %``."""
+    """Word a probability as the tables do: ``84 %``."""
     return f"{100 * probability:.0f} %"
 
 
-def _explain(figure: Figure, has_maps: bool) -> None:
+def explain(figure: Figure, has_maps: bool) -> None:
+    """Say below a figure what its colours mean, if it has any."""
     if has_maps:
         figure.supxlabel(SCALE, fontsize=8, color="#555555")
 
@@ -130,8 +131,9 @@ def _of_row(arrays: Mapping[str, NDArray], name: str, row: int) -> NDArray:
     return arrays[name][arrays["rows"].tolist().index(row)]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Write a figure as a PNG on white, without matplotlib's version, which would change bytes and no pixel."""
     file = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None}  # matplotlib's version: no news for the picture
+    metadata: dict[str, Any] = {"Software": None}
     figure.savefig(file, format="png", metadata=metadata, facecolor="white")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What was logged while cells trained, averaged over their seeds: curves for the page and for the figures."""
+"""Reads what was logged while cells trained and averages it over seeds: curves for the page and the figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT = ("scalar.", "pseudo.", "test.mAP")
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """How the cells of one row and known ratio trained.
+    """A course says how the cells of one row and known ratio trained.
 
     Attributes:
         epochs: how many there were.
@@ -38,7 +38,7 @@ class Course:
 
 
 def course(cells: Iterable[Evidence], points: int = POINTS) -> Course:
-    """The course of cells that differ in their seeds alone; a file that cannot be read counts as not there."""
+    """Read the course of cells that differ in their seeds alone; an unreadable file counts as not there."""
     terms: dict[str, list[NDArray[np.float64]]] = {}
     columns: dict[str, list[NDArray[np.float64]]] = {}
     epochs = 0
@@ -52,13 +52,13 @@ def course(cells: Iterable[Evidence], points: int = POINTS) -> Course:
             terms.setdefault(name, []).append(thinned(values_S, points))
     return Course(
         epochs,
-        {name: _mean(of_name) for name, of_name in sorted(terms.items())},
-        {name: _mean(of_name) for name, of_name in sorted(columns.items())},
+        {name: _mean(curves) for name, curves in sorted(terms.items())},
+        {name: _mean(curves) for name, curves in sorted(columns.items())},
     )
 
 
 def thinned(values_S: NDArray, points: int) -> NDArray[np.float64]:
-    """Means over equally long windows, of which there are at most `points`.
+    """Average over equally long windows, of which there are at most `points`.
 
     >>> thinned(np.array([1.0, 3.0, 5.0, np.nan, np.nan, np.nan]), 3)
     array([ 2.,  5., nan])

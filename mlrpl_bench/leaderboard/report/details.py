@@ -1,23 +1,27 @@
-"""What stands behind the numbers of a table's rows: hyper-parameters, recipe, provenance, and every single record."""
+"""Lists what stands behind a table's rows: hyper-parameters, recipe, provenance, and every single record."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.leaderboard.evidence import Evidence
 from mlrpl_bench.leaderboard.report.page_data import unique
 from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.records.cell import Cell
 
 NONE = "–"
 
 
 def anchor(label: str, known_ratio: str = "") -> str:
-    """The id of a row's details, or of its records at one known ratio. Labels may hold any character, ids may not.
+    """Make the id of a row's details, or of its records at one known ratio.
+
+    Labels may hold any character, ids may not.
 
     >>> anchor("sarb"), anchor("sarb", "0.1")
     ('row-sarb', 'row-sarb-at-0.1')
@@ -29,7 +33,7 @@ def anchor(label: str, known_ratio: str = "") -> str:
 
 
 def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The details of every row, in the table's order.
+    """List the details of every row, in the table's order.
 
     Args:
         papers: by method, the address of its paper.
@@ -39,7 +43,7 @@ def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def setting(table: Leaderboard) -> dict[str, str]:
-    """What all cells of the table have in common, in words; empty without cells."""
+    """Word what all cells of the table have in common; empty without cells."""
     for evidence in unique(table.cells.values()):
         return _words(evidence.record.cell.setting.to_json())
     return {}
@@ -53,10 +57,10 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "id": anchor(label),
         "label": label,
         "method": method,
-        "line": table.context.lines.get(label, ""),
+        "line": table.context.reference_rows.get(label, ""),
         "differs": table.context.differs.get(method, ""),
         "paper": paper if re.match(r"https?://", paper) else "",
-        "holes": _holes(table, label),
+        "missing": _missing(table, label),
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
         "provenance": _provenance(found),
@@ -64,16 +68,10 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
     }
 
 
-def _holes(table: Leaderboard, label: str) -> list[str]:
-    """Why columns of a row have no number."""
-    frame = table.measurements
-    of_row = frame[(frame["method"] == label) & (frame["metric"] == "mAP") & (frame["status"] != "measured")]
-    wanted = {f"{ratio:g}": ratio for ratio in table.ratios}
-    return [
-        f"{ratio_title(wanted[ratio])}: {status}"
-        for ratio, status in zip(of_row["known_ratio"], of_row["status"], strict=True)
-        if ratio in wanted
-    ]
+def _missing(table: Leaderboard, label: str) -> list[str]:
+    """Say why columns of a row have no number."""
+    statuses = {ratio: table.lookup.row(label, f"{ratio:g}", "mAP").status for ratio in table.ratios}
+    return [f"{ratio_title(ratio)}: {status}" for ratio, status in statuses.items() if status != "measured"]
 
 
 def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str]) -> list[dict[str, Any]]:
@@ -98,7 +96,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
         "key": key,
         "seed": f"{cell.seed}" if cell.seed == cell.mask_seed else f"{cell.seed}, mask {cell.mask_seed}",
         "values": [
-            *(_percent(evidence.record.metrics.get(name)) for name in ("mAP", "OF1", "CF1")),
+            *(_percent(evidence.record.metrics.get(name)) for name in metrics.REPORTED),
             _percent(best.get("mAP")) + (f" (epoch {best_epoch + 1})" if isinstance(best_epoch, int) else ""),
             _percent(evidence.recovery),
             f"{_percent(known.get('present'))} / {_percent(known.get('absent'))}",
@@ -112,17 +110,20 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
 
 
 RECORD_COLUMNS = (
-    *("mAP", "OF1", "CF1", "best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
+    *metrics.REPORTED,
+    *("best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
     *("seconds", "images/s", "peak GB", "cells in group"),
 )
 
 
-def _variants(found: Sequence[Evidence], of: Any, changed: bool = False) -> list[dict[str, Any]]:
+def _variants(
+    found: Sequence[Evidence], values_of: Callable[[Cell], Mapping[str, Any]], changed: bool = False
+) -> list[dict[str, Any]]:
     """Values that cells share, each set once with where it holds; one set is the rule."""
     groups: dict[str, tuple[dict[str, str], set[str], list[str]]] = {}
     for evidence in found:
         cell = evidence.record.cell
-        values = _words(of(cell))
+        values = _words(values_of(cell))
         marked = {name.replace("_", " ") for name in cell.changed} if changed else set()
         groups.setdefault(json.dumps(values), (values, marked, []))[2].append(_where(evidence))
     return [

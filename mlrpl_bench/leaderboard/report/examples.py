@@ -1,13 +1,16 @@
-"""The page's example pictures: what the best and the worst method make of a few test images."""
+"""Draws the page's example pictures: what the best and the worst method make of a few test images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.images import cache
 from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.leaderboard.evidence import Evidence
@@ -22,7 +25,7 @@ IMAGES = 4
 
 
 def draw(table: Leaderboard, test: Split) -> list[Picture]:
-    """One picture at the lowest known ratio that both have, or none: without examples, or where an image is gone.
+    """Draw a picture at the lowest known ratio that both have; none without examples, or where an image is gone.
 
     Args:
         test: the split that the records' examples are rows of.
@@ -35,8 +38,8 @@ def draw(table: Leaderboard, test: Split) -> list[Picture]:
         examples = {heading: read_arrays(cell.record.folder / "examples.npz") for heading, cell in cells.items()}
         rows = _common_rows(examples)
         setting = next(iter(cells.values())).record.cell.setting
-        view = ImageTransform(setting.image_size, setting.crop_sides, setting.flip, pixels=setting.pixels)
-        images = {row: view.test(decode(test.image_paths[row])) for row in rows}
+        view = setting.view()
+        images = {row: _seen(test.image_paths[row], view) for row in rows}
         if not images:
             return []
         png = draw_examples(images, examples, test.categories, test.labels_NC)
@@ -58,11 +61,16 @@ def _best_and_worst(table: Leaderboard) -> tuple[float, dict[str, Evidence]] | N
         if not rows:
             continue
         chosen = list(dict.fromkeys([rows[0], rows[-1]]))
-        of_seeds = [table.cells[label, ratio] for label in chosen]
-        common = sorted(set.intersection(*(set(by_seed) for by_seed in of_seeds)))
+        by_row = [table.cells[label, ratio] for label in chosen]
+        common = sorted(set.intersection(*(set(by_seed) for by_seed in by_row)))
         if common:
-            return ratio, {label: by_seed[common[0]] for label, by_seed in zip(chosen, of_seeds, strict=True)}
+            return ratio, {label: by_seed[common[0]] for label, by_seed in zip(chosen, by_row, strict=True)}
     return None
+
+
+def _seen(path: Path, view: ImageTransform) -> Image.Image:
+    """An image as the network saw it in the test."""
+    return view.test(cache.as_prepared(decode(path, view.decode_at_least), view))
 
 
 def _common_rows(examples: Mapping[str, Mapping[str, NDArray]]) -> list[int]:

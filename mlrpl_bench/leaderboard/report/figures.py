@@ -1,4 +1,4 @@
-"""The page's figures as files for papers, each as PNG and SVG. The same records give the same bytes."""
+"""Draws the page's figures as files for papers, each as PNG and SVG; the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.leaderboard.measurements import RECOVERY, average_name
+from mlrpl_bench.leaderboard.measurements import average_name
+from mlrpl_bench.leaderboard.numbers import RECOVERY
 from mlrpl_bench.leaderboard.report import page_data as content
-from mlrpl_bench.leaderboard.report.attention_picture import plain
+from mlrpl_bench.leaderboard.report.attention_picture import plain, png
 from mlrpl_bench.leaderboard.report.curves import Course
 from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
 
@@ -30,11 +31,10 @@ DPI = 200
 PANELS = 12
 """Scalars that are drawn at most."""
 POINTS = 100
-FORMATS = ("png", "svg")
 
 
 def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, bytes]:
-    """File names and contents; a figure without anything to show is left out.
+    """Draw all figures, by file name; one without anything to show is left out.
 
     Args:
         defaults: rows to show besides the strongest and the weakest.
@@ -42,10 +42,10 @@ def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, by
     rows = content.chosen(table, defaults)
     lowest = [ratio for ratio in table.ratios if any((row, ratio) in table.cells for row in rows)][:1]
     courses = content.courses(table, content.methods(table), lowest, POINTS)
-    at_lowest = {row: next(iter(of_row.values())) for row, of_row in courses.items() if of_row}
+    at_lowest = {row: next(iter(by_ratio.values())) for row, by_ratio in courses.items() if by_ratio}
     known = f"{ratio_title(lowest[0])} known" if lowest else ""
     figures = {
-        "map-by-ratio": _by_ratio(table, rows, "mAP", "mAP on test images (percent)", table.context.lines),
+        "map-by-ratio": _by_ratio(table, rows, "mAP", "mAP on test images (percent)", table.context.reference_rows),
         "recovery-by-ratio": _by_ratio(table, rows, RECOVERY, "mAP over hidden training labels (percent)", ()),
         "losses": _losses({row: at_lowest[row] for row in rows if row in at_lowest}, known),
         "scalars": _scalars(at_lowest, rows, known),
@@ -60,7 +60,7 @@ def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, by
 
 
 def _by_ratio(
-    table: Leaderboard, rows: Sequence[str], metric: str, title: str, lines: Collection[str]
+    table: Leaderboard, rows: Sequence[str], metric: str, title: str, reference_rows: Collection[str]
 ) -> Figure | None:
     found = content.curves(table, metric)
     if not any(row in found for row in rows):
@@ -73,9 +73,9 @@ def _by_ratio(
             100 * points[:, 0], points[:, 1], **_style(slot), marker=MARKERS[slot], markersize=4.5, label=plain(row)
         )
         panel.fill_between(100 * points[:, 0], points[:, 2], points[:, 3], color=COLOURS[slot], alpha=0.1, linewidth=0)
-    for line in lines:
-        if line in found:
-            panel.axhline(found[line][0][1] or 0, color=QUIET, linestyle=":", linewidth=1, label=plain(line))
+    for row in reference_rows:
+        if row in found:
+            panel.axhline(found[row][0][1] or 0, color=QUIET, linestyle=":", linewidth=1, label=plain(row))
     panel.set_xticks([100 * ratio for ratio in table.ratios], [ratio_title(ratio) for ratio in table.ratios])
     _label(panel, "known labels", title)
     _legend(figure, panel)
@@ -101,13 +101,13 @@ def _losses(courses: Mapping[str, Course], known: str) -> Figure | None:
     return figure
 
 
-def _common_first(of_rows: Sequence[Sequence[str]]) -> dict[str, int]:
+def _common_first(names_by_row: Sequence[Sequence[str]]) -> dict[str, int]:
     """A slot for each name: first those that most rows have, so that the solid line is the one to compare by.
 
     >>> _common_first([["a", "b"], ["b"]])
     {'b': 0, 'a': 1}
     """
-    times = Counter(name for names in of_rows for name in names)
+    times = Counter(name for names in names_by_row for name in names)
     return {name: slot for slot, name in enumerate(sorted(times, key=lambda name: (-times[name], name)))}
 
 
@@ -121,17 +121,17 @@ def _scalars(courses: Mapping[str, Course], rows: Sequence[str], known: str) -> 
         for name in course.columns:
             if name.startswith("scalar."):
                 by_name.setdefault(name, []).append(row)
-    zero = [name for name, of in by_name.items() if not any(np.any(courses[row].columns[name]) for row in of)]
-    by_name = {name: of for name, of in by_name.items() if name not in zero}
-    shared = {name: of_name for name, of_name in by_name.items() if len(of_name) > 1} or by_name
+    zero = [name for name, logging in by_name.items() if not any(np.any(courses[row].columns[name]) for row in logging)]
+    by_name = {name: logging for name, logging in by_name.items() if name not in zero}
+    shared = {name: logging for name, logging in by_name.items() if len(logging) > 1} or by_name
     if not shared:
         return None
     shown = dict(sorted(shared.items(), key=lambda item: (-len(item[1]), item[0]))[:PANELS])
-    shown = {name: sorted(of, key=lambda row: (row not in rows,))[: len(COLOURS)] for name, of in shown.items()}
-    styles = {row: slot for slot, row in enumerate(dict.fromkeys(row for of in shown.values() for row in of))}
+    shown = {name: sorted(logging, key=lambda row: row not in rows)[: len(COLOURS)] for name, logging in shown.items()}
+    styles = {row: slot for slot, row in enumerate(dict.fromkeys(row for logging in shown.values() for row in logging))}
     figure = _figure(9.5, 2.5 * -(-len(shown) // 3) + 0.3)
-    for panel, (name, of_name) in _panels(figure, shown):
-        for row in of_name:
+    for panel, (name, logging) in _panels(figure, shown):
+        for row in logging:
             values_E = courses[row].columns[name]
             slot = styles[row]
             panel.plot(
@@ -180,12 +180,12 @@ def _figure(width: float, height: float) -> Figure:
     return Figure((width, height), dpi=DPI, layout="constrained")
 
 
-def _panels(figure: Figure, of: Mapping[str, Any]) -> Iterator[tuple[Axes, tuple[str, Any]]]:
-    columns = min(3, len(of))
-    panels = figure.subplots(-(-len(of) // columns), columns, squeeze=False).flatten()
-    for panel in panels[len(of) :]:
+def _panels(figure: Figure, contents: Mapping[str, Any]) -> Iterator[tuple[Axes, tuple[str, Any]]]:
+    columns = min(3, len(contents))
+    panels = figure.subplots(-(-len(contents) // columns), columns, squeeze=False).flatten()
+    for panel in panels[len(contents) :]:
         panel.set_axis_off()
-    yield from zip(panels, of.items(), strict=False)
+    yield from zip(panels, contents.items(), strict=False)
 
 
 def _style(slot: int) -> dict[str, Any]:
@@ -222,17 +222,12 @@ def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
 
 
 def _saved(figure: Figure, salt: str) -> dict[str, bytes]:
-    metadata: Mapping[str, dict[str, Any]] = {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
-    }
-    found = {}
+    file = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with _settings(salt):
-        for kind in FORMATS:
-            file = io.BytesIO()
-            figure.savefig(file, format=kind, metadata=metadata[kind], facecolor="white")
-            found[kind] = file.getvalue()
-    return found
+        pixels = png(figure)
+        figure.savefig(file, format="svg", metadata=metadata, facecolor="white")
+    return {"png": pixels, "svg": file.getvalue()}
 
 
 @contextmanager

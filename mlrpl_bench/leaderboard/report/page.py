@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file that opens from disk and needs no network. The same records give the same bytes."""
+"""Writes the leaderboard as one HTML file that needs no network; the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ MAIN, CORNER = "leaderboard", "method"
 
 
 class Picture(NamedTuple):
-    """A picture on the page: a PNG, what it shows, and a line below it."""
+    """A picture on the page.
+
+    Attributes:
+        png: the image.
+        alt: what it shows, in words.
+        caption: the line below it.
+    """
 
     png: bytes
     alt: str
@@ -38,9 +44,10 @@ def render(
     papers: Mapping[str, str] | None = None,
     files: Sequence[str] = (),
 ) -> str:
-    """The page of a leaderboard.
+    """Render the page of a leaderboard.
 
     Args:
+        table: the leaderboard.
         extras: more tables, such as published numbers or claims; shown before the secondary ones.
         pictures: shown under Examples.
         defaults: rows that the figures show at first besides the strongest and the weakest.
@@ -59,9 +66,9 @@ def render(
         else "complete test labels",
         setting=setting,
         deviations=table.context.deviations,
-        main=_table(table.main, places, table.context.lines),
-        extras=[_table(extra, places, table.context.lines) for extra in extras],
-        others=[_table(other, places, table.context.lines) for other in table.others],
+        main=_table(table.main, places, table.context.reference_rows),
+        extras=[_table(extra, places, table.context.reference_rows) for extra in extras],
+        others=[_table(other, places, table.context.reference_rows) for other in table.others],
         rows=details.rows(table, papers or {}),
         record_columns=details.RECORD_COLUMNS,
         pictures=[(base64.b64encode(p.png).decode(), p.alt, p.caption) for p in pictures],
@@ -102,7 +109,7 @@ def _places(table: Leaderboard) -> dict[tuple[str, str], str]:
     return found
 
 
-def _table(table: Table, places: Mapping[tuple[str, str], str], lines: Collection[str]) -> dict[str, Any]:
+def _table(table: Table, places: Mapping[tuple[str, str], str], reference_rows: Collection[str]) -> dict[str, Any]:
     return {
         "name": table.name,
         "title": table.title,
@@ -112,7 +119,7 @@ def _table(table: Table, places: Mapping[tuple[str, str], str], lines: Collectio
             {
                 "label": label,
                 "href": places.get((label, ""), "") if table.corner == CORNER else "",
-                "line": label in lines,
+                "line": label in reference_rows,
                 "entries": [_entry(entry, places) for entry in entries],
             }
             for label, entries in table.rows

@@ -1,4 +1,4 @@
-"""A leaderboard as the plain data that the page's figures are drawn from, and which rows they show at first."""
+"""Turns a leaderboard into the plain data that figures are drawn from, and chooses the rows they show at first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, Evidence
-from mlrpl_bench.leaderboard.measurements import CATEGORY, RECOVERY, average_name
+from mlrpl_bench.evaluation.metrics import REPORTED
+from mlrpl_bench.leaderboard.evidence import Evidence
+from mlrpl_bench.leaderboard.measurements import average_name
+from mlrpl_bench.leaderboard.numbers import CATEGORY, RECOVERY
 from mlrpl_bench.leaderboard.report import curves as training
 from mlrpl_bench.leaderboard.tables.main import Leaderboard
 
@@ -22,23 +24,23 @@ MANY = 300
 
 
 def methods(table: Leaderboard) -> list[str]:
-    """The rows that are trained, from strong to weak; those without an average last."""
-    found = means(table, "mAP", average_name(table.ratios))
-    rows = [label for label in table.labels if label not in table.context.lines]
+    """Sort the rows that are trained from strong to weak; those without an average come last."""
+    found = table.lookup.means("mAP", average_name(table.ratios))
+    rows = [label for label in table.labels if label not in table.context.reference_rows]
     return sorted(rows, key=lambda label: -found.get(label, -math.inf))
 
 
 def chosen(table: Leaderboard, defaults: Collection[str] = ()) -> list[str]:
-    """Rows that figures show at first: the strongest, the weakest and the default ones; from strong to weak."""
+    """Choose the rows that figures show at first: the strongest, the weakest and the default ones, sorted."""
     ranked = [label for label in methods(table) if any((label, ratio) in table.cells for ratio in table.ratios)]
-    of_defaults = [label for label in ranked if label in defaults][: STYLES - 1]
-    strong = max(1, min(STRONGEST, STYLES - 1 - len(of_defaults)))
-    picked = {*ranked[:strong], *ranked[-1:], *of_defaults}
+    chosen_defaults = [label for label in ranked if label in defaults][: STYLES - 1]
+    strong = max(1, min(STRONGEST, STYLES - 1 - len(chosen_defaults)))
+    picked = {*ranked[:strong], *ranked[-1:], *chosen_defaults}
     return [label for label in ranked if label in picked][:STYLES]
 
 
 def compared(rows: Sequence[str], defaults: Collection[str] = ()) -> str | None:
-    """The row that the strongest, which is the first, is shown beside: the strongest default one, or else the next.
+    """Choose the row that the first, the strongest, is shown beside: the strongest default one, or else the next.
 
     The weakest of many differs in everything, which says nothing about any category.
 
@@ -49,45 +51,45 @@ def compared(rows: Sequence[str], defaults: Collection[str] = ()) -> str | None:
     return next((row for row in others if row in defaults), others[0] if others else None)
 
 
-def means(table: Leaderboard, metric: str, known_ratio: str) -> dict[str, float]:
-    """By row, where there is a number."""
-    frame = table.measurements
-    of_place = frame[(frame["metric"] == metric) & (frame["known_ratio"] == known_ratio)]
-    return {label: mean for label, mean in zip(of_place["method"], of_place["mean"], strict=True) if mean == mean}
-
-
 def curves(table: Leaderboard, metric: str) -> dict[str, list[list[float | None]]]:
-    """By row: known ratio, mean, low and high of each ratio that has a number, in percent.
+    """List known ratio, mean, low and high of each ratio that has a number, by row, in percent.
 
     Where a metric has no interval, low and high are one standard deviation over seeds away, or None for one seed.
     """
-    wanted = {f"{ratio:g}": ratio for ratio in table.ratios}
     found: dict[str, list[list[float | None]]] = {}
-    frame = table.measurements[table.measurements["metric"] == metric]
-    for row in frame.itertuples(index=False):
-        if row.known_ratio in wanted and row.mean == row.mean:
-            low, high = (row.low, row.high) if row.low == row.low else (row.mean - row.std, row.mean + row.std)
-            points = found.setdefault(row.method, [])
-            points.append([wanted[row.known_ratio], *map(number, (row.mean, low, high))])
+    for label in table.labels:
+        for ratio in table.ratios:
+            row = table.lookup.row(label, f"{ratio:g}", metric)
+            if math.isnan(row.mean):
+                continue
+            low, high = (row.mean - row.std, row.mean + row.std) if math.isnan(row.low) else (row.low, row.high)
+            found.setdefault(label, []).append([ratio, *map(number, (row.mean, low, high))])
     return found
 
 
 def by_category(table: Leaderboard) -> dict[str, dict[str, list[float | None]]]:
-    """By row and known ratio, also their average: the average precision of each category, in percent."""
-    frame = table.measurements[table.measurements["metric"].str.startswith(CATEGORY)]
-    found: dict[str, dict[str, list[float | None]]] = {}
-    for label, known_ratio, mean in zip(frame["method"], frame["known_ratio"], frame["mean"], strict=True):
-        found.setdefault(label, {}).setdefault(known_ratio, []).append(number(mean, 4))
+    """List each category's average precision, by row and known ratio or their average, in percent."""
+    if not table.context.categories:
+        return {}
+    known_ratios = [*(f"{ratio:g}" for ratio in table.ratios), average_name(table.ratios)]
+    metrics = [f"{CATEGORY}{name}" for name in table.context.categories]
+    found = {
+        label: {
+            known_ratio: [number(table.lookup.row(label, known_ratio, metric).mean, 4) for metric in metrics]
+            for known_ratio in known_ratios
+        }
+        for label in table.labels
+    }
     return {
-        label: {ratio: values for ratio, values in of_label.items() if any(value is not None for value in values)}
-        for label, of_label in found.items()
+        label: {ratio: values for ratio, values in by_ratio.items() if any(value is not None for value in values)}
+        for label, by_ratio in found.items()
     }
 
 
 def courses(
     table: Leaderboard, rows: Iterable[str], ratios: Iterable[float], points: int
 ) -> dict[str, dict[str, training.Course]]:
-    """By row and known ratio, see `training.course`."""
+    """Read the course of training by row and known ratio, see `curves.course`."""
     ratios = list(ratios)
     return {
         label: {
@@ -100,36 +102,35 @@ def courses(
 
 
 def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, Any]:
-    """All that the page's script draws from; JSON without NaN."""
+    """Collect all that the page's script draws from; JSON without NaN."""
     rows, average = methods(table), average_name(table.ratios)
-    num_cells = sum(len(of_place) for of_place in table.cells.values())
+    num_cells = sum(len(by_seeds) for by_seeds in table.cells.values())
     trained = courses(table, rows, table.ratios, training.POINTS if num_cells <= MANY else training.POINTS // 2)
     return {
         "rows": rows,
-        "lines": [label for label in table.labels if label in table.context.lines],
+        "lines": [label for label in table.labels if label in table.context.reference_rows],
         "chosen": chosen(table, defaults),
         "compared": compared(chosen(table, defaults), defaults),
         "ratios": [f"{ratio:g}" for ratio in table.ratios],
         "average": average,
-        "metrics": {metric: curves(table, metric) for metric in INFLUENCED},
+        "metrics": {metric: curves(table, metric) for metric in REPORTED},
         "recovery": curves(table, RECOVERY),
         "categories": list(table.context.categories),
         "precision": by_category(table),
         "training": {
-            label: {ratio: _plain(of_ratio) for ratio, of_ratio in of_label.items()}
-            for label, of_label in trained.items()
+            label: {ratio: _plain(course) for ratio, course in by_ratio.items()} for label, by_ratio in trained.items()
         },
     }
 
 
 def unique(cells: Iterable[Mapping[Any, Evidence]]) -> list[Evidence]:
-    """Each cell once, however many places show it; by known ratio and seeds."""
-    by_key = {evidence.record.cell.key: evidence for of_place in cells for evidence in of_place.values()}
+    """List each cell once, however many places show it, by known ratio and seeds."""
+    by_key = {evidence.record.cell.key: evidence for by_seeds in cells for evidence in by_seeds.values()}
     return sorted(by_key.values(), key=lambda e: (e.record.cell.ratio, *e.seeds, e.record.cell.key))
 
 
 def number(value: float, digits: int = 5) -> float | None:
-    """With so many significant digits; None for NaN, which JSON does not have.
+    """Round to so many significant digits; None for NaN and infinity, which JSON does not have.
 
     >>> number(12.345678), number(float("nan"))
     (12.346, None)
@@ -137,13 +138,13 @@ def number(value: float, digits: int = 5) -> float | None:
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
-def _plain(of: training.Course) -> dict[str, Any]:
+def _plain(course: training.Course) -> dict[str, Any]:
     return {
-        "epochs": of.epochs,
-        "loss": {name: [number(value, 3) for value in values] for name, values in of.terms.items()},
+        "epochs": course.epochs,
+        "loss": {name: [number(value, 3) for value in values] for name, values in course.terms.items()},
         "epoch": {
             name: [number(value, 4) for value in values]
-            for name, values in of.columns.items()
+            for name, values in course.columns.items()
             if np.isfinite(values).any()
         },
     }

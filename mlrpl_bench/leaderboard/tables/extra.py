@@ -1,4 +1,4 @@
-"""The tables beside the main one."""
+"""Makes the tables beside the main one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.evaluation import ranks
-from mlrpl_bench.leaderboard.evidence import INFLUENCED, EvidenceGrid
-from mlrpl_bench.leaderboard.measurements import (
-    CATEGORY,
-    COSTS,
-    FLUCTUATION,
-    LEVEL,
-    RECOVERY,
-    THRESHOLDED,
-    Lookup,
-    average_name,
-)
+from mlrpl_bench.evaluation import metrics, ranks
+from mlrpl_bench.leaderboard.evidence import EvidenceGrid
+from mlrpl_bench.leaderboard.measurements import LEVEL, Lookup, average_name
+from mlrpl_bench.leaderboard.numbers import CATEGORY, COSTS, FLUCTUATION, METRICS, RECOVERY, best_epoch
 from mlrpl_bench.utils.tables import Entry, Table
 
 
@@ -29,11 +21,11 @@ def tables(
     found: Lookup,
     cells: EvidenceGrid,
     categories: Sequence[str],
-    lines: Collection[str],
+    reference_rows: Collection[str],
 ) -> list[Table]:
-    """All of them; one that would be empty is left out."""
+    """Make all tables beside the main one; one that would be empty is left out."""
     average = average_name(ratios)
-    methods = [label for label in labels if label not in lines]
+    methods = [label for label in labels if label not in reference_rows]
     candidates = [
         _rank(methods, ratios, found),
         _thresholded(labels, average, found),
@@ -49,7 +41,7 @@ def tables(
 def _rank(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
     """Average ranks over the ratios, of the methods that have all of them."""
     means = {label: [found.row(label, f"{ratio:g}", "mAP").mean for ratio in ratios] for label in methods}
-    complete = [label for label, of_label in means.items() if not np.isnan(of_label).any()]
+    complete = [label for label, over_ratios in means.items() if not np.isnan(over_ratios).any()]
     if len(complete) < 2 or len(ratios) < 2:
         return None
     table_BM = np.array([means[label] for label in complete]).T
@@ -62,7 +54,7 @@ def _rank(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Tab
 def rank_table(
     name: str, title: str, labels: Sequence[str], table_BM: NDArray[np.float64], level: float, notes: Sequence[str]
 ) -> Table:
-    """Average ranks over the blocks of a table that is higher where a method is better, best first."""
+    """Rank methods over the blocks of a table, higher numbers being better, and list them from best to worst."""
     ranking = ranks.average_rank(table_BM, level)
     by_rank = sorted(zip(ranking.ranks_M.tolist(), labels, strict=True))
     rows = [(label, [Entry(f"{rank:.2f}", value=rank)]) for rank, label in by_rank]
@@ -77,7 +69,7 @@ def rank_table(
 
 
 def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
-    columns = [*THRESHOLDED, *(f"{name}_top3" for name in THRESHOLDED)]
+    columns = [*metrics.THRESHOLDED, *metrics.TOP]
     rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
     titles = tuple(column.replace("_top3", " top-3") for column in columns)
     note = (
@@ -88,9 +80,9 @@ def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
 
 def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
     titles, columns = [], []
-    for metric in INFLUENCED:
+    for metric in metrics.REPORTED:
         titles += [metric, f"{metric} best epoch"]
-        columns += [metric, f"{metric} (best epoch)"]
+        columns += [metric, best_epoch(metric)]
     rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
     note = (
         "best epoch: of the epoch with the highest mAP on the test images, the reference protocol; it looks at the "
@@ -123,7 +115,9 @@ def _fluctuation(methods: Sequence[str], ratios: Sequence[float], found: Lookup)
         "mean absolute second difference of the supervised loss term (partial_bce) from step to step, from the epoch "
         "on in which labels begin to be filled in; lower is smoother; not comparable between losses of different scale"
     )
-    return _by_ratio("fluctuation", "Loss fluctuation", FLUCTUATION, methods, ratios, found, (note,), decimals=4)
+    return _by_ratio(
+        "fluctuation", "Loss fluctuation", METRICS[FLUCTUATION].name, methods, ratios, found, (note,), decimals=4
+    )
 
 
 def _by_category(labels: Sequence[str], average: str, found: Lookup, categories: Sequence[str]) -> Table | None:

@@ -1,21 +1,23 @@
-"""Evidence in, leaderboard out. Pure: the same records give the same bytes."""
+"""Turns evidence into a leaderboard; the same records give the same bytes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.leaderboard import measurements
 from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
-from mlrpl_bench.leaderboard.measurements import Lookup, average_name, measure
-from mlrpl_bench.leaderboard.selection import Holes
+from mlrpl_bench.leaderboard.measurements import Lookup, average_name
+from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
+from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table
-
-AVERAGED = ("mAP", "OF1", "CF1")
 
 EVALUATED = {
     "test": "complete test labels",
@@ -24,26 +26,26 @@ EVALUATED = {
 
 
 class Context(NamedTuple):
-    """What a leaderboard says around its numbers.
+    """The context of a leaderboard is what it says around its numbers.
 
     Attributes:
         differs: by method, how it differs from its paper.
         deviations: how the setting differs from the papers'.
-        lines: rows on top that have the same number in every column, and what they are, in words.
+        reference_rows: rows on top that have the same number in every column, and what they are, in words.
         categories: names of the categories.
-        left_out: lines about records that are not in the tables.
+        excluded_records: lines about records that are not in the tables.
     """
 
     differs: Mapping[str, str] = {}
     deviations: Sequence[str] = ()
-    lines: Mapping[str, str] = {}
+    reference_rows: Mapping[str, str] = {}
     categories: Sequence[str] = ()
-    left_out: Sequence[str] = ()
+    excluded_records: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """The tables of a dataset under one setting.
+    """A leaderboard holds the tables of a dataset under one setting.
 
     Attributes:
         measurements: everything that the tables show and more, see `measurements.measure`.
@@ -51,7 +53,8 @@ class Leaderboard:
         others: secondary tables.
         notes: footnotes of the main table, in order.
         cells: the evidence behind, by row label and known ratio.
-        labels, ratios: the rows in order, the known ratios in ascending order.
+        labels: the rows, from weak to strong.
+        ratios: the known ratios in ascending order.
         context: see `Context`.
     """
 
@@ -62,6 +65,11 @@ class Leaderboard:
     labels: Sequence[str]
     ratios: Sequence[float]
     context: Context
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Finds measurements by label, known ratio and metric."""
+        return Lookup(self.measurements)
 
     @property
     def title(self) -> str:
@@ -74,15 +82,14 @@ class Leaderboard:
         return self.main.notes
 
     def with_tables(self, tables: Sequence[Table]) -> Leaderboard:
-        """The same with more secondary tables."""
+        """Add secondary tables; the leaderboard itself stays as it is."""
         return replace(self, others=[*self.others, *tables])
 
     def to_csv(self) -> str:
-        """The main table: means and, where there are several seeds, deviations; two decimals."""
+        """Write the main table: means and, where there are several seeds, deviations; two decimals."""
         wide: dict[str, list[float]] = {}
-        found = Lookup(self.measurements)
         for title, known_ratio, metric in main_columns(self.ratios):
-            rows = [found.row(label, known_ratio, metric) for label in self.labels]
+            rows = [self.lookup.row(label, known_ratio, metric) for label in self.labels]
             wide[title] = [row.mean for row in rows]
             if any(row.n > 1 for row in rows):
                 wide[f"{title} std"] = [row.std for row in rows]
@@ -92,23 +99,22 @@ class Leaderboard:
         return table.to_csv(float_format="%.2f", lineterminator="\n")
 
     def tidy_csv(self) -> str:
-        """The measurements: one row a method, known ratio and metric; four significant digits or more."""
+        """Write the measurements: one row a method, known ratio and metric; six significant digits."""
         return self.measurements.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
     def to_markdown(self) -> str:
-        """All tables with titles and footnotes."""
+        """Write all tables with titles and footnotes."""
         return "\n".join([self.main.markdown(1), *(table.markdown(2) for table in self.others)])
 
     def to_latex(self) -> str:
-        """All tables, for ``\\input`` where booktabs is loaded."""
+        """Write all tables, for ``\\input`` where booktabs is loaded."""
         return "% needs \\usepackage{booktabs}\n" + "\n".join(t.latex() for t in (self.main, *self.others))
 
     def to_json(self) -> dict[str, Any]:
-        """The main table as plain data; None where there is no number."""
-        found = Lookup(self.measurements)
+        """Return the main table as plain data; None where there is no number."""
         rows = {
             label: {
-                title: _facts(found.row(label, known_ratio, metric))
+                title: _facts(self.lookup.row(label, known_ratio, metric))
                 for title, known_ratio, metric in main_columns(self.ratios)
             }
             for label in self.labels
@@ -116,31 +122,34 @@ class Leaderboard:
         return {"title": self.title, "rows": rows, "notes": list(self.notes)}
 
     def print(self) -> None:
-        """The main table, to standard output."""
+        """Print the main table to standard output."""
         self.main.print()
 
 
 def build(
-    cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], context: Context, holes: Holes
+    cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], context: Context, missing: Missing
 ) -> Leaderboard:
-    """The leaderboard of evidence of one setting.
+    """Build the leaderboard of one setting from its evidence.
 
     Args:
+        cells: the evidence.
         labels: rows that were asked for, which are shown even if nothing is known of them; others that have cells
             stand beside.
         ratios: the columns.
-        holes: why cells are missing.
+        missing: why cells are missing.
     """
     ratios = sorted(ratios)
     labels = [label for label in dict.fromkeys([*sorted(labels), *sorted(label for label, _ in cells)])]
-    shown = [label for label in labels if any((label, ratio) in cells or (label, ratio) in holes for ratio in ratios)]
-    frame = measure(cells, shown, ratios, context.categories, unmarked=context.lines, holes=holes)
+    shown = [label for label in labels if any((label, ratio) in cells or (label, ratio) in missing for ratio in ratios)]
+    frame = measurements.measure(
+        cells, shown, ratios, context.categories, unmarked=context.reference_rows, missing=missing
+    )
     found = Lookup(frame)
-    order = _from_weak_to_strong(shown, found, ratios, context.lines)
+    order = _from_weak_to_strong(shown, found, ratios, context.reference_rows)
     rank = {label: place for place, label in enumerate(order)}
     frame = frame.sort_values("method", key=lambda names: names.map(rank), kind="stable", ignore_index=True)
-    main = _main_table(order, ratios, found, cells, context, holes)
-    others = extra.tables(order, ratios, found, cells, context.categories, context.lines)
+    main = _main_table(order, ratios, found, cells, context, missing)
+    others = extra.tables(order, ratios, found, cells, context.categories, context.reference_rows)
     return Leaderboard(frame, main, others, cells, order, ratios, context)
 
 
@@ -148,16 +157,21 @@ def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
     """Title, known ratio and metric of each column of the main table."""
     average = average_name(ratios)
     columns = [(ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
-    return columns + [(f"{metric} ({average})", average, metric) for metric in AVERAGED]
+    return columns + [(f"{metric} ({average})", average, metric) for metric in metrics.REPORTED]
 
 
 def ratio_title(ratio: float) -> str:
-    """``10 %`` for 0.1."""
+    """Word a known ratio: ``10 %`` for 0.1."""
     return f"{100 * ratio:g} %"
 
 
 def _main_table(
-    labels: Sequence[str], ratios: Sequence[float], found: Lookup, cells: EvidenceGrid, context: Context, holes: Holes
+    labels: Sequence[str],
+    ratios: Sequence[float],
+    found: Lookup,
+    cells: EvidenceGrid,
+    context: Context,
+    missing: Missing,
 ) -> Table:
     records = [evidence for by_seed in cells.values() for evidence in by_seed.values()]
     most = max((len(by_seed) for by_seed in cells.values()), default=0)
@@ -174,19 +188,19 @@ def _main_table(
     dataset = records[0].record.cell.setting.dataset if records else ""
     if records and records[0].record.cell.setting.mask_scheme == "single_positive":
         titles = [title.replace("100 %", "1 label an image") for title in titles]
-    notes = _notes(records, labels, found, ratios, context, holes)
+    notes = _notes(records, labels, found, ratios, context, missing)
     title = f"Leaderboard of {dataset}" if dataset else "Leaderboard"
     return Table("leaderboard", title, tuple(titles), rows, tuple(notes))
 
 
 def _from_weak_to_strong(
-    labels: Sequence[str], found: Lookup, ratios: Sequence[float], lines: Mapping[str, str]
+    labels: Sequence[str], found: Lookup, ratios: Sequence[float], reference_rows: Collection[str]
 ) -> list[str]:
-    """Rows by their average mAP, holes last, equal ones by name: an order that does not depend on the file system."""
+    """Sort rows by their average mAP, those without one last, equal ones by name whatever the file system's order."""
 
     def strength(label: str) -> tuple[int, float, str]:
         mean = found.row(label, average_name(ratios), "mAP").mean
-        place = 0 if label in lines else 2 if math.isnan(mean) else 1
+        place = 0 if label in reference_rows else 2 if math.isnan(mean) else 1
         return place, 0.0 if place != 1 else mean, label
 
     return sorted(labels, key=strength)
@@ -198,15 +212,15 @@ def _notes(
     found: Lookup,
     ratios: Sequence[float],
     context: Context,
-    holes: Holes,
+    missing: Missing,
 ) -> list[str]:
     if not evidence:
         return ["no records"]
     records = [e.record for e in evidence]
     setting = records[0].cell.setting
     seeds = sorted({e.seeds for e in evidence})
-    of_mask = f"from file {records[0].cell.mask_hash[:8]}" if setting.mask_scheme == "file" else ""
-    pairs = ", ".join(f"{seed} (mask {of_mask or mask_seed})" for seed, mask_seed in seeds)
+    mask_text = f"from file {records[0].cell.mask_hash[:8]}" if setting.mask_scheme == "file" else ""
+    pairs = ", ".join(f"{seed} (mask {mask_text or mask_seed})" for seed, mask_seed in seeds)
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [
         f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "
@@ -215,9 +229,9 @@ def _notes(
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
         *_about_sureness(labels, found, ratios, len(seeds)),
     ]
-    notes += [f"{name}: {what}; every column shows the same number" for name, what in context.lines.items()]
-    notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(holes.items())]
-    notes += context.left_out
+    notes += [f"{name}: {what}; every column shows the same number" for name, what in context.reference_rows.items()]
+    notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())]
+    notes += context.excluded_records
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)
@@ -240,9 +254,9 @@ def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float
     for label in labels:
         by_caution.setdefault(found.row(label, average_name(ratios), "mAP").caution, []).append(label)
     lines = ["95 % interval: of the average mAP, over test images and seeds, cut at 0 and 100"]
-    for caution, of_caution in sorted(by_caution.items()):
+    for caution, cautioned in sorted(by_caution.items()):
         if caution:
-            lines.append(caution if len(by_caution) == 1 else f"{', '.join(of_caution)}: {caution}")
+            lines.append(caution if len(by_caution) == 1 else f"{', '.join(cautioned)}: {caution}")
     marked = [label for label in labels if found.row(label, average_name(ratios), "mAP").mark]
     if marked:
         basis = "the same images and seeds" if num_seeds > 1 else "the same images"
@@ -266,15 +280,11 @@ def _label(evidence: Evidence) -> str:
 
 def _facts(row: Any) -> dict[str, Any]:
     return {
-        "mean": _number(row.mean),
-        "std": _number(row.std),
+        "mean": plain(round(row.mean, 4)),
+        "std": plain(round(row.std, 4)),
         "seeds": int(row.n),
-        "low": _number(row.low),
-        "high": _number(row.high),
+        "low": plain(round(row.low, 4)),
+        "high": plain(round(row.high, 4)),
         "mark": row.mark,
         "status": row.status,
     }
-
-
-def _number(value: float) -> float | None:
-    return None if pd.isna(value) else round(float(value), 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mlrpl_bench.data.images.decoding import FileFacts, inspect_all
 from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.processes import usable_cores
+from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.randomness import seed_of
 
 SPLITS = ("train", "test")
@@ -130,7 +131,7 @@ def check(
     root: Path,
     quick: bool = False,
     workers: int | None = None,
-    report: Callable[[str, int, int], None] = lambda *_: None,
+    report: Report = silent,
     preset: Preset | None = None,
 ) -> CheckResult:
     """Load the train and the test split and decode their images, in parallel.
@@ -181,9 +182,7 @@ def sample(paths: Sequence[Path], name: str) -> list[Path]:
     return [paths[row] for row in sorted(rows.tolist())]
 
 
-def _inspect(
-    split: Split, found: SplitFindings, quick: bool, workers: int, report: Callable[[str, int, int], None]
-) -> None:
+def _inspect(split: Split, found: SplitFindings, quick: bool, workers: int, report: Report) -> None:
     """Look at a split's files and add to what was found. Whether a file is there is asked of every one."""
     found.images, found.categories = len(split), len(split.categories)
     found.missing = [split.image_paths[row] for row in missing_rows(split.image_paths)]

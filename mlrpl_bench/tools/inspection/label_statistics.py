@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data.dataset import NINE_RATIOS, Split
 from mlrpl_bench.data.protocol import PRESENT, UNKNOWN, hide, known_mask, known_share
+from mlrpl_bench.utils.arrays import plain
 
 FEW = 10
 """A category with fewer known positives than this is counted as hard to learn."""
@@ -71,8 +72,8 @@ class KnownCounts:
             "ratio": self.ratio,
             "fewest known positives": int(self.positives_C.min()),
             f"categories with fewer than {FEW}": int((self.positives_C < FEW).sum()),
-            "known share of present": _number(self.present_share),
-            "known share of absent": _number(self.absent_share),
+            "known share of present": plain(self.present_share),
+            "known share of absent": plain(self.absent_share),
             "images without any known label": self.images_without_any,
             "images without a known present label": self.images_without_present,
         }
@@ -191,8 +192,3 @@ def _strongest(together_CC: NDArray[np.int64], images: int) -> list[Pair]:
         Pair(int(first[at]), int(second[at]), int(both[at]), float(overlap[at]), float(times_chance[at]))
         for at in order
     ]
-
-
-def _number(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return None if np.isnan(value) else value

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlrpl_bench.leaderboard.report.attention_picture import png
 from mlrpl_bench.tools.inspection.label_statistics import FEW, Statistics
 from mlrpl_bench.utils.tables import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import SubFigure
 
 
 BLUE, ORANGE, GREY = "#2a6f97", "#d9730d", "#8a8f98"
@@ -58,7 +58,7 @@ def draw(statistics: Statistics, name: str) -> bytes:
     upper, lower = right.subplots(2, 1)
     _draw_positives(upper, statistics)
     _draw_shares(lower, statistics)
-    return _png(figure)
+    return png(figure)
 
 
 def columns_of_bars(num_categories: int) -> int:
@@ -174,9 +174,3 @@ def _finish_lines(panel: Axes, ratios: list[float]) -> None:
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()

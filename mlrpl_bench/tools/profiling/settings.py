@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,27 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlrpl_bench.data.dataset import Dataset, Preset, Split
+from mlrpl_bench.data.dataset import PAPERS, Dataset, Split
 from mlrpl_bench.data.images.loader import PixelBatch, Reader
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.data.word_vectors import hashed_vectors
-from mlrpl_bench.models.backbones import RESNET101
 from mlrpl_bench.models.hyperparameters import parameter
 from mlrpl_bench.models.registry import DatasetEntry
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.workbench import Workbench
+from mlrpl_bench.utils.progress import Report
 
-PAPER = Preset(448, RESNET101, epochs=20, batch=16, lr_multiplier=1.0, ratios=(0.1,))
-"""The papers' setting."""
+PAPER = replace(PAPERS, ratios=(0.1,))
+"""The papers' setting at one known ratio."""
 
 CUDA_WARM_UP = 4
 PREFETCHED = 33
-"""Up to 16 loader processes have two batches each ready before the first step: only later ones are waited for."""
-
-Report = Callable[[str, int, int], None]
+"""Loader processes have this many batches ready before the first step (16 with two each); waiting starts after them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +37,8 @@ class ProfilingSetting:
     """Where methods are measured.
 
     Attributes:
-        name: of the setting. reads: whether images come from files.
+        name: the setting's name.
+        reads: whether images come from files.
         ratio: the share of labels that is known.
     """
 

@@ -27,11 +27,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.tools.profiling.clock import Clock
-from mlrpl_bench.tools.profiling.settings import ProfilingSetting, Report
+from mlrpl_bench.tools.profiling.settings import ProfilingSetting
 from mlrpl_bench.training.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import SharedBatch, Workbench
-from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.errors import UserError, one_line
+from mlrpl_bench.utils.progress import Report
 from mlrpl_bench.utils.tables import Entry, Table
 
 PARTS = {
@@ -155,7 +156,7 @@ def profile(bench: ProfilingSetting, entries: Sequence[MethodEntry], steps: int,
             with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
                 costs.append(_cost(bench, entry, steps, report))
         except Exception as error:  # a method may raise anything, and may need more memory than there is
-            reason = " ".join(str(error).split()) or "no message"
+            reason = one_line(error) or "no message"
             failures.append((entry.name, f"{type(error).__name__}: {reason[:300]}"))
     # Again, and the larger one: other work on the machine makes both too small.
     peak = max(peak, matmul_peak(bench.device, dtype))

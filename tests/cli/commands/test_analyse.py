@@ -70,6 +70,18 @@ def test_the_claims_are_judged_from_the_rows_there_are_and_written(bench, tmp_pa
     assert "wrote results/tiny/claims.md" in err
 
 
+def test_claims_of_another_setting_do_not_overwrite_those_of_the_usual_one(bench, tmp_path):
+    bench("claims")
+    usual = (tmp_path / "results/tiny/claims.md").read_bytes()
+    methods, datasets = load_methods(), load_datasets([tmp_path / "set.py"])
+    study, store = Study(datasets["tiny"], Options(device="cpu", epochs=1)), ResultStore(tmp_path / "results")
+    store.write(finished(study.job(methods["sarb"], 0.5, 0, 0, {}).cell), {})
+    code, _, err = bench("claims", "--epochs=1")
+    assert code == 0 and "wrote results/tiny/claims-epochs=1.md" in err
+    assert (tmp_path / "results/tiny/claims-epochs=1.md").read_bytes() != usual
+    assert (tmp_path / "results/tiny/claims.md").read_bytes() == usual
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

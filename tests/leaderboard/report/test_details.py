@@ -51,7 +51,7 @@ def test_no_id_is_given_twice(table):
 
 
 def test_a_row_without_records_says_why(table):
-    assert "10 %: failed: out of memory (seed 0)" in details(table, "absent")["holes"]
+    assert "10 %: failed: out of memory (seed 0)" in details(table, "absent")["missing"]
 
 
 def test_only_web_addresses_become_links(table):

@@ -1,14 +1,20 @@
 """The example picture shows the best and the worst row, and is left out where something of it is gone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.images import cache
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.transforms import FAST, PREPARED_JPEG, PREPARED_RAW, REFERENCE
+from mlrpl_bench.leaderboard.report import examples
 from mlrpl_bench.leaderboard.report.examples import draw
 from mlrpl_bench.leaderboard.report.page_data import methods
 from tests.helpers.made_up_table import leaderboard
-from tests.helpers.tiny_study import CATEGORIES, labels_NC
+from tests.helpers.tiny_study import CATEGORIES, SETTING, labels_NC
 
 
 @pytest.fixture
@@ -30,6 +36,25 @@ def test_the_best_and_the_worst_are_shown(table, split):
     assert f"{ranked[0]} and {ranked[-2]}" in picture.caption  # the last has no record
     assert picture.png.startswith(b"\x89PNG")
     assert draw(table, split) == [picture]
+
+
+@pytest.mark.parametrize("backend", [REFERENCE, FAST, PREPARED_JPEG, PREPARED_RAW])
+def test_images_are_shown_as_the_network_saw_them(split, tmp_path, monkeypatch, backend):
+    for number, path in enumerate(split.image_paths):
+        pixels_HW3 = np.random.default_rng(number).integers(0, 256, size=(300, 400, 3), dtype=np.uint8)
+        Image.fromarray(pixels_HW3).save(path, "jpeg")
+    shown = {}
+    monkeypatch.setattr(examples, "draw_examples", lambda images, *_: shown.update(images) or b"")
+    setting = dataclasses.replace(SETTING, transform=backend)
+    draw(leaderboard(tmp_path / "other", setting=setting), split)
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    view, paths, source = setting.view(), split.image_paths, None
+    if view.is_prepared:
+        source = cache.prepare(split, cache.prepared_folder(split, view), backend, view.enlarged)
+    for row, image in shown.items():
+        seen = view.test(source[row] if source else decode(paths[row], view.decode_at_least))
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(seen))
+    assert len(shown) == examples.IMAGES
 
 
 def test_without_the_images_there_is_no_picture(table, split):

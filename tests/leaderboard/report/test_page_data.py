@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mlrpl_bench.leaderboard.measurements import average_name
-from mlrpl_bench.leaderboard.report.page_data import by_category, chosen, curves, means, methods, page_data, unique
+from mlrpl_bench.leaderboard.report.page_data import by_category, chosen, curves, methods, page_data, unique
 from tests.helpers.made_up_table import METHODS, leaderboard
 
 
@@ -15,7 +15,7 @@ def table(tmp_path_factory):
 
 
 def test_rows_go_from_strong_to_weak_without_lines(table):
-    average = means(table, "mAP", average_name(table.ratios))
+    average = table.lookup.means("mAP", average_name(table.ratios))
     ranked = methods(table)
     assert ranked[-1] == "absent" and set(ranked) == {*METHODS, "absent"}
     assert [average[label] for label in ranked[:-1]] == sorted((average[m] for m in METHODS), reverse=True)

@@ -5,11 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlrpl_bench.leaderboard.tables import dataset_ranks
+from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.records.store import ResultStore
-from tests.helpers.tiny_study import cell, finished
+from tests.helpers.tiny_study import cell, cells_of, finished, record
 
-HERE = {("a", 0.1): 50.0, ("b", 0.1): 40.0, ("c", 0.1): 30.0}
+PERCENTS = {"a": 50.0, "b": 40.0, "c": 30.0}
+TOP = record(cell(method="top", ratio=0.1), mAP=0.99)
+HERE = main.build(
+    cells_of([TOP, *(record(cell(method=name, ratio=0.1), mAP=percent / 100) for name, percent in PERCENTS.items())]),
+    ["top", *PERCENTS],
+    (0.1,),
+    main.Context(reference_rows={"top": "a reference row, which takes no part"}),
+    {},
+)
 METHODS = {name: SimpleNamespace(source_digest=lambda: "d") for name in "abc"}
 
 

@@ -71,7 +71,7 @@ def test_categories_are_rows_and_methods_columns():
 
 
 def test_lines_are_not_ranked_and_recover_nothing():
-    names = {found.name: list(texts(found)) for found in board(lines={"c": "an upper line"}).others}
+    names = {found.name: list(texts(found)) for found in board(reference_rows={"c": "an upper line"}).others}
     assert "c" not in names["rank"] + names["recovery"] + names["cost"]
     assert "c" in names["thresholded"]
 

@@ -27,9 +27,9 @@ def row(method: str, *percents: float, seed: int = 0, ratios: tuple[float, ...] 
     ]
 
 
-def table(records, ratios=RATIOS, holes=None, asked=(), **context) -> Leaderboard:
+def table(records, ratios=RATIOS, missing=None, asked=(), **context) -> Leaderboard:
     in_columns = [record for record in records if record.cell.ratio in ratios]
-    return build(cells_of(in_columns), asked, ratios, Context(**context), holes or {})
+    return build(cells_of(in_columns), asked, ratios, Context(**context), missing or {})
 
 
 def rows(leaderboard: Leaderboard) -> list[list[str]]:
@@ -251,7 +251,7 @@ def test_the_printed_table_shows_labels_and_numbers_as_they_are(capsys):
 def with_line(records, ratio=1.0) -> Leaderboard:
     upper = {e.seeds: e for e in map(evidence, records)}
     cells = {**cells_of(THREE_SEEDS), **({("upper", ratio): upper for ratio in RATIOS} if upper else {})}
-    return build(cells, ["a"], RATIOS, Context(lines={"upper": "a with 100 % of the labels known"}), {})
+    return build(cells, ["a"], RATIOS, Context(reference_rows={"upper": "a with 100 % of the labels known"}), {})
 
 
 def test_a_line_stands_on_top_with_one_number_in_every_column_and_is_never_the_best():
@@ -269,8 +269,8 @@ def test_a_line_without_records_is_not_there():
 
 
 def test_a_hole_says_why():
-    holes = {("a", 0.5): "failed: out of memory (seed 0)", ("b", 0.1): "still running (process 3 on x) (seed 0)"}
-    leaderboard = table([*row("a", 50), *row("c", 50, 60)], holes=holes, asked=["a", "b"])
+    missing = {("a", 0.5): "failed: out of memory (seed 0)", ("b", 0.1): "still running (process 3 on x) (seed 0)"}
+    leaderboard = table([*row("a", 50), *row("c", 50, 60)], missing=missing, asked=["a", "b"])
     assert entries(leaderboard, "a")[:3] == ["50.0", "failed", "incomplete"]
     assert entries(leaderboard, "b")[:3] == ["running", "not run", "incomplete"]
     assert "a at 50 %: failed: out of memory (seed 0)" in leaderboard.notes

@@ -1,10 +1,10 @@
-"""One part of a claim: what is decided, what is left open and what it would take."""
+"""One difference: what is decided, what is left open and what it would take."""
 
 import math
 
 import pytest
 
-from mlrpl_bench.leaderboard.claims.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, LESS, MORE, Part, find
+from mlrpl_bench.leaderboard.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, LESS, MORE, Part, find
 from tests.helpers import simulated_cells as simulated
 
 RATIOS = simulated.RATIOS
@@ -128,7 +128,7 @@ def test_missing_cells_are_named_and_others_judged(cells):
 
 def test_seeds_that_one_row_lacks_are_left_out(cells):
     found = only(simulated.without(cells, "high", 0.5, (1, 1)), Part("top", "high", "mAP", RATIOS))
-    assert found.seeds == ((0, 0), (2, 2), (3, 3)) and found.left_out == ("seed 1: high has none at 50 %",)
+    assert found.seeds == ((0, 0), (2, 2), (3, 3)) and found.unpaired_seeds == ("seed 1: high has none at 50 %",)
 
 
 def test_what_it_takes_is_said_in_seeds_or_that_seeds_do_not_help():

@@ -1,0 +1,83 @@
+"""Names the numbers of a cell that tables show, with their units, and takes them from the cell's evidence.
+
+Shares are in percent, so differences of them are in percent points; the loss fluctuation keeps its own unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.leaderboard.evidence import Evidence
+
+CATEGORY = "AP: "
+"""Begins the name of the metric that is one category's average precision."""
+
+RECOVERY = "recovery"
+FLUCTUATION = "loss_fluctuation"
+"""The key of the loss fluctuation, as ``facts/claims.csv`` has it; in a table its name has a blank."""
+
+COST_UNITS = {
+    "seconds": ("seconds", "s", 1.0),
+    "images_per_second": ("images_per_second", "1/s", 1.0),
+    "peak_memory_bytes": ("peak_memory", "GB", 1e9),
+    "cells_in_group": ("cells_in_group", "", 1.0),
+}
+"""By name in a record: the name in tables, the unit there, and how many of the record's units that unit holds."""
+
+COSTS = tuple(name for name, _, _ in COST_UNITS.values())
+"""The names that tables have for costs."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric is a number of a cell, with its name and unit in tables.
+
+    Attributes:
+        name: what the tables call it.
+        unit: of the number in tables, such as ``%``; empty for a number without one.
+        value: takes the number from a cell's evidence, in that unit; NaN where the cell has none.
+    """
+
+    name: str
+    unit: str
+    value: Callable[[Evidence], float]
+
+
+def category(number: int, name: str) -> Metric:
+    """Make the metric that is one category's average precision.
+
+    Args:
+        number: the category's place among the data set's categories.
+        name: the category's name.
+    """
+    return Metric(f"{CATEGORY}{name}", "%", lambda evidence: 100 * evidence.record.metrics["AP_C"][number])
+
+
+def best_epoch(metric: str) -> str:
+    """Name a metric of the epoch with the highest mAP: ``mAP (best epoch)``."""
+    return f"{metric} (best epoch)"
+
+
+def _share(name: str) -> Metric:
+    return Metric(name, "%", lambda evidence: 100 * evidence.record.metrics[name])
+
+
+def _share_of_best_epoch(name: str) -> Metric:
+    return Metric(best_epoch(name), "%", lambda evidence: 100 * evidence.record.content["best_metrics"][name])
+
+
+def _cost(key: str) -> Metric:
+    name, unit, divisor = COST_UNITS[key]
+    return Metric(name, unit, lambda evidence: evidence.record.content["cost"][key] / divisor)
+
+
+METRICS = {
+    **{name: _share(name) for name in metrics.SHARES},
+    **{best_epoch(name): _share_of_best_epoch(name) for name in metrics.REPORTED},
+    RECOVERY: Metric(RECOVERY, "%", lambda evidence: 100 * evidence.recovery),
+    FLUCTUATION: Metric("loss fluctuation", "", lambda evidence: evidence.loss_fluctuation),
+    **{COST_UNITS[key][0]: _cost(key) for key in COST_UNITS},
+}
+"""By key, which is the name but for `FLUCTUATION`, in the order of the tidy table; categories come on top."""
