@@ -23,8 +23,8 @@ from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard, build
 from mlrpl_bench.models.hyperparameters import parse_assignments as parse_assignments
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.records import matching
-from mlrpl_bench.records.cell import Cell, Finished, Job
-from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.records.cell import Cell, Job
+from mlrpl_bench.records.store import Damaged, ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
@@ -124,7 +124,9 @@ def compare(
         todo = sweep.missing(jobs, store)
         if dry_run:
             return Result(plan=Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size)))
-        failures = [] if no_train else _train(todo, request, study, store, display)
+        if not no_train:
+            sweep.tidy(set(jobs) - set(todo), store)
+        failures = _train(todo, request, study, store, display) if todo and not no_train else []
         on_trained()
         found = _selection(request, study, methods, store, jobs, lines, display)
     described = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failures]
@@ -224,8 +226,9 @@ def _train(todo: Sequence[Job], request: Request, study: Study, store: ResultSto
     for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, records)}):
         display.console.print(f"the file of {name} changed since its record; its cells are trained anew")
     for job in todo:
-        if (reason := store.damage(job.cell)) is not None and (moved := store.set_aside(job.cell)) is not None:
-            display.console.print(f"{reason}; moved to {moved}, trained anew", markup=False)
+        status = store.status(job.cell)
+        if isinstance(status, Damaged) and (moved := store.set_aside(job.cell)) is not None:
+            display.console.print(f"{status.reason}; moved to {moved}, trained anew", markup=False)
     collector = Collector(study.train, study.test, study.masks)
     failures, done = [], 0
     for job, event in sweep.run(todo, study, store, request.keep_weights, request.group, request.checkpoint_seconds):
@@ -233,9 +236,9 @@ def _train(todo: Sequence[Job], request: Request, study: Study, store: ResultSto
         display.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
             failures.append(event)
-        if isinstance(event, Finished) and (record := store.find(job.cell)) is not None:
+        if isinstance(event, sweep.Stored):
             with contextlib.suppress(UserError):  # the table names it
-                collector.of(record)
+                collector.of(event.record)
         done += display.ends_a_cell(event)
     return failures
 

@@ -16,7 +16,17 @@ from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Finished, Job
 from mlrpl_bench.records.matching import obstacle, reason_against
 from mlrpl_bench.records.provenance import provenance
-from mlrpl_bench.records.record import RECORD, OtherVersion, Record, digest, read_arrays, read_record, to_plain
+from mlrpl_bench.records.record import (
+    RECORD,
+    DamagedRecord,
+    OtherVersion,
+    Record,
+    Unreadable,
+    digest,
+    read_arrays,
+    read_record,
+    to_plain,
+)
 from mlrpl_bench.records.store import ResultStore, set_aside
 from mlrpl_bench.training.device import threads
 from mlrpl_bench.training.study import Study
@@ -88,15 +98,16 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = la
         try:
             record = read_record(path)
             if record.content.get("sha256") not in (None, digest(record.content)):  # older records have none
-                raise UserError(f"{path} is not what was written (SHA-256 differs)")
+                raise DamagedRecord(f"{path} is not what was written (SHA-256 differs)")
             for name in record.content["files"]:
                 _check_hash(record, name)
                 found.bytes_read += record.content["files"][name]["bytes"]
         except OtherVersion as error:
             found.left_out.setdefault(error.reason, []).append(path.parent)
-        except UserError as error:
-            may_move = store.root in path.parents and not isinstance(error.__cause__, OSError)
-            moved_to = set_aside(path.parent) if may_move else None
+        except Unreadable as error:
+            found.damages.append(Damage(path.parent, str(error), None))
+        except DamagedRecord as error:
+            moved_to = set_aside(path.parent) if store.root in path.parents else None
             found.damages.append(Damage(path.parent, str(error), moved_to))
         report("checking files", number, len(paths))
     found.cells = len(paths) - sum(map(len, found.left_out.values()))
@@ -105,15 +116,16 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = la
 
 def _check_hash(record: Record, name: str) -> None:
     """Raises:
-    UserError: the file is not the one that was written.
+    DamagedRecord: the file is not the one that was written.
+    Unreadable: the system could not read it.
     """
     path = record.folder / name
     try:
         same = sha256_of_file(path) == record.content["files"][name].get("sha256")
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        raise Unreadable(f"{path} cannot be read ({error.strerror})") from error
     if not same:
-        raise UserError(f"{path} is not what its record says (SHA-256 differs)")
+        raise DamagedRecord(f"{path} is not what its record says (SHA-256 differs)")
 
 
 def find(store: ResultStore, datasets: Sequence[str], text: str) -> Record:
