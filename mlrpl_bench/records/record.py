@@ -91,6 +91,7 @@ def compose(
             "peak_memory_bytes": finished.peak_memory_bytes,
             "cells_in_group": finished.cells_in_group,
         },
+        "thread_counts": list(finished.threads),
         **provenance,
         "files": files,
     }

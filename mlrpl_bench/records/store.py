@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.records import lease
+from mlrpl_bench.records import lease, weights
 from mlrpl_bench.records.cell import Cell, Finished
 from mlrpl_bench.records.record import (
     RECORD,
@@ -213,7 +213,6 @@ class ResultStore:
             UserError: a file cannot be written; there is no record then.
         """
         import pandas
-        from safetensors.torch import save
 
         folder = self.folder(finished.cell)
         _write(folder / "cell.json", to_json(finished.cell.to_json()))
@@ -225,7 +224,7 @@ class ResultStore:
             "examples.npz": _npz(finished.examples),
         }
         if keep_weights:
-            contents["weights.safetensors"] = save(finished.weights)
+            contents["weights.safetensors"] = weights.to_bytes(finished.weights)
         facts = {}
         for name, content in contents.items():
             _write(folder / name, content)

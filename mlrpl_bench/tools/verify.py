@@ -201,6 +201,7 @@ class Recheck:
         largest: the largest absolute difference of a logit, of test and training images.
         points: mAP now minus mAP in the record, in percent points.
         elsewhere: what is known to be different here from where the record was made.
+        unrepeatable: why no training could give the same bits; empty where one could.
     """
 
     record: Record
@@ -209,6 +210,7 @@ class Recheck:
     largest: float = 0.0
     points: float = 0.0
     elsewhere: Sequence[str] = ()
+    unrepeatable: str = ""
 
     def holds(self, tolerance: float = 0.0) -> bool:
         """Whether the record is confirmed: to the bit, or with a tolerance, in percent points of mAP."""
@@ -224,7 +226,7 @@ class Recheck:
             return "bit-identical"
         return (
             f"not identical: {', '.join(self.differing)}; logits differ by up to {self.largest:.3g}, "
-            f"mAP by {self.points:+.3f} points"
+            f"mAP by {self.points:+.3f} points{f'; {self.unrepeatable}' if self.unrepeatable else ''}"
         )
 
     def to_json(self, tolerance: float) -> dict[str, Any]:
@@ -241,6 +243,7 @@ class Recheck:
             "largest_difference_of_logits": self.largest if math.isfinite(self.largest) else None,
             "mAP_points": self.points,
             "elsewhere": list(self.elsewhere),
+            "unrepeatable": self.unrepeatable or None,
         }
 
 
@@ -285,7 +288,17 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
         largest=max(_largest_difference(*pair) for pair in logits),
         points=100 * (again.metrics["mAP"] - record.metrics["mAP"]),
         elsewhere=_elsewhere(record.content, here) if differing else (),
+        unrepeatable=_why_unrepeatable(record) if differing else "",
     )
+
+
+def _why_unrepeatable(record: Record) -> str:
+    """Says that a cell was gone on with by another number of threads on a CPU: sums were split in several ways."""
+    counts = record.content.get("thread_counts")
+    if not isinstance(counts, list) or len(counts) < 2 or not str(record.content.get("device")).endswith("CPU"):
+        return ""
+    words = " and then ".join(str(number) for number in counts)
+    return f"it was trained with {words} threads, which cannot be repeated exactly: give a --tolerance"
 
 
 def _same(then: Mapping[str, NDArray], now: Mapping[str, NDArray]) -> bool:
