@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "records": "utils data models",
     "training": "utils data evaluation models records",
     "leaderboard": "utils data evaluation models records training",
-    "tools": "utils data models records training leaderboard.report",
+    "tools": "utils data evaluation models records training leaderboard.report",
     "api": "utils data models records training leaderboard tools cli.display",
     "cli": "utils data models records training leaderboard tools api",
 }

@@ -63,10 +63,12 @@ class FilesFound:
     Attributes:
         cells, bytes_read: how many records of this protocol version, damaged ones too, and bytes of their files.
         left_out: folders of records of another protocol version, by that reason.
+        whole: the records of which every byte is what was written.
     """
 
     cells: int = 0
     bytes_read: int = 0
+    whole: list[Record] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
     left_out: dict[str, list[Path]] = field(default_factory=dict)
 
@@ -102,6 +104,7 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = la
             for name in record.content["files"]:
                 _check_hash(record, name)
                 found.bytes_read += record.content["files"][name]["bytes"]
+            found.whole.append(record)
         except OtherVersion as error:
             found.left_out.setdefault(error.reason, []).append(path.parent)
         except Unreadable as error:
