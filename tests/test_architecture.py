@@ -39,6 +39,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "leaderboard.tables": "above",
     "tools.inspection": "above",
     "tools.profiling": "above",
+    "tools.recompute": "above",
     "cli.commands": "above",
 }
 

@@ -75,15 +75,16 @@ def _verify_files(
 ) -> bool:
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.records.store import left_out_line
-    from mlrpl_bench.tools import recompute
+    from mlrpl_bench.tools.recompute.check import check
+    from mlrpl_bench.tools.recompute.labels import Labels
     from mlrpl_bench.tools.verify import check_files
 
     names = _datasets(store, dataset)
     _, datasets = registries(plugin)
     with Display() as display:
         found = check_files(store, names, display.report)
-        labels = recompute.Labels(datasets.entries, options, display.report)
-        numbers = recompute.check(found.whole, labels, display.report)
+        labels = Labels(datasets.entries, options, display.report)
+        numbers = check(found.whole, labels, display.report)
     if as_json:
         print(json.dumps({**found.to_json(), **numbers.to_json()}, indent=1))
         return not found.damages and numbers.holds()

@@ -1,4 +1,4 @@
-"""Computes the numbers of a record again, from the files beside it and from the labels of its data set.
+"""Computes the numbers of one record again, from the files beside it and from labels.
 
 What cannot be had again: of a best epoch that is not the last, only the files' own copies of mAP, OF1 and CF1 and what
 its numbers say of each other, as no scores of that epoch are kept; times and memory.
@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import csv
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.models.registry import DatasetEntry
 from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays
-from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.study import Study
-from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.tools.recompute.labels import Truth
 
 TOLERANCE = 1e-9
 """Two numbers that differ by no more are the same: other versions of NumPy may round the last digit otherwise."""
@@ -34,11 +28,6 @@ ROUNDED = 0.051
 
 IN_HISTORY = ("mAP", "OF1", "CF1")
 """The test metrics that history.csv has for every epoch."""
-
-LABELS_OF = re.compile(r"(?P<train>[0-9a-f]+)-(?P<test>[0-9a-f]+)(?:-(?P<options>.*))?")
-"""A setting's fingerprint: hashes of two splits, and the data set's options that are not the usual ones."""
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,161 +58,6 @@ class Disagreement:
             "found": _plain(self.found),
             "source": self.source,
         }
-
-
-@dataclass
-class NumbersFound:
-    """What computing the numbers of records again found.
-
-    Attributes:
-        cells: how many records were computed from files and labels.
-        disagreeing: by the record's folder, what does not agree.
-        damaged: a line for each record whose files cannot be computed from.
-        without_labels: by reason, the folders of records that could not be held against labels.
-        without_mask: by reason, the folders of records whose known share could not be computed.
-    """
-
-    cells: int = 0
-    disagreeing: dict[Path, list[Disagreement]] = field(default_factory=dict)
-    damaged: dict[Path, str] = field(default_factory=dict)
-    without_labels: dict[str, list[Path]] = field(default_factory=dict)
-    without_mask: dict[str, list[Path]] = field(default_factory=dict)
-
-    def holds(self) -> bool:
-        """Whether nothing disagrees."""
-        return not self.disagreeing and not self.damaged
-
-    def lines(self) -> Iterator[str]:
-        """A line for each record that disagrees, and for each reason why something was not computed."""
-        for reason in self.damaged.values():
-            yield f"damaged: {reason}"
-        for folder, found in self.disagreeing.items():
-            parts = "; ".join(each.to_text() for each in found)
-            yield f"disagrees: {folder}: {parts}; move the folder away, then run again to train the cell anew"
-        for what, reasons in (("labels", self.without_labels), ("their mask", self.without_mask)):
-            for reason, folders in reasons.items():
-                yield f"not held against {what}: {len(folders)} of the cells, the first is {folders[0]}: {reason}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "recomputed": self.cells,
-            "disagreeing": [
-                {"folder": str(folder), "numbers": [each.to_json() for each in found]}
-                for folder, found in self.disagreeing.items()
-            ],
-            "not_computable": [{"folder": str(folder), "reason": reason} for folder, reason in self.damaged.items()],
-            "without_labels": _by_reason(self.without_labels),
-            "without_mask": _by_reason(self.without_mask),
-        }
-
-
-class Truth(NamedTuple):
-    """What a record is held against.
-
-    Attributes:
-        train_NC, test_NC: complete labels of the images that were trained on and evaluated on.
-        mask_NC: the known entries of the training labels; None where the mask is not to be had.
-        no_mask: why it is not.
-    """
-
-    train_NC: NDArray[np.int8]
-    test_NC: NDArray[np.int8]
-    mask_NC: NDArray[np.bool_] | None
-    no_mask: str = ""
-
-
-class Labels:
-    """Gives the labels of records, each data set built once.
-
-    Args:
-        datasets: by name.
-        options: where data is, and the mask file of records that were trained under one; the rest is each record's.
-        report: told about long preparations as (what, done, total).
-    """
-
-    def __init__(
-        self, datasets: Mapping[str, DatasetEntry], options: Options, report: Report = lambda *_: None
-    ) -> None:
-        self.datasets, self.options, self.report = datasets, options, report
-        self._studies: dict[tuple, Study | UserError] = {}
-
-    def truth(self, record: Record) -> Truth:
-        """The labels that a record was trained on and evaluated with.
-
-        Raises:
-            UserError: the data set cannot be built here, or has other images or labels here; says why.
-        """
-        cell, study = record.cell, self._study(record)
-        if study.setting.fingerprint != cell.setting.fingerprint:
-            raise UserError(f"{cell.setting.dataset} has other images or labels here than when they were trained")
-        if cell.setting.mask_scheme == FROM_FILE and self.options.mask_file is None:
-            return Truth(study.train.labels_NC, study.test.labels_NC, None, "name their mask with --mask-file")
-        try:
-            mask_NC = study.masks(cell.ratio, cell.mask_seed)
-        except UserError as error:
-            return Truth(study.train.labels_NC, study.test.labels_NC, None, str(error))
-        if protocol.mask_hash(mask_NC) != cell.mask_hash:
-            reason = "the mask here is not the one that they were trained under"
-            return Truth(study.train.labels_NC, study.test.labels_NC, None, reason)
-        return Truth(study.train.labels_NC, study.test.labels_NC, mask_NC)
-
-    def _study(self, record: Record) -> Study:
-        setting = record.cell.setting
-        place = (setting.dataset, setting.fingerprint, setting.evaluate_on, setting.mask_scheme, setting.bad_images)
-        if place not in self._studies:
-            try:
-                self._studies[place] = self._build(record)
-            except UserError as error:
-                self._studies[place] = error
-        found = self._studies[place]
-        if isinstance(found, UserError):
-            raise found
-        return found
-
-    def _build(self, record: Record) -> Study:
-        setting = record.cell.setting
-        if setting.dataset not in self.datasets:
-            raise UserError(f"{setting.dataset} is not registered; name its file with --plugin")
-        from_file = setting.mask_scheme == FROM_FILE
-        options = Options(
-            data_root=self.options.data_root,
-            weights="random",  # no network is needed
-            device="cpu",
-            data={**self.options.data, **_data_options(setting.fingerprint)},
-            evaluate_on=setting.evaluate_on,
-            mask_scheme=Options.mask_scheme if from_file else setting.mask_scheme,
-            mask_file=self.options.mask_file if from_file else None,
-            on_bad_image=setting.bad_images,
-        )
-        return Study(self.datasets[setting.dataset], options, self.report)
-
-
-def check(records: Sequence[Record], labels: Labels, report: Report = lambda *_: None) -> NumbersFound:
-    """Compute the numbers of records again; nothing is touched.
-
-    Args:
-        records: whole ones, see `verify.check_files`.
-    """
-    found = NumbersFound()
-    for number, record in enumerate(records, start=1):
-        truth = None
-        try:
-            truth = labels.truth(record)
-        except UserError as error:
-            found.without_labels.setdefault(str(error), []).append(record.folder)
-        if truth is not None and truth.mask_NC is None:
-            found.without_mask.setdefault(truth.no_mask, []).append(record.folder)
-        try:
-            disagreements = list(disagreements_of(record, truth))
-        except (DamagedRecord, Unreadable) as error:
-            found.damaged[record.folder] = str(error)
-        else:
-            found.cells += truth is not None
-            if disagreements:
-                found.disagreeing[record.folder] = disagreements
-        report("computing numbers again", number, len(records))
-    return found
 
 
 def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreement]:
@@ -380,19 +214,6 @@ def _history(record: Record) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def _data_options(fingerprint: str) -> dict[str, str]:
-    """The data set's options that a fingerprint names.
-
-    >>> _data_options("0f-1e-side=48-shapes=many")
-    {'side': '48', 'shapes': 'many'}
-    """
-    found = LABELS_OF.fullmatch(fingerprint)
-    if found is None or not found["options"]:
-        return {}
-    parts = re.split(r"-(?=[A-Za-z_]\w*=)", found["options"])
-    return {name: value for name, _, value in (part.partition("=") for part in parts)}
-
-
 def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -401,7 +222,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, int) else str(value)
-
-
-def _by_reason(reasons: Mapping[str, Iterable[Path]]) -> dict[str, list[str]]:
-    return {reason: [str(folder) for folder in folders] for reason, folders in reasons.items()}
