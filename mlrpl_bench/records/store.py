@@ -7,7 +7,7 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     scores.npz            test logits
     train_scores.npz      final logits on the training images, test transform
     examples.npz          a few test images: scores, and where each category looks
-    weights.safetensors   the method's state
+    weights.safetensors   the method's state, see `weights`
     record.json           written last: metrics, provenance, sizes and hashes of the others and of itself
     failed.json           instead of all these, if the cell failed: why
     claim-1.jsonl         while it is being trained: by which process, see `ownership`

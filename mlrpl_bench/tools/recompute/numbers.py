@@ -67,30 +67,21 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
         DamagedRecord: a file holds no scores, no losses or no history.
     """
     scores_NC, train_scores_NC = (_scores(record, name) for name in ("scores.npz", "train_scores.npz"))
-    best = {name: from_plain(value) for name, value in record.content["best_metrics"].items()}
-    last = record.metrics
     if truth is not None:
-        for name, scores, labels_NC in (
-            ("scores.npz", scores_NC, truth.test_NC),
-            ("train_scores.npz", train_scores_NC, truth.train_NC),
+        for name, shape, wanted in (
+            ("scores.npz", scores_NC.shape, truth.test_NC.shape),
+            ("train_scores.npz", train_scores_NC.shape, truth.train_NC.shape),
         ):
-            if scores.shape != labels_NC.shape:
-                yield Disagreement(f"the shape of {name}", scores.shape, labels_NC.shape, "the labels")
+            if shape != wanted:
+                yield Disagreement(f"the shape of {name}", shape, wanted, "the labels")
                 return
-        last = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
-        yield from _differing("{}", record.metrics, last, "scores.npz")
-    else:
-        yield from _differing("{}", record.metrics, _implied(record.metrics), "its other metrics")
     history = _history(record)
-    if record.content["best_epoch"] == len(history["epoch"]) - 1:
-        yield from _differing("{} of the best epoch", best, last, "the last epoch, which is the best one,")
-    else:
-        yield from _differing("{} of the best epoch", best, _implied(best), "its other metrics")
+    yield from _against_scores(record, scores_NC, truth, last_epoch=len(history["epoch"]) - 1)
     if truth is not None and truth.mask_NC is not None:
         stated = {name: from_plain(value) for name, value in (record.content.get("known_share") or {}).items()}
         shares = protocol.known_share(truth.train_NC, truth.mask_NC)
         yield from _differing("the known share of {} labels", stated, shares, "the mask")
-    yield from _against_history(record, best, history)
+    yield from _against_history(record, history)
     yield from _against_steps(record, history, len(train_scores_NC))
     examples = read_arrays(record.folder / "examples.npz")
     rows, shown = examples.get("rows"), examples.get("scores")
@@ -98,9 +89,29 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
         yield Disagreement("examples.npz", "something else", "its rows", "scores.npz")
 
 
-def _against_history(
-    record: Record, best: Mapping[str, Any], history: Mapping[str, NDArray[np.float64]]
+def _against_scores(
+    record: Record, scores_NC: NDArray[np.floating], truth: Truth | None, last_epoch: int
 ) -> Iterator[Disagreement]:
+    """The metrics of both epochs; those of a best epoch that is not the last follow from each other alone."""
+    last = record.metrics
+    if truth is not None:
+        last = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
+        yield from _differing("{}", record.metrics, last, "scores.npz")
+    else:
+        yield from _differing("{}", record.metrics, _implied(record.metrics), "its other metrics")
+    best = _best_metrics(record)
+    if record.content["best_epoch"] == last_epoch:
+        yield from _differing("{} of the best epoch", best, last, "the last epoch, which is the best one,")
+    else:
+        yield from _differing("{} of the best epoch", best, _implied(best), "its other metrics")
+
+
+def _best_metrics(record: Record) -> dict[str, Any]:
+    return {name: from_plain(value) for name, value in record.content["best_metrics"].items()}
+
+
+def _against_history(record: Record, history: Mapping[str, NDArray[np.float64]]) -> Iterator[Disagreement]:
+    """The best epoch, and the metrics that the history has too."""
     precision_E, epochs = history["test.mAP"], record.cell.recipe.epochs
     if len(precision_E) != epochs:
         yield Disagreement("the number of epochs", epochs, len(precision_E), "history.csv")
@@ -108,6 +119,7 @@ def _against_history(
     best_epoch = int(np.argmax(precision_E))
     if record.content["best_epoch"] != best_epoch:
         yield Disagreement("best_epoch", record.content["best_epoch"], best_epoch, "history.csv")
+    best = _best_metrics(record)
     for what, stated, epoch in (("{}", record.metrics, epochs - 1), ("{} of the best epoch", best, best_epoch)):
         of_epoch = {name: float(history[f"test.{name}"][epoch]) for name in IN_HISTORY}
         yield from _differing(what, stated, of_epoch, "history.csv")
