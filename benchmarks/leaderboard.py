@@ -211,6 +211,7 @@ def simulated(cell: Cell, study: Study, number: int) -> Finished:
         images_per_second=100.0,
         peak_memory_bytes=10**9,
         cells_in_group=1,
+        threads=(1,),
     )
 
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "records": "utils data evaluation.metrics models",
     "training": "utils data evaluation models records",
     "leaderboard": "utils data evaluation models records training",
-    "tools": "utils data models records training leaderboard.report",
+    "tools": "utils data evaluation models records training leaderboard.report",
     "api": "utils data models records training leaderboard tools",
     "cli": "utils data models records training leaderboard tools api",
 }
@@ -39,6 +39,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "leaderboard.tables": "above",
     "tools.inspection": "above",
     "tools.profiling": "above",
+    "tools.recompute": "above",
     "cli.commands": "above",
 }
 

@@ -24,7 +24,7 @@ from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Cell, Finished, Job
-from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.records.store import Damaged, ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import variant
 from mlrpl_bench.training.study import Study
@@ -109,7 +109,7 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
     request, store, dataset = resolved.request, resolved.store, resolved.dataset
     study = Study(dataset, request.options, watcher.report)
     jobs, references = _jobs(resolved, study)
-    failed = _train(sweep.missing(jobs, store), resolved, study, watcher) if request.train else []
+    failed = _train(jobs, resolved, study, watcher) if request.train else []
     on_trained()
     found = _selection(resolved, study, jobs, references, watcher)
     failures = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failed]
@@ -162,15 +162,20 @@ def _reference_rows(resolved: Resolved, study: Study) -> dict[str, list[Job]]:
     }
 
 
-def _train(todo: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher) -> list[Failed]:
-    """Train cells, and make their evidence while their scores are at hand; returns those that failed."""
+def _train(jobs: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher) -> list[Failed]:
+    """Train the cells that have no record, and make their evidence from scores at hand; return those that failed."""
     request, store = resolved.request, resolved.store
+    todo = sweep.missing(jobs, store)
+    sweep.tidy(set(jobs) - set(todo), store)
+    if not todo:
+        return []
     all_records = store.survey(study.setting.dataset).records
     for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, all_records)}):
         watcher.note(f"the file of {name} changed since its record; its cells are trained anew")
     for job in todo:
-        if (reason := store.damage(job.cell)) is not None and (moved := store.set_aside(job.cell)) is not None:
-            watcher.note(f"{reason}; moved to {moved}, trained anew")
+        status = store.status(job.cell)
+        if isinstance(status, Damaged) and (moved := store.set_aside(job.cell)) is not None:
+            watcher.note(f"{status.reason}; moved to {moved}, trained anew")
     collector = Collector(study.train, study.test, study.masks)
     failures, done = [], 0
     for job, event in sweep.run(todo, study, store, request.keep_weights, request.group, request.checkpoint_seconds):
@@ -178,9 +183,9 @@ def _train(todo: Sequence[Job], resolved: Resolved, study: Study, watcher: Watch
         watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
             failures.append(event)
-        if isinstance(event, Finished) and (record := store.find(job.cell)) is not None:
+        if isinstance(event, sweep.Stored):
             with contextlib.suppress(UserError):  # the table names it
-                collector.collect(record)
+                collector.collect(event.record)
         done += isinstance(event, (Finished, sweep.FoundFinished, Failed))
     return failures
 

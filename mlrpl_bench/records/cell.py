@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mlrpl_bench.data.images.transforms import (
     DEVIATION_3,
@@ -208,9 +207,11 @@ class Finished:
         scores_NC, train_scores_NC: final logits on the test images and (test transform) on the training images.
         examples: a few test images' rows and scores, and where each category looks in them, if the method tells.
         metrics: of the last epoch. best_metrics: of the epoch with the best test mAP, the reference's choice.
-        weights: the method's state; the frozen part is not in it.
+        weights: the method's state, tensors and plain data; the frozen part is not in it.
         known_share: what the mask really left known of the present and of the absent labels.
         dropped_images: training images in the short batch that every epoch drops.
+        threads: the numbers of threads with which torch worked, in order; several where the cell was left and gone on
+            with in another process.
     """
 
     cell: Cell
@@ -222,10 +223,11 @@ class Finished:
     metrics: dict[str, Any]
     best_epoch: int
     best_metrics: dict[str, Any]
-    weights: dict[str, Tensor]
+    weights: dict[str, Any]
     known_share: dict[str, float]
     dropped_images: int
     seconds: float
     images_per_second: float
     peak_memory_bytes: int
     cells_in_group: int
+    threads: tuple[int, ...]

@@ -20,7 +20,6 @@ import os
 import platform
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.files import UNFINISHED
+from mlrpl_bench.utils.files import unfinished
+from mlrpl_bench.utils.shortages import is_full
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 60.0
@@ -221,7 +221,8 @@ class Owner:
             if not _create(_path(folder, number), self._first_line()):
                 return None
         except OSError as error:
-            message = f"{folder} cannot be written ({error.strerror}); make room, or name another --results-dir"
+            advice = "make room" if is_full(error) else "allow it"
+            message = f"{folder} cannot be written ({error.strerror}); {advice}, or name another --results-dir"
             raise UserError(message) from error
         with self._lock:
             self._numbers[folder] = number
@@ -325,13 +326,8 @@ def _create(path: Path, content: bytes) -> bool:
 
 
 def _create_in_folder(path: Path, content: bytes) -> bool:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+    with unfinished(path, content) as temporary:
+        os.chmod(temporary, 0o644)  # whatever the mask: every process that shares the folder must read it
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -341,8 +337,6 @@ def _create_in_folder(path: Path, content: bytes) -> bool:
         except (OSError, AttributeError):  # a file system without hard links
             return _create_without_link(path, content)
         return True
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _create_without_link(path: Path, content: bytes) -> bool:

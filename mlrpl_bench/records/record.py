@@ -1,11 +1,13 @@
-"""What a finished cell left behind, read back and checked: ``record.json`` and the files that it names."""
+"""The format of ``record.json``: composed when a cell is finished, read back and checked with the files it names."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation.metrics import SHARES
-from mlrpl_bench.records.cell import Cell
+from mlrpl_bench.records.cell import Cell, Finished
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 
@@ -49,6 +51,14 @@ class Record:
     content: dict[str, Any]
 
 
+class DamagedRecord(UserError):
+    """A record, or one of its files, is not what was written."""
+
+
+class Unreadable(UserError):
+    """The system could not read a file, which says nothing about what is in it."""
+
+
 class OtherVersion(UserError):
     """A record of another protocol version: nothing is wrong with it, but its numbers stand in no table of this one."""
 
@@ -60,19 +70,45 @@ class OtherVersion(UserError):
         self.reason = f"of protocol version {version!r}"
 
 
+def compose(
+    finished: Finished, provenance: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The content of ``record.json`` for a finished cell, with its own digest.
+
+    Args:
+        provenance: facts about code and machine, as plain data; they become entries of the record.
+        files: by name of each file beside the record, its ``bytes`` and its ``sha256``.
+    """
+    content = {
+        "cell": finished.cell.to_json(),
+        "key": finished.cell.key,
+        "metrics": to_plain(finished.metrics),
+        "best_epoch": finished.best_epoch,
+        "best_metrics": to_plain(finished.best_metrics),
+        "known_share": to_plain(finished.known_share),
+        "dropped_images": finished.dropped_images,
+        "cost": {name: round(getattr(finished, name), decimals) for name, decimals in COSTS.items()},
+        "thread_counts": list(finished.threads),
+        **provenance,
+        "files": files,
+    }
+    return {**content, "sha256": digest(content)}
+
+
 def read_record(path: Path) -> Record:
     """Read and check one ``record.json``: whole, of this protocol version, its files there in full size.
 
     Raises:
         OtherVersion: nothing more of it was looked at.
-        UserError: names the file, what is wrong with it and what to do.
+        DamagedRecord: names the file, what is wrong with it and what to do.
+        Unreadable: the system could not read a file.
     """
     content = read_json(path)
     advice = f"move {path.parent} away, then run again to train the cell anew"
     try:
         version = content["cell"]["setting"]["protocol_version"]
     except (KeyError, TypeError) as error:
-        raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
+        raise DamagedRecord(f"record {path} is not a whole record ({error!r}); {advice}") from error
     if version != protocol.VERSION:
         raise OtherVersion(path, version)
     try:
@@ -91,14 +127,34 @@ def read_record(path: Path) -> Record:
             if not isinstance(content["cost"][name], (int, float)) or not 0 <= float(content["cost"][name]) < math.inf:
                 raise ValueError(f"its cost has no {name}")
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise UserError(f"record {path} is not a whole record ({error!r}); {advice}") from error
+        raise DamagedRecord(f"record {path} is not a whole record ({error!r}); {advice}") from error
     for name, size in files.items():
         file = path.parent / name
-        if not file.is_file():
-            raise UserError(f"{file} is missing though its record names it; {advice}")
-        if file.stat().st_size != size:
-            raise UserError(f"{file} has {file.stat().st_size} bytes where its record says {size}; {advice}")
+        found = _size(file)
+        if found is None:
+            raise DamagedRecord(f"{file} is missing though its record names it; {advice}")
+        if found != size:
+            raise DamagedRecord(f"{file} has {found} bytes where its record says {size}; {advice}")
     return Record(cell, path.parent, metrics, content)
+
+
+def _size(file: Path) -> int | None:
+    """Bytes of a file; None where there is none.
+
+    Raises:
+        Unreadable: the system could not look.
+    """
+    try:
+        found = file.stat()  # `is_file` of later Pythons says no where it may not look
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> Unreadable:
+    return Unreadable(f"{path} cannot be read ({error.strerror}); allow it, or move {path.parent} away")
 
 
 def digest(content: dict[str, Any]) -> str:
@@ -134,29 +190,35 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     """The arrays of one of a record's ``.npz`` files.
 
     Raises:
-        UserError: the file is damaged.
+        DamagedRecord: the file is damaged.
+        Unreadable: the system could not read it.
     """
     try:
         return arrays.read(path)
     except arrays.Damaged as error:
-        raise UserError(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
+        cause = error.__cause__
+        of_the_file = (errno.ENOENT, errno.EINVAL)  # the latter: a damaged file leads to a place that it has not
+        if isinstance(cause, OSError) and cause.errno not in of_the_file:
+            raise _unreadable(path, cause) from error
+        raise DamagedRecord(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a cell's JSON file.
 
     Raises:
-        UserError: it cannot be read, is damaged, or holds something else.
+        DamagedRecord: it is damaged, or holds something else.
+        Unreadable: the system could not read it.
     """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); allow it, or move {path.parent} away") from error
+        raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         advice = f"move {path.parent} away, then run again to train the cell anew"
-        raise UserError(f"{path} is cut short or no JSON ({error}); {advice}") from error
+        raise DamagedRecord(f"{path} is cut short or no JSON ({error}); {advice}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; move {path.parent} away, then run again")
+        raise DamagedRecord(f"{path} holds no JSON object; move {path.parent} away, then run again")
     return content
 
 

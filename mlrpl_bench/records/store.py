@@ -7,7 +7,7 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     scores.npz            test logits
     train_scores.npz      final logits on the training images, test transform
     examples.npz          a few test images: scores, and where each category looks
-    weights.safetensors   the method's state
+    weights.safetensors   the method's state, see `weights`
     record.json           written last: metrics, provenance, sizes and hashes of the others and of itself
     failed.json           instead of all these, if the cell failed: why
     claim-1.jsonl         while it is being trained: by which process, see `ownership`
@@ -29,19 +29,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.records import lease
+from mlrpl_bench.records import lease, weights
 from mlrpl_bench.records.cell import Cell, Finished
 from mlrpl_bench.records.record import (
-    COSTS,
     RECORD,
+    DamagedRecord,
     OtherVersion,
     Record,
-    digest,
+    Unreadable,
+    compose,
     read_json,
     read_record,
     to_json,
     to_plain,
 )
+from mlrpl_bench.utils import files
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import sha256_of_file, write_atomically
 from mlrpl_bench.utils.shortages import is_full
@@ -51,6 +53,32 @@ SET_ASIDE = ".damaged-"
 """In the name of a folder whose record is damaged and which was moved aside."""
 NAMED = 4
 """How many records a line names, by their folders."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell has no record."""
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A cell's record, or one of the files that it names, is not what was written.
+
+    Attributes:
+        reason: one line: the file, what is wrong with it and what to do.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A cell has a record that is whole."""
+
+    record: Record
+
+
+Status = Missing | Damaged | Found
 
 
 @dataclass(frozen=True)
@@ -98,21 +126,37 @@ class ResultStore:
         """Whether a cell's record, whole or not, is in the folder that is written to."""
         return (self.folder(cell) / RECORD).is_file()
 
-    def find(self, cell: Cell) -> Record | None:
-        """The cell's record, or None while there is none.
+    def status(self, cell: Cell) -> Status:
+        """Whether a cell has a record that can be used; the record is read and checked once.
 
         Raises:
-            UserError: the record or one of its files is damaged.
+            OtherVersion: there is one of another version in its place, which is not to be moved aside.
+            Unreadable: the system could not read it, which says nothing about the record.
         """
         path = self.folder(cell) / RECORD
         with _readable(path):
             there = path.is_file()
         if there:
-            return read_record(path)
+            try:
+                return Found(read_record(path))
+            except DamagedRecord as error:
+                return Damaged(str(error))
         for root in self.others:
             with contextlib.suppress(UserError):  # named by `survey`; only our own stands in the way
-                return read_record(root / _place(cell) / RECORD)
-        return None
+                return Found(read_record(root / _place(cell) / RECORD))
+        return Missing()
+
+    def find(self, cell: Cell) -> Record | None:
+        """The cell's record, or None while there is none.
+
+        Raises:
+            DamagedRecord: the record or one of its files is damaged.
+            OtherVersion, Unreadable: as `status` does.
+        """
+        status = self.status(cell)
+        if isinstance(status, Damaged):
+            raise DamagedRecord(status.reason)
+        return status.record if isinstance(status, Found) else None
 
     def datasets(self) -> list[str]:
         """Names of the data sets that have a folder, in order."""
@@ -153,23 +197,6 @@ class ResultStore:
                 disagreeing.add(of_key[0].cell.key)
         return Survey(records, problems, left_out, frozenset(disagreeing))
 
-    def damage(self, cell: Cell) -> str | None:
-        """What is wrong with a cell's record; None where it is whole or there is none.
-
-        Raises:
-            OtherVersion: there is one of another version in its place, which is not to be moved aside.
-            UserError: the system could not read it, which says nothing about the record.
-        """
-        try:
-            self.find(cell)
-        except OtherVersion:
-            raise
-        except UserError as error:
-            if isinstance(error.__cause__, OSError):
-                raise
-            return str(error)
-        return None
-
     def set_aside(self, cell: Cell) -> Path | None:
         """Move a cell's folder out of the way, see the function."""
         return set_aside(self.folder(cell))
@@ -186,7 +213,6 @@ class ResultStore:
             UserError: a file cannot be written; there is no record then.
         """
         import pandas
-        from safetensors.torch import save
 
         folder = self.folder(finished.cell)
         _write(folder / "cell.json", to_json(finished.cell.to_json()))
@@ -198,26 +224,12 @@ class ResultStore:
             "examples.npz": _npz(finished.examples),
         }
         if keep_weights:
-            contents["weights.safetensors"] = save(finished.weights)
+            contents["weights.safetensors"] = weights.to_bytes(finished.weights)
+        facts = {}
         for name, content in contents.items():
             _write(folder / name, content)
-        record = {
-            "cell": finished.cell.to_json(),
-            "key": finished.cell.key,
-            "metrics": to_plain(finished.metrics),
-            "best_epoch": finished.best_epoch,
-            "best_metrics": to_plain(finished.best_metrics),
-            "known_share": to_plain(finished.known_share),
-            "dropped_images": finished.dropped_images,
-            "cost": {name: round(getattr(finished, name), decimals) for name, decimals in COSTS.items()},
-            **provenance,
-            "files": {
-                name: {"bytes": len(content), "sha256": sha256_of_file(folder / name)}
-                for name, content in contents.items()
-            },
-        }
-        record["sha256"] = digest(record)
-        _write(folder / RECORD, to_json(record))
+            facts[name] = {"bytes": len(content), "sha256": sha256_of_file(folder / name)}
+        _write(folder / RECORD, to_json(compose(finished, provenance, facts)))
         (folder / FAILED).unlink(missing_ok=True)
         return read_record(folder / RECORD)
 
@@ -269,9 +281,8 @@ def set_aside(folder: Path) -> Path | None:
 
     None if another process moved it in the same moment.
     """
-    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}{SET_ASIDE}{n}").exists())
     try:
-        return folder.rename(folder.with_name(f"{folder.name}{SET_ASIDE}{number}"))
+        return files.set_aside(folder, SET_ASIDE)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -291,7 +302,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         message = f"{error.filename or path} cannot be read ({error.strerror}); allow it, or name another --results-dir"
-        raise UserError(message) from error
+        raise Unreadable(message) from error
 
 
 def _place(cell: Cell) -> Path:

@@ -20,6 +20,7 @@ from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.images.loader import normalise
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.models.registry import MethodEntry
+from mlrpl_bench.records import weights
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.matching import obstacle
 from mlrpl_bench.records.record import Record
@@ -214,15 +215,10 @@ def _read(path: Path, view: ImageTransform) -> tuple[Image.Image, Image.Image]:
 
 
 def _load(method: torch.nn.Module, path: Path, sha256: str) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if sha256_of_file(path) != sha256:
         raise UserError(f"{path} is damaged: it is not what its record says; move {path.parent} away, then run again")
     try:
-        method.load_state_dict(load_file(path), strict=True)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
+        method.load_state_dict(weights.read(path), strict=True)
     except RuntimeError as error:
         reasons = one_line(str(error).split("\n", 1)[-1])
         raise UserError(

@@ -16,7 +16,17 @@ from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Finished, Job
 from mlrpl_bench.records.matching import obstacle, reason_against
 from mlrpl_bench.records.provenance import provenance
-from mlrpl_bench.records.record import RECORD, OtherVersion, Record, digest, read_arrays, read_record, to_plain
+from mlrpl_bench.records.record import (
+    RECORD,
+    DamagedRecord,
+    OtherVersion,
+    Record,
+    Unreadable,
+    digest,
+    read_arrays,
+    read_record,
+    to_plain,
+)
 from mlrpl_bench.records.store import ResultStore, set_aside
 from mlrpl_bench.training.device import threads
 from mlrpl_bench.training.study import Study
@@ -53,10 +63,12 @@ class FilesFound:
     Attributes:
         cells, bytes_read: how many records of this protocol version, damaged ones too, and bytes of their files.
         left_out: folders of records of another protocol version, by that reason.
+        whole: the records of which every byte is what was written.
     """
 
     cells: int = 0
     bytes_read: int = 0
+    whole: list[Record] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
     left_out: dict[str, list[Path]] = field(default_factory=dict)
 
@@ -88,15 +100,17 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
         try:
             record = read_record(path)
             if record.content.get("sha256") not in (None, digest(record.content)):  # older records have none
-                raise UserError(f"{path} is not what was written (SHA-256 differs)")
+                raise DamagedRecord(f"{path} is not what was written (SHA-256 differs)")
             for name in record.content["files"]:
                 _check_hash(record, name)
                 found.bytes_read += record.content["files"][name]["bytes"]
+            found.whole.append(record)
         except OtherVersion as error:
             found.left_out.setdefault(error.reason, []).append(path.parent)
-        except UserError as error:
-            may_move = store.root in path.parents and not isinstance(error.__cause__, OSError)
-            moved_to = set_aside(path.parent) if may_move else None
+        except Unreadable as error:
+            found.damages.append(Damage(path.parent, str(error), None))
+        except DamagedRecord as error:
+            moved_to = set_aside(path.parent) if store.root in path.parents else None
             found.damages.append(Damage(path.parent, str(error), moved_to))
         report("checking files", number, len(paths))
     found.cells = len(paths) - sum(map(len, found.left_out.values()))
@@ -105,15 +119,16 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
 
 def _check_hash(record: Record, name: str) -> None:
     """Raises:
-    UserError: the file is not the one that was written.
+    DamagedRecord: the file is not the one that was written.
+    Unreadable: the system could not read it.
     """
     path = record.folder / name
     try:
         same = sha256_of_file(path) == record.content["files"][name].get("sha256")
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        raise Unreadable(f"{path} cannot be read ({error.strerror})") from error
     if not same:
-        raise UserError(f"{path} is not what its record says (SHA-256 differs)")
+        raise DamagedRecord(f"{path} is not what its record says (SHA-256 differs)")
 
 
 def find(store: ResultStore, datasets: Sequence[str], text: str) -> Record:
@@ -189,6 +204,7 @@ class Recheck:
         largest: the largest absolute difference of a logit, of test and training images.
         points: mAP now minus mAP in the record, in percent points.
         elsewhere: what is known to be different here from where the record was made.
+        unrepeatable: why no training could give the same bits; empty where one could.
     """
 
     record: Record
@@ -197,6 +213,7 @@ class Recheck:
     largest: float = 0.0
     points: float = 0.0
     elsewhere: Sequence[str] = ()
+    unrepeatable: str = ""
 
     def holds(self, tolerance: float = 0.0) -> bool:
         """Whether the record is confirmed: to the bit, or with a tolerance, in percent points of mAP."""
@@ -212,7 +229,7 @@ class Recheck:
             return "bit-identical"
         return (
             f"not identical: {', '.join(self.differing)}; logits differ by up to {self.largest:.3g}, "
-            f"mAP by {self.points:+.3f} points"
+            f"mAP by {self.points:+.3f} points{f'; {self.unrepeatable}' if self.unrepeatable else ''}"
         )
 
     def to_json(self, tolerance: float) -> dict[str, Any]:
@@ -229,6 +246,7 @@ class Recheck:
             "largest_difference_of_logits": self.largest if math.isfinite(self.largest) else None,
             "mAP_points": self.points,
             "elsewhere": list(self.elsewhere),
+            "unrepeatable": self.unrepeatable or None,
         }
 
 
@@ -273,7 +291,17 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
         largest=max(_largest_difference(*pair) for pair in logits),
         points=100 * (again.metrics["mAP"] - record.metrics["mAP"]),
         elsewhere=_elsewhere(record.content, here) if differing else (),
+        unrepeatable=_why_unrepeatable(record) if differing else "",
     )
+
+
+def _why_unrepeatable(record: Record) -> str:
+    """Says that a cell was gone on with by another number of threads on a CPU: sums were split in several ways."""
+    counts = record.content.get("thread_counts")
+    if not isinstance(counts, list) or len(counts) < 2 or not str(record.content.get("device")).endswith("CPU"):
+        return ""
+    words = " and then ".join(str(number) for number in counts)
+    return f"it was trained with {words} threads, which cannot be repeated exactly: give a --tolerance"
 
 
 def _same(then: Mapping[str, NDArray], now: Mapping[str, NDArray]) -> bool:

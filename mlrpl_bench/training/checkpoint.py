@@ -17,11 +17,14 @@ from typing import Any
 import torch
 
 from mlrpl_bench.records.cell import Cell
-from mlrpl_bench.utils import arrays
+from mlrpl_bench.utils import arrays, files
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import PACKAGE, write_atomically
 
 FILE = "checkpoint.pt"
+SET_ASIDE = ".unused-"
+"""In the name of a checkpoint of no use that was moved aside."""
+
 VERSION = 1
 """Of the content; a checkpoint of another version is of no use."""
 
@@ -82,8 +85,7 @@ def read(folder: Path, cell: Cell) -> State | None:
 
 def set_aside(folder: Path) -> Path:
     """Move a checkpoint of no use out of the way; where it is then."""
-    number = next(n for n in range(1, 10_000) if not (folder / f"{FILE}.unused-{n}").exists())
-    return (folder / FILE).rename(folder / f"{FILE}.unused-{number}")
+    return files.set_aside(folder / FILE, SET_ASIDE)
 
 
 @functools.cache

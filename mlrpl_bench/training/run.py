@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class CellRun:
         self.steps: list[dict[str, float]] = []
         self.best: tuple[int, dict[str, Any]] = (-1, {"mAP": -1.0})
         self.training_seconds = 0.0
+        self.threads = [torch.get_num_threads()]
         self.terms: list[dict[str, Tensor]] = []
         self.attention: list[Tensor] | None = []
         """Maps of the example images; None where the method does not tell where it looks."""
@@ -78,6 +80,7 @@ class CellRun:
             "terms": self.terms,
             "best": (epoch, {name: _plain(value) for name, value in metrics_of_best.items()}),
             "training_seconds": self.training_seconds,
+            "threads": self.threads,
             "epoch_seconds": time.perf_counter() - self.epoch_start,
         }
 
@@ -101,6 +104,7 @@ class CellRun:
         epoch, metrics_of_best = state["best"]
         self.best = (epoch, {name: _from_plain(value) for name, value in metrics_of_best.items()})
         self.training_seconds = state["training_seconds"]
+        self.threads = list(dict.fromkeys([*state["threads"], *self.threads]))
         self.epoch_start -= state["epoch_seconds"]
 
     def start_epoch(self, progress: Progress) -> None:
@@ -212,13 +216,14 @@ class CellRun:
             metrics=self.metrics,
             best_epoch=self.best[0],
             best_metrics=self.best[1],
-            weights={name: value.detach().cpu().contiguous() for name, value in self.method.state_dict().items()},
+            weights={name: _kept(value) for name, value in self.method.state_dict().items()},
             known_share=self.known_share,
             dropped_images=num_train % batch,
             seconds=seconds,
             images_per_second=trained_images / self.training_seconds,
             peak_memory_bytes=peak_memory(self.workbench.fabric.device),
             cells_in_group=cells_in_group,
+            threads=tuple(self.threads),
         )
 
     def _batch(self, shared: SharedBatch, purpose: str, epoch: int, number: int) -> Batch:
@@ -298,6 +303,13 @@ def _refuse_impossible(state: dict[str, Any], epochs: int, steps_per_epoch: int)
     times = [state[name] for name in ("seconds", "training_seconds", "epoch_seconds") if name in state]
     if not all(isinstance(time, (int, float)) and 0 <= time < math.inf for time in times):
         raise ValueError("a time is none")
+    if not all(type(number) is int and number >= 1 for number in state["threads"]):
+        raise ValueError("a number of threads is none")
+
+
+def _kept(value: Any) -> Any:
+    """A part of a method's state that stays what it is; ``get_extra_state`` may give other things than tensors."""
+    return value.detach().cpu().contiguous() if isinstance(value, Tensor) else deepcopy(value)
 
 
 def _refuse_foreign(optimizer: torch.optim.Optimizer) -> None:

@@ -35,21 +35,43 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: names the file; the old content is still there, and nothing else.
     """
-    data = content.encode() if isinstance(content, str) else content
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with unfinished(path, content) as temporary:
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path, content: bytes | str) -> Iterator[Path]:
+    """A file beside `path` that holds all of the content, on the disk too; to be renamed or linked to its name in here.
+
+    Whatever is left of it afterwards is removed.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, mark: str) -> Path:
+    """Rename a file or a folder to its name with `mark` and the next free number, as in ``name.damaged-1``.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        OSError: it cannot be renamed; `FileNotFoundError` where another process moved it in the same moment.
+    """
+    number = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}{mark}{n}").exists())
+    return path.rename(path.with_name(f"{path.name}{mark}{number}"))
 
 
 def remove_leftovers(folder: Path) -> None:

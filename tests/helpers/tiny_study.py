@@ -181,6 +181,7 @@ def finished(of: Cell, seed: int = 0, **changes: Any) -> Finished:
         "images_per_second": 16.0,
         "peak_memory_bytes": 10**8,
         "cells_in_group": 1,
+        "threads": (1,),
     }
     return Finished(**{**values, **changes})
 

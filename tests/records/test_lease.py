@@ -310,13 +310,17 @@ def test_the_folder_may_vanish_while_a_claim_is_made(folder, monkeypatch):
     assert Owner().take(folder)
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(folder, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    ("number", "reason", "advice"),
+    [(28, "No space left on device", "make room"), (30, "Read-only file system", "allow it")],
+)
+def test_a_folder_that_cannot_be_written_to_is_named(folder, monkeypatch, number, reason, advice):
+    def refuse(*_, **__):
+        raise OSError(number, reason)
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
     line = refusal(lambda: Owner().take(folder))
-    assert line == f"{folder} cannot be written (No space left on device); make room, or name another --results-dir"
+    assert line == f"{folder} cannot be written ({reason}); {advice}, or name another --results-dir"
 
 
 def test_a_beat_that_finds_no_room_loses_nothing(folder, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.records.record import read_arrays
+from mlrpl_bench.records.record import Unreadable, compose, digest, read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import cell, contents, finished, refusal
@@ -116,6 +116,22 @@ def test_arrays_that_are_damaged_are_named_and_left(record, name, damage):
     assert line.startswith(f"{record.folder / name} is damaged (")
     assert "move" in line
     assert contents(record.folder) == before
+
+
+def test_arrays_that_the_system_cannot_read_are_not_called_damaged(record, monkeypatch):
+    def denied(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.open", denied)
+    with pytest.raises(Unreadable, match=r"scores\.npz cannot be read \(Permission denied\)"):
+        read_arrays(record.folder / "scores.npz")
+
+
+def test_what_is_composed_is_what_is_read_and_its_digest_covers_all_of_it(record):
+    content = json.loads((record.folder / "record.json").read_text())
+    assert content == record.content and content["sha256"] == digest(content)
+    assert compose(finished(cell()), {"device": "a CPU", "deviations": []}, content["files"]) == content
+    assert digest({**content, "best_epoch": 1}) != content["sha256"]
 
 
 def test_arrays_are_never_unpickled(tmp_path):

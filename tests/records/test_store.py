@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -9,11 +10,11 @@ import pytest
 from safetensors.torch import load
 
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records.record import read_arrays
-from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.records.record import OtherVersion, Unreadable, read_arrays
+from mlrpl_bench.records.store import Damaged, Found, Missing, ResultStore
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import sha256_of_file, write_atomically
-from tests.helpers.tiny_study import cell, contents, finished, labels_NC, refusal
+from tests.helpers.tiny_study import cell, contents, finished, labels_NC, make_of_another_version, refusal
 
 ARRAYS = ("steps.npz", "scores.npz", "train_scores.npz", "examples.npz")
 NAMED_IN_RECORD = {"history.csv", *ARRAYS, "weights.safetensors"}
@@ -85,6 +86,45 @@ def test_a_cell_is_found_by_what_it_is(store, record):
 
 def test_a_cell_that_was_not_trained_is_not_found(store, record):
     assert store.find(cell(seed=1)) is None
+
+
+def test_a_cells_status_is_missing_found_or_damaged(store, record):
+    assert store.status(cell(seed=1)) == Missing()
+    status = store.status(cell())
+    assert isinstance(status, Found) and status.record.content == record.content
+    (record.folder / "scores.npz").unlink()
+    status = store.status(cell())
+    assert isinstance(status, Damaged) and "scores.npz is missing though its record names it" in status.reason
+
+
+def test_a_record_of_another_version_in_a_cells_place_is_neither_damaged_nor_missing(store, record):
+    make_of_another_version(record.folder).rename(record.folder)
+    with pytest.raises(OtherVersion):
+        store.status(cell())
+
+
+@pytest.mark.parametrize("method", ["read_bytes", "stat"])
+def test_what_the_system_cannot_read_is_not_called_damaged(store, record, monkeypatch, method):
+    act = getattr(Path, method)
+
+    def denied(path, **options):
+        if path.name == {"read_bytes": "record.json", "stat": "scores.npz"}[method]:
+            raise PermissionError(13, "Permission denied", str(path))
+        return act(path, **options)
+
+    monkeypatch.setattr(Path, method, denied)
+    with pytest.raises(Unreadable, match=r"cannot be read \(Permission denied\); allow it"):
+        store.status(cell())
+
+
+def test_another_folders_record_is_found_where_there_is_none_of_our_own_and_its_damage_is_not_ours(
+    store, record, tmp_path
+):
+    here = ResultStore(tmp_path / "mine", [store.root])
+    status = here.status(cell())
+    assert isinstance(status, Found) and status.record.folder == record.folder
+    (record.folder / "scores.npz").unlink()
+    assert here.status(cell()) == Missing()
 
 
 def test_metrics_come_back_bit_for_bit_with_nan_where_a_category_has_no_positives(store, record):

@@ -1,6 +1,7 @@
 """Several processes on one results folder: no cell is trained twice, and what one leaves another goes on with."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -11,8 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from mlrpl_bench.models.registry import load_datasets, load_methods
+from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.study import Study
 from tests.helpers.places import BENCH
+from tests.helpers.processes import PRELOADED
 from tests.helpers.tiny_study import DATASET, METHOD, contents, write_plugin
 
 RATIOS = ("0.1", "0.3", "0.5", "0.7", "0.9", "1.0")
@@ -228,3 +237,59 @@ def test_a_process_that_comes_later_gets_its_share_of_a_group(begin, alone, tmp_
     assert begin(whole, "--epochs=30", group="auto").answer()[0] == 0
     assert_equal_records(results, whole)
     assert sorted(path.name for path in (results / "tiny").iterdir()) == ["plain"]
+
+
+def _train_together(world: Path, results: Path, barrier, moment: str, group: int | None, trained) -> None:
+    """In a process of its own: sweep over six cells, beginning in the same moment as the other process."""
+    os.environ["MLRPL_CACHE"] = str(world / "cache")
+    torch.set_num_threads(1)
+    of = Study(load_datasets([world / "tiny_set.py"])["tiny"], Options(device="cpu", epochs=8))
+    plain = load_methods([world / "plain.py"])["plain"]
+    jobs, announce = [of.job(plain, float(ratio), 0, 0, {}) for ratio in RATIOS], Owner.announce
+    _ = of.workbench
+
+    def together(self, among):
+        if moment == "before":
+            barrier.wait(120)
+        announce(self, among)
+        if moment == "after":
+            barrier.wait(120)
+
+    Owner.announce, sweep.LOOK_SECONDS = together, 0.05
+    events = sweep.run(jobs, of, ResultStore(results), group=group)
+    trained.put([job.cell.key for job, event in events if isinstance(event, sweep.Stored)])
+
+
+@pytest.mark.parametrize(
+    ("moment", "group"),
+    [
+        ("before", None),
+        ("after", 1),
+        pytest.param("before", 1, marks=pytest.mark.slow),
+        pytest.param("after", None, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_that_begin_in_the_same_moment_each_train_a_share(tmp_path, monkeypatch, moment, group):
+    """They meet right before, or right after, they announce themselves to each other; then both want all six cells."""
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    write_plugin(tmp_path / "tiny_set.py", DATASET)
+    write_plugin(tmp_path / "plain.py", METHOD)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    barrier, trained = context.Barrier(2), context.Queue()
+    given = (tmp_path, tmp_path / "results", barrier, moment, group, trained)
+    both = [context.Process(target=_train_together, args=given) for _ in range(2)]
+    for process in both:
+        process.start()
+    shares = [trained.get(timeout=150) for _ in both]
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    everything = [key for share in shares for key in share]
+    assert len(everything) == len(set(everything)) == len(RATIOS)
+    assert all(shares)
+    if group is None:
+        assert [len(share) for share in shares] == [3, 3]
+    survey = ResultStore(tmp_path / "results").survey("tiny")
+    assert sorted(record.cell.key for record in survey.records) == sorted(everything)
+    assert survey.problems == [] and not list((tmp_path / "results").rglob("claim*"))

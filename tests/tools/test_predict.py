@@ -307,6 +307,36 @@ def test_a_mask_that_is_another_one_now(trained):
         Predictor(other, trained.plain, trained.study)
 
 
+KEEPING = METHOD.replace('"plain"', '"keeping"').replace(
+    "    def forward(self, frozen_BDHW):\n        return ",
+    """        self.seen = {"steps": 0}
+
+    def after_step(self):
+        self.seen["steps"] += 1
+
+    def get_extra_state(self):
+        return self.seen
+
+    def set_extra_state(self, state):
+        self.seen = state
+
+    def forward(self, frozen_BDHW):
+        return self.seen["steps"] + """,
+)
+"""It keeps plain data beside its tensors, and its scores depend on it."""
+
+
+def test_plain_data_that_a_method_keeps_is_restored_with_its_weights(trained, tmp_path):
+    keeping, store = method(tmp_path / "keeping.py", KEEPING), ResultStore(tmp_path / "results")
+    job = trained.study.job(keeping, 0.5, 0, 0, {})
+    assert not [event for _, event in sweep.run([job], trained.study, store) if isinstance(event, Failed)]
+    record = store.find(job.cell)
+    ask = Predictor(record, keeping, trained.study)
+    assert ask.run.method.seen == {"steps": 3}
+    answers = [ask(path).logits_C for path in trained.study.test.image_paths]
+    np.testing.assert_allclose(answers, read_arrays(record.folder / "scores.npz")["scores"], atol=1e-5)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no image", "half"])
 def test_an_image_that_cannot_be_read(trained, tmp_path, content):
     path = tmp_path / "image.png"

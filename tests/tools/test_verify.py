@@ -190,6 +190,22 @@ class TestACellTrainedAgain:
         facts = " ".join(verdict.elsewhere)
         assert "threads 1, here 64" in facts and ", here 0.1" in facts and "torch" not in facts
 
+    def test_that_it_went_on_with_another_number_of_threads_is_told_as_what_cannot_be_repeated(self, world):
+        job = world.study.job(world.methods["plain"], 0.5, 0, 0, {})
+        record = world.store.write(finished(job.cell, threads=(2, 1)), provenance(torch.device("cpu")))
+        assert record.content["thread_counts"] == [2, 1]
+        verdict = verifying.compare(record, finished(job.cell, seed=1), {})
+        assert "it was trained with 2 and then 1 threads, which cannot be repeated exactly" in verdict.to_text()
+        assert "cannot be repeated" in verdict.to_json(0.0)["unrepeatable"] and not verdict.holds()
+        assert verifying.compare(record, finished(job.cell), {}).to_text() == "bit-identical"
+
+    @pytest.mark.parametrize("counts", [[1], None, 7, []])
+    def test_one_number_of_threads_or_none_that_is_known_can_be_repeated(self, world, counts):
+        job = world.study.job(world.methods["plain"], 0.5, 0, 0, {})
+        record = world.store.write(finished(job.cell), provenance(torch.device("cpu")))
+        record = dataclasses.replace(record, content={**record.content, "thread_counts": counts})
+        assert verifying.compare(record, finished(job.cell, seed=1), {}).unrepeatable == ""
+
     def test_another_number_of_images_is_no_crash(self, world):
         record = world.train()
         again = finished(record.cell, scores_NC=np.zeros((3, 4), dtype=np.float32))

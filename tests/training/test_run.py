@@ -531,6 +531,35 @@ def test_a_cell_that_goes_on_has_the_history_the_best_epoch_and_the_times_of_the
     assert again.images_per_second == pytest.approx(EPOCHS * STEPS * PRESET.batch / 1500, rel=0.05)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_cell_that_goes_on_says_all_numbers_of_threads_that_it_was_trained_with(make, sample, number):
+    job, before = make(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for event in train([job], sample.workbench()):
+            if isinstance(event, StepDone) and (event.epoch, event.step) == (0, 1):
+                state = event.states()[job.cell]
+                break
+        torch.set_num_threads(number)
+        (*_, again) = train([job], sample.workbench(), {job.cell: state})
+    finally:
+        torch.set_num_threads(before)
+    assert again.threads == tuple(dict.fromkeys((2, number)))
+
+
+class KeepsPlainData(Plain):
+    def get_extra_state(self):
+        return {"seen": 3, "means": torch.ones(2)}
+
+    def set_extra_state(self, state):
+        self.restored = state
+
+
+def test_a_method_may_keep_other_things_than_tensors_beside_them(finish):
+    kept = finish(KeepsPlainData).weights["_extra_state"]
+    assert kept["seen"] == 3 and torch.equal(kept["means"], torch.ones(2))
+
+
 class LogsAViewOfAParameter(Plain):
     def losses(self, batch, progress):
         return {**super().losses(batch, progress), "view": self.classifier.bias[0]}

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mlrpl_bench.utils.files import build_folder_once, cache_folder, sha256_of_file, write_atomically
+from mlrpl_bench.utils.files import (
+    build_folder_once,
+    cache_folder,
+    set_aside,
+    sha256_of_file,
+    unfinished,
+    write_atomically,
+)
 from tests.helpers.places import ROOT
 
 
@@ -54,6 +61,30 @@ def test_a_written_file_has_the_mode_any_other_new_file_has(tmp_path):
     (tmp_path / "plain").touch()
     write_atomically(tmp_path / "atomic", "")
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_unfinished_file_is_whole_lies_beside_its_place_and_is_gone_afterwards(tmp_path):
+    with unfinished(tmp_path / "a", "α") as temporary:
+        assert temporary.read_bytes() == "α".encode()
+        assert list(tmp_path.iterdir()) == [temporary] and temporary.name.startswith(".a.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_file_may_be_linked_to_its_name(tmp_path):
+    with unfinished(tmp_path / "a", b"1") as temporary:
+        os.link(temporary, tmp_path / "a")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"1"}
+
+
+def test_what_is_set_aside_gets_the_next_free_number(tmp_path):
+    for number in (1, 2):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "file").write_text(str(number))
+        moved = set_aside(tmp_path / "folder", ".damaged-")
+        assert moved == tmp_path / f"folder.damaged-{number}"
+        assert (moved / "file").read_text() == str(number)
+    with pytest.raises(FileNotFoundError):
+        set_aside(tmp_path / "folder", ".damaged-")
 
 
 def test_a_folder_is_built_once(tmp_path):

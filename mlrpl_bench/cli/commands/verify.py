@@ -32,7 +32,12 @@ def verify(
         str | None, typer.Argument(help="The beginning of a cell's key (see: list cells), or its folder.")
     ] = None,
     files: Annotated[
-        bool, typer.Option("--files", help="Compare every record's files with their sizes and hashes; trains nothing.")
+        bool,
+        typer.Option(
+            "--files",
+            help="Compare every record's files with their sizes and hashes, and compute its numbers again from scores "
+            "and labels; trains nothing.",
+        ),
     ] = False,
     share: Annotated[
         float | None, typer.Option("--share", help="Train so many percent of the setting's cells again, at least one.")
@@ -51,14 +56,14 @@ def verify(
     *,
     options: Options,
 ) -> None:
-    """Check records: --files their bytes, CELL or --share by training again. Exit code 1 if one does not hold."""
+    """Check records: --files their bytes and numbers, CELL or --share by training again. Exit code 1 if one fails."""
     if [cell is not None, files, share is not None].count(True) != 1:
         raise UserError("say what to verify: a CELL, or --files, or --share 10; one of them")
     if share is not None and not 0 < share <= 100:
         raise UserError(f"--share {share:g} must be above 0 and at most 100 percent")
     store = result_store(results_dir)
     if files:
-        holds = _verify_files(store, dataset, as_json)
+        holds = _verify_files(store, dataset, plugin, options, as_json)
     else:
         verdicts = (
             _verify_share(store, dataset or "scenes", share, seed, plugin, options)
@@ -71,22 +76,32 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verify_files(store: ResultStore, dataset: str | None, as_json: bool) -> bool:
+def _verify_files(
+    store: ResultStore, dataset: str | None, plugin: list[Path] | None, options: Options, as_json: bool
+) -> bool:
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.records.store import left_out_line
+    from mlrpl_bench.tools.recompute.check import check
+    from mlrpl_bench.tools.recompute.labels import Labels
     from mlrpl_bench.tools.verify import check_files
 
+    names = _datasets(store, dataset)
+    _, datasets = registries(plugin)
     with Display() as display:
-        found = check_files(store, _datasets(store, dataset), display.report)
+        found = check_files(store, names, display.report)
+        labels = Labels(datasets.entries, options, display.report)
+        numbers = check(found.whole, labels, display.report)
     if as_json:
-        print(json.dumps(found.to_json(), indent=1))
-        return not found.damages
-    for damage in found.damages:
-        print(damage.to_text())
+        print(json.dumps({**found.to_json(), **numbers.to_json()}, indent=1))
+        return not found.damages and numbers.holds()
+    for line in (*(damage.to_text() for damage in found.damages), *numbers.lines()):
+        print(line)
     for reason, folders in found.left_out.items():
         print(left_out_line(reason, folders))
+    disagree = len(numbers.disagreeing) or "none"
+    print(f"computed the numbers of {numbers.cells:,} cells from scores and labels: {disagree} disagree")
     print(f"checked {found.cells:,} cells, {found.bytes_read:,} bytes: {len(found.damages) or 'none'} damaged")
-    return not found.damages
+    return not found.damages and numbers.holds()
 
 
 def _verify_cell(

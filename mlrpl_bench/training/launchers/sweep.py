@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mlrpl_bench.records import lease
 from mlrpl_bench.records.cell import Cell, Finished, Job
 from mlrpl_bench.records.lease import Lease, Owner
 from mlrpl_bench.records.provenance import provenance
-from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.records.record import Record
+from mlrpl_bench.records.store import Found, ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.launchers import memory
 from mlrpl_bench.training.launchers.groups import Position, alike, halved, portions, position_of
+from mlrpl_bench.training.launchers.keeper import Keeper
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import EpochDone, Event, Failed, Note, StepDone, Working, train
 from mlrpl_bench.utils import files, shortages, signals
@@ -32,6 +34,22 @@ LOOK_SECONDS = 2.0
 
 PAUSE_SECONDS = 1.0
 """Between two places to stop while images are scored; a cluster grants some 30 s from SIGTERM on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Finished):
+    """A cell is trained and its record is written.
+
+    Attributes:
+        record: as it was read back and checked.
+    """
+
+    record: Record
+
+    @classmethod
+    def from_finished(cls, finished: Finished, record: Record) -> Stored:
+        """From what training left behind and the record that was made of it."""
+        return cls(**{each.name: getattr(finished, each.name) for each in fields(finished)}, record=record)
 
 
 @dataclass(frozen=True)
@@ -67,22 +85,28 @@ class Began:
     rates: tuple[float, ...]
 
 
-SweepEvent = Event | FoundFinished | Waiting | Began
+SweepEvent = Event | Stored | FoundFinished | Waiting | Began
 
 
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
-    """The jobs whose cells have no record, or one that is damaged."""
-    left = [job for job in jobs if not is_finished(job.cell, store)]
-    for cell in {job.cell for job in jobs} - {job.cell for job in left}:
-        if store.has_own_record(cell):  # left behind by a process that was killed just after the record
-            checkpoints.remove(store.folder(cell))
-            lease.sweep_away(store.folder(cell))
-    return left
+    """The jobs whose cells have no record, or one that is damaged. Nothing is touched.
+
+    Raises:
+        OtherVersion, Unreadable: see `ResultStore.status`.
+    """
+    return [job for job in jobs if not isinstance(store.status(job.cell), Found)]
 
 
-def is_finished(cell: Cell, store: ResultStore) -> bool:
-    """Whether a cell has a record that is whole."""
-    return store.damage(cell) is None and store.find(cell) is not None
+def tidy(finished: Iterable[Job], store: ResultStore) -> None:
+    """Delete checkpoints and claims of finished cells, as a process leaves them that is killed just after the record.
+
+    They do no harm: where the folder may not be written to, they stay.
+    """
+    for job in finished:
+        if store.has_own_record(job.cell):
+            with contextlib.suppress(OSError):
+                checkpoints.remove(store.folder(job.cell))
+                lease.sweep_away(store.folder(job.cell))
 
 
 def run(
@@ -106,7 +130,7 @@ def run(
         checkpoint_seconds: how much work may be lost.
 
     Yields:
-        Each job with what happens to it; `Finished` and `Failed` come after they were stored. A cell that another
+        Each job with what happens to it; `Stored` and `Failed` come after they were stored. A cell that another
         process brings to its end meanwhile is `FoundFinished`, or `Failed` with what that process stored.
 
     Raises:
@@ -120,11 +144,40 @@ def run(
     _ = study.workbench
     with signals.graceful_stop() as requests, Owner() as owner:
         try:
-            yield from Sweep(jobs, study, store, owner, requests, keep_weights, group, checkpoint_seconds).run()
+            choices = Choices(keep_weights, group, checkpoint_seconds)
+            yield from Sweep(jobs, study, store, owner, requests, choices).run()
         except RuntimeError as error:  # torch tells of a dead loader process by a signal, wherever it meets it
             if (shortage := shortages.shortage(error)) is not None:
                 raise shortage from error
             raise
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose about a sweep, see `run`."""
+
+    keep_weights: bool
+    group: int | None
+    checkpoint_seconds: float
+
+
+class GroupInTraining:
+    """The cells that are trained side by side.
+
+    Attributes:
+        size: how many they were at the beginning.
+        jobs: those that are still trained, by cell.
+        again: those for which memory ran out, to be trained in a smaller group.
+    """
+
+    def __init__(self, members: Iterable[Job]) -> None:
+        self.jobs = {job.cell: job for job in members}
+        self.size = len(self.jobs)
+        self.again: list[Job] = []
+
+    def each(self, notes: Iterable[Note]) -> Iterator[tuple[Job, Note]]:
+        """Notes with the jobs of their cells."""
+        return ((self.jobs[note.cell], note) for note in notes)
 
 
 class Sweep:
@@ -137,13 +190,16 @@ class Sweep:
         store: ResultStore,
         owner: Owner,
         requests: signals.Requests,
-        keep_weights: bool,
-        group: int | None,
-        checkpoint_seconds: float,
+        choices: Choices,
     ) -> None:
         self.left, self.study, self.store, self.owner, self.requests = list(jobs), study, store, owner, requests
-        self.keep_weights, self.group, self.checkpoint_seconds = keep_weights, group, checkpoint_seconds
-        self.facts = {"deviations": study.deviations(), "left_out_images": _left_out(study)}
+        self.choices = choices
+        self.facts = {
+            "deviations": study.deviations(),
+            "left_out_images": _left_out(study),
+            **provenance(study.workbench.fabric.device),
+        }
+        """What the records of all cells say alike; asked for once, since it runs git."""
         self.most: int | None = None
         """Of a group; known once memory ran out, here or in a process that was killed for it."""
         self.failed_before = {job.cell: store.failed_try(job.cell) for job in jobs}
@@ -177,7 +233,7 @@ class Sweep:
         """Strike out the jobs that another process has brought to their end since we started."""
         for job in list(jobs):
             event: SweepEvent | None = None
-            if is_finished(job.cell, self.store):
+            if isinstance(self.store.status(job.cell), Found):
                 event = FoundFinished(job.cell)
             elif (failed_try := self.store.failed_try(job.cell)) != self.failed_before[job.cell] and failed_try:
                 event = Failed(job.cell, self.store.failure(job.cell) or "", traceback="")
@@ -192,7 +248,7 @@ class Sweep:
         if not free:
             return {}
         members = alike(free, self.positions)[0]
-        size = memory.fitting(members, self.study.workbench) if self.group is None else self.group
+        size = memory.fitting(members, self.study.workbench) if self.choices.group is None else self.choices.group
         self.processes = self._processes()
         size = min(size, self._share())
         size = len(portions(members, self._at_most(size))[0])
@@ -274,75 +330,87 @@ class Sweep:
 
     def _train_group(self, members: Mapping[Job, State | None]) -> Iterator[tuple[Job, SweepEvent]]:
         """Train cells side by side and store each. Those for which memory ran out, or that were lost, stay left."""
-        training = {job.cell: job for job in members}
-        keeper = Keeper(self.store, self.checkpoint_seconds, self.requests, self.owner)
+        group = GroupInTraining(members)
+        keeper = Keeper(self.store, self.choices.checkpoint_seconds, self.requests, self.owner)
         self.owner.beat()  # tells the size of the group, before memory can run out
-        again: list[Job] = []
-        first, batch = next(iter(members)), next(iter(members)).cell.recipe.batch or 0
-        rates = tuple(job.cell.recipe.lr for job in members)
-        yield first, Began(len(members), self.study.workbench.steps_per_epoch(batch), batch, rates)
+        yield self._began(list(members))
         try:
             with contextlib.closing(_train_together(members, self.study)) as events:
                 for event in events:
-                    yield from self._drop_lost(training)
-                    if not training:
+                    yield from self._drop_lost(group)
+                    if not group.jobs:
                         break
                     if isinstance(event, Working):
-                        yield from ((training[note.cell], note) for note in keeper.between(event))
+                        yield from group.each(keeper.between(event))
                     elif isinstance(event, StepDone):
-                        yield from ((job, event) for job in training.values())
-                        yield from ((training[note.cell], note) for note in keeper.after(event))
-                        if self._is_to_share(event, len(training)):
+                        yield from ((job, event) for job in group.jobs.values())
+                        yield from group.each(keeper.after(event))
+                        if self._is_to_share(event, len(group.jobs)):
                             if notes := list(keeper.write(event)):  # what cannot be kept is not given away
-                                yield from ((training[note.cell], note) for note in notes)
+                                yield from group.each(notes)
                                 continue
-                            self.positions |= {cell: (event.epoch, event.step) for cell in training}
-                            job, text = next(iter(training.values())), "its group is shared with a process that came"
+                            self.positions |= {cell: (event.epoch, event.step) for cell in group.jobs}
+                            job, text = next(iter(group.jobs.values())), "its group is shared with a process that came"
                             yield job, Note(job.cell, text)
                             break
-                    elif event.cell in training:
-                        yield from self._keep(event, training, again, len(members))
+                    elif event.cell in group.jobs:
+                        yield from self._keep(event, group)
         finally:
             for job in members:
                 self.owner.release(self._folder(job))
-        if again:
+        if group.again:
             memory.release()
-            self.most = self._at_most(halved(len(members)))
-            self.left = again + [job for job in self.left if job not in again]
-            self.positions |= {job.cell: self._position(job) for job in again}
+            self.most = self._at_most(halved(group.size))
+            self.left = group.again + [job for job in self.left if job not in group.again]
+            self.positions |= {job.cell: self._position(job) for job in group.again}
 
-    def _drop_lost(self, training: dict[Cell, Job]) -> Iterator[tuple[Job, Note]]:
-        for job in list(training.values()):
+    def _began(self, members: Sequence[Job]) -> tuple[Job, Began]:
+        batch = members[0].cell.recipe.batch or 0
+        rates = tuple(job.cell.recipe.lr for job in members)
+        return members[0], Began(len(members), self.study.workbench.steps_per_epoch(batch), batch, rates)
+
+    def _drop_lost(self, group: GroupInTraining) -> Iterator[tuple[Job, Note]]:
+        for job in list(group.jobs.values()):
             if self.owner.has_lost(self._folder(job)):
-                yield from self._drop(job, training)
+                yield job, self._drop(job, group)
 
-    def _drop(self, job: Job, training: dict[Cell, Job]) -> Iterator[tuple[Job, Note]]:
+    def _drop(self, job: Job, group: GroupInTraining) -> Note:
         """Leave a cell to the process that took it over."""
-        del training[job.cell]
-        text = "another process took it over while this one stood still; it is left to that one"
-        yield job, Note(job.cell, text)
+        del group.jobs[job.cell]
+        return Note(job.cell, "another process took it over while this one stood still; it is left to that one")
 
     def _keep(
-        self, event: EpochDone | Finished | Failed | Note, training: dict[Cell, Job], again: list[Job], in_group: int
-    ) -> Iterator[tuple[Job, Event]]:
-        """Store what came of a cell, if it is still ours; one for which memory ran out in company is to come again."""
-        job, folder = training[event.cell], self.store.folder(event.cell)
-        if isinstance(event, (Finished, Failed)):
-            if not self.owner.holds(folder):
-                yield from self._drop(job, training)
-                return
-            del training[event.cell]
-            if isinstance(event, Failed) and in_group > 1 and memory.ran_out(event.reason):
-                again.append(job)
-                text = f"no memory left in a group of {in_group} ({event.reason}); tried again in one of at most"
-                event = Note(event.cell, f"{text} {halved(in_group)}")
-            elif isinstance(event, Failed) and event.at_restoring and not memory.ran_out(event.reason):
-                event = self._begin_anew(job, event)
-            else:
-                self._store(event)
-                self.left.remove(job)
-            self.owner.release(folder)
-        yield job, event
+        self, event: EpochDone | Finished | Failed | Note, group: GroupInTraining
+    ) -> Iterator[tuple[Job, SweepEvent]]:
+        """Store what came of a cell, if it is still ours."""
+        job = group.jobs[event.cell]
+        if not isinstance(event, (Finished, Failed)):
+            yield job, event
+        elif not self.owner.holds(self._folder(job)):
+            yield job, self._drop(job, group)
+        else:
+            del group.jobs[event.cell]
+            end = self._stored(job, event) if isinstance(event, Finished) else self._failed(job, event, group)
+            self.owner.release(self._folder(job))
+            yield job, end
+
+    def _stored(self, job: Job, finished: Finished) -> Stored:
+        record = self.store.write(finished, self.facts, self.choices.keep_weights)
+        checkpoints.remove(self._folder(job))
+        self.left.remove(job)
+        return Stored.from_finished(finished, record)
+
+    def _failed(self, job: Job, failed: Failed, group: GroupInTraining) -> Failed | Note:
+        """Store the failure; a cell for which memory ran out in company is to come again, one at restoring anew."""
+        if group.size > 1 and memory.ran_out(failed.reason):
+            group.again.append(job)
+            text = f"no memory left in a group of {group.size} ({failed.reason}); tried again in one of at most"
+            return Note(failed.cell, f"{text} {halved(group.size)}")
+        if failed.at_restoring and not memory.ran_out(failed.reason):
+            return self._begin_anew(job, failed)
+        self.store.write_failure(failed.cell, failed.reason, failed.traceback)
+        self.left.remove(job)
+        return failed
 
     def _begin_anew(self, job: Job, event: Failed) -> Note:
         """What is in the checkpoint cannot be gone on from, whole as its file is; the cell stays left."""
@@ -354,63 +422,11 @@ class Sweep:
             f"checkpoint {path} cannot be used ({event.reason}); moved to {moved.name}, the cell begins anew",
         )
 
-    def _store(self, event: Finished | Failed) -> None:
-        if isinstance(event, Failed):
-            self.store.write_failure(event.cell, event.reason, event.traceback)
-            return
-        device = self.study.workbench.fabric.device
-        self.store.write(event, {**self.facts, **provenance(device)}, self.keep_weights)
-        checkpoints.remove(self.store.folder(event.cell))
-
     def _at_most(self, size: int) -> int:
         return size if self.most is None else min(size, self.most)
 
     def _folder(self, job: Job) -> Path:
         return self.store.folder(job.cell)
-
-
-class Keeper:
-    """Writes checkpoints of cells that are ours when one is due, and stops training when somebody asked for it."""
-
-    def __init__(self, store: ResultStore, seconds: float, requests: signals.Requests, owner: Owner) -> None:
-        self.store, self.seconds, self.requests, self.owner = store, seconds, requests, owner
-        self.last = time.monotonic()
-
-    def after(self, step: StepDone) -> Iterator[Note]:
-        """Look after a step.
-
-        Raises:
-            Interrupted: after the checkpoints were written.
-            Shortage: there is no room for a checkpoint; there would be none for the record either.
-        """
-        waited = time.monotonic() - self.last
-        at_an_epochs_end = step.step == step.steps_per_epoch and waited >= self.seconds / 10
-        if waited >= self.seconds or at_an_epochs_end or self.requests.number is not None:
-            yield from self.write(step)
-        self.requests.raise_if_asked()
-
-    def between(self, working: Working) -> Iterator[Note]:
-        """Look while images are scored.
-
-        Raises:
-            Interrupted, Shortage: as `after` a step.
-        """
-        if self.requests.number is not None:
-            yield from self.write(working)
-        self.requests.raise_if_asked()
-
-    def write(self, step: StepDone | Working) -> Iterator[Note]:
-        """Write the checkpoints of all cells that are ours; a note for each that cannot be written."""
-        for cell, state in step.states().items():
-            try:
-                if self.owner.holds(self.store.folder(cell)):
-                    checkpoints.write(self.store.folder(cell), cell, state)
-            except (OSError, MemoryError) as error:  # what is trained is worth more than its checkpoint
-                if (shortage := shortages.shortage(error)) is not None:
-                    raise shortage from error
-                reason = error.strerror if isinstance(error, OSError) else "no memory left"
-                yield Note(cell, f"its checkpoint cannot be written ({reason}); training goes on without")
-        self.last = time.monotonic()
 
 
 def _left_out(study: Study) -> dict[str, list[dict[str, str]]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.cli import app
-from mlrpl_bench.records.record import read_record
+from mlrpl_bench.records.record import digest, read_record
 from tests.helpers.tiny_study import DATASET, METHOD, contents, make_of_another_version, write_plugin
 from tests.tools.test_verify import flip_a_bit, rewrite
 
@@ -78,7 +78,9 @@ def test_whole_files_are_counted(bench, results):
     before = contents(results)
     code, out, _ = bench("verify", "--files")
     assert code == 0
-    assert out.startswith("checked 2 cells, ") and out.endswith(" bytes: none damaged\n")
+    computed, checked = out.splitlines()
+    assert computed == "computed the numbers of 2 cells from scores and labels: none disagree"
+    assert checked.startswith("checked 2 cells, ") and checked.endswith(" bytes: none damaged")
     assert contents(results) == before
 
 
@@ -88,11 +90,12 @@ def test_a_changed_bit_is_found_and_the_next_run_trains_the_cell_anew(bench, res
     flip_a_bit(record.folder / "scores.npz")
     code, out, _ = bench("verify", "--files", *dataset)
     assert code == 1
-    line, last = out.splitlines()
+    line, computed, last = out.splitlines()
     moved = f"{record.folder}.damaged-1"
     assert line == (
         f"damaged: {record.folder / 'scores.npz'} is not what its record says (SHA-256 differs); moved to {moved}"
     )
+    assert computed.startswith("computed the numbers of 1 cells ")
     assert last.startswith("checked 2 cells, ") and last.endswith(": 1 damaged")
     assert bench("verify", "--files").code == 0
 
@@ -108,6 +111,42 @@ def test_files_for_programs(bench, results, record):
     assert code == 1 and found["cells"] == 2 and found["left_out"] == {}
     (damage,) = found["damaged"]
     assert damage["folder"] == str(record.folder) and damage["moved_to"] == f"{record.folder}.damaged-1"
+
+
+def edit_record(folder, change) -> None:
+    """Change something in record.json, its digest mended."""
+    content = json.loads((folder / "record.json").read_text())
+    change(content)
+    (folder / "record.json").write_text(json.dumps({**content, "sha256": digest(content)}))
+
+
+def test_a_number_that_was_edited_with_the_digest_mended_is_named_and_nothing_is_moved(bench, results, record):
+    edit_record(record.folder, lambda content: content["metrics"].update(OP=0.5))
+    before = contents(results)
+    code, out, _ = bench("verify", "--files")
+    line, computed, checked = out.splitlines()
+    assert code == 1
+    assert line.startswith(f"disagrees: {record.folder}: OP is 0.5, from scores.npz it is ")
+    assert computed.endswith("from scores and labels: 1 disagree") and checked.endswith("none damaged")
+    assert contents(results) == before
+
+    code, out, _ = bench("verify", "--files", "--json")
+    (found,) = json.loads(out)["disagreeing"]
+    assert code == 1 and found["folder"] == str(record.folder)
+    assert ("OP", 0.5) in {(number["what"], number["stated"]) for number in found["numbers"]}
+
+
+def test_records_whose_data_set_is_not_there_are_held_against_their_files_and_that_is_said(
+    trained, results, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["bench.py", "verify", "--files", f"--results-dir={results}"])
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    line, computed, _ = capsys.readouterr().out.splitlines()
+    assert not end.value.code
+    assert line.startswith("not held against labels: 2 of the cells, the first is ")
+    assert line.endswith(": tiny is not registered; name its file with --plugin")
+    assert computed == "computed the numbers of 0 cells from scores and labels: none disagree"
 
 
 def test_records_of_another_protocol_version_are_named_and_no_failure(bench, results, record):

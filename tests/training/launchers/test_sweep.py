@@ -1,5 +1,6 @@
 """Only what has no record is trained; what fails is remembered and does not stop the rest."""
 
+import errno
 import json
 import os
 import signal
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records import lease, matching
-from mlrpl_bench.records.cell import Finished
+from mlrpl_bench.records import lease, matching, provenance, record
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.training.launchers.sweep import Stored
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from mlrpl_bench.utils.errors import UserError
@@ -65,7 +66,7 @@ def trained(of, plain, explodes, folder):
 
 
 def run(jobs, of, store, **options) -> list:
-    return [event for _, event in sweep.run(jobs, of, store, **options) if isinstance(event, (Finished, Failed))]
+    return [event for _, event in sweep.run(jobs, of, store, **options) if isinstance(event, (Stored, Failed))]
 
 
 def test_before_anything_is_trained_every_job_is_missing(of, plain, store):
@@ -84,7 +85,7 @@ def test_a_cell_whose_record_is_damaged_is_missing(of, plain, store):
     job = of.job(plain, 0.5, 0, 0, {})
     (store.write(finished(job.cell), {}).folder / "record.json").write_text("{")
     assert sweep.missing([job], store) == [job]
-    assert "cut short" in store.damage(job.cell)
+    assert "cut short" in store.status(job.cell).reason
     with pytest.raises(UserError, match="cut short"):
         store.find(job.cell)
 
@@ -127,7 +128,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_note_and_training_goes_on(trai
     events = [event for _, event in sweep.run([jobs[1]], of, store, checkpoint_seconds=0)]
     notes = {event.text for event in events if isinstance(event, Note)}
     assert notes == {"its checkpoint cannot be written (Input/output error); training goes on without"}
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], Stored)
 
 
 def test_a_request_to_stop_writes_checkpoints_first(trained, of, store):
@@ -162,10 +163,10 @@ def test_a_cell_whose_process_is_gone_was_interrupted(of, plain, store):
 
 def test_a_cell_that_fails_does_not_stop_the_others(trained):
     jobs, events, store = trained
-    assert [(number, type(event)) for number, event, _ in events if isinstance(event, (Failed, Finished))] == [
+    assert [(number, type(event)) for number, event, _ in events if isinstance(event, (Failed, Stored))] == [
         (0, Failed),
-        (1, Finished),
-        (2, Finished),
+        (1, Stored),
+        (2, Stored),
     ]
     assert [store.find(job.cell) is not None for job in jobs] == [False, True, True]
 
@@ -181,7 +182,7 @@ def test_a_loss_that_is_not_a_number_is_named_by_term_epoch_and_step(trained):
 def test_a_cells_end_is_told_after_it_was_stored(trained):
     _, events, _ = trained
     for _, event, stored in events:
-        assert stored == isinstance(event, (Finished, Failed))
+        assert stored == isinstance(event, (Stored, Failed))
 
 
 def test_every_step_and_epoch_is_told(trained):
@@ -259,7 +260,7 @@ def test_what_breaks_outside_the_method_fails_one_cell_and_not_the_sweep(of, pla
 
     monkeypatch.setattr(sweep, "train", out_of_memory_once)
     jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
-    assert [type(event) for event in run(jobs, of, store)] == [Failed, Finished]
+    assert [type(event) for event in run(jobs, of, store)] == [Failed, Stored]
     assert store.failure(jobs[0].cell) == "MemoryError: tried to allocate 20 GiB"
 
 
@@ -354,7 +355,7 @@ def test_records_of_another_recipe_are_no_rows(edited, of, store):
 def test_cells_trained_side_by_side_leave_the_scores_of_cells_trained_alone(trained, of, store):
     jobs, _, alone = trained
     events = run(jobs, of, store, group=3)
-    assert sorted(type(event).__name__ for event in events) == ["Failed", "Finished", "Finished"]
+    assert sorted(type(event).__name__ for event in events) == ["Failed", "Stored", "Stored"]
     for job in jobs[1:]:
         pair = [read_arrays(folder.folder(job.cell) / "scores.npz")["scores"] for folder in (store, alone)]
         assert np.array_equal(*pair)
@@ -386,7 +387,7 @@ def test_a_group_that_runs_out_of_memory_is_halved_and_nothing_is_lost(trained, 
     more = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.2, 0.3, 0.4)]
     events = [event for _, event in sweep.run([*jobs[1:], *more], of, store, group=5, checkpoint_seconds=0)]
     assert tried == [5, 1, 2, 2]
-    assert [type(event) for event in events if isinstance(event, (Finished, Failed))] == [Finished] * 5
+    assert [type(event) for event in events if isinstance(event, (Stored, Failed))] == [Stored] * 5
     notes = [event.text for event in events if isinstance(event, Note)]
     assert notes[0] == (
         "no memory left in a group of 5 (RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to "
@@ -400,7 +401,7 @@ def test_a_group_that_runs_out_of_memory_is_halved_and_nothing_is_lost(trained, 
 def test_after_memory_ran_out_later_groups_are_small_too(of, plain, store, roomy_for):
     tried = roomy_for(2)
     jobs = [of.job(plain, ratio, seed, 0, {}) for seed in (0, 1) for ratio in (0.2, 0.3, 0.4, 0.5)]
-    assert [type(event) for event in run(jobs, of, store, group=4)] == [Finished] * 8
+    assert [type(event) for event in run(jobs, of, store, group=4)] == [Stored] * 8
     assert tried == [4, 2, 2, 2, 2]
 
 
@@ -425,8 +426,8 @@ def test_a_cell_whose_own_step_finds_no_memory_is_tried_again_and_the_others_go_
 
     monkeypatch.setattr(plain, "losses", once)
     events = list(sweep.run(jobs[1:], of, store, group=2))
-    assert [job for job, event in events if isinstance(event, Finished)] == [jobs[2], jobs[1]]
-    assert [event.cells_in_group for _, event in events if isinstance(event, Finished)] == [2, 1]
+    assert [job for job, event in events if isinstance(event, Stored)] == [jobs[2], jobs[1]]
+    assert [event.cells_in_group for _, event in events if isinstance(event, Stored)] == [2, 1]
     for job in jobs[1:]:
         assert contents(store.folder(job.cell))["scores.npz"] == contents(alone.folder(job.cell))["scores.npz"]
 
@@ -482,7 +483,7 @@ def test_cells_of_others_are_left_to_them_and_waited_for(of, store, three, quick
     ends = [
         (number, type(event)) for number, event in told if not isinstance(event, (StepDone, EpochDone, sweep.Began))
     ]
-    assert ends == [(1, Finished), (2, Finished), (0, sweep.Waiting), (0, sweep.FoundFinished)]
+    assert ends == [(1, Stored), (2, Stored), (0, sweep.Waiting), (0, sweep.FoundFinished)]
     (waiting,) = (event for _, event in told if isinstance(event, sweep.Waiting))
     assert waiting.cells == 1 and len(waiting.hosts) == 1
 
@@ -503,7 +504,7 @@ def test_a_failure_that_another_process_stores_meanwhile_is_told_and_not_tried_a
 
 def test_a_cell_that_failed_before_is_tried_again(of, store, three, quick):
     store.write_failure(three[0].cell, "it broke", "")
-    assert [type(event) for event in run(three[:1], of, store)] == [Finished]
+    assert [type(event) for event in run(three[:1], of, store)] == [Stored]
 
 
 def test_what_another_process_stops_at_is_gone_on_with(of, store, three, quick):
@@ -514,7 +515,7 @@ def test_what_another_process_stops_at_is_gone_on_with(of, store, three, quick):
         events.append(event)
         if isinstance(event, sweep.Waiting):
             other.release(store.folder(three[0].cell))  # Ctrl-C
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], Stored)
 
 
 def test_a_cell_that_was_finished_between_look_and_claim_is_not_trained(of, store, three, quick, monkeypatch):
@@ -547,7 +548,7 @@ def test_a_checkpoint_that_came_between_look_and_claim_is_gone_on_from(trained, 
 
     monkeypatch.setattr(Owner, "take", late)
     told = [event for _, event in sweep.run(jobs[1:], of, store, group=2)]
-    assert [event.cells_in_group for event in told if isinstance(event, Finished)] == [1, 1]  # at different places
+    assert [event.cells_in_group for event in told if isinstance(event, Stored)] == [1, 1]  # at different places
     assert [event.text[:18] for event in told if isinstance(event, Note)] == ["goes on at epoch 2"]
     for job in jobs[1:]:
         assert contents(store.folder(job.cell))["scores.npz"] == contents(whole.folder(job.cell))["scores.npz"]
@@ -586,7 +587,7 @@ def test_a_cell_that_was_lost_is_dropped_and_nothing_of_it_is_written(
     ]
     assert [type(event) for event in of_lost] == [Note, sweep.Waiting, sweep.FoundFinished]
     assert of_lost[0].text.startswith("another process took it over while this one stood still")
-    assert [event.cells_in_group for _, event in told if isinstance(event, Finished)] == [2]
+    assert [event.cells_in_group for _, event in told if isinstance(event, Stored)] == [2]
     assert store.find(kept.cell) is not None
 
 
@@ -598,7 +599,7 @@ def eight(of, plain):
 def sizes_and_note(jobs, of, store):
     events = [event for _, event in sweep.run(jobs, of, store, group=4)]
     (note,) = (event.text for event in events if isinstance(event, Note))
-    return [event.cells_in_group for event in events if isinstance(event, Finished)], note
+    return [event.cells_in_group for event in events if isinstance(event, Stored)], note
 
 
 def test_after_the_kernel_killed_a_group_for_memory_groups_are_half_as_large(of, store, eight, quick, monkeypatch):
@@ -633,15 +634,88 @@ def test_a_cell_that_was_trained_alone_says_nothing_about_memory(of, store, thre
     events = [event for _, event in sweep.run(three, of, store, group=3)]
     (note,) = (event.text for event in events if isinstance(event, Note))
     assert note.startswith(f"taken over from process {gone} on ") and note.endswith(", which is gone")
-    assert [event.cells_in_group for event in events if isinstance(event, Finished)] == [3] * 3
+    assert [event.cells_in_group for event in events if isinstance(event, Stored)] == [3] * 3
 
 
-def test_a_finished_cells_leftovers_are_swept_and_a_running_ones_are_not(of, store, three):
+@pytest.fixture
+def with_leftovers(store, three):
+    """Of three cells the first was finished by a process that was killed just after the record; others run."""
     for job in three[:2]:
         Owner().take(store.folder(job.cell))
+        checkpoint.write(store.folder(job.cell), job.cell, {"epoch": 0, "step": 1})
     store.write(finished(three[0].cell), {})
-    assert sweep.missing(three, store) == three[1:]
-    assert [len(list(store.folder(job.cell).glob("claim*"))) for job in three] == [0, 1, 0]
+    return three
+
+
+def test_who_only_asks_what_is_missing_deletes_nothing(with_leftovers, store):
+    before = contents(store.root)
+    assert sweep.missing(with_leftovers, store) == with_leftovers[1:]
+    assert contents(store.root) == before
+
+
+def test_a_finished_cells_leftovers_are_deleted_and_a_running_ones_are_not(with_leftovers, store):
+    finished_one, running, _ = with_leftovers
+    of_running = contents(store.folder(running.cell))
+    sweep.tidy([finished_one], store)
+    assert not {"claim-1.jsonl", "checkpoint.pt"} & set(contents(store.folder(finished_one.cell)))
+    assert store.find(finished_one.cell) is not None
+    assert contents(store.folder(running.cell)) == of_running
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """No file can be changed: all that would fails as on a read-only file system, for root too."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    for name in ("unlink", "rmdir", "rename", "replace", "link", "mkdir", "chmod"):
+        monkeypatch.setattr(os, name, refuse)
+    for name in ("unlink", "rmdir", "rename", "replace", "mkdir", "chmod"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
+
+
+def test_what_is_missing_in_a_read_only_folder_can_be_asked(with_leftovers, store, read_only):
+    assert sweep.missing(with_leftovers, store) == with_leftovers[1:]
+
+
+def test_leftovers_in_a_read_only_folder_stay_and_stop_nothing(with_leftovers, store, read_only):
+    before = contents(store.root)
+    sweep.tidy(with_leftovers[:1], store)
+    assert contents(store.root) == before
+
+
+def test_a_record_is_read_once_when_it_is_asked_whether_its_cell_is_missing(of, store, three, monkeypatch):
+    for job in three:
+        store.write(finished(job.cell), {})
+    opened = count_opens_of_records(monkeypatch)
+    assert sweep.missing(three, store) == []
+    assert opened == [store.folder(job.cell) / "record.json" for job in three]
+
+
+def count_opens_of_records(monkeypatch) -> list:
+    """The path of each ``record.json`` that is read from now on."""
+    opened, read = [], record.read_json
+    monkeypatch.setattr(record, "read_json", lambda path: opened.append(path) or read(path))
+    return opened
+
+
+def test_an_end_that_is_told_brings_the_record_that_was_written(trained):
+    jobs, events, store = trained
+    ends = [event for _, event, _ in events if isinstance(event, Stored)]
+    assert [event.cell for event in ends] == [job.cell for job in jobs[1:]]
+    for event in ends:
+        assert event.record.folder == store.folder(event.cell)
+        assert event.record.content == store.find(event.cell).content
+        assert event.record.metrics["mAP"] == event.metrics["mAP"]
+
+
+def test_a_sweep_asks_git_once_for_all_its_cells(of, store, three, monkeypatch):
+    asked, git_state = [], provenance.git_state
+    monkeypatch.setattr(provenance, "git_state", lambda folder: asked.append(folder) or git_state(folder))
+    assert len(run(three, of, store)) == 3
+    assert len(asked) == 1
+    assert all("git" in store.find(job.cell).content for job in three)
 
 
 LOOKING = (
@@ -683,7 +757,7 @@ def looking(of, folder):
     """A cell of a method that looks at the training set before each epoch, and what it leaves when nothing happens."""
     job, store = of.job(method(folder / "looks.py", LOOKING), 0.5, 0, 0, {}), ResultStore(folder / "looking")
     (end,) = run([job], of, store)
-    assert isinstance(end, Finished), end.reason
+    assert isinstance(end, Stored), end.reason
     return job, everything(store.find(job.cell))
 
 
@@ -725,7 +799,7 @@ def test_a_request_is_heard_while_images_are_looked_at_and_the_cell_goes_on_to_t
     assert len(calls) == number  # at once, not at the end
     state = checkpoint.read(store.folder(job.cell), job.cell)
     assert (None if state is None else (state["epoch"], state["step"])) == place
-    assert [type(event) for event in run([job], of, store)] == [Finished]
+    assert [type(event) for event in run([job], of, store)] == [Stored]
     found = everything(store.find(job.cell))
     assert found.keys() == expected.keys()
     for name, array in expected.items():

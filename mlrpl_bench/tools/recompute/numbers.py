@@ -1,0 +1,236 @@
+"""Computes the numbers of one record again, from the files beside it and from labels.
+
+What cannot be had again: of a best epoch that is not the last, only the files' own copies of mAP, OF1 and CF1 and what
+its numbers say of each other, as no scores of that epoch are kept; times and memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.data import protocol
+from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays
+from mlrpl_bench.tools.recompute.labels import Truth
+
+TOLERANCE = 1e-9
+"""Two numbers that differ by no more are the same: other versions of NumPy may round the last digit otherwise."""
+
+ROUNDED = 0.051
+"""Images per second are stored with one digit after the point."""
+
+IN_HISTORY = ("mAP", "OF1", "CF1")
+"""The test metrics that history.csv has for every epoch."""
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A number that is not what it follows from.
+
+    Attributes:
+        what: which number, and in which file it is stated.
+        stated: what is stated.
+        found: what was computed.
+        source: what it was computed from.
+    """
+
+    what: str
+    stated: Any
+    found: Any
+    source: str
+
+    def to_text(self) -> str:
+        """A part of a line."""
+        return f"{self.what} is {_text(self.stated)}, from {self.source} it is {_text(self.found)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "what": self.what,
+            "stated": _plain(self.stated),
+            "found": _plain(self.found),
+            "source": self.source,
+        }
+
+
+def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreement]:
+    """Every number of a record that is not what its files, and the labels where there are some, give.
+
+    Raises:
+        DamagedRecord: a file holds no scores, no losses or no history.
+    """
+    scores_NC, train_scores_NC = (_scores(record, name) for name in ("scores.npz", "train_scores.npz"))
+    if truth is not None:
+        for name, shape, wanted in (
+            ("scores.npz", scores_NC.shape, truth.test_NC.shape),
+            ("train_scores.npz", train_scores_NC.shape, truth.train_NC.shape),
+        ):
+            if shape != wanted:
+                yield Disagreement(f"the shape of {name}", shape, wanted, "the labels")
+                return
+    history = _history(record)
+    yield from _against_scores(record, scores_NC, truth, last_epoch=len(history["epoch"]) - 1)
+    if truth is not None and truth.mask_NC is not None:
+        stated = {name: from_plain(value) for name, value in (record.content.get("known_share") or {}).items()}
+        shares = protocol.known_share(truth.train_NC, truth.mask_NC)
+        yield from _differing("the known share of {} labels", stated, shares, "the mask")
+    yield from _against_history(record, history)
+    yield from _against_steps(record, history, len(train_scores_NC))
+    examples = read_arrays(record.folder / "examples.npz")
+    rows, shown = examples.get("rows"), examples.get("scores")
+    if rows is None or shown is None or not _is_copy(shown, scores_NC, rows):
+        yield Disagreement("examples.npz", "something else", "its rows", "scores.npz")
+
+
+def _against_scores(
+    record: Record, scores_NC: NDArray[np.floating], truth: Truth | None, last_epoch: int
+) -> Iterator[Disagreement]:
+    """The metrics of both epochs; those of a best epoch that is not the last follow from each other alone."""
+    last = record.metrics
+    if truth is not None:
+        last = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
+        yield from _differing("{}", record.metrics, last, "scores.npz")
+    else:
+        yield from _differing("{}", record.metrics, _implied(record.metrics), "its other metrics")
+    best = _best_metrics(record)
+    if record.content["best_epoch"] == last_epoch:
+        yield from _differing("{} of the best epoch", best, last, "the last epoch, which is the best one,")
+    else:
+        yield from _differing("{} of the best epoch", best, _implied(best), "its other metrics")
+
+
+def _best_metrics(record: Record) -> dict[str, Any]:
+    return {name: from_plain(value) for name, value in record.content["best_metrics"].items()}
+
+
+def _against_history(record: Record, history: Mapping[str, NDArray[np.float64]]) -> Iterator[Disagreement]:
+    """The best epoch, and the metrics that the history has too."""
+    precision_E, epochs = history["test.mAP"], record.cell.recipe.epochs
+    if len(precision_E) != epochs:
+        yield Disagreement("the number of epochs", epochs, len(precision_E), "history.csv")
+        return
+    best_epoch = int(np.argmax(precision_E))
+    if record.content["best_epoch"] != best_epoch:
+        yield Disagreement("best_epoch", record.content["best_epoch"], best_epoch, "history.csv")
+    best = _best_metrics(record)
+    for what, stated, epoch in (("{}", record.metrics, epochs - 1), ("{} of the best epoch", best, best_epoch)):
+        of_epoch = {name: float(history[f"test.{name}"][epoch]) for name in IN_HISTORY}
+        yield from _differing(what, stated, of_epoch, "history.csv")
+
+
+def _against_steps(
+    record: Record, history: Mapping[str, NDArray[np.float64]], num_train: int
+) -> Iterator[Disagreement]:
+    """What follows from how many steps there were, and the losses of each epoch from those of its steps."""
+    terms = read_arrays(record.folder / "steps.npz")
+    recipe = record.cell.recipe
+    are_losses = bool(terms) and all(term_S.ndim == 1 and term_S.dtype.kind == "f" for term_S in terms.values())
+    if not recipe.epochs or not recipe.batch or not are_losses:
+        raise DamagedRecord(f"{record.folder / 'steps.npz'} holds no losses of steps; move {record.folder} away")
+    per_epoch = num_train // recipe.batch
+    expected = {"steps": recipe.epochs * per_epoch}
+    for name, term_S in terms.items():
+        yield from _differing(f"the number of {{}} in {name}", {"steps": len(term_S)}, expected, "the recipe")
+        if len(term_S) != expected["steps"]:
+            continue
+        stated_E = history.get(f"loss.{name}", np.full(recipe.epochs, np.nan))
+        for epoch, term_P in enumerate(term_S.astype(np.float64).reshape(recipe.epochs, per_epoch)):
+            there_P = term_P[~np.isnan(term_P)]
+            mean = float(np.mean(there_P)) if len(there_P) else math.nan
+            if epoch < len(stated_E) and not _same(stated_E[epoch], mean):
+                yield Disagreement(f"loss.{name} of epoch {epoch} in history.csv", stated_E[epoch], mean, "steps.npz")
+    yield from _differing("{}", record.content, {"dropped_images": num_train % recipe.batch}, "train_scores.npz")
+    rate = expected["steps"] * recipe.batch / max(float(history["seconds"].sum()), 1e-9)
+    stated = float(record.content["cost"]["images_per_second"])
+    if not abs(stated - rate) <= ROUNDED + 1e-6 * rate:
+        yield Disagreement("images_per_second", stated, round(rate, 1), "steps.npz and history.csv")
+
+
+def _implied(stated: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an epoch that follow from others of it."""
+    implied = {"mAP": metrics.mean_average_precision(stated["AP_C"])}
+    for ending in ("", f"_top{metrics.PER_IMAGE}"):
+        for kind in "OC":
+            precision, recall = stated[f"{kind}P{ending}"], stated[f"{kind}R{ending}"]
+            both = precision + recall
+            implied[f"{kind}F1{ending}"] = 2 * precision * recall / both if both else 0.0
+    return {**implied, "categories_without_positives": int(np.isnan(stated["AP_C"]).sum())}
+
+
+def _differing(
+    what: str, stated: Mapping[str, Any], computed: Mapping[str, Any], source: str
+) -> Iterator[Disagreement]:
+    """The numbers that are stated otherwise than they were computed; of arrays the entries.
+
+    Args:
+        what: how the number is named; ``{}`` is its name.
+    """
+    for name, found in computed.items():
+        there = stated.get(name)
+        if isinstance(found, np.ndarray) and isinstance(there, np.ndarray) and found.shape == there.shape:
+            for place in np.flatnonzero([not _same(a, b) for a, b in zip(there, found, strict=True)]):
+                yield Disagreement(what.format(f"{name}[{place}]"), float(there[place]), float(found[place]), source)
+        elif isinstance(found, np.ndarray) or not _same(there, found):
+            yield Disagreement(what.format(name), there, found, source)
+
+
+def _same(stated: Any, found: Any) -> bool:
+    """Whether two numbers are the same but for the last digits; NaN is NaN."""
+    if isinstance(stated, bool) or not isinstance(stated, (int, float, np.floating)):
+        return False
+    if math.isnan(stated) or math.isnan(found):
+        return math.isnan(stated) and math.isnan(found)
+    return abs(stated - found) <= TOLERANCE * max(1.0, abs(found))
+
+
+def _scores(record: Record, name: str) -> NDArray[np.floating]:
+    scores_NC = read_arrays(record.folder / name).get("scores")
+    if scores_NC is None or scores_NC.ndim != 2 or scores_NC.dtype.kind != "f" or not np.isfinite(scores_NC).all():
+        raise DamagedRecord(f"{record.folder / name} holds no scores; move {record.folder} away, then run again")
+    return scores_NC
+
+
+def _is_copy(shown: NDArray, scores_NC: NDArray, rows: NDArray) -> bool:
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < len(scores_NC))).all():
+        return False
+    return np.array_equal(shown, scores_NC[rows])
+
+
+def _history(record: Record) -> dict[str, NDArray[np.float64]]:
+    """The columns of history.csv, an entry an epoch; NaN where there is none.
+
+    Raises:
+        DamagedRecord: one that every history has is missing, or an entry is no number.
+        Unreadable: the system could not read it.
+    """
+    path = record.folder / "history.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = rows[0].keys() if rows else ()
+        found = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read ({error.strerror}); allow it") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DamagedRecord(f"{path} holds something else than numbers; move {record.folder} away") from error
+    lacking = {"epoch", "seconds", *(f"test.{name}" for name in IN_HISTORY)} - found.keys()
+    if lacking:
+        raise DamagedRecord(f"{path} has no {', '.join(sorted(lacking))}; move {record.folder} away")
+    return found
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) else str(value)
