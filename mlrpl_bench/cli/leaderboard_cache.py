@@ -77,7 +77,7 @@ class CacheKey:
             content = json.loads(self._path().read_bytes())
             table = content["table"]
             table["rows"] = [(label, [Entry(**entry) for entry in entries]) for label, entries in table["rows"]]
-            table |= {name: tuple(table[name]) for name in ("columns", "notes")}
+            table |= {name: tuple(table[name]) for name in ("columns", "notes", "left")}
             found = CachedLeaderboard(Table(**table), content["json"], content["written"])
             imported = tuple(map(Path, content["imported"]))
             same = content["state"] == replace(self, imported=imported).state()

@@ -61,7 +61,7 @@ def compare(
         print(json.dumps(found.to_json(), indent=1))
     else:
         title = f"{a} and {b} on {dataset}"
-        tables.from_text("compare", title, found.header(), found.rows(), found.notes(), wraps=True).print()
+        tables.from_text("compare", title, found.header(), found.rows(), found.notes(), wraps=True, repeated=1).print()
     if not all_used:
         raise typer.Exit(1)
 
@@ -90,7 +90,7 @@ def claims(
     else:
         title = f"The papers' claims on {dataset}"
         header = list(papers_claims.HEADER)
-        tables.from_text("claims", title, header, found.rows(), found.notes(), wraps=True).print()
+        tables.from_text("claims", title, header, found.rows(), found.notes(), wraps=True, repeated=1).print()
     print(f"wrote {path}", file=sys.stderr)
     if not all_used:
         raise typer.Exit(1)

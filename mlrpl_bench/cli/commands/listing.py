@@ -85,8 +85,9 @@ KINDS = {"methods": methods, "datasets": datasets, "cells": cells}
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Rows with equal keys as a table; where there are many columns, a block for each row."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
+
+    from mlrpl_bench.utils.tables import from_text
 
     console = Console(highlight=False)
     if not rows:
@@ -98,9 +99,4 @@ def print_table(rows: list[dict[str, Any]]) -> None:
                 if value and name != "name":
                     console.print(f"  {name}: {value}", markup=False)
     else:
-        table = Table()
-        for name in rows[0]:
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row.values()))  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
-        console.print(table)
+        from_text("list", "", list(rows[0]), [list(row.values()) for row in rows], (), wraps=True).print()

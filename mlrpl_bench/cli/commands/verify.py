@@ -129,14 +129,10 @@ def _print_verdicts(verdicts: Sequence[Recheck], tolerance: float, as_json: bool
     if as_json:
         print(json.dumps([verdict.to_json(tolerance) for verdict in verdicts], indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from mlrpl_bench.utils.tables import from_text
 
-    table = Table("cell", "key", "trained again")
-    for verdict in verdicts:
-        table.add_row(*map(Text, (verdict.record.cell.title, verdict.record.cell.key[:8], verdict.to_text())))
-    Console(highlight=False).print(table)
+    rows = [[verdict.record.cell.title, verdict.record.cell.key[:8], verdict.to_text()] for verdict in verdicts]
+    from_text("verify", "", ["cell", "key", "trained again"], rows, (), wraps=True).print()
     for verdict in verdicts:
         if verdict.differing:
             reasons = "; ".join(verdict.elsewhere) or "nothing that is known is different here"

@@ -18,7 +18,7 @@ from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.claims.published import AVERAGE, facts
 from mlrpl_bench.leaderboard.claims.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, MORE, Finding, Part, find
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
-from mlrpl_bench.utils.tables import escape_markdown
+from mlrpl_bench.utils.tables import escape_markdown, pipe_table
 
 MARGIN = 1.0
 """Percent points within which two rows are about equal."""
@@ -152,8 +152,8 @@ class Claims:
 
     def to_markdown(self) -> str:
         """A pipe table with title and notes."""
-        lines = [HEADER, ["---"] * len(HEADER), *self.rows()]
-        table = "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)
+        rows = [[escape_markdown(cell) for cell in row] for row in self.rows()]
+        table = pipe_table(HEADER, rows, [True] * len(HEADER))
         notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes())
         return f"# The papers' claims on {self.dataset}\n\n{table}\n\n{notes}\n"
 
