@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from mlrpl_bench.utils.tables import BEST, Table, plain_text
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
 FRAME = 3
 """Characters that a column takes besides its text: a blank on either side and a line."""
@@ -22,7 +20,35 @@ NARROWEST = 16
 """Characters that a column is given at least before its words are broken."""
 
 
-def print_table(table: Table) -> None:
+@dataclass(frozen=True)
+class PrintedTable:
+    """The texts of a table.
+
+    Attributes:
+        lines: the heads, then the rows; each begins with the row's label.
+        best: places (line, column) that are bold, or have a star where nobody sees what is bold.
+        wraps: whether the texts are sentences, which may be broken into lines; if not, only labels may.
+        repeated: how many columns stand beside the label in every block.
+        left: columns that stand to the left beside the label, where not all do.
+    """
+
+    title: str
+    lines: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    best: Collection[tuple[int, int]] = ()
+    wraps: bool = False
+    repeated: int = 0
+    left: Collection[int] = ()
+
+    def starred(self) -> list[list[str]]:
+        """The lines with a star before the best."""
+        return [
+            [f"* {text}" if (row, column) in self.best else text for column, text in enumerate(line)]
+            for row, line in enumerate(self.lines)
+        ]
+
+
+def print_table(table: PrintedTable) -> None:
     """Print a table to standard output, as wide as the terminal; its notes below.
 
     Columns that do not fit follow in a second block, with the row's label again. Only sentences and labels are broken
@@ -33,7 +59,7 @@ def print_table(table: Table) -> None:
 
     console = Console(highlight=False)
     is_free = not console.is_terminal and "COLUMNS" not in os.environ
-    texts = [[table.corner, *table.columns], *_texts(table, bold_is_seen=console.is_terminal)]
+    texts = table.lines if console.is_terminal else table.starred()
     if is_free:
         console = Console(highlight=False, width=FILE_WIDTH if table.wraps else _whole_width(texts))
     widths = _widths(texts, table, console.width)
@@ -43,15 +69,6 @@ def print_table(table: Table) -> None:
         _print_block(console, table, texts, _final_widths(block, widths, texts, console.width))
     for note in table.notes:
         console.print(f"- {note}", markup=False, soft_wrap=is_free)
-
-
-def _texts(table: Table, bold_is_seen: bool) -> list[list[str]]:
-    """What is printed of each row, the label first; the best has a star where nobody sees what is bold."""
-    star = "" if bold_is_seen else "* "
-    return [
-        [label, *(f"{star}{entry.text}" if entry.mark == BEST else plain_text(entry) for entry in entries)]
-        for label, entries in table.rows
-    ]
 
 
 def _whole_width(texts: Sequence[Sequence[str]]) -> int:
@@ -68,7 +85,7 @@ def _widest(texts: Sequence[str]) -> int:
     return max(map(cell_len, texts))
 
 
-def _widths(texts: Sequence[Sequence[str]], table: Table, width: int) -> list[int]:
+def _widths(texts: Sequence[Sequence[str]], table: PrintedTable, width: int) -> list[int]:
     """The narrowest that each column may be: a number whole, a sentence its longest word, a label what room is left."""
     columns, heads = list(zip(*texts, strict=True)), 1 + table.repeated
     least = [_widest(_words(column) if table.wraps else column) for column in columns]
@@ -105,7 +122,7 @@ def _final_widths(
     return {place: narrowest[place] + int(share * missing[place]) for place in block}
 
 
-def _print_block(console: Console, table: Table, texts: Sequence[Sequence[str]], widths: dict[int, int]) -> None:
+def _print_block(console: Console, table: PrintedTable, texts: Sequence[Sequence[str]], widths: dict[int, int]) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -113,12 +130,7 @@ def _print_block(console: Console, table: Table, texts: Sequence[Sequence[str]],
     for place, width in widths.items():
         is_left = place == 0 or table.wraps or place in table.left
         found.add_column(Text(texts[0][place]), justify="left" if is_left else "right", width=width, overflow="fold")
-    for row, (_, entries) in zip(texts[1:], table.rows, strict=True):
-        found.add_row(*(_styled(row[place], place > 0 and entries[place - 1].mark == BEST) for place in widths))
+    for row, line in enumerate(texts[1:], start=1):
+        # Text, as to rich's markup sarb[prototypes=5] has a tag in it.
+        found.add_row(*(Text(line[place], "bold" if (row, place) in table.best else "") for place in widths))
     console.print(found, crop=False)
-
-
-def _styled(text: str, is_bold: bool) -> Text:
-    from rich.text import Text
-
-    return Text(text, "bold" if is_bold else "")  # Text, as to rich's markup sarb[prototypes=5] has a tag in it

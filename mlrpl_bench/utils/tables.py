@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlrpl_bench.utils.printed_tables import PrintedTable, print_table
+
 BEST, TIED, NOT_COMPARED = "best", "tied", "not compared"
 """Marks of an entry."""
 
@@ -114,10 +116,22 @@ class Table:
         return buffer.getvalue()
 
     def print(self) -> None:
-        """To standard output, see `printed_tables`."""
-        from mlrpl_bench.utils.printed_tables import print_table  # which imports this module
-
-        print_table(self)
+        """To standard output, see `printed_tables.print_table`."""
+        lines = [[label, *map(_plain, entries)] for label, entries in self.rows]
+        marked = [
+            (row, column, entry) for row, (_, es) in enumerate(self.rows, 1) for column, entry in enumerate(es, 1)
+        ]
+        print_table(
+            PrintedTable(
+                title=self.title,
+                lines=[[self.corner, *self.columns], *lines],
+                notes=self.notes,
+                best={(row, column) for row, column, entry in marked if entry.mark == BEST},
+                wraps=self.wraps,
+                repeated=self.repeated,
+                left=self.left,
+            )
+        )
 
 
 def from_text(
@@ -198,13 +212,12 @@ def on_one_line(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 
-def plain_text(entry: Entry) -> str:
-    """What is printed of an entry, with its mark's sign."""
+def _plain(entry: Entry) -> str:
     return f"{SIGNS[entry.mark]} {entry.text}" if entry.mark in SIGNS else entry.text
 
 
 def _markdown(entry: Entry) -> str:
-    text = escape_markdown(plain_text(entry))
+    text = escape_markdown(_plain(entry))
     return f"**{text}**" if entry.mark == BEST else text
 
 

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from mlrpl_bench.utils.printed_tables import print_table
 from mlrpl_bench.utils.tables import BEST, Entry, Table, from_text
 
 RATIOS = tuple(f"{tenth}0 %" for tenth in range(1, 10))
@@ -49,7 +48,7 @@ def printed(table: Table, monkeypatch, width: int | None = 80, term: str = "xter
         patch.delenv("COLUMNS", raising=False)
         if width is not None:
             patch.setenv("COLUMNS", str(width))
-        print_table(table)
+        table.print()
     return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
 
 
