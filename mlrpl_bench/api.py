@@ -30,7 +30,7 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.tables import Table, from_text
+from mlrpl_bench.utils.tables import Table, counted, from_text
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Plan:
 
     def to_text(self) -> str:
         """For people."""
-        lines = [f"{len(self.jobs)} cells, {len(self.todo)} of them without a record:"]
+        lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo)} of them without a record:"]
         lines += [f"  {job.cell.title}" for job in self.todo]
         megabytes = self.score_bytes * len(self.todo) / 1e6
         return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])

@@ -134,6 +134,8 @@ def _can_be_printed(found: CachedLeaderboard) -> bool:
         for text in (label, *(word for entry in entries for word in (entry.text, entry.mark)))
     ]
     columns = len(table.columns)
+    if not all(type(place) is int and 0 <= place < columns for place in (table.repeated, *table.left)):
+        return False
     return all(isinstance(text, str) for text in texts) and all(len(entries) == columns for _, entries in table.rows)
 
 

@@ -6,6 +6,7 @@ The unit of shares is percent. An average over ratios is taken seed by seed, ove
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,13 @@ COLUMNS = (
 
 
 def average_name(ratios: Sequence[float]) -> str:
-    """``avg`` over the papers' nine ratios; over any other set it says over how many, ``avg of 3``."""
+    """``avg`` over the papers' nine ratios; over any other set it says over how many, ``avg of 3``.
+
+    >>> average_name((0.1, 0.5, 0.9)), average_name((0.5,))
+    ('avg of 3', 'at 50 %')
+    """
+    if len(ratios) == 1:
+        return f"at {100 * ratios[0]:g} %"
     return "avg" if tuple(sorted(ratios)) == NINE_RATIOS else f"avg of {len(ratios)}"
 
 
@@ -113,7 +120,8 @@ def measure(
     metrics = [*METRICS, *(_category(number, name) for number, name in enumerate(categories))]
     rows = []
     for (label, known_ratio), by_seed in columns.items():
-        status = _status(label, known_ratio, bool(by_seed), holes)
+        place = f"{ratios[0]:g}" if len(ratios) == 1 else known_ratio
+        status = _status(label, place, bool(by_seed), holes)
         for metric in metrics:
             values_S = np.array([np.mean([metric.of(e) for e in of_seed]) for of_seed in by_seed.values()])
             rows.append([label, known_ratio, metric.name, metric.unit, *_moments(values_S), status])
@@ -272,7 +280,9 @@ class Lookup:
 
 
 def _hole(status: str) -> str:
-    """A hole in a word or two; the notes have the whole reason."""
+    """A hole in a few words; the notes have the whole reason."""
+    if (place := re.match(r"(stopped|interrupted) at epoch \d+ of \d+", status)) is not None:
+        return place.group()
     for word in ("failed", "still running", "interrupted", "record damaged", "not run", "incomplete"):
         if status.startswith(word):
             return "running" if word == "still running" else word

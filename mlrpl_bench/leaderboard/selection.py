@@ -12,11 +12,15 @@ from mlrpl_bench.records.cell import Cell
 from mlrpl_bench.records.matching import reason_against
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore, left_out_line
+from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 
 Holes = Mapping[tuple[str, float], str]
 """By row label and known ratio: why one of its cells has no number."""
+
+NOT_RUN, INTERRUPTED = "not run", "interrupted"
+"""How the store's reasons begin that a checkpoint says more about."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def _holes(missing: Sequence[Cell], store: ResultStore, known: Mapping[str, str]
     """Why cells are missing; of some keys it is known already."""
     reasons: dict[tuple[str, float], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for cell in missing:
-        reason = known.get(cell.key) or store.why_missing(cell)
+        reason = known.get(cell.key) or _why_missing(cell, store)
         reasons[cell.label, cell.ratio][reason].append(cell.seed)
     return {
         place: "; ".join(
@@ -108,3 +112,15 @@ def _holes(missing: Sequence[Cell], store: ResultStore, known: Mapping[str, str]
         )
         for place, of_place in reasons.items()
     }
+
+
+def _why_missing(cell: Cell, store: ResultStore) -> str:
+    """What the store says; of a cell that was stopped and goes on from its checkpoint, where it stands."""
+    reason, position = store.why_missing(cell), checkpoint.position(store.folder(cell))
+    epochs = cell.recipe.epochs or 0
+    if position is None or position[0] >= epochs:
+        return reason
+    place = f"at epoch {position[0] + 1} of {epochs}"
+    if reason == NOT_RUN:
+        return f"stopped {place}"
+    return reason.replace(INTERRUPTED, f"{INTERRUPTED} {place}", 1) if reason.startswith(INTERRUPTED) else reason

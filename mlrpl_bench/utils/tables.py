@@ -118,15 +118,18 @@ class Table:
     def print(self) -> None:
         """To standard output, see `printed_tables.print_table`."""
         lines = [[label, *map(_plain, entries)] for label, entries in self.rows]
-        marked = [
-            (row, column, entry) for row, (_, es) in enumerate(self.rows, 1) for column, entry in enumerate(es, 1)
-        ]
+        best = {
+            (row, column)
+            for row, (_, entries) in enumerate(self.rows, start=1)
+            for column, entry in enumerate(entries, start=1)
+            if entry.mark == BEST
+        }
         print_table(
             PrintedTable(
                 title=self.title,
                 lines=[[self.corner, *self.columns], *lines],
                 notes=self.notes,
-                best={(row, column) for row, column, entry in marked if entry.mark == BEST},
+                best=best,
                 wraps=self.wraps,
                 repeated=self.repeated,
                 left=self.left,
@@ -241,3 +244,12 @@ def shortened(name: str, longest: int = 18) -> str:
     name = on_one_line(name)
     short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "epoch"), counted(1200, "epoch"), counted(2, "category", "categories")
+    ('1 epoch', '1,200 epochs', '2 categories')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

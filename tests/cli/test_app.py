@@ -20,7 +20,7 @@ from mlrpl_bench.models.registry import load_methods
 from tests.helpers.places import BENCH
 from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, contents, make_of_another_version, write_plugin
 
-TABLE_HEAD = ("method", "50 %", "mAP (avg of 1)")
+TABLE_HEAD = ("method", "50 %", "95 % interval")
 
 
 class Answer(NamedTuple):

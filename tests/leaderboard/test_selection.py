@@ -9,6 +9,7 @@ from mlrpl_bench.leaderboard.selection import select
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.matching import reason_against
 from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training import checkpoint
 from tests.helpers.tiny_study import METHOD, finished, make_of_another_version, method, study
 
 
@@ -44,6 +45,20 @@ def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
     assert "failed: out of memory (seed 1)" in hole
     assert "still running" in hole
     assert hole.endswith("not run (seed 3)")
+
+
+def test_a_stopped_cell_with_a_checkpoint_says_where_it_stands(world):
+    of, entry, store = world
+    cells = [of.job(entry, ratio, seed, seed, {}).cell for ratio, seed in ((0.5, 0), (0.5, 1), (0.9, 0), (0.1, 0))]
+    checkpoint.write(store.folder(cells[0]), cells[0], {"epoch": 0, "step": 2})
+    checkpoint.write(store.folder(cells[2]), cells[2], {"epoch": 1, "step": 0})
+    checkpoint.write(store.folder(cells[3]), cells[3], {"epoch": 7, "step": 0})  # no run of two epochs leaves that
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=cells)
+    assert found.holes == {
+        ("plain", 0.5): "stopped at epoch 1 of 2 (seed 0); not run (seed 1)",
+        ("plain", 0.9): "stopped at epoch 2 of 2 (seed 0)",
+        ("plain", 0.1): "not run (seed 0)",
+    }
 
 
 def test_a_damaged_record_is_a_problem_and_a_hole(world):

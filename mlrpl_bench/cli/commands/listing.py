@@ -8,6 +8,7 @@ from typing import Any
 from mlrpl_bench.models import hyperparameters
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.records.store import ResultStore, left_out_line
+from mlrpl_bench.utils.tables import counted, from_text
 
 
 def methods(
@@ -44,8 +45,9 @@ def datasets(
         row: dict[str, Any] = {"name": entry.name, "about": _first_line(entry)}
         row |= {"needs --data-root": "yes" if entry.cls.needs_root else "no"}
         if verbose:
+            epochs = counted(preset.epochs, "epoch")
             row |= {
-                "setting": f"{preset.backbone}, {preset.image_size} px, {preset.epochs} epochs, batch {preset.batch}",
+                "setting": f"{preset.backbone}, {preset.image_size} px, {epochs}, batch {preset.batch}",
                 "ratios": ", ".join(f"{ratio:g}" for ratio in preset.ratios),
                 "file": str(entry.path),
             }
@@ -86,8 +88,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     """Rows with equal keys as a table; where there are many columns, a block for each row."""
     from rich.console import Console
     from rich.text import Text
-
-    from mlrpl_bench.utils.tables import from_text
 
     console = Console(highlight=False)
     if not rows:

@@ -13,6 +13,7 @@ import typer
 from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
 from mlrpl_bench.cli.setting_options import with_setting
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import counted, from_text
 
 if TYPE_CHECKING:
     from mlrpl_bench.records.store import ResultStore
@@ -79,7 +80,7 @@ def _verify_files(store: ResultStore, dataset: str | None, as_json: bool) -> boo
         print(damage.to_text())
     for reason, folders in found.left_out.items():
         print(left_out_line(reason, folders))
-    print(f"checked {found.cells:,} cells, {found.bytes_read:,} bytes: {len(found.damages) or 'none'} damaged")
+    print(f"checked {counted(found.cells, 'cell')}, {found.bytes_read:,} bytes: {len(found.damages) or 'none'} damaged")
     return not found.damages
 
 
@@ -129,8 +130,6 @@ def _print_verdicts(verdicts: Sequence[Recheck], tolerance: float, as_json: bool
     if as_json:
         print(json.dumps([verdict.to_json(tolerance) for verdict in verdicts], indent=1))
         return
-    from mlrpl_bench.utils.tables import from_text
-
     rows = [[verdict.record.cell.title, verdict.record.cell.key[:8], verdict.to_text()] for verdict in verdicts]
     from_text("verify", "", ["cell", "key", "trained again"], rows, (), wraps=True).print()
     for verdict in verdicts:
@@ -138,4 +137,7 @@ def _print_verdicts(verdicts: Sequence[Recheck], tolerance: float, as_json: bool
             reasons = "; ".join(verdict.elsewhere) or "nothing that is known is different here"
             print(f"{verdict.record.cell.title} ({verdict.record.cell.key[:8]}): {reasons}", file=sys.stderr)
     held = sum(verdict.holds(tolerance) for verdict in verdicts)
-    print(f"{held} of {len(verdicts)} cells hold" + (f" within {tolerance:g} points of mAP" if tolerance else ""))
+    print(
+        f"{held} of {counted(len(verdicts), 'cell')} {'holds' if held == len(verdicts) == 1 else 'hold'}"
+        + (f" within {tolerance:g} points of mAP" if tolerance else "")
+    )

@@ -169,7 +169,8 @@ def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[st
     panel.set_yticks(range(len(order)), [plain(table.context.categories[place]) for place in order], fontsize=7)
     panel.set_ylim(-0.7, len(order) - 0.3)
     panel.set_xlim(0, 100)
-    _label(panel, f"average precision (percent), average over {len(table.ratios)} known ratios", "", axis="x")
+    where = f"average over {len(table.ratios)} known ratios" if len(table.ratios) > 1 else f"{average} known"
+    _label(panel, f"average precision (percent), {where}", "", axis="x")
     _legend(figure, panel)
     return figure
 

@@ -13,7 +13,7 @@ from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name, measure
 from mlrpl_bench.leaderboard.selection import Holes
 from mlrpl_bench.leaderboard.tables import extra
-from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table
+from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table, counted
 
 AVERAGED = ("mAP", "OF1", "CF1")
 
@@ -86,7 +86,7 @@ class Leaderboard:
             wide[title] = [row.mean for row in rows]
             if any(row.n > 1 for row in rows):
                 wide[f"{title} std"] = [row.std for row in rows]
-            if title.startswith("mAP (avg"):
+            if _has_interval(known_ratio, metric, self.ratios):
                 wide |= {f"{title} low": [row.low for row in rows], f"{title} high": [row.high for row in rows]}
         table = pd.DataFrame(wide, index=pd.Index(self.labels, name="method"))
         return table.to_csv(float_format="%.2f", lineterminator="\n")
@@ -145,10 +145,16 @@ def build(
 
 
 def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
-    """Title, known ratio and metric of each column of the main table."""
+    """Title, known ratio and metric of each column of the main table; one ratio's mAP is its own average."""
     average = average_name(ratios)
     columns = [(ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
-    return columns + [(f"{metric} ({average})", average, metric) for metric in AVERAGED]
+    averaged = AVERAGED if len(ratios) != 1 else [metric for metric in AVERAGED if metric != "mAP"]
+    return columns + [(f"{metric} ({average})", average, metric) for metric in averaged]
+
+
+def _has_interval(known_ratio: str, metric: str, ratios: Sequence[float]) -> bool:
+    """Whether an interval stands beside a column: beside the average mAP, or the mAP of the only ratio."""
+    return metric == "mAP" and (known_ratio == average_name(ratios) or len(ratios) == 1)
 
 
 def ratio_title(ratio: float) -> str:
@@ -167,7 +173,7 @@ def _main_table(
         titles.append(title)
         for label, entries in rows:
             entries.append(found.entry(label, known_ratio, metric, most))
-        if metric == "mAP" and known_ratio == average_name(ratios):
+        if _has_interval(known_ratio, metric, ratios):
             titles.append("95 % interval")
             for label, entries in rows:
                 entries.append(found.interval(label, known_ratio, metric))
@@ -211,11 +217,12 @@ def _notes(
     notes = [
         f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "
         f"{spread} {pairs}",
-        f"setting: {setting.backbone} backbone, {setting.image_size} px, {setting.epochs} epochs, "
+        f"setting: {setting.backbone} backbone, {setting.image_size} px, {counted(setting.epochs, 'epoch')}, "
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
         *_about_sureness(labels, found, ratios, len(seeds)),
     ]
-    notes += [f"{name}: {what}; every column shows the same number" for name, what in context.lines.items()]
+    same = "; every column shows the same number" if len(ratios) > 1 else ""
+    notes += [f"{name}: {what}{same}" for name, what in context.lines.items() if name in labels]
     notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(holes.items())]
     notes += context.left_out
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
@@ -239,7 +246,9 @@ def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float
     by_caution: dict[str, list[str]] = {}
     for label in labels:
         by_caution.setdefault(found.row(label, average_name(ratios), "mAP").caution, []).append(label)
-    lines = ["95 % interval: of the average mAP, over test images and seeds, cut at 0 and 100"]
+    lines = [
+        f"95 % interval: of the {'average ' * (len(ratios) != 1)}mAP, over test images and seeds, cut at 0 and 100"
+    ]
     for caution, of_caution in sorted(by_caution.items()):
         if caution:
             lines.append(caution if len(by_caution) == 1 else f"{', '.join(of_caution)}: {caution}")

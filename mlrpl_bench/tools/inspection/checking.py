@@ -17,6 +17,7 @@ from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.processes import usable_cores
 from mlrpl_bench.utils.randomness import seed_of
+from mlrpl_bench.utils.tables import counted
 
 SPLITS = ("train", "test")
 SAMPLE = 200
@@ -272,7 +273,8 @@ def _is_offline() -> bool:
 def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[str]:
     """What does not stop a run."""
     lines = [
-        f"{found.name} has {found.images:,} images, expected are {found.expected:,}; numbers will not be comparable"
+        f"{found.name} has {counted(found.images, 'image')}, expected are {found.expected:,}; numbers will not be "
+        "comparable"
         for found in findings
         if not found.problem and found.expected not in (None, found.images)
     ]
@@ -280,9 +282,10 @@ def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[s
         without = [split.categories[column] for column in np.flatnonzero(~(split.labels_NC == PRESENT).any(0))]
         if without:
             named = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
-            lines.append(f"{name}: {len(without)} categories without an image ({named})")
+            lines.append(f"{name}: {counted(len(without), 'category', 'categories')} without an image ({named})")
     if len(loaded) == len(SPLITS):
         shared = set(loaded["train"].image_paths) & set(loaded["test"].image_paths)
         if shared:
-            lines.append(f"{len(shared):,} images are in train and in test, such as {min(shared)}")
+            are = "is" if len(shared) == 1 else "are"
+            lines.append(f"{counted(len(shared), 'image')} {are} in train and in test, such as {min(shared)}")
     return lines

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlrpl_bench.tools.inspection.label_statistics import FEW, Statistics
-from mlrpl_bench.utils.tables import shortened
+from mlrpl_bench.utils.tables import counted, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,8 @@ def matrix_side(num_categories: int) -> float:
 def _title(statistics: Statistics, name: str) -> str:
     images = ", ".join(f"{len(counts.labels_N):,} {split}" for split, counts in statistics.splits.items())
     mean = statistics.train.labels_N.mean()
-    return f"{name}: {images} images, {len(statistics.categories)} categories, {mean:.2f} labels an image"
+    categories = counted(len(statistics.categories), "category", "categories")
+    return f"{name}: {images} images, {categories}, {mean:.2f} labels an image"
 
 
 def _draw_bars(figure: SubFigure, statistics: Statistics, columns: int, in_column: int) -> None:

@@ -108,7 +108,7 @@ def test_columns_are_in_ascending_order_of_ratio():
         (NINE_RATIOS, "mAP (avg)"),
         (NINE_RATIOS[::-1], "mAP (avg)"),
         ((0.1, 0.5, 0.9), "mAP (avg of 3)"),
-        ((1.0,), "mAP (avg of 1)"),
+        ((1.0,), "OF1 (at 100 %)"),
     ],
 )
 def test_only_an_average_over_the_nine_ratios_goes_without_their_number(ratios, title):
@@ -275,6 +275,18 @@ def test_a_hole_says_why():
     assert entries(leaderboard, "b")[:3] == ["running", "not run", "incomplete"]
     assert "a at 50 %: failed: out of memory (seed 0)" in leaderboard.notes
     assert leaderboard.to_json()["rows"]["b"]["10 %"]["status"].startswith("still running")
+
+
+def test_a_stopped_cell_says_where_it_stands_in_every_table():
+    holes = {
+        ("a", 0.5): "stopped at epoch 1 of 2 (seed 0); not run (seed 1)",
+        ("b", 0.1): "interrupted at epoch 12 of 20 (process 3 on x) (seed 0)",
+    }
+    leaderboard = table(row("c", 50, 60), holes=holes, asked=["a", "b"])
+    assert entries(leaderboard, "a")[1] == "stopped at epoch 1 of 2"
+    assert entries(leaderboard, "b")[0] == "interrupted at epoch 12 of 20"
+    assert "| stopped at epoch 1 of 2 |" in leaderboard.to_markdown()
+    assert "a,0.5,mAP,%,,,0,,,,,stopped at epoch 1 of 2 (seed 0); not run (seed 1)," in leaderboard.tidy_csv()
 
 
 def test_an_entry_on_fewer_seeds_than_others_says_so():
