@@ -27,6 +27,7 @@ from mlrpl_bench.records.cell import Cell, Finished, Job
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
@@ -65,18 +66,34 @@ class Plan:
     jobs: Sequence[Job]
     todo: Sequence[Job]
     score_bytes: int
+    images: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         todo = [job.cell.title for job in self.todo]
-        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": self.score_bytes * len(todo)}
+        trainings = [{"methods": names, **length.to_json()} for length, names in self._lengths().items()]
+        size = self.score_bytes * len(todo)
+        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": size, "trainings": trainings}
 
     def to_text(self) -> str:
         """For people."""
         lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo)} of them without a record:"]
         lines += [f"  {job.cell.title}" for job in self.todo]
+        lengths = self._lengths()
+        lines += [
+            f"{', '.join(names) if len(lengths) > 1 else 'a cell'}: {length.to_text()}"
+            for length, names in lengths.items()
+        ]
         megabytes = self.score_bytes * len(self.todo) / 1e6
         return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])
+
+    def _lengths(self) -> dict[Length, list[str]]:
+        """By learning rate and number of steps, the rows that are trained so."""
+        found: dict[Length, list[str]] = {}
+        for job in self.jobs:
+            labels = found.setdefault(Length.of(job.cell.recipe, self.images), [])
+            labels += [job.cell.label] if job.cell.label not in labels else []
+        return found
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,8 @@ def compare(
         jobs, lines = _jobs(request, study, methods)
         todo = sweep.missing(jobs, store)
         if dry_run:
-            return Result(plan=Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size)))
+            score_bytes = 4 * (study.train.labels_NC.size + study.test.labels_NC.size)
+            return Result(plan=Plan(jobs, todo, score_bytes, len(study.train)))
         failures = [] if no_train else _train(todo, request, study, store, display)
         on_trained()
         found = _selection(request, study, methods, store, jobs, lines, display)
@@ -306,6 +324,7 @@ def _leaderboard(
             },
             categories=study.test.categories,
             left_out=found.left_out,
+            stalled=found.stalled,
         ),
         found.holes,
     )

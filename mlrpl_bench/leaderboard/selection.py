@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell
 from mlrpl_bench.records.matching import reason_against
-from mlrpl_bench.records.record import Record
+from mlrpl_bench.records.record import Record, read_arrays
 from mlrpl_bench.records.store import ResultStore, left_out_line
-from mlrpl_bench.training import checkpoint
+from mlrpl_bench.training import checkpoint, steps
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 
@@ -32,12 +32,14 @@ class Selection:
         holes: why cells that were asked for are not among them.
         left_out: a line for each kind of records of the data set that are not in the table.
         problems: a line for each record that cannot be used though it should be.
+        stalled: a line for each kind of training that led nowhere.
     """
 
     cells: EvidenceGrid
     holes: Holes
     left_out: list[str]
     problems: list[str]
+    stalled: Sequence[str] = ()
 
 
 def select(
@@ -82,7 +84,8 @@ def select(
     reasons = {record.cell.key: "record damaged" for record in of_table if record.cell.key not in found}
     reasons |= dict.fromkeys(survey.disagreeing, "records disagree")
     holes = _holes([cell for cell in asked if cell.key not in found], store, reasons)
-    return Selection(dict(cells), holes, [left_out_line(reason, of) for reason, of in left_out.items()], problems)
+    lines_of_left_out = [left_out_line(reason, folders) for reason, folders in left_out.items()]
+    return Selection(dict(cells), holes, lines_of_left_out, problems, _stalled(list(found.values()), study))
 
 
 def _evidence(
@@ -98,6 +101,33 @@ def _evidence(
             problems.append(str(error))
         report("reading scores", number + 1, len(records))
     return found
+
+
+def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:
+    """A line for each learning rate and number of steps with which trainings led nowhere, with the rows and ratios."""
+    labels_NC = study.test.labels_NC
+    by_length: dict[steps.Length, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))
+    for record in (evidence.record for evidence in found):
+        length = steps.Length.of(record.cell.recipe, len(study.train))
+        precision = record.metrics["average_precision"]
+        if steps.is_at_chance(precision, labels_NC) and steps.went_nowhere(
+            read_arrays(record.folder / "steps.npz"), length.epochs, precision, labels_NC
+        ):
+            by_length[length][record.cell.label].add(record.cell.ratio)
+    share = f"{100 * steps.share_of_positives(labels_NC):.1f} % of the test labels are present"
+    return [
+        f"training went nowhere, {_named(rows)}: the mean loss hardly fell and mAP is at chance level ({share}); "
+        f"{length.to_text()}; {steps.ADVICE}"
+        for length, rows in by_length.items()
+    ]
+
+
+def _named(rows: Mapping[str, Collection[float]]) -> str:
+    """Row labels with ratios: ``sarb at 10 and 50 %, ssgrl at 10 %``."""
+    return ", ".join(
+        f"{label} at {' and '.join(f'{100 * ratio:g}' for ratio in sorted(ratios))} %"
+        for label, ratios in sorted(rows.items())
+    )
 
 
 def _holes(missing: Sequence[Cell], store: ResultStore, known: Mapping[str, str]) -> Holes:

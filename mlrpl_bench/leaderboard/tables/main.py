@@ -32,6 +32,7 @@ class Context(NamedTuple):
         lines: rows on top that have the same number in every column, and what they are, in words.
         categories: names of the categories.
         left_out: lines about records that are not in the tables.
+        stalled: lines about trainings that led nowhere.
     """
 
     differs: Mapping[str, str] = {}
@@ -39,6 +40,7 @@ class Context(NamedTuple):
     lines: Mapping[str, str] = {}
     categories: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    stalled: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +226,7 @@ def _notes(
     same = "; every column shows the same number" if len(ratios) > 1 else ""
     notes += [f"{name}: {what}{same}" for name, what in context.lines.items() if name in labels]
     notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(holes.items())]
-    notes += context.left_out
+    notes += [*context.stalled, *context.left_out]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)

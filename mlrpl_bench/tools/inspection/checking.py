@@ -82,6 +82,7 @@ class CheckResult:
         quick: whether only a sample was decoded.
         obstacles: why a run would fail though both splits load. warnings: what is worth knowing.
         to_add: options that take a problem or an obstacle away, such as ``--batch 6``.
+        training: learning rate and number of steps of a run without options, or "" where none could be made.
         needs_network: whether a run fetches pre-trained weights first; whether it can is not tried.
     """
 
@@ -94,6 +95,7 @@ class CheckResult:
     warnings: list[str]
     to_add: list[str] = field(default_factory=list)
     needs_network: bool = False
+    training: str = ""
 
     @property
     def options_are_enough(self) -> bool:
@@ -123,6 +125,7 @@ class CheckResult:
             "warnings": self.warnings,
             "options to add": self.to_add,
             "needs network": self.needs_network,
+            "training": self.training or None,
         }
 
 
@@ -227,6 +230,8 @@ def _look_ahead(preset: Preset, findings: CheckResult) -> None:
         findings.obstacles.append(
             f"train has {train.images} images, a step takes {preset.batch}; add --batch {train.images}, or less"
         )
+    if train.images >= preset.batch:
+        findings.training = _length(preset, train.images)
     source = missing_weights(preset)
     if source is not None and _is_offline():
         findings.obstacles.append(
@@ -239,6 +244,14 @@ def _look_ahead(preset: Preset, findings: CheckResult) -> None:
             f"the ImageNet weights {source} are not on this machine and will be fetched by the first run; where "
             "there is no network that fails: then name a local file with --weights FILE"
         )
+
+
+def _length(preset: Preset, images: int) -> str:
+    """Learning rate and number of steps of a run under the preset, with the recipe that methods have by default."""
+    from mlrpl_bench.models.method import Recipe
+    from mlrpl_bench.training.steps import Length
+
+    return f"a run of {counted(preset.epochs, 'epoch')}: {Length.of(Recipe().resolve(preset), images).to_text()}"
 
 
 def missing_weights(preset: Preset) -> str | None:
