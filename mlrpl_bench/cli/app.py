@@ -212,10 +212,28 @@ def leaderboard(
 def test_method(
     method: Annotated[str, typer.Argument(help="A registered method.")],
     plugin: PluginOption = None,
+    permuted_labels: Annotated[
+        bool,
+        typer.Option(
+            "--permuted-labels", help="Instead: train it beside true and beside permuted label files of --dataset."
+        ),
+    ] = False,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="For --permuted-labels.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with its files.")
+    ] = None,
+    set_data: Annotated[
+        list[str] | None, typer.Option("--set-data", help="An option of the data set, name=value. Repeatable.")
+    ] = None,
 ) -> None:
     """Run the checks that every method must pass, on small random data."""
+    from mlrpl_bench.cli.commands.permuted_labels import is_blind_to_label_files
     from mlrpl_bench.tools import conformance
 
+    if permuted_labels:
+        if not is_blind_to_label_files(method, dataset, data_root, set_data, plugin):
+            raise typer.Exit(1)
+        return
     methods, _ = registries(plugin)
     failed = False
     for report in conformance.reports(conformance.run(methods[method])):
@@ -280,7 +298,17 @@ def main() -> None:
         if not hasattr(error, "format_message"):  # typer's own errors about arguments have it
             raise
         message = error.format_message().rstrip(".")  # empty where no command was named: the help was shown
-        sys.exit(_complain(f"{message}; see {program()} --help", 2) if message else 2)
+        sys.exit(_complain(f"{message}; see {_command_of(error)} --help", 2) if message else 2)
+
+
+def _command_of(error: Any) -> str:
+    """The command, as it is typed, whose arguments an error of typer is about."""
+    names: list[str] = []
+    context = getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name)
+        context = context.parent
+    return " ".join([program(), *names])
 
 
 def _page_of_methods(methods: Registry[MethodEntry], dataset: DatasetEntry) -> str:
