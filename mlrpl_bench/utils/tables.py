@@ -235,17 +235,6 @@ def _pipes(cells) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def shortened(name: str, longest: int = 18) -> str:
-    """A name that fits beside a bar, on one line; dollar signs would start a formula.
-
-    >>> shortened("a very long name of a category")
-    'a very long name …'
-    """
-    name = on_one_line(name)
-    short = name if len(name) <= longest else name[: longest - 1] + "…"
-    return short.replace("$", r"\$")
-
-
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun.
 

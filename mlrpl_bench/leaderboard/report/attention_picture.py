@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from scipy.special import expit
 
 from mlrpl_bench.data.protocol import PRESENT
-from mlrpl_bench.utils.tables import on_one_line, shortened
+from mlrpl_bench.utils.picture_text import drawable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,8 +112,8 @@ def show(panel: Axes, pixels_HW3: NDArray | None, title: str) -> None:
 
 
 def plain(text: str) -> str:
-    """On one line and without formulas: matplotlib would read one between two dollar signs."""
-    return on_one_line(text).replace(r"\$", "$").replace("$", r"\$")
+    """In letters that the font has and without formulas: matplotlib would read one between two dollar signs."""
+    return "\n".join(map(drawable, text.split("\n"))).replace(r"\$", "$").replace("$", r"\$")
 
 
 def percent(probability: float) -> str:
