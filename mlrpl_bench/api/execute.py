@@ -27,31 +27,55 @@ from mlrpl_bench.records.cell import Cell, Finished, Job
 from mlrpl_bench.records.store import Damaged, ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import variant
+from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.tables import Table
+from mlrpl_bench.utils.tables import Table, counted
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be trained."""
+    """What would be trained.
+
+    Attributes:
+        jobs: all cells that are asked for.
+        todo: those without a record.
+        score_bytes: disk space that the scores of one cell take.
+        images: how many images there are to train on.
+    """
 
     jobs: Sequence[Job]
     todo: Sequence[Job]
     score_bytes: int
+    images: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         todo = [job.cell.title for job in self.todo]
-        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": self.score_bytes * len(todo)}
+        trainings = [{"methods": names, **length.to_json()} for length, names in self._lengths().items()]
+        size = self.score_bytes * len(todo)
+        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": size, "trainings": trainings}
 
     def to_text(self) -> str:
         """For people."""
-        lines = [f"{len(self.jobs)} cells, {len(self.todo)} of them without a record:"]
+        lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo)} of them without a record:"]
         lines += [f"  {job.cell.title}" for job in self.todo]
+        lengths = self._lengths()
+        lines += [
+            f"{', '.join(names) if len(lengths) > 1 else 'a cell'}: {length.to_text()}"
+            for length, names in lengths.items()
+        ]
         megabytes = self.score_bytes * len(self.todo) / 1e6
         return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])
+
+    def _lengths(self) -> dict[Length, list[str]]:
+        """By learning rate and number of steps, the rows that are trained so."""
+        found: dict[Length, list[str]] = {}
+        for job in self.jobs:
+            labels = found.setdefault(Length.of(job.cell.recipe, self.images), [])
+            labels += [job.cell.label] if job.cell.label not in labels else []
+        return found
 
 
 @dataclass(frozen=True)
@@ -91,7 +115,8 @@ def plan(resolved: Resolved, watcher: Watcher) -> Plan:
     study = Study(resolved.dataset, resolved.request.options, watcher.report)
     jobs, _ = _jobs(resolved, study)
     todo = sweep.missing(jobs, resolved.store)
-    return Plan(jobs, todo, 4 * (study.train.labels_NC.size + study.test.labels_NC.size))
+    score_bytes = 4 * (study.train.labels_NC.size + study.test.labels_NC.size)
+    return Plan(jobs, todo, score_bytes, len(study.train))
 
 
 def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], object] = lambda: None) -> Result:
@@ -242,6 +267,7 @@ def _leaderboard(
             },
             categories=study.test.categories,
             excluded_records=found.excluded_records,
+            stalled=found.stalled,
         ),
         found.missing,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any
 
 import typer
 
@@ -82,7 +83,17 @@ def main() -> None:
         if not hasattr(error, "format_message"):  # typer's own errors about arguments have it
             raise
         message = error.format_message().rstrip(".")  # empty where no command was named: the help was shown
-        sys.exit(_complain(f"{message}; see {program()} --help", 2) if message else 2)
+        sys.exit(_complain(f"{message}; see {_command_of(error)} --help", 2) if message else 2)
+
+
+def _command_of(error: Any) -> str:
+    """The command, as it is typed, whose arguments an error of typer is about."""
+    names: list[str] = []
+    context = getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name)
+        context = context.parent
+    return " ".join([program(), *names])
 
 
 def _complain(message: str, code: int) -> int:

@@ -77,7 +77,7 @@ class CacheKey:
             content = json.loads(self._path().read_bytes())
             table = content["table"]
             table["rows"] = [(label, [Entry(**entry) for entry in entries]) for label, entries in table["rows"]]
-            table |= {name: tuple(table[name]) for name in ("columns", "notes")}
+            table |= {name: tuple(table[name]) for name in ("columns", "notes", "left")}
             found = CachedLeaderboard(Table(**table), content["json"], content["written"])
             imported = tuple(map(Path, content["imported"]))
             same = content["state"] == replace(self, imported=imported).state()
@@ -143,6 +143,8 @@ def _can_be_printed(found: CachedLeaderboard) -> bool:
         for text in (label, *(word for entry in entries for word in (entry.text, entry.mark)))
     ]
     columns = len(table.columns)
+    if not all(type(place) is int and 0 <= place < columns for place in (table.repeated, *table.left)):
+        return False
     return all(isinstance(text, str) for text in texts) and all(len(entries) == columns for _, entries in table.rows)
 
 

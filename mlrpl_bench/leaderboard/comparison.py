@@ -121,7 +121,7 @@ class Comparison:
             title: above the table; ``a and b`` unless another one is given.
         """
         title = title or f"{self.a} and {self.b}"
-        return from_text("compare", title, self.header(), self.rows(), self.notes(), wraps=True)
+        return from_text("compare", title, self.header(), self.rows(), self.notes(), wraps=True, repeated=1)
 
     def notes(self) -> list[str]:
         """Say what to know when reading the rows, without repetition."""

@@ -6,6 +6,7 @@ The unit of shares is percent. An average over ratios is taken seed by seed, ove
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,13 @@ COLUMNS = (
 
 
 def average_name(ratios: Sequence[float]) -> str:
-    """``avg`` over the papers' nine ratios; over any other set it says over how many, ``avg of 3``."""
+    """``avg`` over the papers' nine ratios; over any other set it says over how many, ``avg of 3``.
+
+    >>> average_name((0.1, 0.5, 0.9)), average_name((0.5,))
+    ('avg of 3', 'at 50 %')
+    """
+    if len(ratios) == 1:
+        return f"at {100 * ratios[0]:g} %"
     return "avg" if tuple(sorted(ratios)) == NINE_RATIOS else f"avg of {len(ratios)}"
 
 
@@ -65,7 +72,8 @@ def measure(
     shown = [*numbers.METRICS.values(), *(numbers.category(place, name) for place, name in enumerate(categories))]
     rows = []
     for (label, known_ratio), by_seed in columns.items():
-        status = _status(label, known_ratio, bool(by_seed), missing)
+        place = f"{ratios[0]:g}" if len(ratios) == 1 else known_ratio
+        status = _status(label, place, bool(by_seed), missing)
         for metric in shown:
             moments = _moments(pairing.values(by_seed, metric))
             rows.append([label, known_ratio, metric.name, metric.unit, *moments, status])
@@ -234,6 +242,8 @@ class Lookup:
 
 def _short_reason(status: str) -> str:
     """Why an entry is missing, in a word or two; the notes have the whole reason."""
+    if (place := re.match(r"(stopped|interrupted) at epoch \d+ of \d+", status)) is not None:
+        return place.group()
     for word in ("failed", "still running", "interrupted", "record damaged", "not run", "incomplete"):
         if status.startswith(word):
             return "running" if word == "still running" else word

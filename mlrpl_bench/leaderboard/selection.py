@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell
 from mlrpl_bench.records.matching import reason_against
-from mlrpl_bench.records.record import Record
+from mlrpl_bench.records.record import Record, read_arrays
 from mlrpl_bench.records.store import ResultStore, left_out_line
+from mlrpl_bench.training import checkpoint, steps
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.progress import Report, silent
 
 Missing = Mapping[tuple[str, float], str]
 """By row label and known ratio: why one of its cells has no number."""
+
+NOT_RUN, INTERRUPTED = "not run", "interrupted"
+"""How the store's reasons begin that a checkpoint says more about."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,14 @@ class Selection:
         missing: why cells that were asked for are not among them.
         excluded_records: a line for each kind of records of the data set that are not in the table.
         problems: a line for each record that cannot be used though it should be.
+        stalled: a line for each kind of training that led nowhere.
     """
 
     cells: EvidenceGrid
     missing: Missing
     excluded_records: list[str]
     problems: list[str]
+    stalled: Sequence[str] = ()
 
 
 def select(
@@ -82,7 +88,8 @@ def select(
     reasons = {record.cell.key: "record damaged" for record in in_table if record.cell.key not in found}
     reasons |= dict.fromkeys(survey.disagreeing, "records disagree")
     missing = _missing([cell for cell in asked if cell.key not in found], store, reasons)
-    return Selection(dict(cells), missing, [left_out_line(*each) for each in excluded.items()], problems)
+    lines = [left_out_line(*each) for each in excluded.items()]
+    return Selection(dict(cells), missing, lines, problems, _stalled(list(found.values()), study))
 
 
 def _evidence(records: Sequence[Record], study: Study, problems: list[str], report: Report) -> dict[str, Evidence]:
@@ -98,11 +105,38 @@ def _evidence(records: Sequence[Record], study: Study, problems: list[str], repo
     return found
 
 
+def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:
+    """A line for each learning rate and number of steps with which trainings led nowhere, with the rows and ratios."""
+    labels_NC = study.test.labels_NC
+    by_length: dict[steps.Length, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))
+    for record in (evidence.record for evidence in found):
+        length = steps.Length.of(record.cell.recipe, len(study.train))
+        precision = record.metrics["average_precision"]
+        if steps.is_at_chance(precision, labels_NC) and steps.went_nowhere(
+            read_arrays(record.folder / "steps.npz"), length.epochs, precision, labels_NC
+        ):
+            by_length[length][record.cell.label].add(record.cell.ratio)
+    share = f"{100 * steps.share_of_positives(labels_NC):.1f} % of the test labels are present"
+    return [
+        f"training went nowhere, {_named(rows)}: the mean loss hardly fell and mAP is at chance level ({share}); "
+        f"{length.to_text()}; {steps.ADVICE}"
+        for length, rows in by_length.items()
+    ]
+
+
+def _named(rows: Mapping[str, Collection[float]]) -> str:
+    """Row labels with ratios: ``sarb at 10 and 50 %, ssgrl at 10 %``."""
+    return ", ".join(
+        f"{label} at {' and '.join(f'{100 * ratio:g}' for ratio in sorted(ratios))} %"
+        for label, ratios in sorted(rows.items())
+    )
+
+
 def _missing(cells: Sequence[Cell], store: ResultStore, known: Mapping[str, str]) -> Missing:
     """Why cells are missing; of some keys it is known already."""
     reasons: dict[tuple[str, float], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
-        reason = known.get(cell.key) or store.why_missing(cell)
+        reason = known.get(cell.key) or _why_missing(cell, store)
         reasons[cell.label, cell.ratio][reason].append(cell.seed)
     return {
         place: "; ".join(
@@ -110,3 +144,15 @@ def _missing(cells: Sequence[Cell], store: ResultStore, known: Mapping[str, str]
         )
         for place, seeds_by_reason in reasons.items()
     }
+
+
+def _why_missing(cell: Cell, store: ResultStore) -> str:
+    """What the store says; of a cell that was stopped and goes on from its checkpoint, where it stands."""
+    reason, position = store.why_missing(cell), checkpoint.position(store.folder(cell))
+    epochs = cell.recipe.epochs or 0
+    if position is None or position[0] >= epochs:
+        return reason
+    place = f"at epoch {position[0] + 1} of {epochs}"
+    if reason == NOT_RUN:
+        return f"stopped {place}"
+    return reason.replace(INTERRUPTED, f"{INTERRUPTED} {place}", 1) if reason.startswith(INTERRUPTED) else reason

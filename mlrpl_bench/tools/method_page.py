@@ -10,9 +10,10 @@ from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import MethodEntry, Registry
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.progress import Report
-from mlrpl_bench.utils.tables import escape_markdown
+from mlrpl_bench.utils.tables import escape_markdown, pipe_table
 
 ROUNDS = 7
+HEAD = ("name", "idea", "paper", "published as", "cost", "differs from the paper")
 
 
 def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: str, where: str) -> str:
@@ -32,12 +33,8 @@ def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: 
     for name in methods:
         by_file.setdefault(methods[name].path.name, []).append(methods[name])
     for file, entries in sorted(by_file.items()):
-        lines += ["", f"## {file}", ""]
-        lines += [
-            "| name | idea | paper | published as | cost | differs from the paper |",
-            "|---|---|---|---|---:|---|",
-        ]
-        lines += [_row(entry, costs.get(entry.name)) for entry in entries]
+        rows = [_row(entry, costs.get(entry.name)) for entry in entries]
+        lines += ["", f"## {file}", "", pipe_table(HEAD, rows, [title != "cost" for title in HEAD])]
     aliases = [f"`{a.name}` is `{a.method}` at a known ratio of {a.ratio:g}." for a in methods.aliases.values()]
     return "\n".join([*lines, "", *aliases]) + "\n"
 
@@ -85,8 +82,7 @@ def _seconds(action: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _row(entry: MethodEntry, cost: float | None) -> str:
+def _row(entry: MethodEntry, cost: float | None) -> list[str]:
     cost_text = "-" if cost is None else f"{cost:.1f}"
     facts = (entry.idea, entry.paper, entry.published, cost_text, entry.differs)
-    cells = [f"`{entry.name}`", *map(escape_markdown, facts)]
-    return "| " + " | ".join(cells) + " |"
+    return [f"`{entry.name}`", *map(escape_markdown, facts)]

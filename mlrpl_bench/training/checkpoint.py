@@ -1,8 +1,8 @@
 """The state of a cell that is not finished, so that training can be taken up where it was left, bit for bit.
 
 A checkpoint belongs to a cell, never to the group that it was trained in. Randomness is addressed by position, so there
-is none to save. The file is a SHA-256 of what follows, then what `torch.save` makes of plain data and tensors; it is
-read without unpickling anything else.
+is none to save. The file is a SHA-256 of what follows, the position, then what `torch.save` makes of plain data and
+tensors; it is read without unpickling anything else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,14 @@ FILE = "checkpoint.pt"
 SET_ASIDE = ".unused-"
 """In the name of a checkpoint of no use that was moved aside."""
 
-VERSION = 1
+VERSION = 2
 """Of the content; a checkpoint of another version is of no use."""
 
 DIGEST_BYTES = 32
+POSITION = struct.Struct("<qq")
+"""Epoch and step, from 0, so that a table can tell where a cell stands without reading a gigabyte."""
+
+HEAD_BYTES = DIGEST_BYTES + POSITION.size
 
 State = dict[str, Any]
 """See `cell_run.CellRun.state`."""
@@ -42,7 +47,7 @@ def write(folder: Path, cell: Cell, state: State) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"version": VERSION, "key": cell.key, "code": code_digest(), "state": state}, buffer)
-    content = buffer.getvalue()
+    content = POSITION.pack(state["epoch"], state["step"]) + buffer.getvalue()
     write_atomically(folder / FILE, hashlib.sha256(content).digest() + content)
 
 
@@ -61,9 +66,9 @@ def read(folder: Path, cell: Cell) -> State | None:
     if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
         raise UserError(f"checkpoint {path} is damaged")
     try:
-        with zipfile.ZipFile(io.BytesIO(content[DIGEST_BYTES:])) as archive:
+        with zipfile.ZipFile(io.BytesIO(content[HEAD_BYTES:])) as archive:
             arrays.refuse_bomb(archive, len(content))
-        found = torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
+        found = torch.load(io.BytesIO(content[HEAD_BYTES:]), map_location="cpu", weights_only=True)
         version, key, code, state = (found[name] for name in ("version", "key", "code", "state"))
         kinds = ((version, int), (key, str), (code, str), (state["epoch"], int), (state["step"], int))
         if not all(type(value) is kind for value, kind in kinds):
@@ -81,6 +86,22 @@ def read(folder: Path, cell: Cell) -> State | None:
     if code != code_digest():
         raise UserError(f"checkpoint {path} was written by other code")
     return state
+
+
+def position(folder: Path) -> tuple[int, int] | None:
+    """The epoch and the step (from 0) at which a cell was left, or None where no state was kept.
+
+    Only the file's head is read: whether training can go on from there is known after `read`.
+    """
+    try:
+        with (folder / FILE).open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return None
+    if len(head) < HEAD_BYTES:
+        return None
+    epoch, step = POSITION.unpack(head[DIGEST_BYTES:])
+    return (epoch, step) if epoch >= 0 and step >= 0 else None
 
 
 def set_aside(folder: Path) -> Path:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.records.cell import Cell, Finished, Job
+from mlrpl_bench.training import steps
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import Workbench
@@ -183,7 +184,17 @@ class Group:
             lambda run: finished.append(run.finish(test_scores[run], train_scores[run], seconds, self.cells_in_group))
         )
         yield from self._take_failures()
-        yield from finished
+        for one in finished:
+            yield from self._said_of(one)
+            yield one
+
+    def _said_of(self, finished: Finished) -> Iterator[Note]:
+        """A note where a training led nowhere."""
+        train, test = (self.workbench.splits[name] for name in ("train", "test"))
+        length = steps.Length.of(finished.cell.recipe, len(train))
+        text = steps.note_of_cell(length, finished.steps, finished.metrics, test.labels_NC)
+        if text is not None:
+            yield Note(finished.cell, text)
 
     def _train_epoch(self, epoch: int, first_step: int = 0) -> Iterator[Event]:
         """One epoch; the part of it from a step on, where the cells' states are of that place."""

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlrpl_bench.utils.printed_tables import PrintedTable, print_table
+
 BEST, TIED, NOT_COMPARED = "best", "tied", "not compared"
 """Marks of an entry."""
 
@@ -49,6 +51,8 @@ class Table:
         rows: a label and an entry for each column.
         notes: lines below the table.
         wraps: whether entries are sentences, which may be broken where the terminal is narrow.
+        repeated: how many columns, from the first on, stand beside the label in every block of a printed table.
+        left: places of columns of words among numbers, counted from 1; the label is 0.
     """
 
     name: str
@@ -58,14 +62,21 @@ class Table:
     notes: tuple[str, ...] = ()
     corner: str = "method"
     wraps: bool = False
+    repeated: int = 0
+    left: tuple[int, ...] = ()
 
-    def markdown(self, level: int = 2) -> str:
-        """A pipe table under a heading of a level, its notes below it; the best is bold."""
+    def markdown(self, level: int = 2, padded: bool = False) -> str:
+        """A pipe table under a heading of a level, its notes below it; the best is bold.
+
+        Args:
+            padded: see `pipe_table`.
+        """
         head = [self.corner, *self.columns]
-        lines = [_pipes(map(escape_markdown, head)), _pipes(["---", *("---:" for _ in self.columns)])]
-        lines += [_pipes([escape_markdown(label), *map(_markdown, entries)]) for label, entries in self.rows]
+        rows = [[escape_markdown(label), *map(_markdown, entries)] for label, entries in self.rows]
         notes = "".join(f"\n- {note}" for note in map(escape_markdown, self.notes))
-        body = "\n".join(lines) + (f"\n{notes}" if notes else "")
+        is_left = [place == 0 or place in self.left for place in range(len(head))]
+        body = pipe_table([escape_markdown(title) for title in head], rows, is_left, padded)
+        body += f"\n{notes}" if notes else ""
         return f"{'#' * level} {escape_markdown(self.title)}\n\n{body}\n"
 
     def latex(self) -> str:
@@ -105,39 +116,25 @@ class Table:
         return buffer.getvalue()
 
     def print(self) -> None:
-        """To standard output, as wide as the terminal allows; without a terminal as wide as it is."""
-        from rich.console import Console
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 240
-        texts = [(label, [self._printed(entry, console.is_terminal) for entry in es]) for label, es in self.rows]
-        if not self.wraps and self._width(texts) > console.width:
-            # Numbers are worth more than how sure they are, and both are worth more than cut ones.
-            texts = [(label, [text.split(" ± ")[0] for text in of_row]) for label, of_row in texts]
-            console.width = max(console.width, self._width(texts))
-        table = RichTable(title=Text(self.title), title_justify="left")
-        table.add_column(self.corner, no_wrap=not self.wraps)
-        for column in self.columns:
-            table.add_column(Text(column), justify="left" if self.wraps else "right", no_wrap=not self.wraps)
-        for (label, of_row), (_, entries) in zip(texts, self.rows, strict=True):
-            # Text, because to rich's markup sarb[prototypes=5] has a tag in it.
-            styles = ["bold" if entry.mark == BEST else "" for entry in entries]
-            table.add_row(Text(label), *(Text(text, style) for text, style in zip(of_row, styles, strict=True)))
-        console.print(table)
-        for note in self.notes:
-            console.print(f"- {note}", markup=False)
-
-    @staticmethod
-    def _printed(entry: Entry, bold_is_seen: bool) -> str:
-        return f"* {entry.text}" if entry.mark == BEST and not bold_is_seen else _plain(entry)
-
-    def _width(self, texts: Sequence[tuple[str, Sequence[str]]]) -> int:
-        """Of the printed table with these texts, in characters."""
-        lines = [[self.corner, *self.columns], *([label, *of_row] for label, of_row in texts)]
-        return sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True)) + 1
+        """To standard output, see `printed_tables.print_table`."""
+        lines = [[label, *map(_plain, entries)] for label, entries in self.rows]
+        best = {
+            (row, column)
+            for row, (_, entries) in enumerate(self.rows, start=1)
+            for column, entry in enumerate(entries, start=1)
+            if entry.mark == BEST
+        }
+        print_table(
+            PrintedTable(
+                title=self.title,
+                lines=[[self.corner, *self.columns], *lines],
+                notes=self.notes,
+                best=best,
+                wraps=self.wraps,
+                repeated=self.repeated,
+                left=self.left,
+            )
+        )
 
 
 def from_text(
@@ -147,10 +144,42 @@ def from_text(
     rows: Sequence[Sequence[str]],
     notes: Sequence[str],
     wraps: bool = False,
+    repeated: int = 0,
+    left: Sequence[int] = (),
 ) -> Table:
     """A table of texts; the first column holds the labels."""
     entries = [(label, [Entry(text) for text in texts]) for label, *texts in rows]
-    return Table(name, title, tuple(header[1:]), entries, tuple(notes), header[0], wraps)
+    return Table(name, title, tuple(header[1:]), entries, tuple(notes), header[0], wraps, repeated, tuple(left))
+
+
+def pipe_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], is_left: Sequence[bool], padded: bool = False
+) -> str:
+    """A table in Markdown, without a line break at the end.
+
+    Args:
+        head, rows: cells that are Markdown already, see `escape_markdown`.
+        is_left: for each column whether it stands to the left, as words do; numbers stand to the right.
+        padded: whether the columns stand below each other in the source as well.
+
+    >>> print(pipe_table(["name", "mAP"], [["sarb", "71.2"]], [True, False]))
+    | name | mAP |
+    | --- | ---: |
+    | sarb | 71.2 |
+    """
+    if not padded:
+        rule = ["---" if left else "---:" for left in is_left]
+        return "\n".join(map(_pipes, [head, rule, *rows]))
+    widths = [max(3, *map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = ["-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, is_left, strict=True)]
+    lines = [
+        [
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(line, widths, is_left, strict=True)
+        ]
+        for line in [head, rule, *rows]
+    ]
+    return "\n".join(map(_pipes, lines))
 
 
 def escape_markdown(text: str) -> str:
@@ -206,12 +235,10 @@ def _pipes(cells) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def shortened(name: str, longest: int = 18) -> str:
-    """A name that fits beside a bar, on one line; dollar signs would start a formula.
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
 
-    >>> shortened("a very long name of a category")
-    'a very long name …'
+    >>> counted(1, "epoch"), counted(1200, "epoch"), counted(2, "category", "categories")
+    ('1 epoch', '1,200 epochs', '2 categories')
     """
-    name = on_one_line(name)
-    short = name if len(name) <= longest else name[: longest - 1] + "…"
-    return short.replace("$", r"\$")
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -170,7 +170,10 @@ def test_a_dry_run_says_what_is_missing_and_how_much_disk_its_scores_take(put, a
     plan = ask("basic", "shown", ratios=(0.5, 0.9), dry_run=True)
     missing = ["basic 90 % seed 0", "shown 50 % seed 0", "shown 90 % seed 0"]
     # 12 training and 8 test images, 4 categories, 4 bytes each
-    assert plan.to_json() == {"cells": 4, "to_train": missing, "score_bytes": 3 * 20 * 4 * 4}
+    trainings = [{"methods": ["basic", "shown"], "learning_rate": 0.001, "steps_per_epoch": 3, "steps": 6}]
+    expected = {"cells": 4, "to_train": missing, "score_bytes": 3 * 20 * 4 * 4, "trainings": trainings}
+    assert plan.to_json() == expected
+    assert "a cell: learning rate 0.001, 3 steps an epoch, 6 in all (papers' on COCO: 102,600)" in plan.to_text()
     assert plan.to_text().split("\n")[:2] == ["4 cells, 3 of them without a record:", "  basic 90 % seed 0"]
     assert json.loads(json.dumps(plan.to_json())) == plan.to_json()
     assert contents(store.root) == before

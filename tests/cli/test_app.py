@@ -20,7 +20,7 @@ from mlrpl_bench.models.registry import load_methods
 from tests.helpers.places import BENCH
 from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, contents, make_of_another_version, write_plugin
 
-TABLE_HEAD = ("method", "50 %", "mAP (avg of 1)")
+TABLE_HEAD = ("method", "50 %", "95 % interval")
 
 
 class Answer(NamedTuple):
@@ -246,6 +246,7 @@ def test_a_dry_run_says_what_would_be_trained_and_leaves_no_trace(bench, world):
     text = bench("run", "plain", *OF_TINY[:1], *OF_TINY[2:], "--ratios=0.5,0.9", *world.plugins, "--dry-run")
     assert text.out.startswith("2 cells, 1 of them without a record:\n  plain 90 % seed 0\n")
     plan = json.loads(bench(*FIRST, *world.plugins, "--dry-run", "--json").out)
+    assert plan.pop("trainings")[0]["steps_per_epoch"] == 3
     assert plan == {"cells": 2 + len(LINES), "to_train": [], "score_bytes": 0}
     assert contents(world.results) == before
 

@@ -62,7 +62,7 @@ def test_an_average_is_taken_seed_by_seed_over_the_seeds_that_have_every_ratio()
 
 def test_an_average_is_nameless_only_over_the_nine_ratios():
     assert [average_name(r) for r in (NINE_RATIOS, NINE_RATIOS[::-1], RATIOS, (1.0,))] == [
-        "avg", "avg", "avg of 2", "avg of 1",
+        "avg", "avg", "avg of 2", "at 100 %",
     ]  # fmt: skip
 
 

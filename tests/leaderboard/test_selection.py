@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from mlrpl_bench.data import protocol
@@ -9,6 +10,7 @@ from mlrpl_bench.leaderboard.selection import select
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.matching import reason_against
 from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training import checkpoint, steps
 from tests.helpers.tiny_study import METHOD, finished, make_of_another_version, method, study
 
 
@@ -44,6 +46,20 @@ def test_what_is_asked_for_and_missing_is_a_hole_with_its_reason(world):
     assert "failed: out of memory (seed 1)" in reason
     assert "still running" in reason
     assert reason.endswith("not run (seed 3)")
+
+
+def test_a_stopped_cell_with_a_checkpoint_says_where_it_stands(world):
+    of, entry, store = world
+    cells = [of.job(entry, ratio, seed, seed, {}).cell for ratio, seed in ((0.5, 0), (0.5, 1), (0.9, 0), (0.1, 0))]
+    checkpoint.write(store.folder(cells[0]), cells[0], {"epoch": 0, "step": 2})
+    checkpoint.write(store.folder(cells[2]), cells[2], {"epoch": 1, "step": 0})
+    checkpoint.write(store.folder(cells[3]), cells[3], {"epoch": 7, "step": 0})  # no run of two epochs leaves that
+    found = select(of, {"plain": entry}, store, lambda _: True, asked=cells)
+    assert found.holes == {
+        ("plain", 0.5): "stopped at epoch 1 of 2 (seed 0); not run (seed 1)",
+        ("plain", 0.9): "stopped at epoch 2 of 2 (seed 0)",
+        ("plain", 0.1): "not run (seed 0)",
+    }
 
 
 def test_a_damaged_record_is_a_problem_and_a_hole(world):
@@ -131,3 +147,15 @@ def test_what_is_left_out_is_counted_by_reason_with_the_first_names(world, tmp_p
     (line,) = found.excluded_records
     start = "left out: 6 records of a method that is not registered (a plug-in that is not named with --plugin?): m0/"
     assert line.startswith(start) and line.endswith(" and 2 more") and line.count("/0.5-s0-") == 4
+
+
+def test_trainings_that_went_nowhere_are_one_line_with_rows_ratios_rate_and_steps(world, monkeypatch):
+    of, entry, store = world
+    monkeypatch.setattr(steps, "is_at_chance", lambda precision, _: precision < 0.9)
+    flat = {"bce": np.full(6, 0.7, dtype=np.float32)}
+    for ratio, terms in ((0.5, flat), (0.9, flat), (0.1, {"bce": np.linspace(1, 0, 6, dtype=np.float32)})):
+        store.write(finished(of.job(entry, ratio, 0, 0, {}).cell, steps=terms), {})
+    (line,) = select(of, {"plain": entry}, store, lambda _: True).stalled
+    assert line.startswith("training went nowhere, plain at 50 and 90 %: ")
+    for part in ("learning rate 0.001", "3 steps an epoch, 6 in all", "102,600", "--epochs"):
+        assert part in line

@@ -415,6 +415,7 @@ def checkpoints(folder: Path) -> Reader:
     def read(damage: tuple[str, bytes]) -> None:
         digest = b"" if damage[0] == "whole" else hashlib.sha256(damage[1]).digest()
         (folder / checkpoint.FILE).write_bytes(digest + damage[1])
+        assert checkpoint.position(folder) is None or min(checkpoint.position(folder)) >= 0
         found = checkpoint.read(folder, cell())
         assert found is not None and type(found["epoch"]) is int
 

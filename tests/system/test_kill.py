@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlrpl_bench.training.checkpoint import DIGEST_BYTES
+from mlrpl_bench.training.checkpoint import HEAD_BYTES
 from tests.helpers.places import BENCH
 from tests.helpers.tiny_study import DATASET, contents, write_plugin
 
@@ -60,7 +60,7 @@ def moment(results: Path) -> str:
         return "while the record was written"
     if "checkpoint.pt" not in files:
         return "before the first checkpoint"
-    state = torch.load(io.BytesIO(files["checkpoint.pt"].read_bytes()[DIGEST_BYTES:]), weights_only=True)["state"]
+    state = torch.load(io.BytesIO(files["checkpoint.pt"].read_bytes()[HEAD_BYTES:]), weights_only=True)["state"]
     at_an_end = state["step"] == STEPS_PER_EPOCH
     return "evaluation or pass between epochs, or start" if at_an_end else "between steps, or start"
 

@@ -1,5 +1,6 @@
 """A checkpoint gives back what was kept, or says in one line why it does not."""
 
+import io
 import pickle
 
 import pytest
@@ -86,7 +87,13 @@ def test_that_of_another_cell_version_or_code_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["epoch", "step"])
 @pytest.mark.parametrize("value", ["3", None, 1.5, True])
 def test_a_place_that_is_no_number_is_damage(tmp_path, place, value):
-    checkpoint.write(tmp_path, cell(), {**STATE, place: value})
+    checkpoint.write(tmp_path, cell(), STATE)
+    path = tmp_path / checkpoint.FILE
+    whole = torch.load(io.BytesIO(path.read_bytes()[checkpoint.HEAD_BYTES :]), weights_only=True)
+    whole["state"][place] = value
+    buffer = io.BytesIO()
+    torch.save(whole, buffer)
+    path.write_bytes(with_digest(checkpoint.POSITION.pack(3, 7) + buffer.getvalue()))
     with pytest.raises(UserError, match="is damaged"):
         checkpoint.read(tmp_path, cell())
 
@@ -124,3 +131,14 @@ def test_when_the_disk_is_full_the_one_before_stays(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         checkpoint.write(tmp_path, cell(), {**STATE, "epoch": 4})
     assert contents(tmp_path) == before
+
+
+def test_the_position_is_told_without_reading_the_rest(tmp_path):
+    assert checkpoint.position(tmp_path) is None
+    checkpoint.write(tmp_path, cell(), STATE)
+    assert checkpoint.position(tmp_path) == (3, 7)
+    path = tmp_path / checkpoint.FILE
+    path.write_bytes(path.read_bytes()[: checkpoint.HEAD_BYTES])
+    assert checkpoint.position(tmp_path) == (3, 7)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert checkpoint.position(tmp_path) is None

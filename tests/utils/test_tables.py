@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from mlrpl_bench.leaderboard.measurements import BEST, TIED
-from mlrpl_bench.utils.tables import Entry, Table, escape_latex, escape_markdown
+from mlrpl_bench.utils.tables import Entry, Table, escape_latex, escape_markdown, pipe_table
 
 TABLE = Table(
     "some",
@@ -104,3 +104,8 @@ def test_latex_compiles(tmp_path):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_padded_pipe_table_is_aligned_in_its_source():
+    text = pipe_table(["name", "n"], [["a", "1,000"], ["longer", "2"]], [True, False], padded=True)
+    assert text.splitlines() == ["| name   |     n |", "| ------ | ----: |", "| a      | 1,000 |", "| longer |     2 |"]

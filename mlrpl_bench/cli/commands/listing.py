@@ -10,6 +10,7 @@ import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import counted, from_text
 
 if TYPE_CHECKING:
     from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
@@ -76,8 +77,9 @@ def datasets(
         row: dict[str, Any] = {"name": entry.name, "about": _first_line(entry)}
         row |= {"needs --data-root": "yes" if entry.cls.needs_root else "no"}
         if verbose:
+            epochs = counted(preset.epochs, "epoch")
             row |= {
-                "setting": f"{preset.backbone}, {preset.image_size} px, {preset.epochs} epochs, batch {preset.batch}",
+                "setting": f"{preset.backbone}, {preset.image_size} px, {epochs}, batch {preset.batch}",
                 "ratios": ", ".join(f"{ratio:g}" for ratio in preset.ratios),
                 "file": str(entry.path),
             }
@@ -113,7 +115,6 @@ KINDS = {"methods": methods, "datasets": datasets, "cells": cells}
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Rows with equal keys as a table; where there are many columns, a block for each row."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
@@ -126,12 +127,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
                 if value and name != "name":
                     console.print(f"  {name}: {value}", markup=False)
     else:
-        table = Table()
-        for name in rows[0]:
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row.values()))  # plain: to rich's markup, sarb[prototypes=5] has a tag in it
-        console.print(table)
+        from_text("list", "", list(rows[0]), [list(row.values()) for row in rows], (), wraps=True).print()
 
 
 def _page_of_methods(methods: Registry[MethodEntry], dataset: DatasetEntry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,10 +13,28 @@ from mlrpl_bench.cli.options import PluginOption, program, registries
 def test_method(
     method: Annotated[str, typer.Argument(help="A registered method.")],
     plugin: PluginOption = None,
+    permuted_labels: Annotated[
+        bool,
+        typer.Option(
+            "--permuted-labels", help="Instead: train it beside true and beside permuted label files of --dataset."
+        ),
+    ] = False,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="For --permuted-labels.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with its files.")
+    ] = None,
+    set_data: Annotated[
+        list[str] | None, typer.Option("--set-data", help="An option of the data set, name=value. Repeatable.")
+    ] = None,
 ) -> None:
     """Run the checks that every method must pass, on small random data."""
+    from mlrpl_bench.cli.commands.permuted_labels import is_blind_to_label_files
     from mlrpl_bench.tools import conformance
 
+    if permuted_labels:
+        if not is_blind_to_label_files(method, dataset, data_root, set_data, plugin):
+            raise typer.Exit(1)
+        return
     methods, _ = registries(plugin)
     failed = False
     for report in conformance.reports(conformance.run(methods[method])):

@@ -103,17 +103,12 @@ def _check(images: list[Path], cell: str | None, ratio: float | None, seed: int 
 
 
 def _print_tables(predictions: Sequence[Prediction], categories: Sequence[str], top: int, only_predicted: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from mlrpl_bench.utils.tables import from_text
 
-    console = Console(highlight=False)
     for prediction in predictions:
-        console.print(Text(str(prediction.path), style="bold"), soft_wrap=True)
-        table = Table("category")
-        table.add_column("probability", justify="right")
-        table.add_column("predicted")
+        rows = []
         for column in prediction.best(top, only_predicted):
             share, predicted = prediction.probabilities_C[column], prediction.logits_C[column] >= 0
-            table.add_row(Text(categories[column]), f"{100 * share:.1f} %", "yes" if predicted else "no")
-        console.print(table)
+            rows.append([categories[column], f"{100 * share:.1f} %", "yes" if predicted else "no"])
+        head = ["category", "probability", "predicted"]
+        from_text("prediction", str(prediction.path), head, rows, (), left=[2]).print()

@@ -19,6 +19,7 @@ from mlrpl_bench.cli.options import (
     with_setting,
 )
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import counted, from_text
 
 if TYPE_CHECKING:
     from mlrpl_bench.records.store import ResultStore
@@ -99,8 +100,8 @@ def _verify_files(
     for reason, folders in found.left_out.items():
         print(left_out_line(reason, folders))
     disagree = len(numbers.disagreeing) or "none"
-    print(f"computed the numbers of {numbers.cells:,} cells from scores and labels: {disagree} disagree")
-    print(f"checked {found.cells:,} cells, {found.bytes_read:,} bytes: {len(found.damages) or 'none'} damaged")
+    print(f"computed the numbers of {counted(numbers.cells, 'cell')} from scores and labels: {disagree} disagree")
+    print(f"checked {counted(found.cells, 'cell')}, {found.bytes_read:,} bytes: {len(found.damages) or 'none'} damaged")
     return not found.damages and numbers.holds()
 
 
@@ -150,17 +151,14 @@ def _print_verdicts(verdicts: Sequence[Recheck], tolerance: float, as_json: bool
     if as_json:
         print(json.dumps([verdict.to_json(tolerance) for verdict in verdicts], indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("cell", "key", "trained again")
-    for verdict in verdicts:
-        table.add_row(*map(Text, (verdict.record.cell.title, verdict.record.cell.key[:8], verdict.to_text())))
-    Console(highlight=False).print(table)
+    rows = [[verdict.record.cell.title, verdict.record.cell.key[:8], verdict.to_text()] for verdict in verdicts]
+    from_text("verify", "", ["cell", "key", "trained again"], rows, (), wraps=True).print()
     for verdict in verdicts:
         if verdict.differing:
             reasons = "; ".join(verdict.elsewhere) or "nothing that is known is different here"
             print(f"{verdict.record.cell.title} ({verdict.record.cell.key[:8]}): {reasons}", file=sys.stderr)
     held = sum(verdict.holds(tolerance) for verdict in verdicts)
-    print(f"{held} of {len(verdicts)} cells hold" + (f" within {tolerance:g} points of mAP" if tolerance else ""))
+    print(
+        f"{held} of {counted(len(verdicts), 'cell')} {'holds' if held == len(verdicts) == 1 else 'hold'}"
+        + (f" within {tolerance:g} points of mAP" if tolerance else "")
+    )

@@ -18,7 +18,7 @@ from mlrpl_bench.leaderboard import numbers, pairing, verdicts
 from mlrpl_bench.leaderboard.claims.published import AVERAGE, facts
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, MORE, Finding, Part
-from mlrpl_bench.utils.tables import Table, escape_markdown, from_text
+from mlrpl_bench.utils.tables import Table, escape_markdown, from_text, pipe_table
 
 MARGIN = 1.0
 """Percent points within which two rows are about equal."""
@@ -185,12 +185,12 @@ class Claims:
         Args:
             title: above the table; `title` unless another one is given.
         """
-        return from_text("claims", title or self.title, HEADER, self.rows(), self.notes(), wraps=True)
+        return from_text("claims", title or self.title, HEADER, self.rows(), self.notes(), wraps=True, repeated=1)
 
     def to_markdown(self) -> str:
         """Write a pipe table with title and notes."""
-        lines = [HEADER, ["---"] * len(HEADER), *self.rows()]
-        table = "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)
+        rows = [[escape_markdown(cell) for cell in row] for row in self.rows()]
+        table = pipe_table(HEADER, rows, [True] * len(HEADER))
         notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes())
         return f"# {self.title}\n\n{table}\n\n{notes}\n"
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from scipy.special import expit
 
 from mlrpl_bench.data.protocol import PRESENT
-from mlrpl_bench.utils.tables import on_one_line, shortened
+from mlrpl_bench.utils.picture_text import drawable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,8 +112,8 @@ def show(panel: Axes, pixels_HW3: NDArray | None, title: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Put text on one line and escape dollar signs, between which matplotlib would read a formula."""
-    return on_one_line(text).replace(r"\$", "$").replace("$", r"\$")
+    """Put text into letters that the font has, and escape dollar signs, which would begin a formula in matplotlib."""
+    return "\n".join(map(drawable, text.split("\n"))).replace(r"\$", "$").replace("$", r"\$")
 
 
 def percent(probability: float) -> str:

@@ -17,6 +17,7 @@ from mlrpl_bench.leaderboard.report import page_data as content
 from mlrpl_bench.leaderboard.report.attention_picture import plain, png
 from mlrpl_bench.leaderboard.report.curves import Course
 from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.utils.picture_text import picture_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,10 +167,13 @@ def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[st
     if other is not None:
         other_C = _floats(precision[other][average])
         panel.plot(other_C[order], range(len(order)), "s", color=COLOURS[1], markersize=4, label=plain(other))
-    panel.set_yticks(range(len(order)), [plain(table.context.categories[place]) for place in order], fontsize=7)
+    names, note = picture_names(table.context.categories, 28)
+    panel.set_yticks(range(len(order)), [names[place] for place in order], fontsize=7)
     panel.set_ylim(-0.7, len(order) - 0.3)
     panel.set_xlim(0, 100)
-    _label(panel, f"average precision (percent), average over {len(table.ratios)} known ratios", "", axis="x")
+    where = f"average over {len(table.ratios)} known ratios" if len(table.ratios) > 1 else f"{average} known"
+    caption = f"\n{note}" if note else ""
+    _label(panel, f"average precision (percent), {where}{caption}", "", axis="x")
     _legend(figure, panel)
     return figure
 

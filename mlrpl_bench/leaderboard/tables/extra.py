@@ -72,10 +72,9 @@ def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
     columns = [*metrics.THRESHOLDED, *metrics.TOP]
     rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
     titles = tuple(column.replace("_top3", " top-3") for column in columns)
-    note = (
-        f"percent, {average} ratios; a label is predicted where its logit is 0 or more, top-3: at most three an image"
-    )
-    return Table("thresholded", "Precision, recall and F1", titles, rows, (note.replace("avg ratios", "average"),))
+    where = "average" if average == "avg" else average if average.startswith("at ") else f"{average} ratios"
+    note = f"percent, {where}; a label is predicted where its logit is 0 or more, top-3: at most three an image"
+    return Table("thresholded", "Precision, recall and F1", titles, rows, (note,))
 
 
 def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
@@ -95,10 +94,11 @@ def _by_ratio(
     name: str, title: str, metric: str, labels: Sequence[str], ratios: Sequence[float], found: Lookup,
     notes: tuple[str, ...], decimals: int = 1,
 ) -> Table | None:  # fmt: skip
-    columns = [*(f"{ratio:g}" for ratio in ratios), average_name(ratios)]
+    average = [average_name(ratios)] if len(ratios) != 1 else []  # one ratio is its own average
+    columns = [*(f"{ratio:g}" for ratio in ratios), *average]
     rows = [(label, [found.entry(label, column, metric, decimals=decimals) for column in columns]) for label in labels]
     rows = [(label, entries) for label, entries in rows if any(not math.isnan(entry.value) for entry in entries)]
-    titles = (*(f"{100 * ratio:g} %" for ratio in ratios), average_name(ratios))
+    titles = (*(f"{100 * ratio:g} %" for ratio in ratios), *average)
     return Table(name, title, titles, rows, notes) if rows else None
 
 
@@ -125,7 +125,7 @@ def _by_category(labels: Sequence[str], average: str, found: Lookup, categories:
         (category, [found.entry(label, average, f"{CATEGORY}{category}") for label in labels])
         for category in categories
     ]
-    note = "average precision in percent, averaged over the ratios"
+    note = f"average precision in percent, {average if average.startswith('at ') else 'averaged over the ratios'}"
     return Table("categories", "By category", tuple(labels), rows, (note,), corner="category") if rows else None
 
 

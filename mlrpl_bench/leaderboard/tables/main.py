@@ -17,7 +17,7 @@ from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
 from mlrpl_bench.utils.arrays import plain
-from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table
+from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table, counted
 
 EVALUATED = {
     "test": "complete test labels",
@@ -34,6 +34,7 @@ class Context(NamedTuple):
         reference_rows: rows on top that have the same number in every column, and what they are, in words.
         categories: names of the categories.
         excluded_records: lines about records that are not in the tables.
+        stalled: lines about trainings that led nowhere.
     """
 
     differs: Mapping[str, str] = {}
@@ -41,6 +42,7 @@ class Context(NamedTuple):
     reference_rows: Mapping[str, str] = {}
     categories: Sequence[str] = ()
     excluded_records: Sequence[str] = ()
+    stalled: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ class Leaderboard:
             wide[title] = [row.mean for row in rows]
             if any(row.n > 1 for row in rows):
                 wide[f"{title} std"] = [row.std for row in rows]
-            if title.startswith("mAP (avg"):
+            if _has_interval(known_ratio, metric, self.ratios):
                 wide |= {f"{title} low": [row.low for row in rows], f"{title} high": [row.high for row in rows]}
         table = pd.DataFrame(wide, index=pd.Index(self.labels, name="method"))
         return table.to_csv(float_format="%.2f", lineterminator="\n")
@@ -154,10 +156,16 @@ def build(
 
 
 def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
-    """Title, known ratio and metric of each column of the main table."""
+    """Title, known ratio and metric of each column of the main table; one ratio's mAP is its own average."""
     average = average_name(ratios)
     columns = [(ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
-    return columns + [(f"{metric} ({average})", average, metric) for metric in metrics.REPORTED]
+    averaged = [metric for metric in metrics.REPORTED if metric != "mAP" or len(ratios) != 1]
+    return columns + [(f"{metric} ({average})", average, metric) for metric in averaged]
+
+
+def _has_interval(known_ratio: str, metric: str, ratios: Sequence[float]) -> bool:
+    """Whether an interval stands beside a column: beside the average mAP, or the mAP of the only ratio."""
+    return metric == "mAP" and (known_ratio == average_name(ratios) or len(ratios) == 1)
 
 
 def ratio_title(ratio: float) -> str:
@@ -181,7 +189,7 @@ def _main_table(
         titles.append(title)
         for label, entries in rows:
             entries.append(found.entry(label, known_ratio, metric, most))
-        if metric == "mAP" and known_ratio == average_name(ratios):
+        if _has_interval(known_ratio, metric, ratios):
             titles.append("95 % interval")
             for label, entries in rows:
                 entries.append(found.interval(label, known_ratio, metric))
@@ -225,13 +233,14 @@ def _notes(
     notes = [
         f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "
         f"{spread} {pairs}",
-        f"setting: {setting.backbone} backbone, {setting.image_size} px, {setting.epochs} epochs, "
+        f"setting: {setting.backbone} backbone, {setting.image_size} px, {counted(setting.epochs, 'epoch')}, "
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
         *_about_sureness(labels, found, ratios, len(seeds)),
     ]
-    notes += [f"{name}: {what}; every column shows the same number" for name, what in context.reference_rows.items()]
+    same = "; every column shows the same number" if len(ratios) > 1 else ""
+    notes += [f"{name}: {what}{same}" for name, what in context.reference_rows.items() if name in labels]
     notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())]
-    notes += context.excluded_records
+    notes += [*context.stalled, *context.excluded_records]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)
@@ -253,7 +262,8 @@ def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float
     by_caution: dict[str, list[str]] = {}
     for label in labels:
         by_caution.setdefault(found.row(label, average_name(ratios), "mAP").caution, []).append(label)
-    lines = ["95 % interval: of the average mAP, over test images and seeds, cut at 0 and 100"]
+    average = "average " if len(ratios) != 1 else ""
+    lines = [f"95 % interval: of the {average}mAP, over test images and seeds, cut at 0 and 100"]
     for caution, cautioned in sorted(by_caution.items()):
         if caution:
             lines.append(caution if len(by_caution) == 1 else f"{', '.join(cautioned)}: {caution}")

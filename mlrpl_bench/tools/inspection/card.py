@@ -1,14 +1,11 @@
-"""A dataset's card: its statistics as Markdown tables, to read on a terminal or to paste into a README."""
+"""A dataset's card: its statistics as tables, printed on a terminal or as Markdown to paste into a README."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.text import Text
-
 from mlrpl_bench.tools.inspection.label_statistics import FEW, KnownCounts, SplitCounts, Statistics
-from mlrpl_bench.utils.tables import escape_markdown
+from mlrpl_bench.utils.tables import Table, from_text
 
 SHOWN = 10
 """Categories at either end, and pairs."""
@@ -16,39 +13,50 @@ SHOWN = 10
 NAMES = ("split", "category", "fewest known", "pair")
 """Columns of words."""
 
-KNOWN_EXPLAINED = f"""\
-% present, % absent: share of the present and of the absent labels that is known. fewest known: known positives
-of the category with the fewest. below {FEW}: categories with fewer known positives. no label, no present: images
-without any known label, and without a known present label."""
+KNOWN_EXPLAINED = (
+    "% present, % absent: share of the present and of the absent labels that is known",
+    "fewest known: known positives of the category with the fewest",
+    f"below {FEW}: categories with fewer known positives",
+    "no label, no present: images without any known label, and without a known present label",
+)
 
 
 def print_card(statistics: Statistics, name: str, about: str) -> None:
     """Print a dataset's card under its name; `about` is what its file says of it, or empty."""
+    from rich.console import Console
+    from rich.text import Text
+
     console = Console(highlight=False)
-    for line in markdown(statistics, name, about).splitlines():
-        console.print(Text(line, style="bold" if line.startswith("#") else ""), soft_wrap=True)
+    for line, style in ((name, "bold"), (about, "")):
+        if line:
+            console.print(Text(line, style), soft_wrap=True)
+    for table in _tables(statistics):
+        print()
+        table.print()
 
 
 def markdown(statistics: Statistics, name: str, about: str = "", every_category: bool = False) -> str:
     """The card; with `every_category`, also the known positives of each category at each ratio."""
-    order = statistics.by_frequency()
-    sections = {
-        "Images": _splits(statistics.splits),
-        f"Most frequent of {len(order)} categories, and known positives at some ratios": _categories(
-            statistics, order[:SHOWN]
-        ),
-        "Rarest categories": _categories(statistics, order[::-1][:SHOWN]),
-        f"Known training labels, mask seed {statistics.mask_seed}": _known(statistics),
-        "Categories that occur together": _pairs(statistics),
-    }
+    tables = _tables(statistics)
     if every_category:
-        title = f"Known positives of every category at every ratio, mask seed {statistics.mask_seed}"
-        sections[title] = _every_category(statistics)
+        tables.append(_every_category(statistics))
     head = [f"# {name}", *([about] if about else [])]
-    return "\n\n".join([*head, *(f"## {title}\n\n{table}" for title, table in sections.items())])
+    return "\n\n".join([*head, *(table.markdown(padded=True).rstrip("\n") for table in tables)])
 
 
-def _splits(splits: dict[str, SplitCounts]) -> str:
+def _tables(statistics: Statistics) -> list[Table]:
+    order = statistics.by_frequency()
+    frequent = f"Most frequent of {len(order)} categories, and known positives at some ratios"
+    return [
+        _splits(statistics.splits),
+        _categories(frequent, statistics, order[:SHOWN]),
+        _categories("Rarest categories", statistics, order[::-1][:SHOWN]),
+        _known(statistics),
+        _pairs(statistics),
+    ]
+
+
+def _splits(splits: dict[str, SplitCounts]) -> Table:
     rows = []
     for name, counts in splits.items():
         facts = counts.to_json()
@@ -59,10 +67,10 @@ def _splits(splits: dict[str, SplitCounts]) -> str:
     head = ["split", "images", "labels", "per image", "fewest", "most", "without any", "entries not evaluated"]
     if not any(counts.not_evaluated for counts in splits.values()):
         head, rows = head[:-1], [row[:-1] for row in rows]
-    return _table(head, rows)
+    return _table("Images", head, rows)
 
 
-def _categories(statistics: Statistics, columns: Sequence[int]) -> str:
+def _categories(title: str, statistics: Statistics, columns: Sequence[int]) -> Table:
     """Images with a category in each split, and its known positives at three ratios."""
     known = [statistics.known[at] for at in sorted({0, len(statistics.known) // 2, len(statistics.known) - 1})]
     head = ["category", *statistics.splits, "% of train", *(f"at {counts.ratio:g}" for counts in known)]
@@ -77,20 +85,21 @@ def _categories(statistics: Statistics, columns: Sequence[int]) -> str:
             share,
             *(f"{counts.positives_C[column]:,}" for counts in known),
         ])  # fmt: skip
-    return _table(head, rows)
+    return _table(title, head, rows)
 
 
-def _every_category(statistics: Statistics) -> str:
+def _every_category(statistics: Statistics) -> Table:
+    title = f"Known positives of every category at every ratio, mask seed {statistics.mask_seed}"
     head = ["category", "train", *(f"at {counts.ratio:g}" for counts in statistics.known)]
     counted = [statistics.train.positives_C, *(counts.positives_C for counts in statistics.known)]
     order = statistics.by_frequency()
-    return _table(head, [[statistics.categories[c], *(f"{of_C[c]:,}" for of_C in counted)] for c in order])
+    return _table(title, head, [[statistics.categories[c], *(f"{of_C[c]:,}" for of_C in counted)] for c in order])
 
 
-def _known(statistics: Statistics) -> str:
+def _known(statistics: Statistics) -> Table:
     head = ["ratio", "% present", "% absent", "fewest known", f"below {FEW}", "no label", "no present"]
-    table = _table(head, [_known_row(counts, statistics.categories) for counts in statistics.known])
-    return f"{table}\n\n{KNOWN_EXPLAINED}"
+    rows = [_known_row(counts, statistics.categories) for counts in statistics.known]
+    return _table(f"Known training labels, mask seed {statistics.mask_seed}", head, rows, KNOWN_EXPLAINED)
 
 
 def _known_row(counts: KnownCounts, categories: Sequence[str]) -> list[str]:
@@ -107,7 +116,7 @@ def _known_row(counts: KnownCounts, categories: Sequence[str]) -> list[str]:
     ]
 
 
-def _pairs(statistics: Statistics) -> str:
+def _pairs(statistics: Statistics) -> Table:
     rows = [
         [
             f"{statistics.categories[pair.first]} + {statistics.categories[pair.second]}",
@@ -117,21 +126,11 @@ def _pairs(statistics: Statistics) -> str:
         ]
         for pair in statistics.pairs(SHOWN)
     ]
-    if not rows:
-        return "none, or too rarely to say"
-    return _table(["pair", "both", "% of either", "times chance"], rows)
+    notes = [] if rows else ["none, or too rarely to say"]
+    return _table("Categories that occur together", ["pair", "both", "% of either", "times chance"], rows, notes)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose source is aligned: numbers to the right, names to the left."""
-    rows = [[escape_markdown(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    named = [title in NAMES for title in head]
-
-    def line(cells: Sequence[str]) -> str:
-        columns = zip(cells, widths, named, strict=True)
-        padded = (cell.ljust(width) if left else cell.rjust(width) for cell, width, left in columns)
-        return f"| {' | '.join(padded)} |"
-
-    rule = (f"{'-' * (width + 1)}{'-' if left else ':'}" for width, left in zip(widths, named, strict=True))
-    return "\n".join([line(head), f"|{'|'.join(rule)}|", *map(line, rows)])
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> Table:
+    """Numbers to the right, names to the left."""
+    left = [place for place, column in enumerate(head) if column in NAMES]
+    return from_text("card", title, head, rows, notes, left=left)

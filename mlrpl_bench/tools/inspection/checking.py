@@ -18,6 +18,7 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.processes import usable_cores
 from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.randomness import seed_of
+from mlrpl_bench.utils.tables import counted
 
 SPLITS = ("train", "test")
 SAMPLE = 200
@@ -82,6 +83,7 @@ class CheckResult:
         quick: whether only a sample was decoded.
         obstacles: why a run would fail though both splits load. warnings: what is worth knowing.
         to_add: options that take a problem or an obstacle away, such as ``--batch 6``.
+        training: learning rate and number of steps of a run without options, or "" where none could be made.
         needs_network: whether a run fetches pre-trained weights first; whether it can is not tried.
     """
 
@@ -94,6 +96,7 @@ class CheckResult:
     warnings: list[str]
     to_add: list[str] = field(default_factory=list)
     needs_network: bool = False
+    training: str = ""
 
     @property
     def options_are_enough(self) -> bool:
@@ -123,6 +126,7 @@ class CheckResult:
             "warnings": self.warnings,
             "options to add": self.to_add,
             "needs network": self.needs_network,
+            "training": self.training or None,
         }
 
 
@@ -225,6 +229,8 @@ def _look_ahead(preset: Preset, findings: CheckResult) -> None:
         findings.obstacles.append(
             f"train has {train.images} images, a step takes {preset.batch}; add --batch {train.images}, or less"
         )
+    if train.images >= preset.batch:
+        findings.training = _length(preset, train.images)
     source = missing_weights(preset)
     if source is not None and _is_offline():
         findings.obstacles.append(
@@ -237,6 +243,14 @@ def _look_ahead(preset: Preset, findings: CheckResult) -> None:
             f"the ImageNet weights {source} are not on this machine and will be fetched by the first run; where "
             "there is no network that fails: then name a local file with --weights FILE"
         )
+
+
+def _length(preset: Preset, images: int) -> str:
+    """Learning rate and number of steps of a run under the preset, with the recipe that methods have by default."""
+    from mlrpl_bench.models.method import Recipe
+    from mlrpl_bench.training.steps import Length
+
+    return f"a run of {counted(preset.epochs, 'epoch')}: {Length.of(Recipe().resolve(preset), images).to_text()}"
 
 
 def missing_weights(preset: Preset) -> str | None:
@@ -271,7 +285,8 @@ def _is_offline() -> bool:
 def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[str]:
     """What does not stop a run."""
     lines = [
-        f"{found.name} has {found.images:,} images, expected are {found.expected:,}; numbers will not be comparable"
+        f"{found.name} has {counted(found.images, 'image')}, expected are {found.expected:,}; numbers will not be "
+        "comparable"
         for found in findings
         if not found.problem and found.expected not in (None, found.images)
     ]
@@ -279,9 +294,10 @@ def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[s
         without = [split.categories[column] for column in np.flatnonzero(~(split.labels_NC == PRESENT).any(0))]
         if without:
             named = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
-            lines.append(f"{name}: {len(without)} categories without an image ({named})")
+            lines.append(f"{name}: {counted(len(without), 'category', 'categories')} without an image ({named})")
     if len(loaded) == len(SPLITS):
         shared = set(loaded["train"].image_paths) & set(loaded["test"].image_paths)
         if shared:
-            lines.append(f"{len(shared):,} images are in train and in test, such as {min(shared)}")
+            are = "is" if len(shared) == 1 else "are"
+            lines.append(f"{counted(len(shared), 'image')} {are} in train and in test, such as {min(shared)}")
     return lines

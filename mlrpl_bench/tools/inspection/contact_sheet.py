@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask
+from mlrpl_bench.utils.picture_text import LACKING, drawable, font_file
 from mlrpl_bench.utils.randomness import seed_of
 from mlrpl_bench.utils.tables import on_one_line
 
@@ -57,9 +58,16 @@ def draw(split: Split, title: str, ratio: float, how_many: int = 12, seed: int =
     rows = chosen_rows(len(split), how_many, seed)
     words = [words_of(split.labels_NC[row], mask_NC[row], split.categories) for row in rows]
     width = GAP + min(COLUMNS, len(rows)) * (SIDE + GAP)
-    title_lines = _lines([Word(title, BLACK)], width - 2 * GAP) + _lines(LEGEND, width - 2 * GAP)
+    legend = [*LEGEND, *_explained([title, *(word.text for one in words for word in one)])]
+    title_lines = _lines([Word(title, BLACK)], width - 2 * GAP) + _lines(legend, width - 2 * GAP)
     tiles = [_tile(split, row, one) for row, one in zip(rows, words, strict=True)]
     return _png(_sheet(title_lines, tiles, width))
+
+
+def _explained(texts: Sequence[str]) -> list[Word]:
+    """What the legend says besides, where a text has letters that the font lacks."""
+    lacks = any(drawable(text) != on_one_line(text) for text in texts)
+    return [Word(f"{LACKING} stands for what the font lacks", BLACK)] if lacks else []
 
 
 def chosen_rows(num_rows: int, how_many: int, seed: int) -> list[int]:
@@ -92,7 +100,7 @@ def words_of(labels_C: NDArray[np.int8], mask_C: NDArray[np.bool_], categories: 
 
 def _tile(split: Split, row: int, words: list[Word]) -> Image.Image:
     """An image, its id and its labels; as high as they need."""
-    caption = _shortened(f"{split.ids[row]}  {split.image_paths[row].name}", SIDE)
+    caption = _shortened(drawable(f"{split.ids[row]}  {split.image_paths[row].name}"), SIDE)
     lines = [[Word(caption, BLACK)], *_lines(words, SIDE)]
     tile = Image.new("RGB", (SIDE, SIDE + 6 + LINE * len(lines)), GROUND)
     image = decode(split.image_paths[row])
@@ -124,7 +132,7 @@ def _lines(words: Sequence[Word], width: int) -> list[list[Word]]:
     lines: list[list[Word]] = [[]]
     used = 0.0
     for word in words:
-        word = word._replace(text=_shortened(on_one_line(word.text), width))
+        word = word._replace(text=_shortened(drawable(word.text), width))
         length = _length(word.text)
         if lines[-1] and used + length > width:
             lines.append([])
@@ -148,11 +156,14 @@ def _write(sheet: Image.Image, lines: Sequence[Sequence[Word]], left: int, top: 
 
 
 def _shortened(text: str, width: float) -> str:
+    """The beginning and the end of a text that is too long, as the end often tells names apart."""
     if _length(text) <= width:
         return text
-    while text and _length(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    for kept in range(len(text) - 1, 0, -1):
+        tail = kept * 2 // 5
+        if _length(short := f"{text[: kept - tail]}...{text[len(text) - tail :]}") <= width:
+            return short
+    return "..."
 
 
 def _length(text: str) -> float:
@@ -165,7 +176,7 @@ def _between() -> float:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(TEXT_SIZE)
+    return ImageFont.truetype(font_file(), TEXT_SIZE)
 
 
 def _png(image: Image.Image) -> bytes:

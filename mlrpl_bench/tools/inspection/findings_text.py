@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mlrpl_bench.tools.inspection.checking import CheckResult, SplitFindings
+from mlrpl_bench.utils.tables import counted
 
 SHOWN = 10
 """Files named of each kind; the others are counted."""
@@ -30,6 +31,7 @@ def lines(findings: CheckResult, name: str) -> list[Text]:
     text += [_line("warning", warning, "yellow") for warning in findings.warnings]
     if any(split.problem or 2 * len(split.missing) > split.images for split in findings.splits):
         text += _expected(findings)
+    text += [Text(findings.training)] if findings.training else []
     return [*text, _verdict(findings)]
 
 
@@ -38,9 +40,8 @@ def _split(split: SplitFindings, quick: bool) -> list[Text]:
         return [_line("error", f"{split.name}: {split.problem}", "red")]
     sampled = quick and split.inspected < split.images
     decoded = f"{split.inspected:,} decoded{' as a sample' if sampled else ''}"
-    text = [
-        Text(f"{split.name}: {split.images:,} images{_of(split.expected)}, {split.categories} categories, {decoded}")
-    ]
+    images, categories = counted(split.images, "image"), counted(split.categories, "category", "categories")
+    text = [Text(f"{split.name}: {images}{_of(split.expected)}, {categories}, {decoded}")]
     if not split.images:
         text.append(_line("error", f"{split.name} has no images", "red"))
     text += _listed("error", "missing", [str(path) for path in split.missing], "red")
@@ -64,7 +65,7 @@ def _listed(word: str, what: str, names: Sequence[str], style: str, shown: int =
     if not names:
         return []
     rest = [Text(f"      and {len(names) - shown:,} more; --json lists all")] if len(names) > shown else []
-    head = _line(word, f"{len(names):,} {'image' if len(names) == 1 else 'images'}: {what}", style)
+    head = _line(word, f"{counted(len(names), 'image')}: {what}", style)
     return [head, *(Text(f"      {name}") for name in names[:shown]), *rest]
 
 

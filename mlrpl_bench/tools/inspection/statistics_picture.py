@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlrpl_bench.leaderboard.report.attention_picture import png
 from mlrpl_bench.tools.inspection.label_statistics import FEW, Statistics
-from mlrpl_bench.utils.tables import shortened
+from mlrpl_bench.utils.picture_text import picture_names, shortened
+from mlrpl_bench.utils.tables import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
 
-BLUE, ORANGE, GREY = "#2a6f97", "#d9730d", "#8a8f98"
+BLUE, ORANGE, GREY, RED = "#2a6f97", "#d9730d", "#8a8f98", "#b02a37"
 
 
 DPI = 110
@@ -74,13 +77,15 @@ def matrix_side(num_categories: int) -> float:
 def _title(statistics: Statistics, name: str) -> str:
     images = ", ".join(f"{len(counts.labels_N):,} {split}" for split, counts in statistics.splits.items())
     mean = statistics.train.labels_N.mean()
-    return f"{name}: {images} images, {len(statistics.categories)} categories, {mean:.2f} labels an image"
+    categories = counted(len(statistics.categories), "category", "categories")
+    return f"{shortened(name, 60)}: {images} images, {categories}, {mean:.2f} labels an image"
 
 
 def _draw_bars(figure: SubFigure, statistics: Statistics, columns: int, in_column: int) -> None:
     """Images of each category, the most frequent first, and below it the known positives at the lowest ratio."""
     order = statistics.by_frequency()
     positives_C = statistics.train.positives_C
+    names, note = picture_names(statistics.categories)
     fewest = min(statistics.known, key=lambda known: known.ratio)
     panels = figure.subplots(1, columns, sharex=True, squeeze=False)[0]
     for panel, start in zip(panels, range(0, columns * in_column, in_column), strict=True):
@@ -89,7 +94,8 @@ def _draw_bars(figure: SubFigure, statistics: Statistics, columns: int, in_colum
         panel.barh(places, positives_C[chosen], height=0.8, color=BLUE, label="training images")
         known = f"known at {fewest.ratio:g}"
         panel.barh(places, fewest.positives_C[chosen], height=0.35, color=ORANGE, label=known)
-        panel.set_yticks(places, [shortened(statistics.categories[column]) for column in chosen], fontsize=8)
+        panel.set_yticks(places, [names[column] for column in chosen], fontsize=8)
+        _mark_unknown(panel, [place for place in places if not fewest.positives_C[chosen[place]]], positives_C[chosen])
         panel.set_ylim(in_column - 0.4, -0.6)
         panel.tick_params(axis="y", length=0)
         panel.tick_params(axis="x", labelsize=8)
@@ -100,8 +106,20 @@ def _draw_bars(figure: SubFigure, statistics: Statistics, columns: int, in_colum
         panels[0].set_xscale("log")
         panels[0].xaxis.set_major_formatter(PLAIN)
         panels[0].set_xlim(left=max(0.7, 0.7 * fewest.positives_C.min()))
-    figure.suptitle("Images of each category", fontsize=11)
+    if not fewest.positives_C.all():
+        unknown = f"red: no known positive at {fewest.ratio:g}"
+        note = f"{unknown}; {note}" if note else unknown
+    figure.suptitle(f"Images of each category{' (' * bool(note)}{note}{')' * bool(note)}", fontsize=11)
     panels[-1].legend(fontsize=8, loc="lower right")
+
+
+def _mark_unknown(panel: Axes, places: Sequence[int], positives_B: NDArray[np.intp]) -> None:
+    """Say of some bars that nothing of them is known."""
+    labels = panel.get_yticklabels()
+    leftmost = min(1, positives_B.max())  # zero has no place on a logarithmic axis
+    for place in places:
+        labels[place].set_color(RED)
+        panel.text(max(positives_B[place], leftmost), place, " none known", color=RED, fontsize=7, va="center")
 
 
 def _draw_matrix(figure: SubFigure, statistics: Statistics) -> None:
@@ -116,7 +134,8 @@ def _draw_matrix(figure: SubFigure, statistics: Statistics) -> None:
     panel = figure.subplots()
     image = panel.imshow(share_CC, cmap="viridis", norm=PowerNorm(0.5, 0, highest), interpolation="nearest")
     panel.set_facecolor("#dddddd")
-    names = [shortened(statistics.categories[column]) for column in order]
+    all_names = picture_names(statistics.categories).names
+    names = [all_names[column] for column in order]
     size = 8 if len(order) <= 40 else 6.5
     panel.set_xticks(range(len(order)), names, rotation=90, fontsize=size)
     panel.set_yticks(range(len(order)), names, fontsize=size)
@@ -133,10 +152,14 @@ def _draw_positives(panel: Axes, statistics: Statistics) -> None:
     positives_RC = np.stack([known.positives_C for known in statistics.known])
     # On the logarithmic axis a category without any known positive stands at half an image.
     low_R, middle_R, high_R = np.maximum(np.quantile(positives_RC, (0, 0.5, 1), axis=1), 0.5)
+    unknown_R = (positives_RC == 0).any(axis=1)
     panel.fill_between(ratios, low_R, high_R, color=BLUE, alpha=0.15, linewidth=0)
     panel.plot(ratios, high_R, color=BLUE, linewidth=1, label="most frequent category")
     panel.plot(ratios, middle_R, "o-", color=BLUE, markersize=4, label="median")
     panel.plot(ratios, low_R, "v-", color=ORANGE, markersize=5, label="rarest category")
+    if unknown_R.any():
+        where = np.array(ratios)[unknown_R]
+        panel.plot(where, low_R[unknown_R], "X", color=RED, markersize=7, label="some category: none known")
     panel.axhline(FEW, color=GREY, linestyle="--", linewidth=1, label=f"{FEW} images")
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter(PLAIN)
@@ -157,7 +180,7 @@ def _draw_shares(panel: Axes, statistics: Statistics) -> None:
             ORANGE,
             "v-",
         ),
-        "images without any known label": ([counts.images_without_any / images for counts in known], "#b02a37", "s-"),
+        "images without any known label": ([counts.images_without_any / images for counts in known], RED, "s-"),
     }
     for label, (shares, colour, style) in lines.items():
         panel.plot(ratios, [100 * share for share in shares], style, color=colour, markersize=4, label=label)

@@ -127,7 +127,7 @@ def test_generated_data_needs_no_root(ask):
 
 def test_stats_print_a_card_and_write_a_picture(ask, root, tmp_path):
     answer = ask("stats", "mine", "--root", root)
-    assert answer.code == 0 and answer.out.startswith("# mine\n\nPictures in a folder.\n")
+    assert answer.code == 0 and answer.out.startswith("mine\nPictures in a folder.\n")
     assert "More about them" not in answer.out and "wrote mine-stats.png" in answer.err
     assert Image.open(tmp_path / "mine-stats.png").width > 1000
 

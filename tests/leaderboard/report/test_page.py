@@ -102,6 +102,11 @@ def test_marks_and_holes_are_words_too(text):
     assert "shorter &amp; &lt;b&gt;bolder&lt;/b&gt;" in text
 
 
+def test_a_stopped_cell_says_where_it_stands():
+    holes = {("a", 0.1): "stopped at epoch 1 of 2 (seed 0)"}
+    assert "stopped at epoch 1 of 2</" in render(build({}, ["a"], [0.1], Context(), holes)).replace(" </", "</")
+
+
 def test_a_table_without_records_is_a_page():
     found = Reader(render(build({}, ["a"], [0.1], Context(), {})))
     assert "table" in found.tags

@@ -1,6 +1,7 @@
 """The leaderboard is a pure function of records; every entry here is computed by hand."""
 
 import csv
+import dataclasses
 import io
 import random
 
@@ -8,7 +9,7 @@ import pytest
 
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard, build
-from tests.helpers.tiny_study import cell, cells_of, evidence, record
+from tests.helpers.tiny_study import SETTING, cell, cells_of, evidence, record
 
 RATIOS = (0.1, 0.5)
 
@@ -108,7 +109,7 @@ def test_columns_are_in_ascending_order_of_ratio():
         (NINE_RATIOS, "mAP (avg)"),
         (NINE_RATIOS[::-1], "mAP (avg)"),
         ((0.1, 0.5, 0.9), "mAP (avg of 3)"),
-        ((1.0,), "mAP (avg of 1)"),
+        ((1.0,), "OF1 (at 100 %)"),
     ],
 )
 def test_only_an_average_over_the_nine_ratios_goes_without_their_number(ratios, title):
@@ -277,5 +278,36 @@ def test_a_hole_says_why():
     assert leaderboard.to_json()["rows"]["b"]["10 %"]["status"].startswith("still running")
 
 
+def test_a_stopped_cell_says_where_it_stands_in_every_table():
+    holes = {
+        ("a", 0.5): "stopped at epoch 1 of 2 (seed 0); not run (seed 1)",
+        ("b", 0.1): "interrupted at epoch 12 of 20 (process 3 on x) (seed 0)",
+    }
+    leaderboard = table(row("c", 50, 60), holes=holes, asked=["a", "b"])
+    assert entries(leaderboard, "a")[1] == "stopped at epoch 1 of 2"
+    assert entries(leaderboard, "b")[0] == "interrupted at epoch 12 of 20"
+    assert "| stopped at epoch 1 of 2 |" in leaderboard.to_markdown()
+    assert "a,0.5,mAP,%,,,0,,,,,stopped at epoch 1 of 2 (seed 0); not run (seed 1)," in leaderboard.tidy_csv()
+
+
 def test_an_entry_on_fewer_seeds_than_others_says_so():
     assert entries(table(THREE_SEEDS), "b")[0] == "40.0 (1 of 3 seeds)"
+
+
+def test_the_notes_name_only_lines_that_the_table_has_and_what_went_nowhere():
+    lines = {"upper": "a with 100 % of the labels known"}
+    notes = table(row("a", 50, 60), lines=lines, stalled=["training went nowhere, a at 10 %"]).notes
+    assert not any(note.startswith("upper") for note in notes)
+    assert "training went nowhere, a at 10 %" in notes
+
+
+def test_one_ratio_is_no_average_and_one_epoch_no_epochs():
+    setting = dataclasses.replace(SETTING, epochs=1)
+    one = [record(cell(setting=setting, method=name, ratio=0.5), mAP=0.5) for name in ("a", "b")]
+    leaderboard = table(one, ratios=(0.5,))
+    assert leaderboard.main.columns == ("50 %", "95 % interval", "OF1 (at 50 %)", "CF1 (at 50 %)")
+    text = leaderboard.to_markdown()
+    for wrong in ("avg of 1", "1 epochs", "over 1 ", "average mAP", "averaged over"):
+        assert wrong not in text
+    assert ", 1 epoch, " in text
+    assert leaderboard.to_csv().startswith("method,50 %,50 % low,50 % high,OF1 (at 50 %),CF1 (at 50 %)")

@@ -20,7 +20,7 @@ def tables(text: str) -> dict[str, list[list[str]]]:
     found = {}
     for section in text.split("## ")[1:]:
         lines = [line for line in section.splitlines() if line.startswith("|")]
-        rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if "|-" not in line]
+        rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if "---" not in line]
         found[section.splitlines()[0]] = rows
     return found
 
@@ -61,7 +61,8 @@ def test_a_name_that_looks_like_markup_is_printed_as_it_is(capsys):
     plain = split(labels(9, 2))
     odd = Split(plain.ids, plain.image_paths, plain.labels_NC, ("[red]a|b[/red]", "c"))
     card.print_card(measure({"train": odd}), "mine", "")
-    assert r"| \[red\]a\|b\[/red\] |" in capsys.readouterr().out
+    assert "│ [red]a|b[/red] │" in capsys.readouterr().out
+    assert r"| \[red\]a\|b\[/red\] |" in card.markdown(measure({"train": odd}), "mine")
 
 
 def test_the_whole_card_has_the_known_positives_of_every_category_at_every_ratio(statistics):

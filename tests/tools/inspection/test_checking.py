@@ -7,7 +7,7 @@ import pytest
 
 from mlrpl_bench.data.dataset import Dataset, Preset
 from mlrpl_bench.data.protocol import PRESENT
-from mlrpl_bench.tools.inspection import checking
+from mlrpl_bench.tools.inspection import checking, findings_text
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.made_up_labels import Folder, draw, fill, labels, split, truncate
 
@@ -202,3 +202,11 @@ def test_one_image_is_too_few_for_any_step(tmp_path):
 
     findings = checking.check(One(), fill(tmp_path), workers=0, preset=Preset(32, "small"))
     assert findings.obstacles == ["train has one image; a step takes at least two"] and not findings.options_are_enough
+
+
+def test_the_length_of_a_run_is_told_beside_the_papers(tmp_path):
+    preset = Preset(32, "small", epochs=4, batch=3, lr_multiplier=100)
+    found = checking.check(Folder(), fill(tmp_path), workers=0, preset=preset)
+    expected = "a run of 4 epochs: learning rate 0.001, 2 steps an epoch, 8 in all (papers' on COCO: 102,600)"
+    assert found.training == expected == found.to_json()["training"]
+    assert expected in [line.plain for line in findings_text.lines(found, "mine")]

@@ -1,15 +1,16 @@
 """The picture of the statistics is a PNG with something in it, for few and for many categories."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mlrpl_bench.data.protocol import ABSENT
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.tools.inspection import statistics_picture
 from mlrpl_bench.tools.inspection.label_statistics import measure
-from mlrpl_bench.utils import tables
+from mlrpl_bench.utils import picture_text
 from tests.helpers.made_up_labels import labels, split
 
 
@@ -42,4 +43,23 @@ def test_bars_stand_in_as_many_columns_as_keep_names_readable(categories, column
 
 
 def test_a_dollar_sign_starts_no_formula():
-    assert tables.shortened("$a_1$") == r"\$a_1\$"
+    assert picture_text.shortened("$a_1$") == r"\$a_1\$"
+
+
+def test_a_category_without_a_known_positive_is_marked(monkeypatch):
+    def red(labels_NC) -> int:
+        pixels_HW3 = picture(labels_NC)[: statistics_picture.DPI * 2].astype(int)
+        return int((np.abs(pixels_HW3 - (0xB0, 0x2A, 0x37)).sum(2) < 12).sum())
+
+    known = np.full((60, 3), PRESENT, dtype=np.int8)
+    rare = known.copy()
+    rare[:, 1] = ABSENT
+    assert red(known) == 0 < red(rare)
+
+
+@pytest.mark.filterwarnings("error")
+def test_emoji_and_long_names_spoil_nothing():
+    names = ("🦊", "猫", "a very long name of a category " * 9)
+    odd = dataclasses.replace(split(labels(30, 3)), categories=names)
+    content = statistics_picture.draw(measure({"train": odd}), "own 🦊 $data$")
+    assert Image.open(io.BytesIO(content)).width == statistics_picture.WIDTH * statistics_picture.DPI

@@ -297,7 +297,7 @@ for (const row of data.rows) {
   if (Object.keys(data.training[row] || {}).length) option(by("trained"), row, row);
   if (Object.keys(data.precision[row] || {}).length) { option(by("bars-row"), row, row); option(by("bars-other"), row, row); }
 }
-for (const ratio of [...data.ratios, data.average]) option(by("bars-ratio"), ratio, isNaN(ratio) ? ratio : percent(ratio));
+for (const ratio of [...(data.ratios.length > 1 ? data.ratios : []), data.average]) option(by("bars-ratio"), ratio, isNaN(ratio) ? ratio : percent(ratio));
 if (data.rows.some(row => (data.precision[row] || {})[data.average])) by("bars-ratio").value = data.average;
 if (data.compared !== null) by("bars-other").value = data.compared;
 // The first row to show is the strongest one that logs more than its loss.

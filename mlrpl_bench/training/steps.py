@@ -1,0 +1,151 @@
+"""How many steps a training makes beside the papers' trainings, and whether it led anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.models.method import Recipe
+from mlrpl_bench.utils.tables import counted
+
+PAPERS_STEPS = 20 * (82_081 // 16)
+"""The papers' trainings on COCO: 20 epochs of 82,081 images, 16 a step."""
+
+LEAST_FALL = 0.05
+"""A loss that falls by a smaller share from the first to the last epoch has hardly fallen."""
+
+LEAST_GAIN = 0.05
+"""A precision that covers a smaller share of the way from chance to 1 is at chance level."""
+
+ADVICE = (
+    "try more epochs (--epochs), fewer images a step (--batch) or a higher learning rate (lr_multiplier in the data "
+    "set's file), and look whether labels and images belong together (data show)"
+)
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length of a training.
+
+    Attributes:
+        rate: the recipe's highest learning rate. steps_per_epoch: batches an epoch; a short last one is left out.
+    """
+
+    rate: float
+    steps_per_epoch: int
+    epochs: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, images: int) -> Length:
+        """That of a resolved recipe on so many training images.
+
+        >>> Length.of(Recipe(epochs=20, batch=16), 82_081).steps
+        102600
+        """
+        assert recipe.epochs and recipe.batch, "the recipe is not resolved"
+        return cls(recipe.lr, images // recipe.batch, recipe.epochs)
+
+    @property
+    def steps(self) -> int:
+        """In all epochs together."""
+        return self.steps_per_epoch * self.epochs
+
+    def to_text(self) -> str:
+        """For people.
+
+        >>> Length(1e-5, 3, 2).to_text()
+        "learning rate 1e-05, 3 steps an epoch, 6 in all (papers' on COCO: 102,600)"
+        """
+        steps = counted(self.steps_per_epoch, "step")
+        return (
+            f"learning rate {self.rate:g}, {steps} an epoch, {self.steps:,} in all (papers' on COCO: {PAPERS_STEPS:,})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"learning_rate": self.rate, "steps_per_epoch": self.steps_per_epoch, "steps": self.steps}
+
+
+def share_of_positives(labels_NC: NDArray[np.int8]) -> float:
+    """The mean share of present labels in [0, 1], over the categories that have one; NaN if there are none.
+
+    >>> share_of_positives(np.array([[PRESENT, ABSENT], [ABSENT, ABSENT]], dtype=np.int8))
+    0.5
+    """
+    present_C, evaluated_C = _counts(labels_NC)
+    return float((present_C / evaluated_C).mean()) if len(present_C) else float("nan")
+
+
+def chance(labels_NC: NDArray[np.int8]) -> float:
+    """The average precision in [0, 1] to expect of random scores, without interpolation; NaN without present labels.
+
+    It is the mean share of positives, and a little more where images are few, as a present label that happens to be
+    ranked first counts for much.
+
+    >>> round(chance(np.array([[PRESENT], [ABSENT]], dtype=np.int8)), 3)
+    0.75
+    """
+    present_C, evaluated_C = _counts(labels_NC)
+    if not len(present_C):
+        return float("nan")
+    harmonic_C = np.array([(1 / np.arange(1, count + 1)).sum() for count in evaluated_C])
+    others_C = (present_C - 1) / np.maximum(evaluated_C - 1, 1)  # share of positives among the other places
+    return float(((harmonic_C + others_C * (evaluated_C - harmonic_C)) / evaluated_C).mean())
+
+
+def is_at_chance(precision: float, labels_NC: NDArray[np.int8]) -> bool:
+    """Whether an average precision without interpolation is about what random scores have on these labels."""
+    expected = chance(labels_NC)
+    return precision - expected < LEAST_GAIN * (1 - expected)
+
+
+def loss_at_both_ends(terms: Mapping[str, NDArray[np.floating]], epochs: int) -> tuple[float, float]:
+    """The mean loss of the first and of the last epoch; of a single epoch, of its halves.
+
+    Args:
+        terms: by name, [S] values at the steps, NaN where a term was not there.
+
+    >>> loss_at_both_ends({"bce": np.array([4.0, 2.0, 1.0, 1.0])}, epochs=2)
+    (3.0, 1.0)
+    """
+    total_S = np.nansum([np.asarray(term_S, dtype=np.float64) for term_S in terms.values()], axis=0)
+    part = max(1, len(total_S) // max(2, epochs))
+    return float(total_S[:part].mean()), float(total_S[-part:].mean())
+
+
+def hardly_fell(first: float, last: float) -> bool:
+    """Whether a loss is at the end about what it was at the beginning, or higher."""
+    return first - last < LEAST_FALL * abs(first)
+
+
+def went_nowhere(
+    terms: Mapping[str, NDArray[np.floating]], epochs: int, precision: float, labels_NC: NDArray[np.int8]
+) -> bool:
+    """Whether the loss hardly fell and the precision on the test labels is at chance level."""
+    return is_at_chance(precision, labels_NC) and bool(terms) and hardly_fell(*loss_at_both_ends(terms, epochs))
+
+
+def note_of_cell(
+    length: Length, terms: Mapping[str, NDArray[np.floating]], metrics: Mapping[str, Any], labels_NC: NDArray[np.int8]
+) -> str | None:
+    """What to say of a trained cell that went nowhere; None of any other."""
+    if not went_nowhere(terms, length.epochs, metrics["average_precision"], labels_NC):
+        return None
+    first, last = loss_at_both_ends(terms, length.epochs)
+    return (
+        f"went nowhere: the mean loss went from {first:.4g} to {last:.4g} and test mAP {100 * metrics['mAP']:.1f} is "
+        f"at chance level ({100 * share_of_positives(labels_NC):.1f} % of the test labels are present); "
+        f"{length.to_text()}; {ADVICE}"
+    )
+
+
+def _counts(labels_NC: NDArray[np.int8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Present and known labels of each category that has a present one."""
+    present_C = (labels_NC == PRESENT).sum(axis=0)
+    evaluated_C = present_C + (labels_NC == ABSENT).sum(axis=0)
+    return present_C[present_C > 0], evaluated_C[present_C > 0]
