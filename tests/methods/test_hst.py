@@ -11,8 +11,6 @@ from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import load_methods
 from tests.helpers.loss_samples import (
     C,
-    assert_blind_to_hidden_labels,
-    assert_survives_hard_batches,
     batch_of,
     method,
     random_labels,
@@ -235,24 +233,3 @@ def test_when_everything_is_known_nothing_is_filled_in():
     labels_NC = random_labels(unknown=0)
     losses = trained_on(labels_NC, first_threshold=0.0).losses(batch_of(labels_NC), LATE)
     assert losses["intra"] == losses["partial_bce"] == losses["inter"]
-
-
-def test_survives_hard_batches():
-    assert_survives_hard_batches("hst")
-
-
-@settings(max_examples=10)
-@given(seed=st.integers(0, 2**31 - 1))
-def test_hidden_labels_change_no_step(seed):
-    assert_blind_to_hidden_labels("hst", seed)
-
-
-def test_a_restored_method_continues_as_the_saved_one():
-    labels_NC = random_labels()
-    hst = trained_on(labels_NC, first_threshold=0.2)
-    restored = method("hst", labels_NC, prototypes=2)
-    restored.load_state_dict(hst.state_dict())
-    batches = [batch_of(labels_NC), batch_of(labels_NC)]
-    ours, theirs = (one.losses(batch, LATE) for one, batch in zip((hst, restored), batches, strict=True))
-    assert {name: loss.item() for name, loss in ours.items()} == {name: loss.item() for name, loss in theirs.items()}
-    assert ours["inter"] != ours["partial_bce"]
