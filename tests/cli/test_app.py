@@ -458,9 +458,7 @@ class TestRecordsOfAnotherProtocolVersion:
         assert self.LINE in " ".join(answer.out.split()) and "plain" in {row[0] for row in rows_of(answer.out)}
         assert contents(other) == before
 
-    def test_that_are_all_there_are_leave_nothing_to_show_and_the_line_says_which_and_what_to_do(
-        self, bench, world, tmp_path, other
-    ):
+    def test_are_named_where_there_are_no_others(self, bench, world, tmp_path, other):
         results = tmp_path / "only"
         shutil.copytree(other, results / "tiny" / "plain" / other.name)
         before = contents(results)
