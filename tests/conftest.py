@@ -31,3 +31,19 @@ def world(trained_once, tmp_path_factory):
     from tests.helpers import command
 
     return command.copy_of(trained_once, tmp_path_factory.mktemp("somewhere"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder for a test module."""
+    return tmp_path_factory.mktemp("module")
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    """A study of the tiny data set, with the cache in the module's folder."""
+    from tests.helpers import tiny_study
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
+        yield tiny_study.study(folder / "tiny_set.py")

@@ -97,7 +97,7 @@ def test_prototype_loss_by_hand():
     assert float(CODE.prototype_loss(likeness_BC, labels_BC, exist_C, literal=True)) == pytest.approx(literal)
 
 
-def test_the_prototype_loss_pulls_positives_and_pushes_negatives_and_literally_the_other_way_round():
+def test_the_prototype_loss_pulls_positives_and_literally_pushes_them():
     likeness_BC, labels_BC = torch.zeros(1, 2, requires_grad=True), torch.tensor([[PRESENT, ABSENT]])
     exist_C = torch.tensor([True, True])
     for literal, sign in ((False, -1), (True, 1)):
@@ -124,7 +124,7 @@ def test_clamped_values_have_a_gradient_at_both_ends():
     assert torch.autograd.grad(ours.sum(), values)[0].tolist() == [0, 1, 1, 1, 0]
 
 
-def test_a_threshold_of_one_fills_in_nothing_and_learns_only_from_images_with_one_known_positive():
+def test_a_threshold_of_one_learns_only_from_images_with_one_known_positive():
     labels_NC = random_labels()
     for known_positives, learns in ((1, True), (2, False), (0, False)):
         labels_BC = torch.full((6, C), ABSENT, dtype=torch.int8)
