@@ -193,6 +193,22 @@ def test_a_method_or_dataset_imports_the_face_and_shared_parts_and_no_other_one(
     assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(ast.parse(source)))
 
 
+@pytest.mark.parametrize(
+    ("folder", "source"),
+    [
+        ("methods", "from mlrpl_bench.models.method import Method"),
+        ("methods", "from mlrpl_bench.models.registry import register_method"),
+        ("methods", "from mlrpl_bench.training.options import Options"),
+        ("methods", "def late():\n    from mlrpl_bench.utils.randomness import generator_at"),
+        ("methods", "import mlrpl_bench.evaluation.metrics"),
+        ("datasets", "from mlrpl_bench.models.registry import register_dataset"),
+        ("datasets", "from mlrpl_bench.models.layers import Trunk"),
+    ],
+)
+def test_a_method_or_dataset_that_imports_anything_else_is_found(folder, source):
+    assert forbidden(own_imports_of(source) - {""}, FOLDERS_MAY_IMPORT[folder]) != []
+
+
 @pytest.mark.parametrize("folder", FOLDERS_MAY_IMPORT)
 def test_the_folders_are_no_packages(folder):
     # As a package, `datasets` beside bench.py would hide Hugging Face's, which timm imports.
@@ -267,3 +283,9 @@ def test_every_way_to_a_method_or_dataset_is_seen(source):
 
 def test_an_ordinary_import_is_no_way_to_a_method_or_dataset():
     assert not foreign_to_the_package("import torch\nfrom mlrpl_bench import Dataset\nfrom sklearn import datasets")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_module_imports_another_one(path):
+    imported = {part for name in imports_of(path.read_text(encoding="utf-8"), "tests") for part in name.split(".")}
+    assert not any(part.startswith("test_") for part in imported)

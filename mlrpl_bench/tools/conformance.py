@@ -28,6 +28,7 @@ from mlrpl_bench.models import backbones
 from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import MethodEntry, line_in_file
 from mlrpl_bench.records.cell import Cell, Finished, Job, Setting
+from mlrpl_bench.tools.global_draws import Watch
 from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import Failed, Group, StepDone, train
@@ -169,7 +170,8 @@ def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> 
         sample = Sample(entry, Path(folder), device, precision)
         for check in CHECKS:
             try:
-                check(sample)
+                with torch.random.fork_rng(devices=[]):
+                    check(sample)
                 problem = None
             except Exception as error:  # a method may raise anything
                 message = one_line(error)
@@ -301,12 +303,14 @@ def trains_on_complete_labels(sample: Sample) -> None:
 
 
 def cannot_reach_hidden_labels(sample: Sample) -> None:
-    """Other hidden labels give the same scores to the bit."""
+    """Other hidden labels give the same losses and scores to the bit."""
     train_split = sample.splits["train"]
     mask_NC = protocol.known_mask(train_split.labels_NC.shape, RATIO)
     other_NC = np.where(mask_NC, train_split.labels_NC, -train_split.labels_NC).astype(np.int8)
     other = sample.train_alone(sample.workbench(dataclasses.replace(train_split, labels_NC=other_NC)))
-    _require(np.array_equal(other.scores_NC, sample.finished.scores_NC), "hidden labels changed the scores")
+    # The trainer, which knows them, counts which pseudo-labels are right.
+    same = _same_course(other, sample.finished, but=("seconds", "pseudo."))
+    _require(same, "hidden labels changed the losses or scores")
 
 
 def trains_in_a_group_as_alone(sample: Sample) -> None:
@@ -331,7 +335,7 @@ def keeps_its_state_in_buffers(sample: Sample) -> None:
 
 
 def goes_on_exactly_from_a_checkpoint(sample: Sample) -> None:
-    """Going on from a checkpoint gives the scores of training without a break, to the bit."""
+    """Going on from a checkpoint gives the losses and scores of training without a break, to the bit."""
     job = sample.job()
     with tempfile.TemporaryDirectory() as folder:
         for event in train([job], sample.workbench()):
@@ -347,8 +351,31 @@ def goes_on_exactly_from_a_checkpoint(sample: Sample) -> None:
     if isinstance(last, Failed):
         raise Violation(f"going on failed: {last.reason}")
     assert isinstance(last, Finished)
-    same = np.array_equal(last.scores_NC, sample.finished.scores_NC)
-    _require(same, "the scores differ: keep what training needs in buffers or get_extra_state")
+    same = _same_course(last, sample.finished)
+    _require(same, "losses or scores differ: keep what training needs in buffers or get_extra_state")
+
+
+def draws_from_the_batchs_generator_only(sample: Sample) -> None:
+    """The batch's generator, or the one given to end_pass, is the only randomness (but for dropout and new weights)."""
+    expected = sample.finished  # first, as libraries that a method imports when it needs them may draw meanwhile
+    watch = Watch(sample.fabric.device)
+    with watch:
+        with watch.inside("__init__"):  # the trainer seeds torch's generator for it
+            group = Group([sample.job()], sample.workbench())
+        if group.failures:
+            raise Violation(group.failures[0].reason)
+        watch.hooks_of(group.runs[0].method)
+        *_, last = group.train()
+    if isinstance(last, Failed):
+        raise Violation(last.reason)
+    if watch.found is not None:
+        raise Violation(f"{watch.found}; draw from the batch's generator: torch.rand(3, generator=batch.generator)")
+    assert isinstance(last, Finished)
+    _require(
+        _same_course(last, expected),
+        "a second training gave other scores or losses: it draws from something else than the batch's generator, "
+        "such as a generator of its own that is seeded anew each time",
+    )
 
 
 def gives_the_same_bits_on_several_threads(sample: Sample) -> None:
@@ -386,8 +413,26 @@ CHECKS: tuple[Callable[[Sample], None], ...] = (
     trains_in_a_group_as_alone,
     keeps_its_state_in_buffers,
     goes_on_exactly_from_a_checkpoint,
+    draws_from_the_batchs_generator_only,
     gives_the_same_bits_on_several_threads,
 )
+
+
+def _same_course(one: Finished, other: Finished, but: tuple[str, ...] = ("seconds",)) -> bool:
+    """Whether two trainings agree to the bit: in scores, every loss term at every step, and all that is logged.
+
+    Args:
+        but: beginnings of the history's columns that do not count.
+    """
+    same_losses = one.steps.keys() == other.steps.keys() and all(
+        np.array_equal(losses, other.steps[name], equal_nan=True) for name, losses in one.steps.items()
+    )
+    # As text, in which not-a-number equals itself.
+    logged = [
+        [str((name, value)) for row in finished.history for name, value in row.items() if not name.startswith(but)]
+        for finished in (one, other)
+    ]
+    return same_losses and logged[0] == logged[1] and np.array_equal(one.scores_NC, other.scores_NC)
 
 
 def _one_step(sample: Sample, labels_BC: Tensor) -> None:

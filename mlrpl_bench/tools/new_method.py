@@ -39,6 +39,7 @@ class {class_name}(SemanticGraphMethod):
         super().__init__(backbone, task, hyperparameters)
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        # Whatever is random is drawn from batch.generator, as in torch.rand(3, generator=batch.generator).
         return {{"partial_bce": self.hyperparameters.weight * partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}}
 '''
 

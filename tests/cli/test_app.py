@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import typer
@@ -17,68 +16,27 @@ import typer
 from mlrpl_bench.cli import app as cli
 from mlrpl_bench.data import protocol
 from mlrpl_bench.models.registry import load_methods
+from tests.helpers.command import FIRST, OF_TINY, Answer, copy_of, in_a_process, in_folder
 from tests.helpers.places import BENCH
-from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, contents, make_of_another_version, write_plugin
+from tests.helpers.tiny_study import EXPLODING, METHOD, contents, make_of_another_version, write_plugin
 
 TABLE_HEAD = ("method", "50 %", "95 % interval")
 
 
-class Answer(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class World(NamedTuple):
-    """A folder with a data set and methods of the user's own, and records of one training."""
-
-    folder: Path
-    plugins: list[str]
-    results: Path
-    first: Answer
-
-
-def in_a_process(*arguments, cwd: Path, cache: Path) -> Answer:
-    kept = {name: value for name, value in os.environ.items() if name != "MLRPL_DATA"}
-    environment = {**kept, "MLRPL_CACHE": str(cache), "COLUMNS": "200"}
-    command = [sys.executable, str(BENCH), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    return Answer(done.returncode, done.stdout, done.stderr)
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("somewhere")
-    files = {"tiny_set.py": DATASET, "plain.py": METHOD, "explodes.py": EXPLODING}
-    plugins = [f"--plugin={write_plugin(folder / name, text)}" for name, text in files.items()]
-    first = in_a_process(*FIRST, "--plugin=tiny_set.py", "--plugin=plain.py", cwd=folder, cache=folder / "cache")
-    return World(folder, plugins, folder / "results", first)
+def world(trained_once, tmp_path_factory):
+    """A copy of the records, and a method that fails."""
+    return copy_of(trained_once, tmp_path_factory.mktemp("somewhere")).with_plugins(explodes=EXPLODING)
 
 
 LINES = load_methods().aliases
 """Rows that every leaderboard has besides the methods that are asked for, by name."""
 
-OF_TINY = ("--dataset=tiny", "--ratios=0.5", "--epochs=1", "--device=cpu")
-FIRST = ("leaderboard", *OF_TINY, "--methods=plain,partial_bce")
-
 
 @pytest.fixture
-def bench(world, monkeypatch, capsys):
+def bench(world, monkeypatch):
     """Call the entry point in this process, in the user's folder."""
-    monkeypatch.chdir(world.folder)
-    monkeypatch.setenv("MLRPL_CACHE", str(world.folder / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("MLRPL_DATA", raising=False)
-
-    def bench(*arguments) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["bench.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Answer(end.value.code or 0, *capsys.readouterr())
-
-    return bench
+    return in_folder(monkeypatch, world.folder)
 
 
 @pytest.fixture
@@ -549,9 +507,7 @@ class TestRecordsOfAnotherProtocolVersion:
         assert self.LINE in " ".join(answer.out.split()) and "plain" in {row[0] for row in rows_of(answer.out)}
         assert contents(other) == before
 
-    def test_that_are_all_there_are_leave_nothing_to_show_and_the_line_says_which_and_what_to_do(
-        self, bench, world, tmp_path, other
-    ):
+    def test_are_named_where_there_are_no_others(self, bench, world, tmp_path, other):
         results = tmp_path / "only"
         shutil.copytree(other, results / "tiny" / "plain" / other.name)
         before = contents(results)

@@ -8,9 +8,7 @@ from mlrpl_bench.models.method import Progress
 from tests.helpers.loss_samples import (
     C,
     N,
-    assert_blind_to_hidden_labels,
     assert_same,
-    assert_survives_hard_batches,
     losses_of,
     method,
     random_labels,
@@ -68,14 +66,3 @@ def test_the_epoch_changes_nothing():
     logits_BC, labels_BC = random_logits(), random_labels()
     early = losses_of(logits_BC, labels_BC, method("an"), Progress(0, 20))
     assert_same(early, losses_of(logits_BC, labels_BC, method("an")), logits_BC)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_hard_batches_give_finite_losses_and_gradients(name):
-    assert_survives_hard_batches(name)
-
-
-@settings(max_examples=5)
-@given(seed=st.integers(0, 2**31 - 1), name=st.sampled_from(NAMES))
-def test_what_is_hidden_changes_nothing(seed, name):
-    assert_blind_to_hidden_labels(name, seed)

@@ -9,9 +9,7 @@ from tests.helpers.loss_samples import (
     LATE,
     C,
     N,
-    assert_blind_to_hidden_labels,
     assert_same,
-    assert_survives_hard_batches,
     batch_of,
     generator,
     losses_of,
@@ -158,14 +156,3 @@ def test_extreme_logits_have_finite_losses_and_gradients():
             losses = losses_of(logits_BC, labels_BC, method("asl", margin=margin))
             (gradient,) = torch.autograd.grad(sum(losses.values()), logits_BC)
             assert sum(losses.values()).isfinite() and gradient.isfinite().all()
-
-
-@pytest.mark.parametrize("name", ["asl", "csl"])
-def test_hard_batches_give_finite_losses_and_gradients(name):
-    assert_survives_hard_batches(name)
-
-
-@settings(max_examples=5)
-@given(seed=st.integers(0, 2**31 - 1), name=st.sampled_from(["asl", "csl"]))
-def test_what_is_hidden_changes_nothing(seed, name):
-    assert_blind_to_hidden_labels(name, seed)

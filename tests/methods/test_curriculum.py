@@ -180,18 +180,6 @@ def test_a_round_with_nothing_or_everything_known(strategy, unknown):
         assert torch.equal(curriculum.labels_NC, labels_NC)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_small_batches_in_bfloat16_give_finite_losses_and_gradients(rows):
-    labels_NC = random_labels()
-    labels_NC[:, 1] = UNKNOWN
-    with torch.autocast("cpu", torch.bfloat16):
-        curriculum = after_round(labels_NC)
-        loss = curriculum.losses(batch_of(labels_NC, slice(rows)), Progress(5, 20))["normalised_bce"]
-    loss.backward()
-    assert loss.dtype == torch.float32 and loss.isfinite()
-    assert all(parameter.grad.isfinite().all() for parameter in curriculum.parameters())
-
-
 def test_a_restored_method_continues_as_the_saved_one():
     labels_NC = random_labels()
     curriculum, restored = after_round(labels_NC), method(labels_NC)

@@ -13,9 +13,7 @@ from tests.helpers.loss_samples import (
     LATE,
     C,
     N,
-    assert_blind_to_hidden_labels,
     assert_same,
-    assert_survives_hard_batches,
     batch_of,
     losses_of,
     method,
@@ -147,14 +145,3 @@ def test_the_reported_positives_are_means_over_the_epoch_so_far():
         assert float(role.scalars()["predicted_positives"]) == pytest.approx(expected)
     estimated = torch.sigmoid(role.estimates_NC.detach()).sum().item() / N
     assert float(role.scalars()["estimated_positives"]) == pytest.approx(estimated, rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["epr", "role"])
-def test_hard_batches_give_finite_losses_and_gradients(name):
-    assert_survives_hard_batches(name)
-
-
-@settings(max_examples=5)
-@given(seed=st.integers(0, 2**31 - 1), name=st.sampled_from(["epr", "role"]))
-def test_what_is_hidden_changes_nothing(seed, name):
-    assert_blind_to_hidden_labels(name, seed)

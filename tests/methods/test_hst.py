@@ -11,8 +11,6 @@ from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import load_methods
 from tests.helpers.loss_samples import (
     C,
-    assert_blind_to_hidden_labels,
-    assert_survives_hard_batches,
     batch_of,
     method,
     random_labels,
@@ -99,7 +97,7 @@ def test_prototype_loss_by_hand():
     assert float(CODE.prototype_loss(likeness_BC, labels_BC, exist_C, literal=True)) == pytest.approx(literal)
 
 
-def test_the_prototype_loss_pulls_positives_and_pushes_negatives_and_literally_the_other_way_round():
+def test_the_prototype_loss_pulls_positives_and_literally_pushes_them():
     likeness_BC, labels_BC = torch.zeros(1, 2, requires_grad=True), torch.tensor([[PRESENT, ABSENT]])
     exist_C = torch.tensor([True, True])
     for literal, sign in ((False, -1), (True, 1)):
@@ -126,7 +124,7 @@ def test_clamped_values_have_a_gradient_at_both_ends():
     assert torch.autograd.grad(ours.sum(), values)[0].tolist() == [0, 1, 1, 1, 0]
 
 
-def test_a_threshold_of_one_fills_in_nothing_and_learns_only_from_images_with_one_known_positive():
+def test_a_threshold_of_one_learns_only_from_images_with_one_known_positive():
     labels_NC = random_labels()
     for known_positives, learns in ((1, True), (2, False), (0, False)):
         labels_BC = torch.full((6, C), ABSENT, dtype=torch.int8)
@@ -235,24 +233,3 @@ def test_when_everything_is_known_nothing_is_filled_in():
     labels_NC = random_labels(unknown=0)
     losses = trained_on(labels_NC, first_threshold=0.0).losses(batch_of(labels_NC), LATE)
     assert losses["intra"] == losses["partial_bce"] == losses["inter"]
-
-
-def test_survives_hard_batches():
-    assert_survives_hard_batches("hst")
-
-
-@settings(max_examples=10)
-@given(seed=st.integers(0, 2**31 - 1))
-def test_hidden_labels_change_no_step(seed):
-    assert_blind_to_hidden_labels("hst", seed)
-
-
-def test_a_restored_method_continues_as_the_saved_one():
-    labels_NC = random_labels()
-    hst = trained_on(labels_NC, first_threshold=0.2)
-    restored = method("hst", labels_NC, prototypes=2)
-    restored.load_state_dict(hst.state_dict())
-    batches = [batch_of(labels_NC), batch_of(labels_NC)]
-    ours, theirs = (one.losses(batch, LATE) for one, batch in zip((hst, restored), batches, strict=True))
-    assert {name: loss.item() for name, loss in ours.items()} == {name: loss.item() for name, loss in theirs.items()}
-    assert ours["inter"] != ours["partial_bce"]

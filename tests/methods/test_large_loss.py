@@ -10,9 +10,7 @@ from mlrpl_bench.models.method import Progress
 from tests.helpers.loss_samples import (
     C,
     N,
-    assert_blind_to_hidden_labels,
     assert_same,
-    assert_survives_hard_batches,
     batch_of,
     losses_of,
     method,
@@ -131,15 +129,6 @@ def test_relabelling_finds_the_images_by_their_row():
     assert (torch.from_numpy(one.pseudo_labels_NC()) == PRESENT).nonzero().tolist() == [[9, 3]]
 
 
-def test_a_restored_method_has_the_relabelled_entries():
-    labels_NC = random_labels()
-    one, other = method("ll_cp", labels_NC), method("ll_cp", labels_NC)
-    losses_of(random_logits(), labels_NC, one)
-    other.load_state_dict(one.state_dict())
-    assert (one.pseudo_labels_NC() == other.pseudo_labels_NC()).all()
-    assert (one.pseudo_labels_NC() != labels_NC.numpy()).any()
-
-
 def test_rejecting_labels_nothing():
     assert method("ll_r").pseudo_labels_NC() is None
 
@@ -155,14 +144,3 @@ def test_a_correction_is_noted_until_the_image_is_seen_again():
         pseudo_NC = torch.from_numpy(one.pseudo_labels_NC())
         assert (pseudo_NC == PRESENT).nonzero().tolist() == [[row, column]]
         assert (pseudo_NC == ABSENT).nonzero().tolist() == [[0, 0]]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_hard_batches_give_finite_losses_and_gradients(name):
-    assert_survives_hard_batches(name)
-
-
-@settings(max_examples=5)
-@given(seed=st.integers(0, 2**31 - 1), name=st.sampled_from(NAMES))
-def test_what_is_hidden_changes_nothing(seed, name):
-    assert_blind_to_hidden_labels(name, seed)

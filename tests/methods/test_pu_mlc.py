@@ -15,9 +15,7 @@ from tests.helpers.loss_samples import (
     LATE,
     C,
     N,
-    assert_blind_to_hidden_labels,
     assert_same,
-    assert_survives_hard_batches,
     batch_of,
     generator,
     losses_of,
@@ -170,13 +168,3 @@ def test_the_reported_temperature_and_score_are_means_over_the_epoch_so_far():
         losses_of(torch.full((N, C), value), random_labels(), one, Progress(0, 20, step, 2))
         assert float(one.scalars()["mean_score"]) == pytest.approx(expected)
         assert float(one.scalars()["mean_temperature"]) == pytest.approx(1e-3)
-
-
-def test_hard_batches_give_finite_losses_and_gradients():
-    assert_survives_hard_batches("pu_mlc")
-
-
-@settings(max_examples=5)
-@given(seed=st.integers(0, 2**31 - 1))
-def test_what_is_hidden_changes_nothing(seed):
-    assert_blind_to_hidden_labels("pu_mlc", seed)

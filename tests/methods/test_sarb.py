@@ -13,8 +13,6 @@ from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import load_methods
 from tests.helpers.loss_samples import (
     C,
-    assert_blind_to_hidden_labels,
-    assert_survives_hard_batches,
     batch_of,
     generator,
     random_labels,
@@ -186,57 +184,21 @@ def test_when_everything_is_known_blending_changes_nothing():
     assert scalars["instance_mixed_share"] == 0 == scalars["prototype_mixed_share"]
 
 
-@pytest.mark.parametrize("name", ["sarb", "sarb_sam"])
-def test_survives_hard_batches(name):
-    assert_survives_hard_batches(name)
-
-
-@pytest.mark.parametrize("rows", [1, 3, 6])
-@pytest.mark.parametrize("known", [True, False])
-def test_hard_batches_with_prototypes_give_finite_losses_and_gradients(rows, known):
-    labels_NC = random_labels()
-    labels_NC[:, 1] = UNKNOWN  # a category without known positives
-    sarb = after_a_pass(method(labels_NC=labels_NC), labels_NC)
-    labels_BC = labels_NC[:rows] if known else torch.full((rows, C), UNKNOWN, dtype=torch.int8)
-    with torch.autocast("cpu", torch.bfloat16):
-        losses = sarb.losses(batch_of(labels_BC), BLENDING)
-    assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
-    sum(losses.values()).backward()
-    assert all(value.grad.isfinite().all() for value in sarb.parameters())
-
-
 def test_blending_before_the_first_pass_finds_no_prototypes_and_mixes_none():
     sarb = method()
     losses = sarb.losses(batch_of(random_labels(6)), BLENDING)
     torch.testing.assert_close(losses["prototype"], losses["partial_bce"])
 
 
-@settings(max_examples=10)
-@given(name=st.sampled_from(["sarb", "sarb_sam"]), seed=st.integers(0, 2**31 - 1))
-def test_hidden_labels_change_no_step(name, seed):
-    assert_blind_to_hidden_labels(name, seed)
-
-
-def test_the_batch_generator_is_the_only_source_of_randomness():
+def test_another_generator_of_the_batch_gives_other_losses():
     labels_NC = random_labels()
     sarb = after_a_pass(method(labels_NC=labels_NC), labels_NC)
 
-    def losses(global_seed, seed):
-        torch.manual_seed(global_seed)
+    def losses(seed):
         batch = replace(batch_of(labels_NC), generator=generator(seed))
         return [loss.item() for loss in sarb.losses(batch, BLENDING).values()]
 
-    assert losses(0, seed=0) == losses(1, seed=0) != losses(0, seed=1)
-
-
-def test_a_restored_method_continues_as_the_saved_one():
-    labels_NC = random_labels()
-    sarb = after_a_pass(method(labels_NC=labels_NC), labels_NC)
-    restored = method(labels_NC=labels_NC)
-    restored.load_state_dict(sarb.state_dict())
-    ours, theirs = (one.losses(batch_of(labels_NC), BLENDING) for one in (sarb, restored))
-    assert ours["prototype"] != ours["partial_bce"]
-    assert {name: loss.item() for name, loss in ours.items()} == {name: loss.item() for name, loss in theirs.items()}
+    assert losses(seed=0) != losses(seed=1)
 
 
 def test_attention_has_one_map_per_category():

@@ -8,9 +8,7 @@ from mlrpl_bench.models.method import Progress
 from tests.helpers.loss_samples import (
     C,
     N,
-    assert_blind_to_hidden_labels,
     assert_same,
-    assert_survives_hard_batches,
     losses_of,
     method,
     random_labels,
@@ -105,14 +103,3 @@ def test_extreme_logits_have_finite_losses_and_gradients():
                 losses = losses_of(logits_BC, labels_BC, method(name, focus=focus))
                 (gradient,) = torch.autograd.grad(sum(losses.values()), logits_BC)
                 assert sum(losses.values()).isfinite() and gradient.isfinite().all()
-
-
-@pytest.mark.parametrize("name", ["hill", "splc"])
-def test_hard_batches_give_finite_losses_and_gradients(name):
-    assert_survives_hard_batches(name)
-
-
-@settings(max_examples=5)
-@given(seed=st.integers(0, 2**31 - 1), name=st.sampled_from(["hill", "splc"]))
-def test_what_is_hidden_changes_nothing(seed, name):
-    assert_blind_to_hidden_labels(name, seed)

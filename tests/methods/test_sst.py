@@ -16,8 +16,6 @@ from mlrpl_bench.models.registry import load_methods
 from tests.helpers.loss_samples import (
     C,
     N,
-    assert_blind_to_hidden_labels,
-    assert_survives_hard_batches,
     batch_of,
     generator,
     method,
@@ -205,16 +203,6 @@ def test_when_everything_is_known_nothing_is_filled_in():
     sst = method("sst", labels_NC, first_threshold=0.0, last_threshold=0)
     losses = sst.losses(batch_of(labels_NC), LATE)
     assert losses["intra"] == losses["partial_bce"] == losses["inter"]
-
-
-def test_survives_hard_batches():
-    assert_survives_hard_batches("sst")
-
-
-@settings(max_examples=10)
-@given(seed=st.integers(0, 2**31 - 1))
-def test_hidden_labels_change_no_step(seed):
-    assert_blind_to_hidden_labels("sst", seed)
 
 
 def test_a_restored_method_continues_as_the_saved_one():

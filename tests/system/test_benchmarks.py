@@ -52,7 +52,7 @@ def test_labels_masks_and_the_label_graph_are_timed(tmp_path):
     assert all(step in printed for step in steps)
 
 
-def test_the_leaderboards_benchmark_says_how_long_each_part_takes_and_that_the_bytes_are_the_same(tmp_path):
+def test_the_leaderboards_benchmark_times_each_part_and_compares_the_bytes(tmp_path):
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.leaderboard", "--quick", "--json", report]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
@@ -131,9 +131,7 @@ def test_the_gpus_benchmark_runs_to_its_end_on_a_cpu_and_finds_nothing_wrong(tmp
     assert all("wrong" not in result for result in facts["correctness"]["results"].values())
 
 
-def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly_and_goes_on_where_a_part_fails(
-    tmp_path, monkeypatch
-):
+def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly(tmp_path, monkeypatch):
     from benchmarks import gpu, head
 
     def failing(session):

@@ -1,34 +1,24 @@
 """``data prepare`` and ``data mask``: what they keep, and that training uses it."""
 
 import shutil
-import sys
 from collections import namedtuple
 
 import numpy as np
 import pytest
 
-from mlrpl_bench.cli import app
 from mlrpl_bench.data import masks
 from mlrpl_bench.data.protocol import known_mask
 from mlrpl_bench.data.word_vectors import prepared
 from mlrpl_bench.utils.errors import UserError
+from tests.helpers.command import in_folder
 from tests.helpers.tiny_study import CATEGORIES, DATASET, METHOD, study, write_plugin
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+def bench(tmp_path, monkeypatch):
     write_plugin(tmp_path / "tiny_set.py", DATASET)
     write_plugin(tmp_path / "plain.py", METHOD)
-
-    def bench(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench.py", *map(str, arguments), "--plugin=tiny_set.py"])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return bench
+    return in_folder(monkeypatch, tmp_path, "--plugin=tiny_set.py")
 
 
 def test_word_vectors_are_prepared_and_used(bench, tmp_path):

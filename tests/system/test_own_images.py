@@ -1,13 +1,12 @@
 """From a user's own folder of images to a table: every command leaves the folder as it was."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mlrpl_bench.cli import app
+from tests.helpers.command import in_folder
 from tests.helpers.tiny_study import METHOD, contents, write_plugin
 
 NAMES, IN_TRAIN, IN_TEST = ("red thing", "green thing", "blue thing"), 12, 6
@@ -37,23 +36,15 @@ def annotate(path, first, count):
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
+def bench(tmp_path, monkeypatch):
     root, work = tmp_path / "data", tmp_path / "work"
     work.mkdir()
     for name, first, count in (("train", 1, IN_TRAIN), ("test", 1 + IN_TRAIN, IN_TEST)):
         draw(root / name, first, count)
         annotate(root / "annotations" / f"instances_{name}.json", first, count)
     write_plugin(work / "plain.py", METHOD)
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    bench = in_folder(monkeypatch, work)
     monkeypatch.setenv("MLRPL_DATA", str(root))
-
-    def bench(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        return end.value.code or 0, *capsys.readouterr()
-
     return bench
 
 

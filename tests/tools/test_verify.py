@@ -1,8 +1,6 @@
 """A changed bit is found, a cell trained again is the same, and what is not the same is told with its size."""
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +9,13 @@ import torch
 
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.provenance import provenance
-from mlrpl_bench.records.record import Record, read_record
+from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.tools import verify as verifying
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
-from mlrpl_bench.utils.files import sha256_of_file
+from tests.helpers.spoilt_records import flip_a_bit, rewrite
 from tests.helpers.tiny_study import METHOD, cell, contents, finished, make_of_another_version, method, refusal, study
 
 
@@ -42,22 +40,6 @@ def world(tmp_path, monkeypatch):
     return World(
         study(tmp_path / "set.py"), {"plain": method(tmp_path / "plain.py")}, ResultStore(tmp_path / "results")
     )
-
-
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def rewrite(record: Record, name: str, arrays: dict[str, np.ndarray]) -> Record:
-    """Put other arrays into a record, with size and hash that fit."""
-    path = record.folder / name
-    np.savez(path, **arrays)
-    content = json.loads((record.folder / "record.json").read_text())
-    content["files"][name] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-    (record.folder / "record.json").write_text(json.dumps(content))
-    return read_record(record.folder / "record.json")
 
 
 class TestFiles:

@@ -215,7 +215,7 @@ def test_batch_norm_learns_at_training_steps_of_the_trained_part_only(finish):
     assert all(torch.equal(entry[2], seen[0][2]) for entry in seen)
 
 
-def test_after_an_evaluation_the_method_is_back_in_training_mode_and_the_frozen_part_never_is(finish):
+def test_only_the_method_is_back_in_training_mode_after_an_evaluation(finish):
     modes = []
 
     class Watches(Plain):
@@ -512,9 +512,7 @@ def test_a_batch_larger_than_the_training_set_fails_with_a_reason_that_says_so(s
     assert "no batch of 24 in 23 training images" in failed.reason
 
 
-def test_a_cell_that_goes_on_has_the_history_the_best_epoch_and_the_times_of_the_one_that_was_left(
-    make, sample, tmp_path
-):
+def test_a_cell_that_goes_on_keeps_history_best_epoch_and_times(make, sample, tmp_path):
     job = make()
     for event in train([job], sample.workbench()):
         if isinstance(event, StepDone) and (event.epoch, event.step) == (EPOCHS - 1, 1):

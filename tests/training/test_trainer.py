@@ -440,7 +440,7 @@ def test_at_ratio_1_a_method_is_given_the_complete_labels(sample, job):
     assert np.array_equal(given[0], sample.splits["train"].labels_NC)
 
 
-def test_the_hooks_of_a_pass_see_every_training_image_once_in_order_in_eval_mode_and_without_gradient(ends):
+def test_a_pass_sees_every_training_image_once_in_order_and_without_gradient(ends):
     rows, modes = [], set()
 
     class Looks(Plain):

@@ -102,7 +102,7 @@ def test_in_order_gives_every_image_once_with_its_frozen_output(sample, workbenc
     assert torch.allclose(torch.cat([shared.frozen_BDHW for shared in batches]), expected_BDHW, atol=1e-5)
 
 
-def test_training_batches_come_in_the_order_of_seed_and_epoch_with_the_frozen_output_of_their_own_view(workbench):
+def test_training_batches_come_in_the_order_of_seed_and_epoch(workbench):
     batches = list(workbench.training_batches(3, 1, BATCH))
     order = row_order(NUM_TRAIN, 3, 1)
     assert torch.equal(torch.cat([shared.index_B for shared in batches]), order[: NUM_TRAIN // BATCH * BATCH])

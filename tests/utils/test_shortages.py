@@ -30,8 +30,9 @@ from mlrpl_bench.training.trainer import Failed, Note, StepDone
 from mlrpl_bench.utils import files
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.shortages import shortage
+from tests.helpers import tiny_study
 from tests.helpers.places import BENCH
-from tests.helpers.tiny_study import DATASET, METHOD, contents, method, refusal, study, write_plugin
+from tests.helpers.tiny_study import DATASET, METHOD, contents, method, refusal, write_plugin
 
 
 class Disk:
@@ -93,32 +94,19 @@ class Limited:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("resources")
-
-
-@pytest.fixture(scope="module")
-def of(folder):
-    """A study of the tiny data set."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
-        yield study(folder / "tiny_set.py")
-
-
-@pytest.fixture(scope="module")
-def jobs(of, folder):
+def jobs(study, folder):
     """Two cells that are trained one after the other."""
     plain = method(folder / "plain.py")
-    return [of.job(plain, ratio, 0, 0, {}) for ratio in (0.5, 0.9)]
+    return [study.job(plain, ratio, 0, 0, {}) for ratio in (0.5, 0.9)]
 
 
 @pytest.fixture(scope="module")
-def whole(of, jobs, folder):
+def whole(study, jobs, folder):
     """Their records of a run without a break, and how often that run needed room on the disk."""
     store = ResultStore(folder / "whole")
     with pytest.MonkeyPatch.context() as patch:
         disk = Disk(patch)
-        train(jobs, of, store)
+        train(jobs, study, store)
     return store, disk.number
 
 
@@ -127,8 +115,8 @@ def store(tmp_path):
     return ResultStore(tmp_path / "results")
 
 
-def train(jobs, of, store) -> list:
-    return [event for _, event in sweep.run(sweep.missing(jobs, store), of, store, checkpoint_seconds=0)]
+def train(jobs, study, store) -> list:
+    return [event for _, event in sweep.run(sweep.missing(jobs, store), study, store, checkpoint_seconds=0)]
 
 
 def unfinished(folder: Path) -> list[Path]:
@@ -156,24 +144,24 @@ def assert_nothing_is_damaged(jobs, store) -> None:
 # The disk is full
 
 
-def fill_the_disk(number, jobs, of, store, expected) -> None:
+def fill_the_disk(number, jobs, study, store, expected) -> None:
     with pytest.MonkeyPatch.context() as patch:
         Disk(patch, full_at=number)
-        line = refusal(lambda: train(jobs, of, store))
+        line = refusal(lambda: train(jobs, study, store))
     assert str(store.root) in line and "No space left on device" in line and "make room" in line
     assert not any("failed.json" in name for name in contents(store.root))
     assert_nothing_is_damaged(jobs, store)
-    notes = [event.text for event in train(jobs, of, store) if hasattr(event, "text")]
+    notes = [event.text for event in train(jobs, study, store) if hasattr(event, "text")]
     assert all(text.startswith("goes on at epoch") for text in notes), notes
     assert_same_scores(jobs, store, expected)
 
 
 @pytest.mark.parametrize("first", [1, *(pytest.param(first, marks=pytest.mark.slow) for first in range(2, 12))])
-def test_wherever_the_disk_gets_full_nothing_is_lost_and_the_next_run_goes_on(of, jobs, whole, tmp_path, first):
+def test_wherever_the_disk_gets_full_nothing_is_lost_and_the_next_run_goes_on(study, jobs, whole, tmp_path, first):
     expected, writes = whole
     assert writes > 100
     for number in range(first, writes + 1, 11):
-        fill_the_disk(number, jobs, of, ResultStore(tmp_path / str(number)), expected)
+        fill_the_disk(number, jobs, study, ResultStore(tmp_path / str(number)), expected)
 
 
 @pytest.fixture
@@ -242,8 +230,8 @@ def limit(what: int, value: int):
         resource.setrlimit(what, (soft, hard))
 
 
-def test_a_checkpoint_that_the_system_refuses_stops_the_run_and_the_one_before_stays(of, jobs, whole, store):
-    events = sweep.run([jobs[0]], of, store, checkpoint_seconds=0)
+def test_a_checkpoint_that_the_system_refuses_stops_the_run_and_the_one_before_stays(study, jobs, whole, store):
+    events = sweep.run([jobs[0]], study, store, checkpoint_seconds=0)
     while not isinstance(next(events)[1], StepDone):
         pass
     next(events)
@@ -254,7 +242,7 @@ def test_a_checkpoint_that_the_system_refuses_stops_the_run_and_the_one_before_s
     assert "the same command goes on" in line
     assert contents(store.root).keys() == {f"{store.folder(jobs[0].cell).relative_to(store.root)}/checkpoint.pt"}
     assert contents(store.folder(jobs[0].cell))["checkpoint.pt"] == before
-    train(jobs, of, store)
+    train(jobs, study, store)
     assert_same_scores(jobs, store, whole[0])
 
 
@@ -285,16 +273,16 @@ def test_caches_that_find_no_room_are_named_and_nothing_of_them_is_left(tmp_path
     assert str(shortage(error.value)).startswith(f"{tmp_path}/pictures: No space left on device; make room")
 
 
-def test_evidence_that_cannot_be_kept_is_computed_again_the_next_time(of, jobs, whole, monkeypatch):
+def test_evidence_that_cannot_be_kept_is_computed_again_the_next_time(study, jobs, whole, monkeypatch):
     store, _ = whole
     record = store.find(jobs[0].cell)
     (record.folder / evidence.FILE).unlink(missing_ok=True)
     before = contents(record.folder)
     with monkeypatch.context() as patch:
         Disk(patch, full_at=3)
-        without = evidence.Collector(of.train, of.test, of.masks).collect(record)
+        without = evidence.Collector(study.train, study.test, study.masks).collect(record)
     assert contents(record.folder) == before
-    kept = evidence.Collector(of.train, of.test, of.masks).collect(record)
+    kept = evidence.Collector(study.train, study.test, study.masks).collect(record)
     assert without.recovery == kept.recovery
     assert evidence.FILE in contents(record.folder)
     (record.folder / evidence.FILE).unlink()
@@ -320,7 +308,7 @@ def test_a_table_that_finds_no_room_leaves_the_one_before(store, monkeypatch, nu
 def with_workers(folder, monkeypatch):
     """A study that reads with two loader processes."""
     monkeypatch.setenv("MLRPL_CACHE", str(folder / "cache"))
-    yield study(folder / "tiny_set.py", workers=2)
+    yield tiny_study.study(folder / "tiny_set.py", workers=2)
 
 
 def children() -> set[int]:
@@ -333,7 +321,7 @@ def children() -> set[int]:
     "moment", ["step", *(pytest.param(split, marks=pytest.mark.slow) for split in ("test", "train"))]
 )
 def test_a_loader_process_that_is_killed_stops_the_run_and_no_cell_fails(
-    with_workers, of, jobs, whole, store, monkeypatch, moment
+    with_workers, study, jobs, whole, store, monkeypatch, moment
 ):
     before, in_order = children(), with_workers.workbench.in_order
 
@@ -360,7 +348,7 @@ def test_a_loader_process_that_is_killed_stops_the_run_and_no_cell_fails(
     assert "the same command goes on" in line
     assert_nothing_is_damaged(jobs, store)
     assert not any("failed.json" in name for name in contents(store.root))
-    train(jobs, of, store)
+    train(jobs, study, store)
     assert_same_scores(jobs, store, whole[0])
 
 
@@ -375,14 +363,14 @@ def next_handle() -> int:
 
 
 @pytest.mark.parametrize("more", [0, 1, 2, 4])
-def test_a_run_that_gets_few_file_handles_stops_or_goes_on_and_nothing_is_moved_aside(of, jobs, whole, tmp_path, more):
+def test_few_file_handles_stop_a_run_or_not_and_nothing_is_moved_aside(study, jobs, whole, tmp_path, more):
     store = ResultStore(shutil.copytree(whole[0].root, tmp_path / "results"))
     shutil.rmtree(store.folder(jobs[1].cell))
     before, stopped = contents(store.root), None
     gc.collect()  # handles that are given back in between would be more than we allow
     with limit(resource.RLIMIT_NOFILE, next_handle() + more):
         try:
-            train(jobs, of, store)
+            train(jobs, study, store)
         except (UserError, OSError) as error:
             stopped = shortage(error)
             assert stopped is not None, error
@@ -391,16 +379,16 @@ def test_a_run_that_gets_few_file_handles_stops_or_goes_on_and_nothing_is_moved_
         assert all(words in str(stopped) for words in ("Too many open files", "ulimit -n"))
     assert before.items() <= contents(store.root).items()
     assert unfinished(store.root) == []
-    train(jobs, of, store)
+    train(jobs, study, store)
     assert_same_scores(jobs, store, whole[0])
 
 
 # What a checkpoint says cannot be
 
 
-def left_in_the_middle(job, of, store) -> dict:
+def left_in_the_middle(job, study, store) -> dict:
     """The checkpoint after the second step of the second epoch."""
-    events = sweep.run([job], of, store, checkpoint_seconds=0)
+    events = sweep.run([job], study, store, checkpoint_seconds=0)
     for _, event in events:
         if isinstance(event, StepDone) and (event.epoch, event.step) == (1, 2):
             break
@@ -449,10 +437,10 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
-def test_a_checkpoint_with_impossible_contents_is_moved_aside_and_the_cell_begins_anew(of, jobs, whole, store, spoil):
+def test_a_checkpoint_with_impossible_contents_is_moved_aside(study, jobs, whole, store, spoil):
     cell = jobs[0].cell
-    checkpoint.write(store.folder(cell), cell, spoil(left_in_the_middle(jobs[0], of, store)))
-    events = [event for _, event in sweep.run(jobs[:1], of, store)]
+    checkpoint.write(store.folder(cell), cell, spoil(left_in_the_middle(jobs[0], study, store)))
+    events = [event for _, event in sweep.run(jobs[:1], study, store)]
     assert not [event for event in events if isinstance(event, Failed)]
     (note,) = (event.text for event in events if isinstance(event, Note) and "goes on" not in event.text)
     assert "moved to checkpoint.pt.unused-1, the cell begins anew" in note and "\n" not in note
@@ -465,9 +453,9 @@ def test_a_checkpoint_with_impossible_contents_is_moved_aside_and_the_cell_begin
 
 
 @pytest.mark.parametrize("jump", [86400.0, -86400.0])
-def test_a_clock_that_jumps_a_day_at_every_step_changes_no_score_and_no_cost(of, jobs, whole, store, monkeypatch, jump):
+def test_a_clock_that_jumps_a_day_changes_no_score_and_no_cost(study, jobs, whole, store, monkeypatch, jump):
     true_time, steps = time.time, 0
-    for _, event in sweep.run(jobs, of, store, checkpoint_seconds=0):
+    for _, event in sweep.run(jobs, study, store, checkpoint_seconds=0):
         if isinstance(event, StepDone):
             steps += 1
             monkeypatch.setattr(time, "time", lambda steps=steps: true_time() + jump * steps)
@@ -488,7 +476,7 @@ NO_MEMORY = [
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
-def test_memory_that_runs_out_makes_the_group_smaller_and_never_the_batch(of, jobs, whole, store, monkeypatch, error):
+def test_memory_that_runs_out_halves_the_group_and_never_the_batch(study, jobs, whole, store, monkeypatch, error):
     step, failed, batches = CellRun.step, [], set()
 
     def tight(run, shared, progress):
@@ -499,7 +487,7 @@ def test_memory_that_runs_out_makes_the_group_smaller_and_never_the_batch(of, jo
         return step(run, shared, progress)
 
     monkeypatch.setattr(CellRun, "step", tight)
-    events = [event for _, event in sweep.run(jobs, of, store, group=2)]
+    events = [event for _, event in sweep.run(jobs, study, store, group=2)]
     assert failed and not [event for event in events if isinstance(event, Failed)]
     assert batches == {jobs[0].cell.recipe.batch}
     assert_same_scores(jobs, store, whole[0])

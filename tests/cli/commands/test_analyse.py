@@ -1,26 +1,23 @@
 """compare and claims as a user meets them, on made-up records."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from mlrpl_bench.cli import app
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
+from tests.helpers.command import in_folder
 from tests.helpers.tiny_study import DATASET, METHOD, finished, write_plugin
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
+def bench(tmp_path, monkeypatch):
     """Two methods and two of the papers' with records of three seeds, and the commands to look at them."""
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
     plugins = [write_plugin(tmp_path / "set.py", DATASET)]
     plugins += [
         write_plugin(tmp_path / f"{name}.py", METHOD.replace('"plain"', f'"{name}"')) for name in ("good", "bad")
@@ -36,14 +33,7 @@ def bench(tmp_path, monkeypatch, capsys):
                 cell = study.job(methods[name], ratio, seed, seed, {}).cell
                 store.write(finished(cell, scores_NC=scores_NC, metrics=measured, best_metrics=measured), {})
 
-    def bench(*arguments):
-        options = ["--dataset=tiny", *(f"--plugin={path}" for path in plugins)]
-        monkeypatch.setattr(sys, "argv", ["bench.py", *arguments, *options])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return bench
+    return in_folder(monkeypatch, tmp_path, "--dataset=tiny", *(f"--plugin={path}" for path in plugins))
 
 
 def test_two_methods_are_compared_at_each_ratio_and_on_average(bench):

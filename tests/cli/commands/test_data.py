@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-from mlrpl_bench.cli import app
+from tests.helpers.command import in_folder
 from tests.helpers.places import BENCH
 from tests.helpers.tiny_study import DATASET, write_plugin
 
@@ -45,28 +44,12 @@ class Mine(Dataset):
 '''
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def ask(tmp_path, monkeypatch, capsys):
+def ask(tmp_path, monkeypatch):
     """Type a command under ``data`` about one of two datasets: ``mine`` with a root, ``tiny`` without."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("MLRPL_DATA", raising=False)
     plugins = [write_plugin(tmp_path / "mine.py", MINE), write_plugin(tmp_path / "tiny_set.py", DATASET)]
-
-    def answer(*arguments) -> Answer:
-        given = ["bench.py", "data", *map(str, arguments), *(f"--plugin={path}" for path in plugins)]
-        monkeypatch.setattr(sys, "argv", given)
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        return Answer(ended.value.code or 0, *capsys.readouterr())
-
-    return answer
+    bench = in_folder(monkeypatch, tmp_path, *(f"--plugin={path}" for path in plugins))
+    return lambda *arguments: bench("data", *arguments)
 
 
 @pytest.fixture

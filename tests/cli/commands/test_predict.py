@@ -2,17 +2,15 @@
 
 import json
 import shutil
-import sys
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-from mlrpl_bench.cli import app
 from mlrpl_bench.cli.commands import predict as predict_cli
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
-from tests.helpers.tiny_study import DATASET, METHOD, write_plugin
+from tests.helpers.command import Answer, copy_of, in_folder
+from tests.helpers.tiny_study import METHOD
 
 LOOKING = (
     METHOD.replace('"plain"', '"looking"')
@@ -23,52 +21,31 @@ LOOKING = (
 )
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with a data set, methods of the user's own and their records."""
-    folder = tmp_path_factory.mktemp("somewhere")
-    files = {"tiny_set.py": DATASET, "plain.py": METHOD, "looking.py": LOOKING}
-    plugins = [f"--plugin={write_plugin(folder / name, text)}" for name, text in files.items()]
+def world(trained_once, tmp_path_factory):
+    """A copy of the records, and two more of a method that says where it looks."""
+    world = copy_of(trained_once, tmp_path_factory.mktemp("somewhere")).with_plugins(looking=LOOKING)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
-        common = ["--dataset=tiny", "--epochs=1", "--device=cpu", *plugins]
-        arguments = ["--methods=plain,looking", "--ratios=0.5,0.9", *common]
-        patch.setattr(sys, "argv", ["bench.py", "leaderboard", *arguments])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        assert not end.value.code
-    return folder, plugins
+        bench = in_folder(patch, world.folder, "--dataset=tiny", "--epochs=1", "--device=cpu", *world.plugins)
+        assert not bench("run", "looking", "--ratios=0.5,0.9").code
+    return world
 
 
 @pytest.fixture
-def predict(world, monkeypatch, capsys, tmp_path):
-    """Call the entry point in the user's folder; the picture goes elsewhere."""
-    folder, plugins = world
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLRPL_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.delenv("MLRPL_DATA", raising=False)
+def predict(world, monkeypatch, tmp_path):
+    """Call the command in the user's folder; the picture goes elsewhere."""
+    bench = in_folder(monkeypatch, world.folder, columns=60)
 
     def predict(*arguments, options=("--epochs=1",)) -> Answer:
-        common = ["--dataset=tiny", "--device=cpu", f"--output={tmp_path / 'out.png'}", *plugins, *options]
-        monkeypatch.setattr(sys, "argv", ["bench.py", "predict", *common, *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        return Answer(end.value.code or 0, *capsys.readouterr())
+        common = ["--dataset=tiny", "--device=cpu", f"--output={tmp_path / 'out.png'}", *world.plugins, *options]
+        return bench("predict", *common, *arguments)
 
     return predict
 
 
 @pytest.fixture(scope="module")
 def image(world):
-    return world[0] / "cache" / "tiny" / "5.png"
+    return world.folder / "cache" / "tiny" / "5.png"
 
 
 def test_a_table_for_each_image_and_a_picture(predict, image, tmp_path):
@@ -87,7 +64,7 @@ def test_json_has_the_scores_of_the_record(predict, image, world):
     code, out, _ = predict("plain", image, "--ratio=0.5", "--json")
     assert code == 0
     answer = json.loads(out)
-    (record,) = (r for r in ResultStore(world[0] / "results").survey("tiny").records if r.cell.key == answer["key"])
+    (record,) = (r for r in ResultStore(world.results).survey("tiny").records if r.cell.key == answer["key"])
     assert (answer["cell"], record.cell.title) == ("plain 50 % seed 0 on tiny", "plain 50 % seed 0")
     logits = {row["category"].split()[0]: row["logit"] for row in answer["images"][0]["scores"]}
     scores = read_arrays(record.folder / "scores.npz")["scores"][5]
@@ -96,14 +73,14 @@ def test_json_has_the_scores_of_the_record(predict, image, world):
 
 
 def test_a_key_names_the_record(predict, image, world):
-    record = ResultStore(world[0] / "results").survey("tiny").records[0]
+    record = ResultStore(world.results).survey("tiny").records[0]
     answer = predict(record.cell.method, image, f"--cell={record.cell.key[:9]}")
     assert answer.err.startswith(f"asked: {record.cell.title} on tiny ({record.cell.key[:8]})\n")
     assert answer.code == 0
 
 
 def test_a_damaged_record_is_named_and_the_others_are_used(predict, image, world, tmp_path):
-    copy = shutil.copytree(world[0] / "results", tmp_path / "copy")
+    copy = shutil.copytree(world.results, tmp_path / "copy")
     damaged = next((copy / "tiny" / "looking").glob("0.9-*/record.json"))
     damaged.write_text("{")
     answer = predict("looking", image, f"--results-dir={copy}")

@@ -1,34 +1,24 @@
 """``profile`` as a user meets it: a table or its data, and one line for bad input."""
 
 import json
-import sys
 
 import pytest
 
-from mlrpl_bench.cli import app
 from mlrpl_bench.tools.profiling import step_costs
+from tests.helpers.command import call, in_folder
 from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, write_plugin
 
 TINY = ("--backbone=small", "--image-size=32", "--batch=4", "--classes=6", "--setting=paper", "--steps=1")
 
 
 @pytest.fixture
-def profile(tmp_path, monkeypatch, capsys):
-    """Call the entry point with two methods and a data set of the user's own."""
+def profile(tmp_path, monkeypatch):
+    """Call the command with two methods and a data set of the user's own."""
     files = {"set.py": DATASET, "plain.py": METHOD, "other.py": EXPLODING}
     plugins = [f"--plugin={write_plugin(tmp_path / name, text)}" for name, text in files.items()]
-    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("MLRPL_DATA", raising=False)
     monkeypatch.setattr(step_costs, "MATMUL_SIDE", {"cpu": 128})
-    monkeypatch.chdir(tmp_path)
-
-    def profile(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench.py", "profile", "--device=cpu", *plugins, *arguments])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return profile
+    bench = in_folder(monkeypatch, tmp_path)
+    return lambda *arguments: bench("profile", "--device=cpu", *plugins, *arguments)
 
 
 def test_a_table_has_a_row_for_each_method_and_says_where_it_was_measured(profile):
@@ -51,20 +41,16 @@ def test_a_data_set_of_the_users_own_is_a_setting_too(profile):
     assert code == 0 and json.loads(out)["methods"][0]["seconds"]["reading"] > 0
 
 
-def test_a_table_that_is_kept_stands_in_the_leaderboard(profile, monkeypatch, tmp_path):
+def test_a_table_that_is_kept_stands_in_the_leaderboard(profile, tmp_path):
     code, _, err = profile("plain", "--setting=tiny", "--steps=1", "--save")
     assert code == 0 and "wrote results/tiny/profile.json" in err
     plugins = [f"--plugin={tmp_path / name}" for name in ("set.py", "plain.py")]
-    board = ["bench.py", "leaderboard", "--dataset=tiny", "--methods=plain", "--device=cpu", *plugins]
-    monkeypatch.setattr(sys, "argv", board)
-    with pytest.raises(SystemExit) as end:
-        app.main()
+    board = ["leaderboard", "--dataset=tiny", "--methods=plain", "--device=cpu", *plugins]
+    code = call(*board).code
     page = (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
-    assert not end.value.code and "## Cost of a training step, tiny" in page
+    assert code == 0 and "## Cost of a training step, tiny" in page
     (tmp_path / "results" / "tiny" / "profile.json").write_text("{")
-    with pytest.raises(SystemExit) as end:
-        app.main()
-    assert end.value.code == 1
+    assert call(*board).code == 1
     assert "Cost of a training step" not in (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
 
 

@@ -3,20 +3,7 @@
 import pytest
 
 from mlrpl_bench.training.launchers import groups
-from tests.helpers.tiny_study import method, study
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("sweep")
-
-
-@pytest.fixture(scope="module")
-def of(folder):
-    """A study of the tiny dataset."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
-        yield study(folder / "tiny_set.py")
+from tests.helpers.tiny_study import method
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +11,14 @@ def plain(folder):
     return method(folder / "plain.py")
 
 
-def test_cells_that_stand_at_different_places_are_not_trained_together(of, plain):
-    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5, 0.9)]
+def test_cells_that_stand_at_different_places_are_not_trained_together(study, plain):
+    jobs = [study.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5, 0.9)]
     positions = {jobs[1].cell: (1, 2)}
     assert groups.alike(jobs, positions) == [[jobs[0], jobs[2]], [jobs[1]]]
 
 
-def test_cells_of_two_seeds_are_not_alike(of, plain):
-    jobs = [of.job(plain, ratio, seed, seed, {}) for ratio in (0.1, 0.5, 0.9) for seed in (0, 1)]
+def test_cells_of_two_seeds_are_not_alike(study, plain):
+    jobs = [study.job(plain, ratio, seed, seed, {}) for ratio in (0.1, 0.5, 0.9) for seed in (0, 1)]
     assert groups.alike(jobs) == [jobs[0::2], jobs[1::2]]
 
 

@@ -5,54 +5,47 @@ import torch
 
 from mlrpl_bench.training.launchers import memory
 from mlrpl_bench.training.run import CellRun
-from tests.helpers.tiny_study import METHOD, method, study
+from tests.helpers import tiny_study
+from tests.helpers.tiny_study import METHOD, method
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def of(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("memory")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
-        yield study(folder / "tiny_set.py")
-
-
-@pytest.fixture(scope="module")
-def jobs(of, tmp_path_factory):
+def jobs(study, tmp_path_factory):
     """Twelve cells of one method."""
     plain = method(tmp_path_factory.mktemp("memory") / "plain.py")
-    return [of.job(plain, ratio / 20, 0, 0, {}) for ratio in range(1, 13)]
+    return [study.job(plain, ratio / 20, 0, 0, {}) for ratio in range(1, 13)]
 
 
 @pytest.fixture
-def room_for(of, jobs, monkeypatch):
+def room_for(study, jobs, monkeypatch):
     """Sets the free memory so that a number of the cells fit."""
-    once = memory._kept_features(of.workbench, 32) + memory.need(jobs[0], of.workbench).passing
+    once = memory._kept_features(study.workbench, 32) + memory.need(jobs[0], study.workbench).passing
 
     def limit(cells: float) -> None:
-        kept = memory.need(jobs[0], of.workbench).kept
+        kept = memory.need(jobs[0], study.workbench).kept
         monkeypatch.setattr(memory, "free_bytes", lambda _: (once + cells * kept) / memory.USED_SHARE)
 
     return limit
 
 
 @pytest.mark.parametrize(("room", "cells"), [(0.1, 1), (-5, 1), (1.5, 1), (2.5, 2), (8.5, 8), (100, 9)])
-def test_as_many_cells_as_have_room_but_never_more_than_gain_something(room, cells, jobs, of, room_for):
+def test_as_many_cells_as_have_room_but_never_more_than_gain_something(room, cells, jobs, study, room_for):
     room_for(room)
-    assert memory.fitting(jobs, of.workbench) == cells
+    assert memory.fitting(jobs, study.workbench) == cells
 
 
-def test_no_more_cells_fit_than_there_are(jobs, of, room_for):
+def test_no_more_cells_fit_than_there_are(jobs, study, room_for):
     room_for(100)
-    assert [memory.fitting(jobs[:n], of.workbench) for n in (1, 3)] == [1, 3]
+    assert [memory.fitting(jobs[:n], study.workbench) for n in (1, 3)] == [1, 3]
 
 
-def test_a_cell_keeps_what_it_trains_four_times(jobs, of):
-    need = memory.need(jobs[0], of.workbench)
+def test_a_cell_keeps_what_it_trains_four_times(jobs, study):
+    need = memory.need(jobs[0], study.workbench)
     built = jobs[0].method_class(
-        of.workbench.backbone.for_one_method(),
-        type("Task", (), {"categories": of.train.categories}),
+        study.workbench.backbone.for_one_method(),
+        type("Task", (), {"categories": study.train.categories}),
         None,
     )
     trained = sum(parameter.nbytes for parameter in built.parameters() if parameter.requires_grad)
@@ -61,58 +54,58 @@ def test_a_cell_keeps_what_it_trains_four_times(jobs, of):
     assert need.kept == 4 * trained + buffers + 12 * 4 + scores
 
 
-def test_a_method_that_looks_at_the_training_set_may_gather_a_feature_of_every_known_positive(of, jobs, tmp_path):
+def test_a_pass_may_gather_a_feature_of_every_known_positive(study, jobs, tmp_path):
     text = METHOD.replace('"plain"', '"looks"') + "\n    def observe(self, batch):\n        pass\n"
     looks = method(tmp_path / "looks.py", text)
-    kept = [memory.need(of.job(looks, ratio, 0, 0, {}), of.workbench).kept for ratio in (0.5, 1.0)]
-    positives = int((of.train.labels_NC == 1).sum())
-    feature = 4 * of.workbench.backbone.channels
-    state = sum(tensor.nbytes for tensor in CellRun(jobs[0], of.workbench).method.state_dict().values())
-    assert kept[1] - memory.need(jobs[0], of.workbench).kept == positives * feature + state  # held during a pass
+    kept = [memory.need(study.job(looks, ratio, 0, 0, {}), study.workbench).kept for ratio in (0.5, 1.0)]
+    positives = int((study.train.labels_NC == 1).sum())
+    feature = 4 * study.workbench.backbone.channels
+    state = sum(tensor.nbytes for tensor in CellRun(jobs[0], study.workbench).method.state_dict().values())
+    assert kept[1] - memory.need(jobs[0], study.workbench).kept == positives * feature + state  # held during a pass
     assert kept[0] < kept[1]
 
 
-def test_what_a_step_holds_grows_with_the_batch(of, jobs, tmp_path, monkeypatch):
+def test_what_a_step_holds_grows_with_the_batch(study, jobs, tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
-    larger = study(tmp_path / "tiny_set.py", batch=8)
+    larger = tiny_study.study(tmp_path / "tiny_set.py", batch=8)
     plain = method(tmp_path / "plain.py")
     passing = [
         memory.need(one.job(plain, 0.5, 0, 0, {}), one.workbench).passing - 2 * 3 * _trained_bytes(one)
-        for one in (of, larger)
+        for one in (study, larger)
     ]
     assert 1.8 < passing[1] / passing[0] < 2.2
 
 
-def _trained_bytes(of) -> int:
-    backbone = of.workbench.backbone
+def _trained_bytes(study) -> int:
+    backbone = study.workbench.backbone
     return sum(parameter.nbytes for parameter in backbone.trained.parameters())
 
 
-def test_the_dearest_cell_of_a_mixed_group_counts(of, jobs, room_for, tmp_path):
+def test_the_dearest_cell_of_a_mixed_group_counts(study, jobs, room_for, tmp_path):
     text = METHOD.replace('"plain"', '"wide"').replace(
         "        self.classifier",
         "        self.table = nn.Parameter(__import__('torch').zeros(10**6))\n        self.classifier",
     )
-    wide = of.job(method(tmp_path / "wide.py", text), 0.5, 0, 0, {})
+    wide = study.job(method(tmp_path / "wide.py", text), 0.5, 0, 0, {})
     room_for(9)
-    assert memory.need(wide, of.workbench).kept > 16 * 10**6
-    assert memory.fitting([*jobs, wide], of.workbench) < 9
+    assert memory.need(wide, study.workbench).kept > 16 * 10**6
+    assert memory.fitting([*jobs, wide], study.workbench) < 9
 
 
-def test_a_method_that_cannot_be_tried_does_not_stand_in_the_way(of, tmp_path, room_for):
+def test_a_method_that_cannot_be_tried_does_not_stand_in_the_way(study, tmp_path, room_for):
     broken = method(tmp_path / "broken.py", METHOD.replace('"plain"', '"broken"').replace("mean((2, 3))", "mean(7)"))
-    jobs = [of.job(broken, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
-    assert memory.fitting(jobs, of.workbench) == 2
+    jobs = [study.job(broken, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
+    assert memory.fitting(jobs, study.workbench) == 2
 
 
-def test_where_memory_ends_in_the_trial_cells_are_trained_alone(of, jobs, monkeypatch):
+def test_where_memory_ends_in_the_trial_cells_are_trained_alone(study, jobs, monkeypatch):
     monkeypatch.setattr(memory, "CellRun", lambda *_: (_ for _ in ()).throw(MemoryError()))
-    assert memory.fitting(jobs, of.workbench) == 1
+    assert memory.fitting(jobs, study.workbench) == 1
 
 
-def test_a_trial_leaves_the_stream_of_random_numbers_alone(of, jobs):
+def test_a_trial_leaves_the_stream_of_random_numbers_alone(study, jobs):
     state = torch.get_rng_state()
-    memory.need(jobs[0], of.workbench)
+    memory.need(jobs[0], study.workbench)
     assert torch.equal(torch.get_rng_state(), state)
 
 
