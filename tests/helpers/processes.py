@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-PRELOADED = ("mlrpl_bench.cli.app", "mlrpl_bench.api", "mlrpl_bench.tools.predict", "sklearn.cluster", "scipy.stats")
+PRELOADED = (
+    *("mlrpl_bench.cli.app", "mlrpl_bench.api.execute", "mlrpl_bench.tools.predict"),
+    *("sklearn.cluster", "scipy.stats"),
+)
 
 
 class Ended(NamedTuple):

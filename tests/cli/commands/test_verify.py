@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.records.record import digest, read_record
-from tests.helpers.command import in_folder
+from tests.helpers.command import call, in_folder
 from tests.helpers.spoilt_records import flip_a_bit, rewrite
 from tests.helpers.tiny_study import contents, make_of_another_version
 
@@ -101,14 +101,10 @@ def test_a_number_that_was_edited_with_the_digest_mended_is_named_and_nothing_is
     assert ("OP", 0.5) in {(number["what"], number["stated"]) for number in found["numbers"]}
 
 
-def test_records_whose_data_set_is_not_there_are_held_against_their_files_and_that_is_said(
-    trained, results, monkeypatch, capsys
-):
-    monkeypatch.setattr(sys, "argv", ["bench.py", "verify", "--files", f"--results-dir={results}"])
-    with pytest.raises(SystemExit) as end:
-        app.main()
-    line, computed, _ = capsys.readouterr().out.splitlines()
-    assert not end.value.code
+def test_records_whose_data_set_is_not_there_are_held_against_their_files_and_that_is_said(results):
+    code, out, _ = call("verify", "--files", f"--results-dir={results}")
+    line, computed, _ = out.splitlines()
+    assert code == 0
     assert line.startswith("not held against labels: 2 of the cells, the first is ")
     assert line.endswith(": tiny is not registered; name its file with --plugin")
     assert computed == "computed the numbers of 0 cells from scores and labels: none disagree"
