@@ -140,12 +140,13 @@ class Sample:
         return last
 
     def weights_after_training(self, ratio: float = 0.9) -> dict[str, Tensor]:
-        """The method's state after a short training alone.
+        """The method's tensors after a short training alone, without plain data that it keeps beside them.
 
         Raises:
             Violation: it failed.
         """
-        return self.train_alone(self.workbench(), ratio).weights
+        weights = self.train_alone(self.workbench(), ratio).weights
+        return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
 
     def run(self) -> CellRun:
         """A cell that is about to be trained."""

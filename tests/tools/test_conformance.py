@@ -441,3 +441,16 @@ def test_a_fault_is_named_once_by_the_check_that_says_most():
         conformance.Report("alone", "ValueError: other"),
         conformance.Report("group", "a cell of the group failed: NonFiniteLoss: loss is nan", ("trains",)),
     ]
+
+
+class KeepsPlainData(Plain):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        self.seen = state
+
+
+def test_the_bits_of_a_method_that_keeps_plain_data_are_those_of_its_tensors(tmp_path):
+    weights = conformance.Sample(entry_of(KeepsPlainData), tmp_path).weights_after_training()
+    assert weights and all(isinstance(value, torch.Tensor) for value in weights.values())
