@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import Protocol
 
 from mlrpl_bench.data.dataset import Preset
+from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell, Setting
 from mlrpl_bench.records.record import Record
@@ -26,10 +27,17 @@ def options_to_give(there: Setting, today: Today) -> list[str]:
     """What of a setting differs: the options to give, or else what no option decides alone."""
     values, own, flags = asdict(there), asdict(today.setting), today.flags
     differing = [name for name in values if values[name] != own[name]]
-    given = [f"{flags[name]} {values[name]}" for name in differing if name in flags]
+    given = [_as_typed(flags[name], values[name]) for name in differing if name in flags]
     if there.weights == "random" and "weights" in differing:
         given.append("--weights random")
     return given or [f"another {name.replace('_', ' ')} ({values[name]}, here {own[name]})" for name in differing]
+
+
+def _as_typed(flag: str, value: object) -> str:
+    """An option as one types it: in a setting, compiling is part of the precision, and a mask file is a scheme."""
+    if value == FROM_FILE:
+        return "--mask-file FILE"
+    return f"{flag} {value}".replace("+compile", " --compile")
 
 
 class Today(Protocol):

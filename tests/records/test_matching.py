@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mlrpl_bench.models.method import Recipe
-from mlrpl_bench.records.matching import reason_against
+from mlrpl_bench.records.matching import options_to_give, reason_against
 from mlrpl_bench.records.store import ResultStore
 from tests.helpers.tiny_study import finished, method, study
 
@@ -56,3 +56,14 @@ def test_another_setting_is_named_by_what_differs(world, change, words):
     record = put(*world)
     cell = dataclasses.replace(record.cell, setting=dataclasses.replace(of.setting, **change))
     assert words in reason_against(cell, of, {"plain": entry})
+
+
+def test_options_to_give_are_ones_that_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    today = study(tmp_path / "tiny_set.py")
+    there = dataclasses.replace(today.setting, precision="32-true+compile", mask_scheme="file", bad_images="skip")
+    assert sorted(options_to_give(there, today)) == [
+        "--mask-file FILE",
+        "--on-bad-image skip",
+        "--precision 32-true --compile",
+    ]
