@@ -329,6 +329,8 @@ BAD = {
     "unknown option": (["list", "--colour"], "No such option: --colour"),
     "unknown list": (["list", "cats"], "nothing called 'cats' to list; there are: methods, datasets, cells"),
     "missing method": (["run"], "Missing argument"),
+    "help of the command": (["run", "plain", "--colour"], " run --help"),
+    "help of a command of a group": (["data", "check"], " data check --help"),
     "unknown method": (["run", "ssgr", "--dataset=tiny"], "no method 'ssgr'; did you mean 'ssgrl'? there are: "),
     "unknown methods": (
         ["leaderboard", "--methods=sarbb", "--dataset=tiny"],

@@ -44,5 +44,13 @@ def test_files_are_whole_and_undated(figures, name):
     assert not re.search(rb"<dc:date|20\d\d-\d\d-\d\d|<script", figures[f"{name}.svg"])
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_long_names_and_emoji_spoil_no_figure(tmp_path):
+    names = ("a very long name of a category " * 5, "🦊", "猫", "x$y$")
+    drawn = draw_all(leaderboard(tmp_path, ["a", "b"], names))["categories.svg"].decode()
+    assert "a very long name of a category a very" not in drawn and "🦊" not in drawn
+    assert "□ #2" in drawn and "□ #3" in drawn and "stands for what the font lacks" in drawn
+
+
 def test_without_numbers_there_is_no_figure():
     assert draw_all(build({}, ["a"], [0.1], Context(), {})) == {}
