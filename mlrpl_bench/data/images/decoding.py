@@ -27,7 +27,6 @@ from mlrpl_bench.utils.progress import Count
 FILES_PER_PIECE = 16
 """How many files a worker process is given at a time, where folders are looked through or prepared."""
 
-
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
