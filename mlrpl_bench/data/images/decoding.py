@@ -27,7 +27,6 @@ from mlrpl_bench.utils.progress import Count
 FILES_PER_PIECE = 16
 """A worker process is given this many files at a time when folders are checked or prepared."""
 
-
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
