@@ -37,9 +37,10 @@ HOLDING = METHOD.replace("from torch import nn", "import os\nimport time\n\nfrom
 """Stands still at the second step of the second epoch, if HOLD_AT says so, while a file is there that it makes."""
 
 IMPATIENT = """
-from mlrpl_bench import cli, ownership
-ownership.BEAT_SECONDS, ownership.LEASE_SECONDS = 0.2, 5.0
-cli.main()
+from mlrpl_bench.cli import app
+from mlrpl_bench.records import lease
+lease.BEAT_SECONDS, lease.LEASE_SECONDS = 0.2, 5.0
+app.main()
 """
 
 
