@@ -48,7 +48,7 @@ from mlrpl_bench.models.layers.attention import tanh_scores
 from mlrpl_bench.models.layers.heads import GraphHead
 from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, load_methods
-from mlrpl_bench.tools.conformance import NUM_CATEGORIES, PRESET, Sample
+from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, PRESET, Sample
 from mlrpl_bench.tools.profiling import settings, step_costs
 from mlrpl_bench.training.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.options import PRECISIONS, Options

@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlrpl_bench.api import execute
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.cli.leaderboard_cache import CachedLeaderboard, CacheKey
@@ -56,7 +57,6 @@ from mlrpl_bench.records.record import RECORD, Record, read_record
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils import tables
 from mlrpl_bench.utils.processes import usable_cores

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlrpl_bench.api.execute import Result
     from mlrpl_bench.api.functions import claims, compare, leaderboard, predict, records, run
+    from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
     from mlrpl_bench.models.backbones import Backbone
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
     from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
     from mlrpl_bench.training.options import Options
-    from mlrpl_bench.training.request import Request
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
     from mlrpl_bench.utils.randomness import generator_at, seed_of
@@ -92,9 +92,9 @@ def __dir__() -> list[str]:
 
 def _small() -> dict[str, Any]:
     """What imports nothing that takes long."""
+    from mlrpl_bench.api.request import Request
     from mlrpl_bench.models.hyperparameters import parameter
     from mlrpl_bench.training.options import Options
-    from mlrpl_bench.training.request import Request
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "cli": "utils data models records training leaderboard tools api",
 }
 
-FACE = "data models training.options training.request utils api"
+FACE = "data models training.options utils api"
 """What the package's own ``__init__`` hands on."""
 
 SUBFOLDERS = {  # stands "above" or "below" the files of its folder
@@ -37,6 +37,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "leaderboard.claims": "above",
     "leaderboard.report": "above",
     "leaderboard.tables": "above",
+    "tools.conformance": "above",
     "tools.inspection": "above",
     "tools.profiling": "above",
     "tools.recompute": "above",

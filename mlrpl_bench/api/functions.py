@@ -10,13 +10,13 @@ import pandas as pd
 
 from mlrpl_bench.api import execute, reading
 from mlrpl_bench.api.execute import Result
+from mlrpl_bench.api.request import CHECKPOINT_SECONDS, Request
 from mlrpl_bench.api.resolving import Resolved, resolve, store_of
 from mlrpl_bench.api.watching import Progress, Quiet, Watcher, watcher
 from mlrpl_bench.leaderboard.claims.claims import Claims
 from mlrpl_bench.leaderboard.comparison import Comparison
 from mlrpl_bench.tools.predict import Wanted
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import CHECKPOINT_SECONDS, Request
 from mlrpl_bench.utils.errors import UserError
 
 Folders = str | Path | Sequence[str | Path]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data.protocol import check_ratios
 from mlrpl_bench.models.registry import (
@@ -18,7 +19,6 @@ from mlrpl_bench.models.registry import (
     load_methods,
 )
 from mlrpl_bench.records.store import ResultStore
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.errors import UserError
 
 Rows = Sequence[tuple[MethodEntry, Mapping[str, str]]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlrpl_bench.leaderboard.report.attention_picture import DPI, explain, overlay, percent, plain, png, show
-from mlrpl_bench.utils.picture_text import shortened
+from mlrpl_bench.leaderboard.report.picture_text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.api import execute
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import DATASET, METHOD, contents, finished, write_plugin

@@ -10,10 +10,10 @@ import pytest
 
 import mlrpl_bench as mb
 from mlrpl_bench.api import execute
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import Request
 from tests.helpers.tiny_study import contents
 
 

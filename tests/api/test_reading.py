@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.api import reading
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve, store_of
 from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.tools.predict import Wanted
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.errors import UserError
 
 

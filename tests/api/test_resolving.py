@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve, store_of
 from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.errors import UserError
 
 

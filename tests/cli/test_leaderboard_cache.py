@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli import leaderboard_cache
 from mlrpl_bench.cli.leaderboard_cache import CachedLeaderboard, CacheKey
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.tables import BEST, Entry, Table
 
 TABLE = Table("t", "T", ("10 %",), [("a", [Entry("60.9", BEST, ("a", "0.1"), 60.9)])], ("a note",))

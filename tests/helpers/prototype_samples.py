@@ -27,8 +27,8 @@ def history_of(name, epochs=4):
     from unittest import mock
 
     from mlrpl_bench.models.registry import load_methods
-    from mlrpl_bench.tools import conformance
+    from mlrpl_bench.tools.conformance import sample
 
-    preset = dataclasses.replace(conformance.PRESET, epochs=epochs)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(conformance, "PRESET", preset):
-        return conformance.Sample(load_methods()[name], Path(folder)).finished.history
+    preset = dataclasses.replace(sample.PRESET, epochs=epochs)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(sample, "PRESET", preset):
+        return sample.Sample(load_methods()[name], Path(folder)).finished.history

@@ -10,7 +10,7 @@ from torch import nn
 from mlrpl_bench.data.protocol import UNKNOWN
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import load_methods
-from mlrpl_bench.tools import conformance
+from mlrpl_bench.tools.conformance import checks
 from tests.helpers.loss_samples import LATE, batch_of, generator, method, random_labels
 from tests.helpers.prototype_samples import after_a_pass
 
@@ -23,7 +23,7 @@ def wants_a_pass(one):
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_it_passes_every_check(name):
-    assert {check: problem for check, problem in conformance.run(METHODS[name]) if problem is not None} == {}
+    assert {check: problem for check, problem in checks.run(METHODS[name]) if problem is not None} == {}
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mlrpl_bench.models.registry import load_methods
-from mlrpl_bench.tools.conformance import Sample
+from mlrpl_bench.tools.conformance.sample import Sample
 from mlrpl_bench.training.trainer import Finished, Group
 
 METHODS = load_methods()

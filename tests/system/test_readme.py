@@ -15,7 +15,7 @@ from mlrpl_bench.cli.app import app
 from mlrpl_bench.models.hyperparameters import parse_assignments
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records import store
-from mlrpl_bench.tools import conformance
+from mlrpl_bench.tools.conformance import checks
 from mlrpl_bench.training.launchers import memory, sweep
 from tests.helpers.places import ROOT
 
@@ -190,7 +190,7 @@ def test_the_method_in_readme_is_short_and_passes_the_checks_that_every_method_m
     assert len(code.splitlines()) <= LINES_OF_A_METHOD
     path = tmp_path / "my_idea.py"
     path.write_text(code, encoding="utf-8")
-    results = list(conformance.run(load_methods([path])["my_idea"]))
+    results = list(checks.run(load_methods([path])["my_idea"]))
     assert len(results) > 5
     assert [problem for _, problem in results if problem] == []
 

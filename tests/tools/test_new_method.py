@@ -3,7 +3,8 @@
 import pytest
 
 from mlrpl_bench.models.registry import load_methods
-from mlrpl_bench.tools import conformance, new_method
+from mlrpl_bench.tools import new_method
+from mlrpl_bench.tools.conformance import checks
 from mlrpl_bench.utils.errors import UserError
 
 NAMES = ("my_method", "x2", "method", "task")
@@ -30,7 +31,7 @@ def test_the_file_is_written_into_the_present_folder_and_registers_a_method_of_i
 
 def test_the_written_method_passes_the_checks_that_every_method_must(installed):
     path = new_method.write("my_method").resolve()
-    results = list(conformance.run(load_methods([path])["my_method"]))
+    results = list(checks.run(load_methods([path])["my_method"]))
     assert len(results) > 5
     assert [problem for _, problem in results if problem] == []
 

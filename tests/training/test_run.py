@@ -12,7 +12,7 @@ from mlrpl_bench.data.images.loader import ImageTransform
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask, known_share
 from mlrpl_bench.models.method import ParameterGroup, Progress
 from mlrpl_bench.records.cell import Finished, Job
-from mlrpl_bench.tools.conformance import NUM_CATEGORIES, NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
+from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
 from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import Failed, StepDone, train

@@ -17,7 +17,7 @@ from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.models.losses import partial_bce
 from mlrpl_bench.models.method import ParameterGroup
 from mlrpl_bench.records.cell import Finished, Job
-from mlrpl_bench.tools.conformance import NUM_CATEGORIES, NUM_TRAIN, PRESET, SIDE, Sample
+from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, NUM_TRAIN, PRESET, SIDE, Sample
 from mlrpl_bench.training.trainer import EpochDone, Failed, StepDone, train
 from tests.helpers.plain_method import Plain, entry_of
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlrpl_bench.data.images.loader import ImageTransform, decode, normalise, row_order
-from mlrpl_bench.tools.conformance import NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
+from mlrpl_bench.tools.conformance.sample import NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
 from mlrpl_bench.training import workbench as workbench_module
 from mlrpl_bench.training.trainer import train
 from mlrpl_bench.training.workbench import Workbench

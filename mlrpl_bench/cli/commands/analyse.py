@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli.options import (
     DatasetOption,
     JsonOption,
@@ -20,7 +21,6 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
-from mlrpl_bench.training.request import Request
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.resolving import Resolved

@@ -29,7 +29,7 @@ def test_method(
 ) -> None:
     """Run the checks that every method must pass, on small random data."""
     from mlrpl_bench.cli.commands.permuted_labels import is_blind_to_label_files
-    from mlrpl_bench.tools import conformance
+    from mlrpl_bench.tools.conformance import checks
 
     if permuted_labels:
         if not is_blind_to_label_files(method, dataset, data_root, set_data, plugin):
@@ -37,7 +37,7 @@ def test_method(
         return
     methods, _ = registries(plugin)
     failed = False
-    for report in conformance.reports(conformance.run(methods[method])):
+    for report in checks.reports(checks.run(methods[method])):
         print(f"{'ok    ' if report.problem is None else 'FAILED'}  {report.check}", end="")
         print("" if report.problem is None else f": {report.problem}")
         for check in report.same_fault:

@@ -14,7 +14,7 @@ def is_blind_to_label_files(
     """Say whether a method's scores change with the labels in a data set's files; True if they do not."""
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.models.hyperparameters import parse_assignments
-    from mlrpl_bench.tools import permuted_labels
+    from mlrpl_bench.tools.conformance import permuted_labels
     from mlrpl_bench.training.options import Options
 
     if dataset is None:

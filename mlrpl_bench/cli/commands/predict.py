@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli.options import (
     JsonOption,
     PluginOption,
@@ -18,7 +19,6 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from scipy.special import expit
 
 from mlrpl_bench.data.protocol import PRESENT
-from mlrpl_bench.utils.picture_text import drawable, shortened
+from mlrpl_bench.leaderboard.report.picture_text import drawable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,8 @@ from mlrpl_bench.leaderboard.numbers import RECOVERY
 from mlrpl_bench.leaderboard.report import page_data as content
 from mlrpl_bench.leaderboard.report.attention_picture import plain, png
 from mlrpl_bench.leaderboard.report.curves import Course
+from mlrpl_bench.leaderboard.report.picture_text import picture_names
 from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
-from mlrpl_bench.utils.picture_text import picture_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

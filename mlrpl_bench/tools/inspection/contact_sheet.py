@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask
-from mlrpl_bench.utils.picture_text import LACKING, drawable, font_file
+from mlrpl_bench.leaderboard.report.picture_text import LACKING, drawable, font_file
 from mlrpl_bench.utils.randomness import seed_of
 from mlrpl_bench.utils.tables import on_one_line
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.leaderboard.report.attention_picture import png
+from mlrpl_bench.leaderboard.report.picture_text import picture_names, shortened
 from mlrpl_bench.tools.inspection.label_statistics import FEW, Statistics
-from mlrpl_bench.utils.picture_text import picture_names, shortened
 from mlrpl_bench.utils.tables import counted
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import pytest
 
 from mlrpl_bench.cli.commands.permuted_labels import is_blind_to_label_files
-from mlrpl_bench.tools import permuted_labels
+from mlrpl_bench.tools.conformance import permuted_labels
 from tests.helpers.tiny_study import DATASET, refusal, write_plugin
 
 

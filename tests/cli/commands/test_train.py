@@ -2,9 +2,9 @@
 
 import pytest
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli import app
 from mlrpl_bench.cli.commands import train
-from mlrpl_bench.training.request import Request
 
 
 @pytest.fixture

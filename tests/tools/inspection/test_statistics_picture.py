@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.leaderboard.report import picture_text
 from mlrpl_bench.tools.inspection import statistics_picture
 from mlrpl_bench.tools.inspection.label_statistics import measure
-from mlrpl_bench.utils import picture_text
 from tests.helpers.made_up_labels import labels, split
 
 

@@ -9,156 +9,25 @@ import dataclasses
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from PIL import Image
 from torch import Tensor
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.data.dataset import Preset, Split
-from mlrpl_bench.data.images.loader import ImageTransform
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.data.word_vectors import hashed_vectors
-from mlrpl_bench.models import backbones
-from mlrpl_bench.models.method import Batch, Progress
+from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import MethodEntry, line_in_file
-from mlrpl_bench.records.cell import Cell, Finished, Job, Setting
-from mlrpl_bench.tools.global_draws import Watch
+from mlrpl_bench.records.cell import Finished
+from mlrpl_bench.tools.conformance.global_draws import Watch
+from mlrpl_bench.tools.conformance.sample import LARGE, NUM_CATEGORIES, PRESET, RATIO, Sample, Violation
 from mlrpl_bench.training import checkpoint
-from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import Failed, Group, StepDone, train
-from mlrpl_bench.training.workbench import Workbench
 from mlrpl_bench.utils.errors import one_line
-from mlrpl_bench.utils.randomness import generator_at
-
-NUM_TRAIN, NUM_TEST, NUM_CATEGORIES, SIDE = 23, 9, 6, 32
-PRESET = Preset(image_size=SIDE, backbone=backbones.SMALL, epochs=4, batch=5, lr_multiplier=100)
-RATIO = 0.5
-
-
-class Size(NamedTuple):
-    """How much a sample has of everything.
-
-    Attributes:
-        train: training images.
-        test: test images.
-        categories: categories.
-        batch: images of a step.
-    """
-
-    train: int
-    test: int
-    categories: int
-    batch: int
-
-
-LARGE = Size(train=48, test=4, categories=40, batch=48)
-"""48 x 40 labels of 64 features: several times 32,768 elements, from which on torch adds with several threads."""
 
 THREADS = (2, 4)
-
-
-class Violation(Exception):
-    """A method does not do what every method must; the message says what."""
-
-
-class Sample:
-    """Random images and labels on which a method is tried, and ways to build it there.
-
-    Args:
-        folder: where the images are written.
-        device, precision: as for training.
-    """
-
-    def __init__(
-        self,
-        entry: MethodEntry,
-        folder: Path,
-        device: str = "cpu",
-        precision: Any = "32-true",
-        size: Size = Size(NUM_TRAIN, NUM_TEST, NUM_CATEGORIES, 5),  # noqa: B008 - it cannot be changed
-    ) -> None:
-        self.entry, self.hyperparameters, self.folder, self.size = entry, entry.hyperparameters(), folder, size
-        self.preset = dataclasses.replace(PRESET, batch=size.batch)
-        self.fabric = Fabric(accelerator=device, devices=1, precision=precision)
-        random = np.random.default_rng(0)
-        self.splits = {
-            name: _random_split(folder, name, count, size.categories, random)
-            for name, count in (("train", size.train), ("test", size.test))
-        }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.backbone = backbones.build(backbones.SMALL, "random")
-
-    def job(self, ratio: float = RATIO) -> Job:
-        """A short cell: 4 epochs that stand for the papers' 20."""
-        cell = Cell(
-            setting=_setting(self.fabric),
-            method=self.entry.name,
-            hyperparameters=dataclasses.asdict(self.hyperparameters),
-            changed=(),
-            recipe=self.entry.cls.recipe.resolve(self.preset),
-            source_digest="",
-            ratio=ratio,
-            seed=0,
-            mask_seed=0,
-            mask_hash="",
-        )
-        return Job(cell, self.entry.cls, self.hyperparameters)
-
-    def workbench(self, train: Split | None = None, workers: int = 0) -> Workbench:
-        """The sample's images, with other complete labels if a split is given."""
-        return Workbench(
-            train or self.splits["train"],
-            self.splits["test"],
-            self.backbone,
-            ImageTransform(SIDE),
-            self.fabric,
-            workers,
-        )
-
-    @cached_property
-    def finished(self) -> Finished:
-        """What the method leaves behind when trained alone."""
-        return self.train_alone(self.workbench())
-
-    def train_alone(self, workbench: Workbench, ratio: float = RATIO) -> Finished:
-        """Train one cell.
-
-        Raises:
-            Violation: it failed.
-        """
-        last = list(train([self.job(ratio)], workbench))[-1]
-        if isinstance(last, Failed):
-            raise Violation(last.reason)
-        assert isinstance(last, Finished)
-        return last
-
-    def weights_after_training(self, ratio: float = 0.9) -> dict[str, Tensor]:
-        """The method's tensors after a short training alone, without plain data that it keeps beside them.
-
-        Raises:
-            Violation: it failed.
-        """
-        weights = self.train_alone(self.workbench(), ratio).weights
-        return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
-
-    def run(self) -> CellRun:
-        """A cell that is about to be trained."""
-        return CellRun(self.job(), self.workbench())
-
-    def batch(self, labels_BC: Tensor) -> Batch:
-        """A batch of the first images, with the given labels."""
-        shared = next(iter(self.workbench().in_order("train", len(labels_BC))))
-        generator = generator_at("conformance", device=self.fabric.device)
-        return Batch(
-            shared.images_B3HW, shared.frozen_BDHW, labels_BC.to(self.fabric.device), shared.index_B, generator
-        )
 
 
 def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> Iterator[tuple[str, str | None]]:
@@ -464,33 +333,3 @@ def _labels(size: int) -> Tensor:
     """Complete labels in which every category is present in one image and absent in another, if there are two."""
     image_B1, category_C = torch.arange(size)[:, None], torch.arange(NUM_CATEGORIES)
     return torch.where((image_B1 + category_C) % 2 == 0, PRESENT, ABSENT).to(torch.int8)
-
-
-def _random_split(folder: Path, name: str, count: int, num_categories: int, random: np.random.Generator) -> Split:
-    paths = [folder / f"{name}-{row}.jpg" for row in range(count)]
-    for path in paths:
-        Image.fromarray(random.integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)).save(path)
-    labels_NC = np.where(random.random((count, num_categories)) < 0.4, PRESENT, ABSENT).astype(np.int8)
-    categories = tuple(f"category {number}" for number in range(num_categories))
-    return Split(list(range(count)), paths, labels_NC, categories, hashed_vectors(categories))
-
-
-def _setting(fabric: Fabric) -> Setting:
-    return Setting(
-        protocol_version=protocol.VERSION,
-        dataset="conformance",
-        fingerprint="",
-        evaluate_on="test",
-        mask_scheme="hcp",
-        backbone=PRESET.backbone,
-        weights="random",
-        word_vectors="",
-        image_size=PRESET.image_size,
-        crop_sides=PRESET.crop_sides,
-        flip=PRESET.flip,
-        transform="reference",
-        bad_images="error",
-        precision=str(fabric._precision.precision),
-        epochs=PRESET.epochs,
-        batch=PRESET.batch,
-    )

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.models.losses import partial_bce
 from mlrpl_bench.models.method import Method, ParameterGroup
-from mlrpl_bench.tools import conformance
+from mlrpl_bench.tools.conformance import checks, sample
 from tests.helpers.plain_method import Plain, entry_of
 
-SENTENCES = [(check.__doc__ or "").rstrip(".") for check in conformance.CHECKS]
+SENTENCES = [(check.__doc__ or "").rstrip(".") for check in checks.CHECKS]
 
 
 def bce(logits_BC, labels_BC):
@@ -292,46 +292,46 @@ class CountsItsSteps(Plain):
 
 
 BAD = {
-    conformance.trains_without_failing: {
+    checks.trains_without_failing: {
         LossTurnsInfinite: "'partial_bce' is inf at epoch 3, step 2",
         ScoresAreNotNumbers: "NaN",
         GivesNoLoss: "losses() returned no terms",
     },
-    conformance.gives_logits_of_the_right_shape: {
+    checks.gives_logits_of_the_right_shape: {
         DropsTheBatchOfOne: "forward gave (6,), not (1, 6)",
         GivesDecisions: "forward gave torch.bool",
     },
-    conformance.gives_logits_and_no_probabilities: {GivesProbabilities: "as probabilities do"},
-    conformance.gives_the_same_bits_on_several_threads: {
+    checks.gives_logits_and_no_probabilities: {GivesProbabilities: "as probabilities do"},
+    checks.gives_the_same_bits_on_several_threads: {
         ReadsRepeatedRowsOfAParameter: "gave other bits in rows_CD",
     },
-    conformance.scores_an_image_alone_as_in_a_batch: {
+    checks.scores_an_image_alone_as_in_a_batch: {
         ComparesTheImagesOfABatch: "logits depend on the batch",
         NormalisesOverTheBatchWhenScoring: "logits depend on the batch",
     },
-    conformance.trains_every_parameter: {
+    checks.trains_every_parameter: {
         HasAParameterForNothing: "no gradient ever reached spare",
         CutsTheGradient: "no gradient ever reached trained.body.0.weight, ",
         HoldsAParameterStill: "training left classifier.bias, classifier.weight as it was",
     },
-    conformance.survives_a_batch_without_known_labels: {
+    checks.survives_a_batch_without_known_labels: {
         DividesByTheNumberOfKnownLabels: "loss term 'bce' is nan",
         HasAnInfiniteGradientWhereNothingIsKnown: "the gradient of trained.body.0.weight, ",
         GivesALossForEachImage: "loss term 'bce' is no scalar but (4,)",
     },
-    conformance.survives_a_batch_of_known_labels_only: {AveragesOverUnknownLabels: "loss term 'unsure' is nan"},
-    conformance.survives_an_odd_batch: {PairsTheImagesOfABatch: "split_with_sizes"},
-    conformance.trains_on_complete_labels: {TakesTheLogarithmOfTheUnknownShare: "loss term 'bce' is -inf"},
-    conformance.cannot_reach_hidden_labels: {
+    checks.survives_a_batch_of_known_labels_only: {AveragesOverUnknownLabels: "loss term 'unsure' is nan"},
+    checks.survives_an_odd_batch: {PairsTheImagesOfABatch: "split_with_sizes"},
+    checks.trains_on_complete_labels: {TakesTheLogarithmOfTheUnknownShare: "loss term 'bce' is -inf"},
+    checks.cannot_reach_hidden_labels: {
         ReadsHiddenLabelsInTheTrainersFrame: "hidden labels changed the losses or scores",
     },
-    conformance.trains_in_a_group_as_alone: {
+    checks.trains_in_a_group_as_alone: {
         DrawsFromPythonsRandom: "the other cell changed the scores",
         SharesStateWithOtherCells: "the other cell changed the scores",
         ChangesWhatOthersAreGiven: "the other cell changed the scores",
         FailsBesideAnother: "a cell of the group failed: RuntimeError: not beside this one",
     },
-    conformance.draws_from_the_batchs_generator_only: {
+    checks.draws_from_the_batchs_generator_only: {
         DrawsFromTorch: "losses() draws from torch's global generator (rand); draw from the batch's generator",
         DrawsFromTorchInPlace: "observe() draws from torch's global generator (normal_)",
         DrawsFromNumpy: "forward() draws from numpy's global generator",
@@ -341,8 +341,8 @@ BAD = {
         SeedsAGeneratorWithTheTime: "a second training gave other scores or losses",
         SeedsNumpyFromTheSystem: "a second training gave other scores or losses",
     },
-    conformance.keeps_its_state_in_buffers: {KeepsStateOutsideBuffers: "the saved state does not give the scores back"},
-    conformance.goes_on_exactly_from_a_checkpoint: {CountsItsSteps: "losses or scores differ: keep what training"},
+    checks.keeps_its_state_in_buffers: {KeepsStateOutsideBuffers: "the saved state does not give the scores back"},
+    checks.goes_on_exactly_from_a_checkpoint: {CountsItsSteps: "losses or scores differ: keep what training"},
 }
 """For each check the methods that it must report, and what it says of them."""
 
@@ -356,30 +356,30 @@ BAD = {
     ],
 )
 def test_a_bad_method_is_reported_by_the_check_it_was_made_for(check, cls, problem, monkeypatch):
-    monkeypatch.setattr(conformance, "CHECKS", (check,))
-    ((sentence, reported),) = conformance.run(entry_of(cls))
+    monkeypatch.setattr(checks, "CHECKS", (check,))
+    ((sentence, reported),) = checks.run(entry_of(cls))
     assert sentence == (check.__doc__ or "").rstrip(".")
     assert reported is not None and problem in reported
 
 
 def test_every_check_has_a_bad_method_that_it_reports():
-    assert set(BAD) == set(conformance.CHECKS)
+    assert set(BAD) == set(checks.CHECKS)
 
 
 def test_repeated_rows_of_a_parameter_are_seen_by_the_check_of_threads_alone():
-    found = dict(conformance.run(entry_of(ReadsRepeatedRowsOfAParameter)))
-    sentence = (conformance.gives_the_same_bits_on_several_threads.__doc__ or "").rstrip(".")
+    found = dict(checks.run(entry_of(ReadsRepeatedRowsOfAParameter)))
+    sentence = (checks.gives_the_same_bits_on_several_threads.__doc__ or "").rstrip(".")
     assert [check for check, problem in found.items() if problem is not None] == [sentence]
 
 
 def test_the_check_of_threads_leaves_their_number_as_it_was():
     before = torch.get_num_threads()
-    assert None in dict(conformance.run(entry_of(Plain))).values()
+    assert None in dict(checks.run(entry_of(Plain))).values()
     assert torch.get_num_threads() == before
 
 
 def test_every_check_is_run_and_told_in_a_sentence_of_its_own():
-    reports = list(conformance.run(entry_of(Plain)))
+    reports = list(checks.run(entry_of(Plain)))
     assert [sentence for sentence, _ in reports] == SENTENCES
     assert len(set(SENTENCES)) == len(SENTENCES) and all(SENTENCES)
 
@@ -389,7 +389,7 @@ def test_a_method_that_fails_at_everything_does_not_stop_the_checks():
         def __init__(self, backbone, task, hyperparameters):
             raise LookupError("two\nlines")
 
-    problems = [problem for _, problem in conformance.run(entry_of(Fails))]
+    problems = [problem for _, problem in checks.run(entry_of(Fails))]
     assert len(problems) == len(SENTENCES)
     assert all(problem.endswith("LookupError: two lines") for problem in problems)
 
@@ -406,27 +406,27 @@ def test_a_methods_own_hyperparameters_are_used():
             asked.append(hyperparameters.width)
             super().__init__(backbone, task, hyperparameters)
 
-    next(conformance.run(dataclasses.replace(entry_of(Asks), settings={"width": 5})))
+    next(checks.run(dataclasses.replace(entry_of(Asks), settings={"width": 5})))
     assert asked == [5]
 
 
 def test_the_checks_run_in_mixed_precision_too():
-    assert {problem for _, problem in conformance.run(entry_of(Plain), precision="bf16-mixed")} == {None}
+    assert {problem for _, problem in checks.run(entry_of(Plain), precision="bf16-mixed")} == {None}
 
 
 def test_dropout_and_given_generators_pass_and_global_ones_stay_as_they_were(monkeypatch):
     monkeypatch.setattr(DrawsAsItShould, "imported", False)
-    sentence = (conformance.draws_from_the_batchs_generator_only.__doc__ or "").rstrip(".")
-    monkeypatch.setattr(conformance, "CHECKS", (conformance.draws_from_the_batchs_generator_only, *conformance.CHECKS))
-    assert next(iter(conformance.run(entry_of(DrawsAsItShould)))) == (sentence, None)
+    sentence = (checks.draws_from_the_batchs_generator_only.__doc__ or "").rstrip(".")
+    monkeypatch.setattr(checks, "CHECKS", (checks.draws_from_the_batchs_generator_only, *checks.CHECKS))
+    assert next(iter(checks.run(entry_of(DrawsAsItShould)))) == (sentence, None)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    assert {problem for _, problem in conformance.run(entry_of(DrawsAsItShould))} == {None}
+    assert {problem for _, problem in checks.run(entry_of(DrawsAsItShould))} == {None}
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all() and random.getstate() == before[2]
 
 
 def test_logits_that_are_a_view_of_a_parameter_can_be_scored():
-    assert {problem for _, problem in conformance.run(entry_of(ScoresWithAViewOfAParameter))} == {None}
+    assert {problem for _, problem in checks.run(entry_of(ScoresWithAViewOfAParameter))} == {None}
 
 
 def test_a_fault_is_named_once_by_the_check_that_says_most():
@@ -436,10 +436,10 @@ def test_a_fault_is_named_once_by_the_check_that_says_most():
         ("alone", "ValueError: other"),
         ("group", "a cell of the group failed: NonFiniteLoss: loss is nan"),
     ]
-    assert conformance.reports(found) == [
-        conformance.Report("shape", None),
-        conformance.Report("alone", "ValueError: other"),
-        conformance.Report("group", "a cell of the group failed: NonFiniteLoss: loss is nan", ("trains",)),
+    assert checks.reports(found) == [
+        checks.Report("shape", None),
+        checks.Report("alone", "ValueError: other"),
+        checks.Report("group", "a cell of the group failed: NonFiniteLoss: loss is nan", ("trains",)),
     ]
 
 
@@ -452,5 +452,5 @@ class KeepsPlainData(Plain):
 
 
 def test_the_bits_of_a_method_that_keeps_plain_data_are_those_of_its_tensors(tmp_path):
-    weights = conformance.Sample(entry_of(KeepsPlainData), tmp_path).weights_after_training()
+    weights = sample.Sample(entry_of(KeepsPlainData), tmp_path).weights_after_training()
     assert weights and all(isinstance(value, torch.Tensor) for value in weights.values())

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from mlrpl_bench.utils.picture_text import LACKING, drawable, font_file, picture_names, shortened
+from mlrpl_bench.leaderboard.report.picture_text import LACKING, drawable, font_file, picture_names, shortened
 
 LONG = "a rather long name of a category which goes on and on"
 

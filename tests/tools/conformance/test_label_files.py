@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlrpl_bench.tools.label_files import copy_folder, permute_folder
+from mlrpl_bench.tools.conformance.label_files import copy_folder, permute_folder
 
 
 def test_a_copy_has_label_files_of_its_own_and_links_to_all_others(tmp_path):

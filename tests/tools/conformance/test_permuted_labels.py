@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mlrpl_bench.models.registry import load_datasets, load_methods
-from mlrpl_bench.tools import permuted_labels
+from mlrpl_bench.tools.conformance import permuted_labels
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import DATASET, METHOD, write_plugin

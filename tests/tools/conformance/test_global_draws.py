@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlrpl_bench.tools.global_draws import Watch
+from mlrpl_bench.tools.conformance.global_draws import Watch
 
 
 def found_in(draw, hook="losses"):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.request import Request
 from mlrpl_bench.utils.errors import UserError
 
 FULL = Request(
@@ -78,5 +78,5 @@ def test_seeds_that_cannot_be_are_refused(count, mask_seed, line):
 
 
 def test_it_imports_nothing_that_takes_long():
-    code = "import sys; import mlrpl_bench.training.request; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
+    code = "import sys; import mlrpl_bench.api.request; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -29,7 +29,7 @@ from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.masks import Masks
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell
-from mlrpl_bench.tools.label_files import copy_folder, permute_folder
+from mlrpl_bench.tools.conformance.label_files import copy_folder, permute_folder
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 
