@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "leaderboard": "utils data evaluation models records training",
     "tools": "utils data evaluation models records training leaderboard.report",
     "api": "utils data models records training leaderboard tools",
-    "cli": "utils data models records training leaderboard tools api",
+    "cli": "utils data models records training tools api",
 }
 
 FACE = "data models training.options utils api"

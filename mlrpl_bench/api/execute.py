@@ -23,7 +23,7 @@ from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
 from mlrpl_bench.records import matching
-from mlrpl_bench.records.cell import Cell, Finished, Job
+from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.store import Damaged, ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import variant
@@ -211,7 +211,7 @@ def _train(jobs: Sequence[Job], resolved: Resolved, study: Study, watcher: Watch
         if isinstance(event, sweep.Stored):
             with contextlib.suppress(UserError):  # the table names it
                 collector.collect(event.record)
-        done += isinstance(event, (Finished, sweep.FoundFinished, Failed))
+        done += sweep.ends_a_cell(event)
     return failures
 
 

@@ -122,11 +122,6 @@ def test_the_bar_of_a_preparation_goes_when_it_is_done(display, bars):
     assert "pre-training" not in bars()
 
 
-def test_only_finished_and_failed_end_a_cell(finished, cell):
-    events = [StepDone(0, 1, 10), epoch_done(cell, 0), finished, Failed(cell, "", "")]
-    assert [Display.ends_a_cell(event) for event in events] == [False, False, True, True]
-
-
 def test_a_cell_that_goes_on_at_an_epochs_end_has_no_step_before_it(display, capsys, cell, finished):
     display.event(TITLE, 4, Note(cell, "goes on at epoch 1, step 10"))
     display.event(TITLE, 4, epoch_done(cell, 0))
@@ -143,10 +138,9 @@ def test_waiting_says_for_how_many_cells_and_where(display, capsys):
     )
 
 
-def test_a_cell_that_another_process_trained_is_a_line_and_is_through(display, capsys, cell):
+def test_a_cell_that_another_process_trained_is_a_line(display, capsys, cell):
     display.event(TITLE, 4, FoundFinished(cell))
     assert capsys.readouterr().err == f"{TITLE}: trained by another process\n"
-    assert display.ends_a_cell(FoundFinished(cell)) and not display.ends_a_cell(Waiting(1, ()))
 
 
 def test_a_log_file_tells_of_a_group_and_of_an_epoch_a_minute_at_most_and_of_the_last(capsys, cell, finished):

@@ -55,7 +55,7 @@ def test_a_stopped_cell_with_a_checkpoint_says_where_it_stands(world):
     checkpoint.write(store.folder(cells[2]), cells[2], {"epoch": 1, "step": 0})
     checkpoint.write(store.folder(cells[3]), cells[3], {"epoch": 7, "step": 0})  # no run of two epochs leaves that
     found = select(of, {"plain": entry}, store, lambda _: True, asked=cells)
-    assert found.holes == {
+    assert found.missing == {
         ("plain", 0.5): "stopped at epoch 1 of 2 (seed 0); not run (seed 1)",
         ("plain", 0.9): "stopped at epoch 2 of 2 (seed 0)",
         ("plain", 0.1): "not run (seed 0)",

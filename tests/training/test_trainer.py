@@ -18,7 +18,7 @@ from mlrpl_bench.models.losses import partial_bce
 from mlrpl_bench.models.method import ParameterGroup
 from mlrpl_bench.records.cell import Finished, Job
 from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, NUM_TRAIN, PRESET, SIDE, Sample
-from mlrpl_bench.training.trainer import EpochDone, Failed, StepDone, train
+from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, train
 from tests.helpers.plain_method import Plain, entry_of
 
 EPOCHS = 2
@@ -246,8 +246,9 @@ def test_events_come_step_by_step_and_epoch_by_epoch_and_every_cell_ends_once(sa
     ]
     assert told == EPOCHS * epoch
     assert {event.steps_per_epoch for event in events if isinstance(event, StepDone)} == {STEPS}
-    assert [type(event) for event in events[-2:]] == [Finished, Finished]
-    assert [event.cells_in_group for event in events[-2:]] == [2, 2]
+    ends = [event for event in events if not isinstance(event, Note)][-2:]  # these few steps may lead nowhere
+    assert [type(event) for event in ends] == [Finished, Finished]
+    assert [event.cells_in_group for event in ends] == [2, 2]
 
 
 def test_the_global_random_states_are_left_as_they_were(sample, job):

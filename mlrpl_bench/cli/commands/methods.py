@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
-from mlrpl_bench.cli.options import PluginOption, program, registries
+from mlrpl_bench.cli.options import PluginOption, plugin_files, program, registries, with_options
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.utils.errors import UserError
 
 
+@with_options("data_root", "data")
 def test_method(
     method: Annotated[str, typer.Argument(help="A registered method.")],
     plugin: PluginOption = None,
@@ -20,19 +23,14 @@ def test_method(
         ),
     ] = False,
     dataset: Annotated[str | None, typer.Option("--dataset", help="For --permuted-labels.")] = None,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", envvar="MLRPL_DATA", help="The folder with its files.")
-    ] = None,
-    set_data: Annotated[
-        list[str] | None, typer.Option("--set-data", help="An option of the data set, name=value. Repeatable.")
-    ] = None,
+    *,
+    options: Options,
 ) -> None:
     """Run the checks that every method must pass, on small random data."""
-    from mlrpl_bench.cli.commands.permuted_labels import is_blind_to_label_files
     from mlrpl_bench.tools.conformance import checks
 
     if permuted_labels:
-        if not is_blind_to_label_files(method, dataset, data_root, set_data, plugin):
+        if not _is_blind_to_label_files(method, dataset, options, plugin):
             raise typer.Exit(1)
         return
     methods, _ = registries(plugin)
@@ -56,3 +54,20 @@ def new(name: Annotated[str, typer.Argument(help="The new method's name, a Pytho
         f"wrote {path}: a working method. Edit it, then\n  {program()} test-method {name}{new_method.plugin_hint(path)}"
     )
     print(f"  {program()} run {name}{new_method.plugin_hint(path)}")
+
+
+def _is_blind_to_label_files(method: str, dataset: str | None, options: Options, plugin: list[Path] | None) -> bool:
+    """Say whether a method's scores change with the labels in a data set's files; True if they do not."""
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.tools.conformance import permuted_labels
+
+    if dataset is None:
+        raise UserError("--permuted-labels needs a data set with label files: --dataset NAME --data-root FOLDER")
+    methods, datasets = registries(plugin)
+    with Display() as display:
+        problem = permuted_labels.check(
+            methods[method], datasets[dataset], options, plugin_files(plugin), display.report
+        )
+    what = f"the scores do not depend on the labels in the files of {dataset}"
+    print(f"ok      {what}" if problem is None else f"FAILED  {what}: {problem}")
+    return problem is None

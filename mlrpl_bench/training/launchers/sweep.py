@@ -88,6 +88,11 @@ class Began:
 SweepEvent = Event | Stored | FoundFinished | Waiting | Began
 
 
+def ends_a_cell(event: SweepEvent) -> bool:
+    """Whether the cell of this event is through, one way or the other."""
+    return isinstance(event, (Finished, FoundFinished, Failed))
+
+
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
     """The jobs whose cells have no record, or one that is damaged. Nothing is touched.
 

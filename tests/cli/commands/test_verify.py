@@ -60,7 +60,7 @@ def test_a_changed_bit_is_found_and_the_next_run_trains_the_cell_anew(bench, res
     assert line == (
         f"damaged: {record.folder / 'scores.npz'} is not what its record says (SHA-256 differs); moved to {moved}"
     )
-    assert computed.startswith("computed the numbers of 1 cells ")
+    assert computed.startswith("computed the numbers of 1 cell ")
     assert last.startswith("checked 2 cells, ") and last.endswith(": 1 damaged")
     assert bench("verify", "--files").code == 0
 

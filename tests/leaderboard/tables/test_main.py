@@ -279,11 +279,11 @@ def test_a_hole_says_why():
 
 
 def test_a_stopped_cell_says_where_it_stands_in_every_table():
-    holes = {
+    missing = {
         ("a", 0.5): "stopped at epoch 1 of 2 (seed 0); not run (seed 1)",
         ("b", 0.1): "interrupted at epoch 12 of 20 (process 3 on x) (seed 0)",
     }
-    leaderboard = table(row("c", 50, 60), holes=holes, asked=["a", "b"])
+    leaderboard = table(row("c", 50, 60), missing=missing, asked=["a", "b"])
     assert entries(leaderboard, "a")[1] == "stopped at epoch 1 of 2"
     assert entries(leaderboard, "b")[0] == "interrupted at epoch 12 of 20"
     assert "| stopped at epoch 1 of 2 |" in leaderboard.to_markdown()
@@ -296,7 +296,7 @@ def test_an_entry_on_fewer_seeds_than_others_says_so():
 
 def test_the_notes_name_only_lines_that_the_table_has_and_what_went_nowhere():
     lines = {"upper": "a with 100 % of the labels known"}
-    notes = table(row("a", 50, 60), lines=lines, stalled=["training went nowhere, a at 10 %"]).notes
+    notes = table(row("a", 50, 60), reference_rows=lines, stalled=["training went nowhere, a at 10 %"]).notes
     assert not any(note.startswith("upper") for note in notes)
     assert "training went nowhere, a at 10 %" in notes
 

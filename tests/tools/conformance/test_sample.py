@@ -7,8 +7,8 @@ from mlrpl_bench.models.registry import load_methods
 from mlrpl_bench.tools.conformance.sample import LARGE, NUM_TEST, NUM_TRAIN, Sample
 
 
-def test_a_sample_is_complete_and_the_same_each_time(tmp_path):
-    one, other = (Sample(load_methods()["ssgrl"], tmp_path / name) for name in "ab")
+def test_a_sample_is_complete_and_the_same_each_time(tmp_path_factory):
+    one, other = (Sample(load_methods()["ssgrl"], tmp_path_factory.mktemp(name)) for name in "ab")
     for name, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
         labels_NC = one.splits[name].labels_NC
         assert len(labels_NC) == count and set(np.unique(labels_NC)) == {PRESENT, ABSENT}

@@ -5,8 +5,8 @@ import pytest
 from mlrpl_bench.tools.recompute.check import check
 from mlrpl_bench.tools.recompute.labels import Labels
 from mlrpl_bench.training.options import Options
+from tests.helpers.edited_records import EDITS, edited
 from tests.helpers.tiny_study import contents
-from tests.tools.recompute.test_numbers import EDITS, edited
 
 
 def test_what_training_left_agrees_in_every_setting(trained, labels):

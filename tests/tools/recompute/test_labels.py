@@ -8,8 +8,8 @@ from mlrpl_bench.tools.recompute.check import check
 from mlrpl_bench.tools.recompute.labels import Labels
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
+from tests.helpers.edited_records import edited
 from tests.helpers.tiny_study import DATASET, write_plugin
-from tests.tools.recompute.test_numbers import edited
 
 
 def test_a_data_set_with_other_labels_here_is_said_and_not_compared(trained, tmp_path, monkeypatch):
