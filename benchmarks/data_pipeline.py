@@ -29,8 +29,9 @@ from benchmarks.common import write
 from mlrpl_bench.data import coco
 from mlrpl_bench.data.choices import BACKENDS, REFERENCE
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.data.images.cache import prepare
-from mlrpl_bench.data.images.loader import decode, normalise
+from mlrpl_bench.data.images.cache_writer import prepare
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.loader import normalise
 from mlrpl_bench.data.images.transforms import BICUBIC, DEVIATION_3, MEAN_3, ImageTransform
 from mlrpl_bench.data.protocol import hide, known_mask
 from mlrpl_bench.models.layers.graphs import cooccurrence

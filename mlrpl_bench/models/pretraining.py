@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mlrpl_bench.data.dataset import Dataset, Preset, Split
-from mlrpl_bench.data.images.loader import ImageTransform, Reader, normalise
+from mlrpl_bench.data.images.loader import Reader, normalise
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models import backbones
 from mlrpl_bench.utils.files import cache_folder, sha256_of_file, write_atomically

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mlrpl_bench.data.images.loader import decode, normalise
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.loader import normalise
 from mlrpl_bench.data.images.transforms import ImageTransform, PixelFormat
 from mlrpl_bench.models import backbones
 from mlrpl_bench.utils.errors import UserError

@@ -31,11 +31,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save as save_tensors
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli import leaderboard_cache
 from mlrpl_bench.data import coco, masks, protocol, word_vectors
+from mlrpl_bench.data.choices import PREPARED_RAW
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.images import cache as prepared
-from mlrpl_bench.data.images import decoding
+from mlrpl_bench.data.images import cache_writer, decoding
 from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.report.curves import course
 from mlrpl_bench.models import backbones
@@ -451,7 +453,7 @@ def cached_labels(folder: Path) -> Reader:
 
 
 def remembered_leaderboards(folder: Path) -> Reader:
-    question = leaderboard_cache.CacheKey({"ratios": "0.1"}, "d", (folder,), None, ())
+    question = leaderboard_cache.CacheKey(Request(dataset="d", ratios=(0.1,), results=(folder,)))
     table = Table("t", "T", ("10 %",), [("x", [Entry("1.0", "best", ("x", "0.1"), 1.0)])], ("a note",))
     question.remember(leaderboard_cache.CachedLeaderboard.of(table, {"x": 1}, []), question.state())
     whole = json.loads(question._path().read_bytes())
@@ -487,12 +489,12 @@ def prepared_images(folder: Path) -> Reader:
     labels = np.array([[1], [-1]], dtype=np.int8)
     split = Split([0, 1], [image, gone], labels, ("a",))
     cache = folder / "cache"
-    prepared.prepare(split, cache, prepared.PREPARED_RAW, 6, left_out={1: "missing"})
+    cache_writer.prepare(split, cache, PREPARED_RAW, 6, left_out={1: "missing"})
     files = Files({cache / name: (cache / name).read_bytes() for name in (prepared.MANIFEST, prepared.PIXELS)})
 
     def read(damage: tuple[str, bytes]) -> None:
         files.damage(cache / damage[0], damage[1])
-        images = prepared.Prepared(cache, split, prepared.PREPARED_RAW, 6)
+        images = prepared.Prepared(cache, split, PREPARED_RAW, 6)
         for row in range(2):
             images[row]
 

@@ -31,11 +31,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli import leaderboard_cache
 from mlrpl_bench.cli.app import app
 from mlrpl_bench.data import coco, masks, protocol, word_vectors
+from mlrpl_bench.data.choices import PREPARED_RAW
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.data.images import cache, decoding
+from mlrpl_bench.data.images import cache, cache_writer, decoding
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.report import attention_picture, figures, page
@@ -94,9 +96,9 @@ def read_prepared_images(path):
     folder, image = path.parent / "prepared", path.parent / "0.png"
     Image.new("RGB", (6, 6)).save(image)
     split = Split([0], [image], np.ones((1, 1), dtype=np.int8), ("a",))
-    cache.prepare(split, folder, cache.PREPARED_RAW, 6)
+    cache_writer.prepare(split, folder, PREPARED_RAW, 6)
     shutil.copy(path, folder / cache.PIXELS)
-    cache.Prepared(folder, split, cache.PREPARED_RAW, 6)
+    cache.Prepared(folder, split, PREPARED_RAW, 6)
 
 
 ARRAYS = {
@@ -350,12 +352,12 @@ def test_json_that_is_nested_without_end_is_refused(tmp_path, text):
     for dataset in ("vg200", "vg200_rebuilt"):
         assert "not JSON" in refusal(lambda: DATASETS[dataset].cls().load(tmp_path, "train"))  # noqa: B023
     (tmp_path / cache.MANIFEST).write_text(text)
-    assert "are damaged" in refusal(lambda: cache.Prepared(tmp_path, SPLIT, cache.PREPARED_RAW, 6))
+    assert "are damaged" in refusal(lambda: cache.Prepared(tmp_path, SPLIT, PREPARED_RAW, 6))
 
 
 @pytest.mark.parametrize("text", DEEP, ids=["lists", "objects"])
 def test_a_cache_of_json_that_is_nested_without_end_is_made_anew(tmp_path, text):
-    question = leaderboard_cache.CacheKey({}, "d", (tmp_path,), None, ())
+    question = leaderboard_cache.CacheKey(Request(dataset="d", results=(tmp_path,)))
     question._path().parent.mkdir(parents=True)
     question._path().write_text(text)
     assert question.find() is None

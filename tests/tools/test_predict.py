@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW, REFERENCE
-from mlrpl_bench.data.images import cache
+from mlrpl_bench.data.images import cache, cache_writer
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.record import read_arrays, read_record
@@ -130,7 +130,7 @@ def test_an_image_is_seen_as_one_of_the_data_set_is(trained, tmp_path, backend):
     if backend == REFERENCE:
         expected = view.test(Image.open(split.image_paths[6]).convert("RGB"))
     else:
-        cache.prepare(split, tmp_path, backend, view.enlarged)
+        cache_writer.prepare(split, tmp_path, backend, view.enlarged)
         expected = view.test(cache.Prepared(tmp_path, split, backend, view.enlarged)[6])
     np.testing.assert_array_equal(np.asarray(seen), np.asarray(expected))
 

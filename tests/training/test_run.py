@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlrpl_bench.data.images.loader import ImageTransform
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_mask, known_share
 from mlrpl_bench.models.method import ParameterGroup, Progress
 from mlrpl_bench.records.cell import Finished, Job

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlrpl_bench.data.images.loader import ImageTransform, decode, normalise
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.loader import normalise
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.models.losses import partial_bce

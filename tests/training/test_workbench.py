@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlrpl_bench.data.images.loader import ImageTransform, decode, normalise, row_order
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.loader import normalise, row_order
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.tools.conformance.sample import NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
 from mlrpl_bench.training import workbench as workbench_module
 from mlrpl_bench.training.trainer import train

@@ -222,11 +222,12 @@ def _prepare_images(
     view: ImageTransform, splits: dict[str, Split], skip: bool, workers: int, yes: bool, display: Display
 ) -> None:
     from mlrpl_bench.data.file_lists import refuse_missing
-    from mlrpl_bench.data.images import cache as prepared
+    from mlrpl_bench.data.images import cache_writer
+    from mlrpl_bench.data.images.cache import prepared_folder
     from mlrpl_bench.data.images.decoding import BadImage, bad_rows
 
     kind, side = view.backend, view.enlarged
-    folders = {name: prepared.prepared_folder(split, view) for name, split in splits.items()}
+    folders = {name: prepared_folder(split, view) for name, split in splits.items()}
     left_out: dict[str, dict[int, str]] = {name: {} for name in splits}
     for name, split in splits.items():
         if skip:
@@ -235,16 +236,16 @@ def _prepare_images(
         else:
             refuse_missing(split.image_paths, f"{name} images", ", or leave them out with --on-bad-image skip")
     try:
-        size = sum(prepared.size_of(split, kind, side) for split in splits.values())
+        size = sum(cache_writer.size_of(split, kind, side) for split in splits.values())
         print(f"{side} x {side} pixels, about {size / 1e9:.2f} GB in {folders['train'].parent}")
         if not yes and size > ASK_ABOVE_BYTES:
             raise UserError(
                 "that is large: say --yes to go on, choose another place with MLRPL_CACHE, or a smaller --image-size"
             )
-        prepared.refuse_to_fill_the_disk([(split, folders[name]) for name, split in splits.items()], kind, side)
+        cache_writer.refuse_to_fill_the_disk([(split, folders[name]) for name, split in splits.items()], kind, side)
         for name, split in splits.items():
             report = functools.partial(display.report, f"resizing {name} images")
-            made = prepared.prepare(split, folders[name], kind, side, report, workers, left_out[name])
+            made = cache_writer.prepare(split, folders[name], kind, side, report, workers, left_out[name])
             print(f"wrote {folders[name]}")
             _tell_left_out(name, split, made.left_out)
     except BadImage as error:

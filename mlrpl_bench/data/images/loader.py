@@ -13,13 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from mlrpl_bench.data.images.decoding import FileFacts as FileFacts
-from mlrpl_bench.data.images.decoding import bad_rows as bad_rows
-from mlrpl_bench.data.images.decoding import decode as decode
-from mlrpl_bench.data.images.decoding import inspect as inspect
-from mlrpl_bench.data.images.decoding import inspect_all as inspect_all
-from mlrpl_bench.data.images.transforms import USUAL_PIXELS, PixelFormat
-from mlrpl_bench.data.images.transforms import ImageTransform as ImageTransform
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.transforms import USUAL_PIXELS, ImageTransform, PixelFormat
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import generator_at, seed_of
 

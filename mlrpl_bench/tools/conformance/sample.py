@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import Preset, Split
-from mlrpl_bench.data.images.loader import ImageTransform
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.data.word_vectors import hashed_vectors
 from mlrpl_bench.models import backbones

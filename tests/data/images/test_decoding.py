@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlrpl_bench.data.images import decoding, loader
+from mlrpl_bench.data.images import decoding
 from mlrpl_bench.data.images.decoding import FATAL, BadImage, FileFacts, bad_rows, decode, inspect, inspect_all
 from mlrpl_bench.utils.errors import UserError
 
@@ -240,11 +240,6 @@ def test_what_the_system_refuses_is_no_fault_of_the_image(tmp_path, monkeypatch,
 
 def test_no_files_are_no_facts_and_no_bad_rows():
     assert inspect_all([], 2) == [] == bad_rows([])
-
-
-def test_the_image_layer_offers_all_of_it():
-    for name in ("decode", "inspect", "inspect_all", "bad_rows", "FileFacts"):
-        assert getattr(loader, name) is getattr(decoding, name)
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path):

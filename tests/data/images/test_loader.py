@@ -6,7 +6,9 @@ import torch
 from PIL import Image, ImageOps
 
 from mlrpl_bench.data.images import loader
-from mlrpl_bench.data.images.loader import ImageTransform, Reader, decode, normalise, row_order
+from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.loader import Reader, normalise, row_order
+from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import seed_of
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.data.images import cache
+from mlrpl_bench.data.images import cache, cache_writer
 from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.images.transforms import FAST, PREPARED_JPEG, PREPARED_RAW, REFERENCE
 from mlrpl_bench.leaderboard.report import examples
@@ -50,7 +50,7 @@ def test_images_are_shown_as_the_network_saw_them(split, tmp_path, monkeypatch, 
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
     view, paths, source = setting.view(), split.image_paths, None
     if view.is_prepared:
-        source = cache.prepare(split, cache.prepared_folder(split, view), backend, view.enlarged)
+        source = cache_writer.prepare(split, cache.prepared_folder(split, view), backend, view.enlarged)
     for row, image in shown.items():
         seen = view.test(source[row] if source else decode(paths[row], view.decode_at_least))
         np.testing.assert_array_equal(np.asarray(image), np.asarray(seen))
