@@ -1,4 +1,4 @@
-"""What ``run`` and ``leaderboard`` do: plan the cells, train what is missing, make the table from the records."""
+"""This module does the work of ``run`` and ``leaderboard``: it plans cells, trains missing ones and makes the table."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from mlrpl_bench.utils.tables import Table, counted
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be trained.
+    """A plan says what would be trained.
 
     Attributes:
         jobs: all cells that are asked for.
-        todo: those without a record.
-        score_bytes: disk space that the scores of one cell take.
+        todo: the cells without a record.
+        score_bytes: the disk space that the scores of one cell take, in bytes.
         images: how many images there are to train on.
     """
 
@@ -51,14 +51,14 @@ class Plan:
     images: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the plan as plain data."""
         todo = [job.cell.title for job in self.todo]
         trainings = [{"methods": names, **length.to_json()} for length, names in self._lengths().items()]
         size = self.score_bytes * len(todo)
         return {"cells": len(self.jobs), "to_train": todo, "score_bytes": size, "trainings": trainings}
 
     def to_text(self) -> str:
-        """For people."""
+        """Write the plan for people, in lines."""
         lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo)} of them without a record:"]
         lines += [f"  {job.cell.title}" for job in self.todo]
         lengths = self._lengths()
@@ -70,7 +70,7 @@ class Plan:
         return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])
 
     def _lengths(self) -> dict[Length, list[str]]:
-        """By learning rate and number of steps, the rows that are trained so."""
+        """Return the rows that are trained so long, by learning rate and number of steps."""
         found: dict[Length, list[str]] = {}
         for job in self.jobs:
             labels = found.setdefault(Length.of(job.cell.recipe, self.images), [])
@@ -80,12 +80,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a request.
+    """A result holds what came out of a request.
 
     Attributes:
         leaderboard: the tables, or None where there is no record to make them from.
         written: the files of the leaderboard.
-        unwritten: why there are none though they were asked for, or "".
+        unwritten: why there are no such files though they were asked for, or "".
         failures: a line for each cell that failed.
         problems: a line for each record that cannot be used.
         failed_methods: the methods of the failed cells, each once.
@@ -100,7 +100,7 @@ class Result:
 
     @property
     def measurements(self) -> pd.DataFrame:
-        """A row for each method, known ratio and metric, with how sure it is; see `measurements.measure`.
+        """Return a row for each method, known ratio and metric, with its uncertainty; see `measurements.measure`.
 
         Raises:
             UserError: every cell failed.
@@ -122,14 +122,14 @@ def plan(resolved: Resolved, watcher: Watcher) -> Plan:
 def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], object] = lambda: None) -> Result:
     """Train the requested cells that have no record, and make the table of all the requested ones.
 
-    A record that cannot be used is named and stands in no table. One of a cell that was asked for is moved aside and
-    the cell is trained anew.
+    A record that cannot be used is named and stands in no table. A damaged record of a cell that was asked for is moved
+    aside, and the cell is trained anew.
 
     Args:
         on_trained: called when all is trained, before the records are read.
 
     Raises:
-        UserError: bad options, missing data, or nothing to show; nothing was trained then.
+        UserError: bad options or missing data, in which case nothing was trained; or nothing to show.
     """
     request, store, dataset = resolved.request, resolved.store, resolved.dataset
     study = Study(dataset, request.options, watcher.report)
@@ -162,7 +162,7 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
 
 
 def _jobs(resolved: Resolved, study: Study) -> tuple[list[Job], dict[str, list[Job]]]:
-    """All cells that are asked for, and those among them that make the reference rows, by name."""
+    """Return all cells that are asked for, and those among them that make the reference rows, by name."""
     jobs = [
         study.job(entry, ratio, seed, mask_seed, dict(changed))
         for entry, changed in resolved.rows
@@ -175,7 +175,7 @@ def _jobs(resolved: Resolved, study: Study) -> tuple[list[Job], dict[str, list[J
 
 
 def _reference_rows(resolved: Resolved, study: Study) -> dict[str, list[Job]]:
-    """The cells behind the rows that every leaderboard has, such as the upper bound: one for each seed."""
+    """Return the cells of the rows that every leaderboard has, such as the upper bound: one for each seed."""
     if not resolved.request.leaderboard or study.setting.mask_scheme not in COMPLETE_AT_ONE:
         return {}
     methods = resolved.methods
@@ -222,7 +222,7 @@ def _selection(
     references: Mapping[str, Sequence[Job]],
     watcher: Watcher,
 ) -> Selection:
-    """The table's records: the requested ratios and seeds; other methods that were trained so stand beside."""
+    """Select the table's records: the requested ratios and seeds; other methods that were trained so stand beside."""
     asked, hashes = {job.cell.label for job in jobs}, {job.cell.mask_hash for job in jobs}
 
     def wanted(cell: Cell) -> bool:
@@ -274,7 +274,7 @@ def _leaderboard(
 
 
 def _published(table: Leaderboard, resolved: Resolved) -> Table:
-    """The papers' numbers beside ours, which must be of the papers' data."""
+    """Set the papers' numbers beside the measured ones, which must be of the papers' data."""
     options, methods = resolved.request.options, resolved.methods
     if options.evaluate_on != "test" or options.data or options.mask_scheme != "hcp" or options.mask_file is not None:
         raise UserError(
@@ -291,7 +291,7 @@ def _published(table: Leaderboard, resolved: Resolved) -> Table:
 
 
 def _with_secondary_tables(table: Leaderboard, resolved: Resolved) -> tuple[Leaderboard, list[str]]:
-    """The leaderboard with ranks over data sets, what a step costs, and the papers' claims; and what is unusable."""
+    """Add the ranks over data sets, the costs of a step and the papers' claims; also return what cannot be used."""
     name = resolved.dataset.name
     ranked = dataset_ranks.rank(name, table, resolved.store, resolved.methods.entries)
     profiled, unusable = _profile(resolved.store, name)
@@ -300,7 +300,7 @@ def _with_secondary_tables(table: Leaderboard, resolved: Resolved) -> tuple[Lead
 
 
 def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]:
-    """The table that `profile --save` left, or what is wrong with it."""
+    """Read the table that ``profile --save`` left, and say what is wrong with it."""
     from mlrpl_bench.tools.profiling import step_costs
 
     try:
@@ -312,13 +312,13 @@ def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]
 
 
 def _claims(table: Leaderboard, dataset: str) -> list[Table]:
-    """Those of the papers' claims that the table's rows say something about."""
+    """Judge those of the papers' claims that the table's rows say something about."""
     judged = claims.judge(table.cells, dataset, table.ratios).measured()
     return [judged.table("The papers' claims")] if judged.verdicts else []
 
 
 def _why_not_writable(folder: Path) -> str:
-    """Why tables cannot be written to a folder, or ""."""
+    """Say why tables cannot be written to a folder; "" if they can."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if os.access(there, os.W_OK):
         return ""

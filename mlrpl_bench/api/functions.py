@@ -1,4 +1,4 @@
-"""The functions of the public interface, for notebooks and scripts."""
+"""This module defines the functions of the public interface, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 
 Folders = str | Path | Sequence[str | Path]
-"""One folder of records, or several, of which the first is written to."""
+"""This type names one folder of records, or several, of which the first is written to."""
 
 
 def run(
@@ -139,8 +139,9 @@ def compare(
     """Compare two rows on the test images and seeds that both have records of; nothing is trained.
 
     Args:
-        a, b: rows of the table, such as ``sarb`` or ``sarb[alpha=0.3]``.
-        mask_seed: only cells of this mask; None for those whose mask seed is their training seed.
+        a: a row of the table, such as ``sarb`` or ``sarb[alpha=0.3]``.
+        b: the row that it is compared with.
+        mask_seed: the mask whose cells are compared; None for those whose mask seed is their training seed.
 
     Other arguments are those of `leaderboard`.
 
@@ -161,7 +162,13 @@ def claims(
     progress: Progress | Watcher | None = None,
     **options: Any,
 ) -> Claims:
-    """Judge what the papers claim by the records there are; nothing is trained. Arguments as for `compare`."""
+    """Judge what the papers claim by the records there are; nothing is trained.
+
+    Arguments are those of `compare`.
+
+    Raises:
+        UserError: there are no records of the rows that the claims are about, or bad input.
+    """
     request = _reading(dataset, ratios, mask_seed, results, plugins, options)
     return reading.judge_claims(*_resolved(request, progress))
 
@@ -182,12 +189,17 @@ def predict(
     """Score images with a trained cell.
 
     Args:
-        ratio, seed: of the record; None for the highest ratio and the lowest seed that there is.
-        cell: the beginning of the record's key, in place of the two.
+        method: a registered method with a record, or an alias such as ``upper_bound``.
+        images: the image files.
+        ratio: the known ratio of the record; None for the highest that there is.
+        seed: the training seed of the record; None for the lowest that there is.
+        cell: the beginning of the record's key, in place of ratio and seed.
+
+    Other arguments are those of `leaderboard`.
 
     Returns:
         A row for each image and category: ``image, category, logit, probability, predicted``; an image's rows are in
-        falling order of probability.
+        falling order of probability, which is in [0, 1].
 
     Raises:
         UserError: there is no such record, it has no weights, or an image cannot be read.
@@ -204,7 +216,7 @@ def records(results: Folders = "results", dataset: str | None = None) -> pd.Data
 
     Args:
         results: one folder of records, or several.
-        dataset: only this data set's.
+        dataset: the data set whose records are read; None for all.
 
     Returns:
         A row a record: what was trained, under which setting, its metrics in percent, its seconds and its folder.
@@ -241,7 +253,7 @@ def _reading(
     plugins: Sequence[str | Path],
     options: Mapping[str, Any],
 ) -> Request:
-    """A request that only reads records."""
+    """Make a request that only reads records."""
     return Request(
         dataset=dataset,
         methods=(),

@@ -1,4 +1,4 @@
-"""What is read from records without training: comparisons, claims, predictions, lists."""
+"""This module reads comparisons, claims, predictions and lists from records, without training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mlrpl_bench.utils.errors import UserError
 
 
 def compare_rows(resolved: Resolved, watcher: Watcher, a: str, b: str) -> comparison.Comparison:
-    """Compare two rows, see `compare`."""
+    """Compare two rows, see `functions.compare`."""
     labels: set[str] = set()
 
     def is_wanted(label: str) -> bool:
@@ -35,18 +35,21 @@ def compare_rows(resolved: Resolved, watcher: Watcher, a: str, b: str) -> compar
 
 
 def judge_claims(resolved: Resolved, watcher: Watcher) -> claims.Claims:
-    """Judge the papers' claims, see `claims`."""
+    """Judge the papers' claims, see `functions.claims`."""
     grid = _evidence(resolved, claims.rows_needed().__contains__, watcher)
     return claims.judge(grid, resolved.dataset.name, resolved.ratios)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a trained cell says of images.
+    """An answer holds the scores that a trained cell gives to images.
 
     Attributes:
-        title, key: of the cell.
+        title: the cell's name for people.
+        key: the cell's key.
         fitting: how many records fitted what was asked.
+        categories: the names of the categories, in the order of the scores.
+        predictions: the scores of each image.
     """
 
     title: str
@@ -56,14 +59,14 @@ class Answer:
     predictions: Sequence[Prediction]
 
     def frame(self) -> pd.DataFrame:
-        """A row for each image and category, see `predict`."""
+        """Return a row for each image and category, see `functions.predict`."""
         answers = [each.to_json(self.categories) for each in self.predictions]
         rows = [{"image": answer["image"], **row} for answer in answers for row in answer["scores"]]
         return pd.DataFrame(rows, columns=["image", "category", "logit", "probability", "predicted"])
 
 
 def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path], wanted: Wanted) -> Answer:
-    """Score images with a trained cell, see `predict`."""
+    """Score images with a trained cell, see `functions.predict`."""
     methods, dataset = resolved.methods, resolved.dataset
     if (alias := methods.aliases.get(method)) is not None:
         if wanted.ratio is not None:
@@ -88,7 +91,7 @@ def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path
 
 
 def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> pd.DataFrame:
-    """Read which cells have records, see `records`."""
+    """Read which cells have records, see `functions.records`."""
     there = store.datasets()
     if dataset is not None and dataset not in there:
         raise UserError(f"no records of {dataset!r} in {store.root}; there are: {', '.join(there) or 'none'}")
@@ -115,7 +118,7 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
 def _evidence(
     resolved: Resolved, is_wanted: Callable[[str], bool], watcher: Watcher, check: Callable[[], None] = lambda: None
 ) -> EvidenceGrid:
-    """The evidence of the rows that are wanted, of all seeds.
+    """Collect the evidence of the rows that are wanted, of all seeds.
 
     Args:
         check: called when all row labels have been asked for.

@@ -14,15 +14,15 @@ from mlrpl_bench.utils.errors import UserError
 CHECKPOINT_SECONDS = 600.0
 
 MOST_SEEDS = 1000
-"""Ten times what the advice on seeds ever asks for. Before anything is trained a mask is drawn for each seed and ratio:
-a thousand masks of COCO take two minutes."""
+"""A request may ask for at most this many seeds, ten times what the advice on seeds ever asks for. Before anything is
+trained a mask is drawn for each seed and ratio: a thousand masks of COCO take two minutes."""
 
 PATHS = ("plugins", "results")
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which cells are wanted, in names, numbers and paths alone.
+    """A request says which cells are wanted, in names, numbers and paths alone.
 
     The command line, a notebook, the memory of unchanged leaderboards and a worker on another machine use the same
     value: it can be pickled, and written as JSON and read back.
@@ -32,16 +32,16 @@ class Request:
         methods: registered methods; ``all``, ``paper`` (those with published numbers), or None for the basic ones.
         overrides: hyper-parameters that the user changed, as text; only with one method.
         ratios: known ratios in (0, 1]; None for those of the data set's preset.
-        seeds: number of seeds, from 0; a seed sets mask and training.
-        mask_seed: one mask for all training seeds, or None.
-        options: the setting.
+        seeds: the number of seeds, which count from 0; a seed sets mask and training.
+        mask_seed: the seed of one mask for all training seeds; None for a mask for each.
+        options: what the user chose of the setting.
         plugins: files with methods and data sets of the user's own.
         results: folders of records; the first is written to, the others are only read.
         group: how many cells are trained side by side, None for as many as fit in memory.
-        checkpoint_seconds: how much work may be lost when training is cut off.
+        checkpoint_seconds: how much work may be lost when training is cut off, in seconds.
         keep_weights: whether a record keeps the trained weights.
         train: whether cells without a record are trained.
-        only_these_rows: leave other methods' records out of the table.
+        only_these_rows: whether other methods' records are left out of the table.
         leaderboard: whether the table gets its reference rows (the registered aliases), and is written to files.
         published: whether the papers' own numbers get a table.
         out: the folder for the files of the leaderboard, None for that of the data set in the first of `results`.
@@ -66,10 +66,10 @@ class Request:
     out: Path | None = None
 
     def seed_pairs(self) -> list[tuple[int, int]]:
-        """Training seed and mask seed of each repetition: the same, unless one mask is held fixed.
+        """Return training seed and mask seed of each repetition: the same, unless one mask is held fixed.
 
         Raises:
-            UserError: there is no repetition, or the mask seed is out of range.
+            UserError: there is no repetition, there are too many, or the mask seed is out of range.
         """
         mask_seed = self.mask_seed if self.options.mask_file is None else 0
         if self.seeds < 1:
@@ -82,13 +82,13 @@ class Request:
         return [(seed, seed if mask_seed is None else mask_seed) for seed in range(self.seeds)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON; paths become text."""
+        """Return the request as plain data for JSON; paths become text."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return {**_plain(values), "options": self.options.to_json()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Request:
-        """The request that `to_json` wrote.
+        """Return the request that `to_json` wrote.
 
         Raises:
             UserError: a field is unknown, as another version wrote it.

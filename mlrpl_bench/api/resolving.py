@@ -1,4 +1,4 @@
-"""From a request's names to what they stand for."""
+"""This module resolves the names of a request: it loads the methods, the dataset and the store that they stand for."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.utils.errors import UserError
 
 Rows = Sequence[tuple[MethodEntry, Mapping[str, str]]]
-"""Methods, each with the hyper-parameters that the user changed."""
+"""This type holds methods, each with the hyper-parameters that the user changed."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A request and what its names stand for.
+    """A resolved request holds a request and what its names stand for.
 
     Attributes:
-        methods, dataset: what is registered under the names.
+        request: the request.
+        methods: all registered methods.
+        dataset: the data set that is registered under the request's name.
         store: the folders of records.
         rows: the methods that are asked for, each with the hyper-parameters that the user changed.
         ratios: known ratios, ascending.
@@ -66,7 +68,11 @@ def resolve(request: Request, watcher: Watcher, *, needs_ratios: bool = True) ->
 
 
 def store_of(folders: Sequence[Path]) -> ResultStore:
-    """Writes into the first folder, reads from all."""
+    """Return the store that writes into the first of the folders and reads from all.
+
+    Raises:
+        UserError: no folder is named, one cannot be read, or one besides the first is not there.
+    """
     if not folders:
         raise UserError("no folder of results is named; give at least one")
     return ResultStore(folders[0], folders[1:])
@@ -75,7 +81,7 @@ def store_of(folders: Sequence[Path]) -> ResultStore:
 def _rows(
     request: Request, methods: Registry[MethodEntry], dataset: DatasetEntry, needs_ratios: bool
 ) -> tuple[Rows, tuple[float, ...]]:
-    """The methods that are asked for, with their overrides, and the known ratios."""
+    """Return the methods that are asked for, with their overrides, and the known ratios in ascending order."""
     names, ratios = request.methods, request.ratios
     if needs_ratios and request.options.mask_file is not None and (ratios is None or len(ratios) > 1):
         raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")

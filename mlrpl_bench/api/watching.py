@@ -1,4 +1,4 @@
-"""Progress of what is being done: who is told of it, and how."""
+"""This module defines who is told of the progress of a command or a call, and how."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from typing import Protocol, cast
 from mlrpl_bench.training.launchers import sweep
 
 Progress = Callable[[str, int, int], object]
-"""A `Report` whose answer does not matter, such as ``print``."""
+"""This type is a `Report` whose return value does not matter, such as ``print``."""
 
 
 class Watcher(Protocol):
-    """Is told what happens while something is worked on."""
+    """A watcher is told what happens while a request is worked on."""
 
     def report(self, what: str, done: int, total: int) -> None:
-        """A preparation or an evaluation goes on."""
+        """Show how far a preparation or an evaluation is."""
 
     def cells(self, done: int, total: int) -> None:
-        """So many of the cells that are to be trained are done."""
+        """Show how many of the cells that are to be trained are done."""
 
     def event(self, title: str, epochs: int, event: sweep.SweepEvent) -> None:
-        """Something happened to the cell with this title, which is trained for so many epochs."""
+        """Show what happened to the cell with this title, which is trained for so many epochs."""
 
     def note(self, text: str) -> None:
-        """A line that a person should read."""
+        """Show a line that a person should read."""
 
     def warn(self, text: str) -> None:
-        """Something is not as it should be, and all that was asked for is done nevertheless."""
+        """Warn of something that is not as it should be, though all that was asked for is done."""
 
     def problem(self, text: str) -> None:
-        """A record cannot be used, and what was asked for is done without it."""
+        """Name a record that cannot be used; what was asked for is done without it."""
 
 
 class Quiet:
-    """The `Watcher` of a notebook: progress goes to a callback, problems become Python warnings."""
+    """A quiet watcher serves a notebook: it hands progress to a callback and turns problems into Python warnings."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress: Progress = progress or (lambda *_: None)
 
     def report(self, what: str, done: int, total: int) -> None:
-        """Hand it on."""
+        """Hand the progress of a preparation on to the callback."""
         self._progress(what, done, total)
 
     def cells(self, done: int, total: int) -> None:
-        """Hand it on as ``cells``."""
+        """Hand the number of finished cells on to the callback, as ``cells``."""
         self._progress("cells", done, total)
 
     def event(self, title: str, epochs: int, event: sweep.SweepEvent) -> None:
-        """Hand on which epoch a cell has finished."""
+        """Hand on to the callback which epoch a cell has finished."""
         if isinstance(event, sweep.EpochDone):
             self._progress(title, int(event.row["epoch"]) + 1, epochs)
 
     def note(self, text: str) -> None:
-        """Nothing: what matters is in the result."""
+        """Ignore a note, as the result holds what matters."""
 
     def warn(self, text: str) -> None:
-        """Give a Python warning."""
+        """Turn a warning into a Python warning."""
         warnings.warn(text, stacklevel=2)
 
     def problem(self, text: str) -> None:
-        """Give a Python warning."""
+        """Turn a record that cannot be used into a Python warning."""
         warnings.warn(f"not used: {text}", stacklevel=2)
 
 
 def watcher(progress: Progress | Watcher | None) -> Watcher:
-    """The `Watcher` for an argument ``progress``: itself, or one that calls it."""
+    """Return the `Watcher` for an argument ``progress``: the argument itself, or a watcher that calls it."""
     return cast(Watcher, progress) if hasattr(progress, "report") else Quiet(cast("Progress | None", progress))

@@ -22,7 +22,9 @@ LONG_SECONDS = 5.0
 
 
 class Display:
-    """Live bars on a terminal; elsewhere (a log file) lines: a group's start, its epochs, and each finished cell.
+    """A display shows live bars on a terminal, and lines elsewhere, as in a log file.
+
+    The lines tell of a group's start, of its epochs, and of each finished cell.
 
     Args:
         clock: seconds from any start that never go back.
@@ -32,13 +34,13 @@ class Display:
         self.clock = clock
         self.began: dict[str, float] = {}
         self.tasks_told: dict[str, float] = {}
-        """The time of the last line about each preparation; `began` holds when each began."""
+        """This holds the time of the last line about each preparation; `began` holds when each began."""
         self.batch = 0
         self.steps: StepDone | None = None
         self.group_began, self.epoch_ended, self.last_line = 0.0, 0.0, -math.inf
         self.first_step = 0
         self.rows: list[dict[str, float]] = []
-        """What the cells of the group said of the epoch that ended last."""
+        """These are the history's rows of the epoch that ended last, one for each cell of the group."""
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -53,7 +55,7 @@ class Display:
         )
         self.tasks: dict[str, Any] = {}
         self.problems: list[str] = []
-        """Lines about what could not be used."""
+        """These lines name the records that could not be used."""
 
     def __enter__(self) -> Display:
         self.progress.start()
@@ -63,31 +65,31 @@ class Display:
         self.progress.stop()
 
     def report(self, what: str, done: int, total: int) -> None:
-        """A preparation that takes a while."""
+        """Show how far a preparation is that takes a while."""
         self._update(what, done, total)
         self._log_preparation(what, done, total)
         if done == total:
             self.progress.remove_task(self.tasks.pop(what))
 
     def cells(self, done: int, total: int) -> None:
-        """How many of the cells that are to be trained are done."""
+        """Show how many of the cells that are to be trained are done."""
         self._update("cells", done, total)
 
     def note(self, text: str) -> None:
-        """A line that a person should read."""
+        """Show a line that a person should read."""
         self._line(text)
 
     def warn(self, text: str) -> None:
-        """Something is not as it should be."""
+        """Warn of something that is not as it should be."""
         self._line(f"warning: {text}")
 
     def problem(self, text: str) -> None:
-        """A record cannot be used."""
+        """Name a record that cannot be used, and keep the line."""
         self.problems.append(text)
         self._line(f"not used: {text}")
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
-        """Something happened to the cell with this title."""
+        """Show what happened to the cell with this title, which is trained for so many epochs."""
         if not self.console.is_terminal:
             self._log(epochs, event)
         if isinstance(event, Waiting):
@@ -122,7 +124,13 @@ class Display:
             self.console.print(line, markup=False, soft_wrap=True)
 
     def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
-        """A group of cells begins to train side by side."""
+        """Show that a group of cells begins to train side by side.
+
+        Args:
+            steps: the steps in an epoch.
+            batch: the images in a step of a cell.
+            rates: the learning rate of each cell.
+        """
         self.steps, self.rows, self.batch, self.last_line = None, [], batch, -math.inf
         if not self.console.is_terminal:
             rate = " to ".join(f"{rate:.3g}" for rate in sorted({min(rates), max(rates)}))
@@ -182,7 +190,8 @@ class Display:
 
 
 def _duration(seconds: float) -> str:
-    """
+    """Write a duration for people.
+
     >>> _duration(59), _duration(3599), _duration(7260)
     ('59 s', '60 min', '2 h 1 min')
     """

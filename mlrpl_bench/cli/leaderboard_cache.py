@@ -1,7 +1,7 @@
-"""Remembers a leaderboard that was made, and finds it again while nothing that it rests on has changed.
+"""This module keeps a leaderboard that was made, and finds it again while nothing that it was made from has changed.
 
-Looked at are size and time of change of every file of a record, of the code, of the data set's label files and of the
-files that were written; imports neither torch nor pandas, which take longer than everything here.
+It compares size and time of change of every file of a record, of the code, of the data set's label files and of the
+files that were written. It imports neither torch nor pandas, which take longer than everything here.
 """
 
 from __future__ import annotations
@@ -21,26 +21,28 @@ from mlrpl_bench.utils.files import PACKAGE, cache_folder, write_atomically
 from mlrpl_bench.utils.tables import Entry, Table
 
 FOLDER = "unchanged"
-"""In the cache folder; may be deleted at any time."""
+"""This folder in the cache folder holds the leaderboards; it may be deleted at any time."""
 
 CODE = (PACKAGE, PACKAGE.parent / "methods", PACKAGE.parent / "datasets")
 
 MADE_ANEW = "evidence.npz"
-"""In a cell's folder it is the leaderboard's own, and no news."""
+"""The leaderboard itself writes this file in a cell's folder, so a change of it does not count."""
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Not looked at one by one: that one was added or taken away shows in its folder's time of change."""
+"""Files with these endings are not looked at one by one: their folder's time of change shows that one was added or
+taken away."""
 
 LIBRARIES = ("numpy", "pandas", "scipy")
 
 
 @dataclass(frozen=True)
 class CachedLeaderboard:
-    """What is printed and said again.
+    """A cached leaderboard holds what is printed again.
 
     Attributes:
-        table: the main table. json: the same for programs, as text.
-        written: files with their size and time of change.
+        table: the main table.
+        json: the leaderboard for programs, as text.
+        written: the files that were written, each with its size in bytes and its time of change in nanoseconds.
     """
 
     table: Table
@@ -49,30 +51,30 @@ class CachedLeaderboard:
 
     @classmethod
     def of(cls, table: Table, as_json: Mapping[str, Any], written: Iterable[Path]) -> CachedLeaderboard:
-        """A leaderboard and the files that it was just written to."""
+        """Make one from a leaderboard and the files that it was just written to."""
         return cls(table, json.dumps(as_json, indent=1), {str(path): _facts(path) or [] for path in written})
 
 
 @dataclass(frozen=True)
 class CacheKey:
-    """What was asked for, and what the answer rests on.
+    """A cache key identifies what was asked for, and what the answer was made from.
 
     Attributes:
         request: everything that the user chose.
-        imported: local modules that methods and data sets import; known once these are loaded, and then remembered.
+        imported: the local modules that methods and data sets import; known once these are loaded, and then kept.
     """
 
     request: Request
     imported: tuple[Path, ...] = ()
 
     def with_imports(self, files: Iterable[Path]) -> CacheKey:
-        """The same with the local modules that files of methods and data sets import."""
+        """Return the key with the local modules that files of methods and data sets import."""
         from mlrpl_bench.models.local_imports import local_modules
 
         return replace(self, imported=tuple(sorted({module.path for file in files for module in local_modules(file)})))
 
     def find(self) -> CachedLeaderboard | None:
-        """The answer, if it was given before and nothing has changed since."""
+        """Return the answer if it was given before and nothing has changed since; else None."""
         try:
             content = json.loads(self._path().read_bytes())
             table = content["table"]
@@ -87,10 +89,10 @@ class CacheKey:
         return found if same and _can_be_printed(found) else None
 
     def remember(self, answer: CachedLeaderboard, state: str) -> None:
-        """Keep an answer; a folder that cannot be written to is no obstacle.
+        """Keep an answer; where the folder cannot be written to, nothing is kept.
 
         Args:
-            state: of before the records were read, as another process may have added some since.
+            state: the `state` from before the records were read, as another process may have added some since.
         """
         content = {"state": state, "imported": list(map(str, self.imported)), **asdict(answer)}
         try:
@@ -105,7 +107,7 @@ class CacheKey:
         return cache_folder() / FOLDER / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
 
     def state(self) -> str:
-        """Identifies everything that the answer rests on."""
+        """Return a SHA-256 that identifies everything that the answer is made from."""
         digest = hashlib.sha256(repr([sys.version, *map(importlib.metadata.version, LIBRARIES)]).encode())
         for path, facts in self._rests_on():
             digest.update(repr((str(path), facts)).encode())
@@ -129,12 +131,12 @@ class CacheKey:
 
 
 def key(request: Request) -> CacheKey | None:
-    """The key of a leaderboard that may be remembered; None for other requests, and where every image is looked at."""
+    """Return the key of a leaderboard that may be kept; None for other requests, and where every image is looked at."""
     return CacheKey(request) if request.leaderboard and request.options.on_bad_image == "error" else None
 
 
 def _can_be_printed(found: CachedLeaderboard) -> bool:
-    """Whether everything is text that is text where it was written, and as many entries as there are columns."""
+    """Tell whether all that must be text is text, and each row has as many entries as there are columns."""
     table = found.table
     texts = [found.json, table.name, table.title, table.corner, *table.columns, *table.notes]
     texts += [
@@ -149,7 +151,7 @@ def _can_be_printed(found: CachedLeaderboard) -> bool:
 
 
 def _label_files(root: Path) -> Iterator[tuple[Path, list[int] | None]]:
-    """Every folder and every file that is no image."""
+    """Yield every folder and every file that is no image, with size and time of change."""
     for folder, folders, names in os.walk(root):
         folders.sort()
         yield Path(folder), _facts(Path(folder))
@@ -159,7 +161,7 @@ def _label_files(root: Path) -> Iterator[tuple[Path, list[int] | None]]:
 
 
 def _facts(path: Path) -> list[int] | None:
-    """Size and time of change, or None where there is nothing."""
+    """Return a file's size in bytes and its time of change in nanoseconds; None where there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Makes standard output and standard error print any text, whatever characters the terminal or the log file knows."""
+"""This module lets standard output and standard error print any text, whatever characters the terminal knows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 HANDLER = "mlrpl_bench_similar"
 
 SIMILAR = {"±": "~", "≈": "=", "≥": ">", "≤": "<", "–": "-", "—": "-", "…": ".", "×": "x", "²": "2", "┃": "|", "│": "|"}
-"""Each is one character wide like the one it stands for, so that tables stay straight; "?" already marks an entry."""
+"""Each character has the width of the one that it stands for, so that tables stay straight; "?" already marks an
+entry."""
 
 
 def _similar(error: UnicodeError) -> tuple[str, int]:
-    """The characters that cannot be written, as similar ones that can."""
+    """Return similar characters for those that cannot be written, and the place after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(SIMILAR.get(letter, "?") for letter in error.object[error.start : error.end]), error.end

@@ -1,6 +1,6 @@
 """Computes what a finished cell tells beyond its metrics, once, and keeps it beside the cell's record.
 
-- Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`statistics`).
+- Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`intervals`).
 - Recovery: how well the trained method ranks the training labels that were hidden from it, the mAP over these entries
   alone. Methods that learn to fill in labels should be good at it, and no test image is needed.
 - Loss fluctuation: how much the training loss jumps from step to step.

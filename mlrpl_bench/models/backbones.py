@@ -2,7 +2,7 @@
 
 The paper's "first 91 layers are frozen" is a ResNet-101's conv1 .. layer3; layer4 is trained. The same cut is made
 in any timm model whose features come out of a plain sequence of stages: the last stage is trained, what stands
-before it is frozen. The 2 x 2 pool and the 1 x 1 reduction that follow in SSGRL's line belong to `layers.trunk`.
+before it is frozen. The 2 x 2 pool and the 1 x 1 reduction that follow in SSGRL's line are `semantic_graph.Trunk`.
 """
 
 from __future__ import annotations

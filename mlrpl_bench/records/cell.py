@@ -1,7 +1,7 @@
-"""A cell is one number to be: dataset x method x known ratio x seed, with everything that could change it.
+"""This module describes a cell: one training run, given by dataset, method, known ratio, seed and setting.
 
-Its key is the hash of all that, so a record found under the key *is* the answer, and a changed setting, hyper-
-parameter or method file is another cell.
+A cell holds everything that could change its numbers, and its key is the hash of all that. So a record found under the
+key *is* the answer, and a changed setting, hyper-parameter or method file makes another cell.
 """
 
 from __future__ import annotations
@@ -32,21 +32,28 @@ from mlrpl_bench.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Setting:
-    """What cells must have in common to stand in one table.
+    """A setting holds what cells must have in common to stand in one table.
 
     Attributes:
-        protocol_version: see `protocol.VERSION`.
-        dataset, fingerprint: the name; a hash of ids, categories and labels of training and evaluation split.
-        evaluate_on: the split that is scored, ``test``.
-        mask_scheme: see `protocol.known_mask`.
-        backbone, weights: the name; what the weights are (a file's hash, timm's tag, or the recipe that made them).
-        word_vectors: hash of the category word vectors.
-        image_size, crop_sides, flip: the view, see `images.ImageTransform`.
-        transform: the implementation of the view; implementations differ in bits.
-        bad_images: what happens to an image that cannot be decoded, ``error``.
-        precision: ``32-true`` or ``bf16-mixed``.
-        epochs, batch: the training length and images per step, unless a method's recipe says otherwise.
-        mean, deviation, interpolation: the pixels that the backbone was trained with, see `views.PixelFormat`.
+        protocol_version: the version of the protocol, see `protocol.VERSION`.
+        dataset: the name of the dataset.
+        fingerprint: a hash of ids, categories and labels of the training and of the evaluation split.
+        evaluate_on: the split that is scored, such as ``test``.
+        mask_scheme: how the known labels are chosen, see `protocol.known_mask`.
+        backbone: the name of the backbone.
+        weights: what its weights are: a file's hash, timm's tag, or the recipe that made them.
+        word_vectors: a hash of the category word vectors.
+        image_size: the side of the network's input, in pixels, see `transforms.ImageTransform`.
+        crop_sides: the sides of the training crops, as fractions of the enlarged side, see `transforms.ImageTransform`.
+        flip: whether training images are flipped, see `transforms.ImageTransform`.
+        transform: the implementation of the image transform; implementations differ in bits.
+        bad_images: what happens to an image that cannot be decoded, such as ``error``.
+        precision: the number format in which the network computes, such as ``32-true`` or ``bf16-mixed``.
+        epochs: the training length, unless a method's recipe says otherwise.
+        batch: the images per step, unless a method's recipe says otherwise.
+        mean: the mean of the pixels that the backbone was trained with, by colour, see `transforms.PixelFormat`.
+        deviation: the standard deviation of these pixels, by colour.
+        interpolation: how images are resized for the backbone.
     """
 
     protocol_version: int
@@ -71,28 +78,37 @@ class Setting:
 
     @property
     def pixels(self) -> PixelFormat:
-        """What the backbone is fed."""
+        """Return the format of the pixels that the backbone is fed with."""
         return PixelFormat(self.mean, self.deviation, self.interpolation)
 
     def view(self) -> ImageTransform:
-        """How images become the network's input."""
+        """Return the transform that makes the network's input from an image."""
         return ImageTransform(self.image_size, self.crop_sides, self.flip, self.transform, self.pixels)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data. The usual pixels are left out, so that a key is what it was before there were others."""
+        """Return the setting as plain data.
+
+        The usual pixels are left out, so that a key is what it was before there were others.
+        """
         usual = {"mean": MEAN_3, "deviation": DEVIATION_3, "interpolation": INTERPOLATION}
         return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One training run, before, while and after it runs.
+    """A cell describes one training run, before, while and after it runs.
 
     Attributes:
-        method, hyperparameters, recipe: the row, its resolved hyper-parameters and recipe.
-        changed: the hyper-parameters that the user changed, by name; they are part of the row's label.
-        source_digest: identifies the method's file, see `registry.source_digest`.
-        ratio, seed, mask_seed, mask_hash: seed is training's; the mask has its own.
+        setting: what the cell has in common with the others of its table.
+        method: the name of the method.
+        hyperparameters: the resolved hyper-parameters of the method, by name.
+        changed: the names of the hyper-parameters that the user changed; they are part of the row's label.
+        recipe: the resolved recipe of the method.
+        source_digest: a hash that identifies the method's file, see `registry.source_digest`.
+        ratio: the known ratio in (0, 1].
+        seed: the seed of training.
+        mask_seed: the seed of the mask.
+        mask_hash: a hash of the mask.
     """
 
     setting: Setting
@@ -108,30 +124,30 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """SHA-256 of the canonical JSON of everything above; which values are defaults does not count."""
+        """Return the SHA-256 of the cell's canonical JSON; which values are defaults does not count."""
         content = {**asdict(self), "setting": self.setting.to_json()}
         del content["changed"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
     def label(self) -> str:
-        """The row it belongs to: the method, with the hyper-parameters that were changed, ``sarb[prototypes=5]``."""
+        """Return the row of the cell: the method, with the changed hyper-parameters, ``sarb[prototypes=5]``."""
         if not self.changed:
             return self.method
         return f"{self.method}[{', '.join(f'{name}={self.hyperparameters[name]}' for name in self.changed)}]"
 
     @property
     def title(self) -> str:
-        """For people: ``sarb 10 % seed 0``."""
+        """Return the cell's name for people: ``sarb 10 % seed 0``."""
         return f"{self.label} {100 * self.ratio:g} % seed {self.seed}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, and back with `from_json`."""
+        """Return the cell as plain data, which `from_json` reads back."""
         return json.loads(json.dumps({**asdict(self), "setting": self.setting.to_json()}))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Cell:
-        """The inverse of `to_json`.
+        """Return the cell that `to_json` wrote.
 
         Raises:
             UserError: a field is missing or unknown.
@@ -157,7 +173,10 @@ class Cell:
 
 
 def _refuse_other_types(part: Cell | Setting | Recipe) -> None:
-    """What was read may be anybody's: tables and paths are made of it."""
+    """Refuse values of other types than the fields state, as anybody may have written the file that was read.
+
+    Tables and paths are made of these values.
+    """
     for name, hint in _hints(type(part)).items():  # type: ignore[arg-type]  # mypy: a dataclass is no Hashable
         if not _fits(getattr(part, name), hint):
             raise UserError(f"this is not a cell of this version: {name} is {getattr(part, name)!r}")
@@ -175,7 +194,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether plain data has the type that a field states; a whole number does for a float, if it is one's size."""
+    """Tell whether plain data has the type that a field states; a whole number of a float's range fits a float."""
     if isinstance(hint, types.UnionType):
         return any(_fits(value, one) for one in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
@@ -190,7 +209,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A cell with the class and the hyper-parameters of its method."""
+    """A job holds a cell with the class and the hyper-parameters of its method."""
 
     cell: Cell
     method_class: type[Method]
@@ -199,17 +218,25 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A cell is trained: everything that its record is made from.
+    """A finished cell holds everything that its record is made from.
 
     Attributes:
+        cell: the cell that was trained.
         history: one row an epoch: loss terms, learning rate, the method's scalars, seconds, test metrics.
-        steps: every loss term at every step.
-        scores_NC, train_scores_NC: final logits on the test images and (test transform) on the training images.
+        steps: [S] values of every loss term at every step, by name.
+        scores_NC: the final logits on the test images.
+        train_scores_NC: the final logits on the training images, with the test transform.
         examples: a few test images' rows and scores, and where each category looks in them, if the method tells.
-        metrics: of the last epoch. best_metrics: of the epoch with the best test mAP, the reference's choice.
+        metrics: the test metrics of the last epoch.
+        best_epoch: the epoch, from 0, with the best test mAP, which is the one that the reference chooses.
+        best_metrics: the test metrics of the best epoch.
         weights: the method's state, tensors and plain data; the frozen part is not in it.
         known_share: what the mask really left known of the present and of the absent labels.
-        dropped_images: training images in the short batch that every epoch drops.
+        dropped_images: the training images in the short batch that every epoch drops.
+        seconds: the time from the first step to the last evaluation.
+        images_per_second: how many training images the steps took a second.
+        peak_memory_bytes: the most memory that was in use, see `device.peak_memory`.
+        cells_in_group: how many cells were trained together.
         threads: the numbers of threads with which torch worked, in order; several where the cell was left and gone on
             with in another process.
     """

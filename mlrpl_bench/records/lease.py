@@ -1,13 +1,13 @@
-"""Which process trains a cell, where several share a results folder, over NFS too.
+"""This module decides which process trains a cell, where several share a results folder, over NFS too.
 
-In a cell's folder lie claims, ``claim-1.jsonl`` and so on; the one with the highest number is in force. Its first line
+A cell's folder holds claims, ``claim-1.jsonl`` and so on; the one with the highest number is in force. Its first line
 says who owns the cell; a heartbeat adds a line every few seconds, which says how many cells the owner trains side by
 side. A claim is stale when its process is known to be gone, or when nobody added to it for `LEASE_SECONDS` by the
-observer's own clock. The next number is made only above a stale claim or where there is none, and only one process can
-make it: a file appears whole, by a hard link, which fails where the name is taken.
+observer's own clock. A process makes the next number only above a stale claim or where there is none, and only one
+process can make it: a file appears whole, by a hard link, which fails where the name is taken.
 
-Beats are appended, never written anew: a process that was suspended in the middle of one cannot bring back a claim that
-was taken away meanwhile, and no moment shows a reader half a file.
+Heartbeats are appended, never written anew: a process that was suspended in the middle of one cannot bring back a claim
+that was taken away meanwhile, and no reader ever sees half a file.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from mlrpl_bench.utils.shortages import is_full
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 60.0
-"""So long may a heartbeat stand still, as NFS shows changes late."""
+"""A lease expires when its heartbeat stands still for this many seconds; NFS shows changes late."""
 
 PRESENT_FOLDER = ".processes"
-"""In a dataset's folder of results; each process that trains there, or waits, has a claim in it."""
+"""This folder, in a dataset's folder of results, holds a claim of each process that trains there or waits."""
 
 _COUNTER = re.compile(r"/proc/vmstat|/sys/fs/cgroup/(?!.*\.\.).*memory\.events")
-"""Files in which Linux counts the processes that it killed for lack of memory."""
+"""These are the files in which Linux counts the processes that it killed for lack of memory."""
 
 _NAME = re.compile(r"claim-([1-9]\d*)\.jsonl")
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A claim as it was read.
+    """A lease holds a claim on a cell as it was read from its file.
 
     Attributes:
-        number: of the file; the highest is in force.
-        content: all of the file: while it changes, the owner lives.
+        number: the number of the file; the highest is in force.
+        content: all bytes of the file; while they change, the owner lives.
     """
 
     number: int
@@ -58,7 +58,7 @@ class Lease:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """What the owner says of itself; nothing where the file is damaged."""
+        """Return what the owner says of itself; nothing where the file is damaged."""
         try:
             found = json.loads(self.content.partition(b"\n")[0])
         except (ValueError, RecursionError):
@@ -67,12 +67,12 @@ class Lease:
 
     @property
     def owner(self) -> str | None:
-        """A random id, of one `Owner` alone."""
+        """Return the random id that one `Owner` alone has."""
         return self.facts.get("owner")
 
     @property
     def who(self) -> str:
-        """The owner, for people."""
+        """Name the owner for people."""
         return f"process {self.facts.get('pid', 'unknown')} on {self.host}"
 
     @property
@@ -81,13 +81,16 @@ class Lease:
 
     @property
     def group(self) -> int:
-        """How many cells the owner trained side by side when its heart beat last."""
+        """Return how many cells the owner trained side by side at its last heartbeat."""
         beats = self.content.split(b"\n")[1:-1]
         return int(beats[-1]) if beats and beats[-1].isdigit() else 1
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the kernel killed a process for lack of memory since the claim was made, where that can be seen."""
+        """Tell whether the kernel killed a process for lack of memory since the claim was made.
+
+        False where that cannot be seen, as on another machine.
+        """
         then = self.facts.get("kills")
         if self.facts.get("place") is None or self.facts["place"] != _place() or not isinstance(then, dict):
             return False
@@ -97,14 +100,20 @@ class Lease:
         return False
 
     def is_of_gone_process(self) -> bool:
-        """Whether the owner is known to be gone; of a process that cannot be seen from here nothing is known."""
+        """Tell whether the owner is known to be gone; of a process that cannot be seen from here nothing is known."""
         pid, place = self.facts.get("pid"), self.facts.get("place")
         return isinstance(pid, int) and place is not None and place == _place() and _is_gone(pid)
 
 
 @dataclass(frozen=True)
 class _Sight:
-    """A claim, for how many seconds it has stood still, and when it was looked at last."""
+    """An observation says for how long another process's claim has stood still.
+
+    Attributes:
+        claim: the claim as it was read last.
+        still: the seconds for which it has stood still.
+        looked: the time of the last look, by the owner's clock.
+    """
 
     claim: Lease
     still: float
@@ -113,15 +122,19 @@ class _Sight:
 
 @dataclass(frozen=True)
 class Taken:
-    """That a cell is ours now, and the stale claim that was in force before, if there was one."""
+    """This process has taken a cell.
+
+    Attributes:
+        before: the stale claim that was in force before, if there was one.
+        died_before: whether the owner before had taken the cell over, in its turn, from one that died with a group.
+    """
 
     before: Lease | None
     died_before: bool = False
-    """Whether the owner before had taken it over, in its turn, from one that died with a group."""
 
 
 def in_force(folder: Path) -> Lease | None:
-    """The claim that counts in a cell's folder; None where there is none."""
+    """Return the claim that is in force in a cell's folder; None where there is none."""
     while numbers := _numbers(folder):
         if (content := _read(_path(folder, numbers[-1]))) is not None:  # else it was released between two looks
             return Lease(numbers[-1], content)
@@ -129,7 +142,7 @@ def in_force(folder: Path) -> Lease | None:
 
 
 def sweep_away(folder: Path) -> None:
-    """Take away all claims on a cell, and the folder if nothing else is in it."""
+    """Delete all claims on a cell, and the folder if nothing else is in it."""
     for number in _numbers(folder):  # upwards, so that a stale one is never in force again
         _path(folder, number).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # it holds more than claims
@@ -137,7 +150,9 @@ def sweep_away(folder: Path) -> None:
 
 
 class Owner:
-    """What owns cells: one sweep of one process. As a context its heart beats, and at the end all is released.
+    """An owner holds the claims of one sweep of one process.
+
+    As a context it sends heartbeats, and at the end it releases all cells.
 
     Args:
         clock: seconds from any start that never go back.
@@ -166,7 +181,9 @@ class Owner:
                 folder.parent.rmdir()
 
     def announce(self, among: Path) -> None:
-        """Say to other processes that we are there, by a claim of our own that nobody else wants; it beats as all do.
+        """Tell other processes that this one is there, by a claim that nobody else wants.
+
+        The claim gets heartbeats as all do.
 
         Args:
             among: the folder in which the processes that share cells announce themselves.
@@ -186,7 +203,7 @@ class Owner:
                 raise
 
     def processes(self, among: Path) -> int:
-        """How many are there, ourselves included; what dead ones left is swept away."""
+        """Count the processes that are there, this one included; what dead ones left is deleted."""
         try:
             names = os.listdir(among / PRESENT_FOLDER)
         except OSError:  # nobody announced itself, or it cannot be looked at, which is no news
@@ -203,12 +220,12 @@ class Owner:
         return len(alive)
 
     def may_take(self, folder: Path) -> bool:
-        """Whether nobody owns a cell, as far as is seen from here; to be asked again and again."""
+        """Tell whether nobody owns a cell, as far as is seen from here; the answer may change with every call."""
         claim = in_force(folder)
         return claim is None or self._is_stale(folder, claim)
 
     def take(self, folder: Path) -> Taken | None:
-        """Make a cell our own; None where another process owns it or was quicker.
+        """Take a cell for this process; None where another process owns it or was quicker.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -239,23 +256,26 @@ class Owner:
         return Taken(before, died_before)
 
     def holds(self, folder: Path) -> bool:
-        """Whether a cell is still ours; one that was lost, because we were suspended for long, stays lost."""
+        """Tell whether this process still owns a cell.
+
+        A cell that was lost, because this process was suspended for long, stays lost.
+        """
         with self._lock:
             return self._holds(folder)
 
     def has_lost(self, folder: Path) -> bool:
-        """Whether the heartbeat saw that a cell that we took is not ours any more; costs nothing."""
+        """Tell whether the heartbeat saw that another process has a cell that this one took; costs nothing."""
         return folder not in self._numbers
 
     def release(self, folder: Path) -> None:
-        """Give a cell up, if it is still ours."""
+        """Give a cell up, if this process still owns it."""
         with self._lock:
             if self._holds(folder):
                 sweep_away(folder)
             self._numbers.pop(folder, None)
 
     def beat(self) -> None:
-        """Say that we live, and how many cells are ours."""
+        """Add a heartbeat to every claim of this process: a line with the number of its cells."""
         with self._lock:
             held = [folder for folder in list(self._numbers) if self._holds(folder)]
             cells = len(set(held) - self._presences)
@@ -284,7 +304,7 @@ class Owner:
         now, before = self.clock(), self._seen.get(folder)
         still = 0.0
         if before is not None and before.claim == claim:
-            # A gap longer than a beat counts as one beat: we may have been suspended together with the owner.
+            # A gap longer than a beat counts as one: this process may have been suspended together with the owner.
             still = before.still + min(now - before.looked, BEAT_SECONDS)
         self._seen[folder] = _Sight(claim, still, now)
         return still >= LEASE_SECONDS or claim.is_of_gone_process()
@@ -295,7 +315,7 @@ class Owner:
 
 
 def _numbers(folder: Path) -> list[int]:
-    """Of the claims in a folder, upwards."""
+    """Return the numbers of the claims in a folder, in ascending order."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -308,7 +328,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _read(path: Path) -> bytes | None:
-    """What a file holds; None where it is gone."""
+    """Read a file's bytes; None where it is gone."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -340,7 +360,10 @@ def _create_in_folder(path: Path, content: bytes) -> bool:
 
 
 def _create_without_link(path: Path, content: bytes) -> bool:
-    """For a moment the file is empty, which counts as a claim of somebody unknown."""
+    """Make a file on a file system without hard links; False where the name is taken.
+
+    For a moment the file is empty, which counts as a claim of somebody unknown.
+    """
     try:
         file = path.open("xb")
     except FileExistsError:
@@ -355,7 +378,7 @@ def _create_without_link(path: Path, content: bytes) -> bool:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Add to a file that is there; it is not made."""
+    """Append bytes to a file; one that is not there is not made."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(descriptor, content)
@@ -365,7 +388,10 @@ def _append(path: Path, content: bytes) -> None:
 
 @functools.cache
 def _place() -> str | None:
-    """Where process numbers mean what they mean here: this start of this machine, and its space of numbers."""
+    """Identify where process ids mean what they mean here: this boot of this machine and its namespace of ids.
+
+    None where the system does not tell.
+    """
     try:
         start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{platform.node()} {start} {os.readlink('/proc/self/ns/pid')}"
@@ -374,7 +400,7 @@ def _place() -> str | None:
 
 
 def _counters() -> dict[str, int]:
-    """How many processes were killed for lack of memory up to now: in our control group, and on the machine."""
+    """Count the processes killed for lack of memory up to now: in this process's control group, and on the machine."""
     paths = [Path("/proc/vmstat")]
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -393,7 +419,7 @@ def _kills(path: Path) -> int | None:
 
 
 def _is_gone(pid: int) -> bool:
-    """Whether there is no such process in this place, or a dead one that its parent has not asked for yet."""
+    """Tell whether there is no process of this id here, or a dead one that its parent has not asked for yet."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]

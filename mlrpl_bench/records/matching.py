@@ -1,4 +1,4 @@
-"""Tells whether a record still belongs to today's methods and setting."""
+"""This module tells whether a record still belongs to today's methods and setting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlrpl_bench.utils.errors import UserError
 
 
 def obstacle(cell: Cell, entry: MethodEntry, today: Today) -> str:
-    """Why a record's weights are of no use with the method and the options as they are now, or nothing."""
+    """Say why a record's weights are of no use with the method and the options as they are now; "" if they are."""
     if cell.setting != today.setting:
         return f"trained with {'; '.join(options_to_give(cell.setting, today))}"
     if cell.source_digest != entry.source_digest():
@@ -24,7 +24,7 @@ def obstacle(cell: Cell, entry: MethodEntry, today: Today) -> str:
 
 
 def options_to_give(there: Setting, today: Today) -> list[str]:
-    """What of a setting differs: the options to give, or else what no option decides alone."""
+    """List how a setting differs from today's: the options to give, or else what no option decides alone."""
     values, own, flags = asdict(there), asdict(today.setting), today.flags
     differing = [name for name in values if values[name] != own[name]]
     given = [_as_typed(flags[name], values[name]) for name in differing if name in flags]
@@ -34,14 +34,14 @@ def options_to_give(there: Setting, today: Today) -> list[str]:
 
 
 def _as_typed(flag: str, value: object) -> str:
-    """An option as one types it: in a setting, compiling is part of the precision, and a mask file is a scheme."""
+    """Write an option as a user types it: in a setting, compiling is part of the precision, a mask file a scheme."""
     if value == FROM_FILE:
         return "--mask-file FILE"
     return f"{flag} {value}".replace("+compile", " --compile")
 
 
 class Today(Protocol):
-    """What a record is held against; a `Study` is one.
+    """This protocol describes what a record is compared with; a `Study` fulfils it.
 
     Attributes:
         setting: the setting that is asked for now.
@@ -60,7 +60,7 @@ class Today(Protocol):
 
 
 def reason_against(cell: Cell, today: Today, methods: Mapping[str, MethodEntry]) -> str | None:
-    """Why a record does not belong into a study's table whatever is asked for, or None if it may."""
+    """Say why a record does not belong in a study's table, whatever is asked for; None if it may."""
     if cell.setting != today.setting:
         return f"of another setting ({_differences(cell.setting, today.setting)})"
     entry = methods.get(cell.method)
@@ -76,7 +76,7 @@ def reason_against(cell: Cell, today: Today, methods: Mapping[str, MethodEntry])
 
 
 def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:
-    """Whether the hyper-parameters that were left alone have the values that they have now."""
+    """Tell whether the hyper-parameters that the user did not change have the values that they have now."""
     changed = {name: cell.hyperparameters[name] for name in cell.changed}
     try:
         return cell.hyperparameters == asdict(entry.hyperparameters(changed))
@@ -85,14 +85,14 @@ def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:
 
 
 def _differences(there: Setting, here: Setting) -> str:
-    """``epochs 5 instead of 10, ...``."""
+    """List the fields in which two settings differ: ``epochs 5 instead of 10, ...``."""
     a, b = asdict(there), asdict(here)
     names = [field.name for field in fields(Setting) if a[field.name] != b[field.name]]
     return ", ".join(f"{name.replace('_', ' ')} {a[name]} instead of {b[name]}" for name in names)
 
 
 def edited_since(cell: Cell, records: Sequence[Record]) -> bool:
-    """Whether there is a record that differs from the cell in nothing but the method's source."""
+    """Tell whether there is a record that differs from the cell in nothing but the method's source."""
     content = {**cell.to_json(), "source_digest": ""}
     return any(
         content == {**record.cell.to_json(), "source_digest": ""} and record.cell.source_digest != cell.source_digest

@@ -1,4 +1,4 @@
-"""Where a number comes from: code, versions, machine."""
+"""This module records where a number comes from: code, versions, machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "scikit
 
 
 def provenance(device: Any) -> dict[str, Any]:
-    """Commit, versions, device, threads, and whether algorithms had to be deterministic, as plain data for a record.
+    """Collect the provenance of a record as plain data.
+
+    It holds commit, versions, device, threads, and whether algorithms had to be deterministic.
 
     Args:
         device: the `torch.device` that trained.
@@ -34,7 +36,7 @@ def provenance(device: Any) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether tracked files were changed, or None outside a checkout (an installed wheel)."""
+    """Return the commit and whether tracked files were changed; None outside a checkout (an installed wheel)."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]

@@ -1,4 +1,4 @@
-"""The format of ``record.json``: composed when a cell is finished, read back and checked with the files it names."""
+"""This module composes ``record.json`` for a finished cell, and reads and checks it with the files that it names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mlrpl_bench.utils.errors import UserError
 
 RECORD = "record.json"
 FILES = ("history.csv", "steps.npz", "scores.npz", "train_scores.npz", "examples.npz")
-"""That every record has; the weights may have been left out."""
+"""Every record has these files; the weights may have been left out."""
 
 COSTS: Mapping[str, int | None] = {
     "seconds": 3,
@@ -32,16 +32,18 @@ COSTS: Mapping[str, int | None] = {
     "peak_memory_bytes": None,
     "cells_in_group": None,
 }
-"""What every record says that its cell has cost, and how many decimals of it; None for whole numbers."""
+"""These costs of its cell stand in every record, each with so many decimals; None for whole numbers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What a finished cell left behind.
+    """A record holds what a finished cell left behind.
 
     Attributes:
-        folder: where its files are.
-        metrics: of the last epoch; fractions, see `metrics.evaluate`. AP_C has NaN where a category has no positives.
+        cell: the cell that was trained.
+        folder: the folder of its files.
+        metrics: the test metrics of the last epoch, in [0, 1], see `metrics.evaluate`; AP_C has NaN where a category
+            has no positives.
         content: all of record.json.
     """
 
@@ -60,7 +62,7 @@ class Unreadable(UserError):
 
 
 class OtherVersion(UserError):
-    """A record of another protocol version: nothing is wrong with it, but its numbers stand in no table of this one."""
+    """A record has another protocol version: it is not damaged, but its numbers stand in no table of this version."""
 
     def __init__(self, path: Path, version: Any) -> None:
         super().__init__(
@@ -73,7 +75,7 @@ class OtherVersion(UserError):
 def compose(
     finished: Finished, provenance: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The content of ``record.json`` for a finished cell, with its own digest.
+    """Compose the content of ``record.json`` for a finished cell, with its own digest.
 
     Args:
         provenance: facts about code and machine, as plain data; they become entries of the record.
@@ -96,11 +98,11 @@ def compose(
 
 
 def read_record(path: Path) -> Record:
-    """Read and check one ``record.json``: whole, of this protocol version, its files there in full size.
+    """Read one ``record.json`` and check that it is whole, of this protocol version, and has its files in full size.
 
     Raises:
-        OtherVersion: nothing more of it was looked at.
-        DamagedRecord: names the file, what is wrong with it and what to do.
+        OtherVersion: it has another protocol version; nothing more of it was looked at.
+        DamagedRecord: it or a file is damaged; the message names the file, what is wrong with it and what to do.
         Unreadable: the system could not read a file.
     """
     content = read_json(path)
@@ -139,7 +141,7 @@ def read_record(path: Path) -> Record:
 
 
 def _size(file: Path) -> int | None:
-    """Bytes of a file; None where there is none.
+    """Return a file's size in bytes; None where there is no file.
 
     Raises:
         Unreadable: the system could not look.
@@ -158,13 +160,13 @@ def _unreadable(path: Path, error: OSError) -> Unreadable:
 
 
 def digest(content: dict[str, Any]) -> str:
-    """SHA-256 of all that a record says, but for this digest itself."""
+    """Return the SHA-256 of all that a record says, but for this digest itself."""
     said = {name: value for name, value in content.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _plain_name(name: str) -> str:
-    """The name of a file in a record's own folder.
+    """Return the name of a file if it can lie in a record's own folder.
 
     Raises:
         ValueError: it leads elsewhere, or no file can have it.
@@ -175,8 +177,11 @@ def _plain_name(name: str) -> str:
 
 
 def _check_numbers(*metrics: dict[str, Any]) -> None:
-    """Raises:
-    KeyError, ValueError: a number that tables show is missing or none; NaN is a share of no entries only in AP_C.
+    """Refuse metrics that lack a number that tables show; NaN is a share of no entries only in AP_C.
+
+    Raises:
+        KeyError: a number is missing.
+        ValueError: a number is no share between 0 and 1.
     """
     for of_epoch in metrics:
         for name in SHARES:
@@ -187,7 +192,7 @@ def _check_numbers(*metrics: dict[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
-    """The arrays of one of a record's ``.npz`` files.
+    """Read the arrays of one of a record's ``.npz`` files.
 
     Raises:
         DamagedRecord: the file is damaged.
@@ -204,7 +209,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a cell's JSON file.
+    """Read the object in a cell's JSON file.
 
     Raises:
         DamagedRecord: it is damaged, or holds something else.
@@ -223,17 +228,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """As it is written, for people too; numbers that JSON does not have are refused."""
+    """Write plain data as JSON that people can read too; numbers that JSON does not have are refused."""
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def to_plain(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Arrays to lists, NaN to None: JSON has neither."""
+    """Turn arrays into lists and NaN into None, as JSON has neither arrays nor NaN."""
     return {name: arrays.plain(value) for name, value in metrics.items()}
 
 
 def from_plain(value: Any) -> Any:
-    """Lists to arrays, None to NaN."""
+    """Turn a list into an array and None into NaN."""
     if isinstance(value, list):
         return np.array([math.nan if item is None else item for item in value], dtype=np.float64)
     return math.nan if value is None else value

@@ -1,4 +1,4 @@
-"""The record store: a folder for each cell, complete once its ``record.json`` is there.
+"""The record store keeps a folder for each cell, which is complete once its ``record.json`` is there.
 
 results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     cell.json             what was asked for
@@ -10,7 +10,7 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     weights.safetensors   the method's state, see `weights`
     record.json           written last: metrics, provenance, sizes and hashes of the others and of itself
     failed.json           instead of all these, if the cell failed: why
-    claim-1.jsonl         while it is being trained: by which process, see `ownership`
+    claim-1.jsonl         while it is being trained: by which process, see `lease`
     checkpoint.pt         until it is finished: where training goes on, see `checkpoint`
     evidence.npz          derived from the others, see `evidence`
 """
@@ -50,9 +50,9 @@ from mlrpl_bench.utils.shortages import is_full
 
 FAILED = "failed.json"
 SET_ASIDE = ".damaged-"
-"""In the name of a folder whose record is damaged and which was moved aside."""
+"""This mark stands in the name of a folder whose record is damaged and which was moved aside."""
 NAMED = 4
-"""How many records a line names, by their folders."""
+"""A line names at most this many records, by their folders."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Damaged:
     """A cell's record, or one of the files that it names, is not what was written.
 
     Attributes:
-        reason: one line: the file, what is wrong with it and what to do.
+        reason: the file, what is wrong with it and what to do, in one line.
     """
 
     reason: str
@@ -83,10 +83,10 @@ Status = Missing | Damaged | Found
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look through all folders found.
+    """A survey holds what a look through all folders of a dataset found.
 
     Attributes:
-        records: those that are whole, in a fixed order, one for a key.
+        records: the records that are whole, in a fixed order, one for a key.
         problems: a line for everything that is there and cannot be used.
         left_out: the folders of records that are of another protocol version, by that reason.
         disagreeing: the keys of cells whose records state different metrics.
@@ -99,11 +99,14 @@ class Survey:
 
 
 class ResultStore:
-    """All the records below one folder, which is made when the first one is written.
+    """A result store reads and writes the records below one folder, which is made when the first one is written.
 
     Args:
-        root: where records are written and looked for.
+        root: the folder in which records are written and looked for.
         others: folders that are only read, such as another machine's.
+
+    Raises:
+        UserError: a folder cannot be read, or one that is only read is not there.
     """
 
     def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
@@ -119,19 +122,19 @@ class ResultStore:
         self.root, self.others = root, tuple(others)
 
     def folder(self, cell: Cell) -> Path:
-        """Where a cell's files are, or will be."""
+        """Return the folder in which a cell's files are, or will be."""
         return self.root / _place(cell)
 
     def has_own_record(self, cell: Cell) -> bool:
-        """Whether a cell's record, whole or not, is in the folder that is written to."""
+        """Tell whether a cell's record, whole or not, is in the folder that is written to."""
         return (self.folder(cell) / RECORD).is_file()
 
     def status(self, cell: Cell) -> Status:
-        """Whether a cell has a record that can be used; the record is read and checked once.
+        """Tell whether a cell has a record that can be used; the record is read and checked once.
 
         Raises:
-            OtherVersion: there is one of another version in its place, which is not to be moved aside.
-            Unreadable: the system could not read it, which says nothing about the record.
+            OtherVersion: a record of another version is in its place, which is not to be moved aside.
+            Unreadable: the system could not read the record, which says nothing about what is in it.
         """
         path = self.folder(cell) / RECORD
         with _readable(path):
@@ -142,16 +145,17 @@ class ResultStore:
             except DamagedRecord as error:
                 return Damaged(str(error))
         for root in self.others:
-            with contextlib.suppress(UserError):  # named by `survey`; only our own stands in the way
+            with contextlib.suppress(UserError):  # named by `survey`; only one below `root` stands in the way
                 return Found(read_record(root / _place(cell) / RECORD))
         return Missing()
 
     def find(self, cell: Cell) -> Record | None:
-        """The cell's record, or None while there is none.
+        """Return the cell's record, or None while there is none.
 
         Raises:
             DamagedRecord: the record or one of its files is damaged.
-            OtherVersion, Unreadable: as `status` does.
+            OtherVersion: see `status`.
+            Unreadable: see `status`.
         """
         status = self.status(cell)
         if isinstance(status, Damaged):
@@ -159,17 +163,17 @@ class ResultStore:
         return status.record if isinstance(status, Found) else None
 
     def datasets(self) -> list[str]:
-        """Names of the data sets that have a folder, in order."""
+        """List the names of the data sets that have a folder, in order."""
         return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
 
     def record_files(self, dataset: str) -> list[Path]:
-        """Every ``record.json`` of a dataset, whatever is in it, our own first."""
+        """List every ``record.json`` of a dataset, whatever is in it, those below `root` first."""
         return [path for root in (self.root, *self.others) for path in _record_files(root / dataset)]
 
     def survey(self, dataset: str) -> Survey:
-        """Every record of a dataset that can be used, and a line for each that cannot; nothing is touched.
+        """Read every record of a dataset that can be used, and name each that cannot; nothing is touched.
 
-        A cell whose records in two folders state different metrics is not used at all: which one is right?
+        A cell whose records in two folders state different metrics is not used at all, as nothing tells which is right.
 
         Raises:
             UserError: a folder cannot be read.
@@ -198,16 +202,16 @@ class ResultStore:
         return Survey(records, problems, left_out, frozenset(disagreeing))
 
     def set_aside(self, cell: Cell) -> Path | None:
-        """Move a cell's folder out of the way, see the function."""
+        """Move a cell's folder out of the way, see the function `set_aside`."""
         return set_aside(self.folder(cell))
 
     def why_missing(self, cell: Cell) -> str:
-        """Why a cell has no record that could be used, in a few words."""
+        """Say in a few words why a cell has no record that could be used."""
         reasons = (_why_missing(root / _place(cell)) for root in (self.root, *self.others))
         return next((reason for reason in reasons if reason is not None), "not run")
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
-        """Store a finished cell; the record appears last, by one rename.
+        """Store a finished cell and return its record, which appears last, by one rename.
 
         Raises:
             UserError: a file cannot be written; there is no record then.
@@ -234,24 +238,24 @@ class ResultStore:
         return read_record(folder / RECORD)
 
     def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
-        """Remember why a cell has no record; replaced by the record once it is trained."""
+        """Write down why a cell has no record; the record replaces the note once the cell is trained."""
         path = self.folder(cell) / FAILED
         content = {"cell": cell.to_json(), "reason": reason, "traceback": traceback, "try": secrets.token_hex(8)}
         _write(path, to_json(content))
         return path
 
     def write_table(self, dataset: str, name: str, content: str | bytes) -> Path:
-        """Put a table beside the records that it was made from."""
+        """Write a table beside the records that it was made from."""
         path = self.root / dataset / name
         _write(path, content)
         return path
 
     def failure(self, cell: Cell) -> str | None:
-        """Why the last try at a cell failed, or None."""
+        """Return why the last try at a cell failed, or None."""
         return _failure(self.folder(cell))
 
     def failed_try(self, cell: Cell) -> str | None:
-        """Identifies the last try at a cell that failed; None where none did, or nobody can tell."""
+        """Return an id of the last try at a cell that failed; None where none did, or where the note is damaged."""
         path = self.folder(cell) / FAILED
         try:
             return str(read_json(path).get("try")) if path.is_file() else None
@@ -265,7 +269,7 @@ def _failure(folder: Path) -> str | None:
 
 
 def _why_missing(folder: Path) -> str | None:
-    """What a cell's folder says about there being no record in it that could be used."""
+    """Say from a cell's folder why there is no record in it that could be used; None where it tells nothing."""
     if (folder / RECORD).exists():
         return "record damaged"
     with contextlib.suppress(UserError):  # a damaged note says nothing
@@ -277,9 +281,12 @@ def _why_missing(folder: Path) -> str | None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move the folder of a damaged record out of the way, without deleting anything; where it is then.
+    """Move the folder of a damaged record out of the way, without deleting anything, and return where it is then.
 
-    None if another process moved it in the same moment.
+    Returns None if another process moved it in the same moment.
+
+    Raises:
+        UserError: the folder cannot be moved.
     """
     try:
         return files.set_aside(folder, SET_ASIDE)
@@ -290,7 +297,7 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def left_out_line(reason: str, folders: Sequence[Path]) -> str:
-    """What is said of records that stand in no table for one reason."""
+    """Write the line about records that stand in no table for one reason."""
     names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
     named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return f"left out: {len(folders)} record{'s' if len(folders) > 1 else ''} {reason}: {named}"
@@ -306,19 +313,19 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _place(cell: Cell) -> Path:
-    """A cell's folder below the results folder."""
+    """Return a cell's folder below the results folder."""
     return Path(cell.setting.dataset, cell.method, f"{cell.ratio:g}-s{cell.seed}-{cell.key[:8]}")
 
 
 def _record_files(folder: Path) -> list[Path]:
-    """The records below a dataset's folder, in a fixed order."""
+    """List the records below a dataset's folder, in a fixed order."""
     with _readable(folder):
         cells = [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
         return [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """In a fixed order. Unlike a glob, it does not pass over a folder that may not be read."""
+    """List the folders in a folder, in a fixed order; unlike a glob, it refuses a folder that may not be read."""
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 

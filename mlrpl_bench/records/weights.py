@@ -1,4 +1,4 @@
-"""The file of a finished cell's weights: its method's tensors, and plain data that the method keeps beside them."""
+"""This module writes and reads a finished cell's weights: its method's tensors, and plain data beside them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mlrpl_bench.records.record import DamagedRecord
 from mlrpl_bench.utils import arrays
 
 PLAIN = ":plain"
-"""At the end of the name of a value that is no tensor; no attribute of a module can be called so."""
+"""The name of a value that is no tensor ends in this; no attribute of a module can be called so."""
 
 
 def to_bytes(state: Mapping[str, Any]) -> bytes:
-    """The content of a ``.safetensors`` file.
+    """Return a method's state as the bytes of a ``.safetensors`` file.
 
     Args:
         state: as ``state_dict()`` gives it. What ``get_extra_state()`` returns may be plain data (numbers, text,
@@ -33,10 +33,12 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `to_bytes` was given, on the CPU; nothing but plain data and tensors is unpickled.
+    """Read the state that `to_bytes` was given, on the CPU; nothing but plain data and tensors is unpickled.
 
     Raises:
-        DamagedRecord: it is no such file.
+        DamagedRecord: the file holds no such state.
+        OSError: the system could not read the file.
+        MemoryError: the state does not fit in memory.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

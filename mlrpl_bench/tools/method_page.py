@@ -1,4 +1,4 @@
-"""The page of methods, ``docs/methods.md``: made from the registry and a measurement, never typed."""
+"""This module makes the page of methods, ``docs/methods.md``, from the registry and a measurement of costs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ HEAD = ("name", "idea", "paper", "published as", "cost", "differs from the paper
 
 
 def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: str, where: str) -> str:
-    """Markdown with a section for each file of methods and a row for each name.
+    """Write the page in Markdown, with a section for each file of methods and a row for each name.
 
     Args:
-        costs: by name, the time of a training step relative to `reference`; a name without one gets a dash.
-        where: the setting in which they were measured.
+        costs: the time of a training step relative to `reference`, by name; a name without one gets a dash.
+        reference: the name of the method whose step costs 1.
+        where: the setting in which the costs were measured.
     """
     lines = [
         "# Methods",
@@ -40,9 +41,14 @@ def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: 
 
 
 def step_costs(study: Study, methods: Registry[MethodEntry], reference: str, report: Report) -> dict[str, float]:
-    """The time of a training step of each method relative to a reference method's, measured in turns with it.
+    """Measure the time of a training step of each method relative to a reference method's, in turns with it.
 
-    On the study's own images, at half of the labels known, with weights that were not trained: a step costs the same.
+    The study's own images are used, at half of the labels known, and weights that were not trained: a step costs the
+    same with them.
+
+    Args:
+        reference: the name of the method whose step costs 1.
+        report: told about the progress as (what, done, total).
     """
     from mlrpl_bench.training.run import CellRun
 

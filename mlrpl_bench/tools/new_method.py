@@ -1,4 +1,4 @@
-"""The file that ``new NAME`` writes: a whole, working method, to be edited."""
+"""This module writes the file of a new method for ``new NAME``: a whole, working method to edit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class {class_name}(SemanticGraphMethod):
 
 
 def write(name: str) -> Path:
-    """Write the template for a new method: into ``methods/`` of a checkout, else into the current folder.
+    """Write the template for a new method into ``methods/`` of a checkout, else into the current folder.
 
     Raises:
         UserError: the name is no lower-case identifier, or is taken.
@@ -68,5 +68,5 @@ def write(name: str) -> Path:
 
 
 def plugin_hint(path: Path) -> str:
-    """What a command needs to find the file: nothing in a checkout."""
+    """Return the option that a command needs to find the file; "" in a checkout."""
     return "" if path.is_absolute() else f" --plugin {path}"

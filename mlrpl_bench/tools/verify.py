@@ -1,4 +1,4 @@
-"""Whether records still hold: their files by size and hash, their numbers by training the cell again."""
+"""This module checks whether records still hold: files by size and hash, numbers by training the cell again."""
 
 from __future__ import annotations
 
@@ -37,33 +37,41 @@ from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.randomness import seed_of
 
 LISTED = 8
-"""A refusal lists at most so many keys."""
+"""An error message lists at most this many keys."""
 
 Tell = Callable[[str, int, Event], None]
-"""Told about training as (title, epochs, event)."""
+"""This type is a function that is told about training, as (title, epochs, event)."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A record of which something is not as it was written, and where its folder was moved, if it was."""
+    """A damage says what of a record is not as it was written.
+
+    Attributes:
+        folder: the folder in which the record was found.
+        reason: what is wrong, in one line.
+        moved_to: where the folder was moved; None if it was not.
+    """
 
     folder: Path
     reason: str
     moved_to: Path | None
 
     def to_text(self) -> str:
-        """One line."""
+        """Write the damage as one line."""
         return f"damaged: {self.reason}; {f'moved to {self.moved_to}' if self.moved_to else 'not moved'}"
 
 
 @dataclass
 class FilesFound:
-    """What a look at every byte of every record found.
+    """This class holds what a look at every byte of every record found.
 
     Attributes:
-        cells, bytes_read: how many records of this protocol version, damaged ones too, and bytes of their files.
-        left_out: folders of records of another protocol version, by that reason.
+        cells: how many records have this protocol version, damaged ones too.
+        bytes_read: how many bytes their files have.
         whole: the records of which every byte is what was written.
+        damages: the records of which something is not as it was written.
+        left_out: the folders of records of another protocol version, by that reason.
     """
 
     cells: int = 0
@@ -73,7 +81,7 @@ class FilesFound:
     left_out: dict[str, list[Path]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the findings as plain data."""
         return {
             "cells": self.cells,
             "bytes": self.bytes_read,
@@ -92,7 +100,12 @@ class FilesFound:
 def check_files(store: ResultStore, datasets: Sequence[str], report: Report = silent) -> FilesFound:
     """Compare every file that a record names with its size and hash; a damaged record's folder is moved aside.
 
-    Moved is only what is in the store's own folder, and only what could be read: what may not be read is perhaps whole.
+    Only folders below the store's root are moved, and only records that could be read: one that may not be read is
+    perhaps whole.
+
+    Args:
+        datasets: the names of the data sets whose records are checked.
+        report: told about the progress as (what, done, total).
     """
     paths = [path for dataset in datasets for path in store.record_files(dataset)]
     found = FilesFound()
@@ -118,9 +131,11 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
 
 
 def _check_hash(record: Record, name: str) -> None:
-    """Raises:
-    DamagedRecord: the file is not the one that was written.
-    Unreadable: the system could not read it.
+    """Compare a file of a record with its hash.
+
+    Raises:
+        DamagedRecord: the file is not the one that was written.
+        Unreadable: the system could not read it.
     """
     path = record.folder / name
     try:
@@ -132,7 +147,7 @@ def _check_hash(record: Record, name: str) -> None:
 
 
 def find(store: ResultStore, datasets: Sequence[str], text: str) -> Record:
-    """A record by the beginning of its cell's key, or by its folder.
+    """Find a record by the beginning of its cell's key, or by its folder.
 
     Raises:
         UserError: there is none, there are several, or it is damaged.
@@ -154,10 +169,10 @@ def find(store: ResultStore, datasets: Sequence[str], text: str) -> Record:
 
 
 def rebuild(record: Record, methods: Mapping[str, MethodEntry], study: Study) -> Job:
-    """The job that a record came from.
+    """Rebuild the job that a record came from.
 
     Raises:
-        UserError: it cannot be trained here and now; says why.
+        UserError: it cannot be trained here and now; the message says why.
     """
     cell = record.cell
     name = f"{cell.title} ({cell.key[:8]})"
@@ -173,14 +188,18 @@ def rebuild(record: Record, methods: Mapping[str, MethodEntry], study: Study) ->
 
 
 def share(records: Sequence[Record], percent: float, seed: int) -> list[Record]:
-    """So many percent of the records, at least one; which ones follows from their keys and the seed alone."""
+    """Draw so many percent of the records, at least one; which ones follows from their keys and the seed alone.
+
+    Args:
+        percent: in (0, 100]; the number of records is rounded up.
+    """
     number = max(1, math.ceil(len(records) * percent / 100))
     drawn = sorted(records, key=lambda record: seed_of("verify", seed, record.cell.key))[:number]
     return sorted(drawn, key=lambda record: (record.cell.method, record.cell.ratio, record.cell.seed))
 
 
 def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
-    """The records that would stand in a table of the study's setting.
+    """Return the records that would stand in a table of the study's setting.
 
     Raises:
         UserError: there are none.
@@ -196,12 +215,15 @@ def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEnt
 
 @dataclass(frozen=True)
 class Recheck:
-    """How a cell that was trained again compares with its record.
+    """A recheck compares a cell that was trained again with its record.
 
     Attributes:
-        problem: why it could not be compared: a damaged record, or a cell that fails now. Nothing else is meant then.
+        record: the record.
+        problem: why it could not be compared: a damaged record, or a cell that fails now. The other fields are then
+            unset. Empty where it was compared.
         differing: what is not the same to the bit.
-        largest: the largest absolute difference of a logit, of test and training images.
+        largest: the largest absolute difference of a logit, of test and training images; infinite where their numbers
+            differ.
         points: mAP now minus mAP in the record, in percent points.
         elsewhere: what is known to be different here from where the record was made.
         unrepeatable: why no training could give the same bits; empty where one could.
@@ -216,13 +238,13 @@ class Recheck:
     unrepeatable: str = ""
 
     def holds(self, tolerance: float = 0.0) -> bool:
-        """Whether the record is confirmed: to the bit, or with a tolerance, in percent points of mAP."""
+        """Tell whether the record is confirmed: to the bit, or within a tolerance, in percent points of mAP."""
         if self.problem or not self.differing:
             return not self.problem
         return 0 < tolerance >= abs(self.points)
 
     def to_text(self) -> str:
-        """One line."""
+        """Write the comparison as one line."""
         if self.problem:
             return self.problem
         if not self.differing:
@@ -233,7 +255,7 @@ class Recheck:
         )
 
     def to_json(self, tolerance: float) -> dict[str, Any]:
-        """Plain data."""
+        """Return the comparison as plain data."""
         cell = self.record.cell
         return {
             "cell": cell.title,
@@ -251,10 +273,13 @@ class Recheck:
 
 
 def verify(record: Record, job: Job, study: Study, tell: Tell = lambda *_: None) -> Recheck:
-    """Train a record's cell again, alone and without storing anything, and compare.
+    """Train a record's cell again, alone and without storing anything, and compare it with the record.
 
     On a CPU it is trained with as many threads as then: sums are split among threads, so another number of them gives
     other last bits.
+
+    Args:
+        tell: told about training as (title, epochs, event).
     """
     try:
         for name in record.content["files"]:
@@ -273,7 +298,16 @@ def verify(record: Record, job: Job, study: Study, tell: Tell = lambda *_: None)
 
 
 def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck:
-    """A record beside what the same cell gave now; `here` is where it was trained now."""
+    """Compare a record with what the same cell gave now.
+
+    Args:
+        again: what the cell gave now.
+        here: the provenance of the training now.
+
+    Raises:
+        DamagedRecord: a file of the record is damaged.
+        Unreadable: the system could not read a file.
+    """
     then = {name: read_arrays(record.folder / f"{name}.npz") for name in ("scores", "train_scores", "steps")}
     now = {
         "scores": {"scores": again.scores_NC},
@@ -296,7 +330,7 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
 
 
 def _why_unrepeatable(record: Record) -> str:
-    """Says that a cell was gone on with by another number of threads on a CPU: sums were split in several ways."""
+    """Say that a cell went on with another number of threads on a CPU, so sums were split in several ways; else ""."""
     counts = record.content.get("thread_counts")
     if not isinstance(counts, list) or len(counts) < 2 or not str(record.content.get("device")).endswith("CPU"):
         return ""
@@ -305,19 +339,19 @@ def _why_unrepeatable(record: Record) -> str:
 
 
 def _same(then: Mapping[str, NDArray], now: Mapping[str, NDArray]) -> bool:
-    """To the bit; NaN, of a term that a step has not, is equal to itself."""
+    """Tell whether arrays are equal to the bit; NaN, of a loss term that a step lacks, is equal to itself."""
     return then.keys() == now.keys() and all(
         then[name].dtype == now[name].dtype and np.array_equal(then[name], now[name], equal_nan=True) for name in then
     )
 
 
 def _largest_difference(then_NC: NDArray, now_NC: NDArray) -> float:
-    """Infinite where they cannot be compared."""
+    """Return the largest absolute difference of two logits; infinite where the shapes differ."""
     return float(np.abs(then_NC - now_NC).max()) if then_NC.shape == now_NC.shape else math.inf
 
 
 def _elsewhere(then: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """``torch 2.4.0, here 2.5.0``, a line for each fact that both know."""
+    """List the facts that differ here, of those that both know: ``torch 2.4.0, here 2.5.0``."""
     before, now = _facts(then), _facts(here)
     return [f"{name} {before[name]}, here {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
 

@@ -1,8 +1,8 @@
-"""The state of a cell that is not finished, so that training can be taken up where it was left, bit for bit.
+"""This module keeps the state of a cell that is not finished, so that training goes on from it, bit for bit.
 
-A checkpoint belongs to a cell, never to the group that it was trained in. Randomness is addressed by position, so there
-is none to save. The file is a SHA-256 of what follows, the position, then what `torch.save` makes of plain data and
-tensors; it is read without unpickling anything else.
+A checkpoint belongs to a cell, never to the group that it was trained in. Random numbers follow from seed and position
+(epoch and step), so no generator's state is saved. The file is a SHA-256 of what follows, the position, then what
+`torch.save` makes of plain data and tensors; it is read without unpickling anything else.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from mlrpl_bench.utils.files import PACKAGE, write_atomically
 
 FILE = "checkpoint.pt"
 SET_ASIDE = ".unused-"
-"""In the name of a checkpoint of no use that was moved aside."""
+"""This mark stands in the name of a checkpoint of no use that was moved aside."""
 
 VERSION = 2
-"""Of the content; a checkpoint of another version is of no use."""
+"""The content has this version; a checkpoint of another version is of no use."""
 
 DIGEST_BYTES = 32
 POSITION = struct.Struct("<qq")
-"""Epoch and step, from 0, so that a table can tell where a cell stands without reading a gigabyte."""
+"""The head states epoch and step, from 0, so that a table can tell where a cell stands without reading a gigabyte."""
 
 HEAD_BYTES = DIGEST_BYTES + POSITION.size
 
 State = dict[str, Any]
-"""See `cell_run.CellRun.state`."""
+"""A state holds everything that training goes on from, see `run.CellRun.state`."""
 
 
 def write(folder: Path, cell: Cell, state: State) -> None:
     """Keep a cell's state, in place of the one before.
 
     Raises:
-        OSError: the disk is full, say; the one before is still there then.
+        OSError: it cannot be written, as on a full disk; the state before is still there then.
     """
     buffer = io.BytesIO()
     torch.save({"version": VERSION, "key": cell.key, "code": code_digest(), "state": state}, buffer)
@@ -52,11 +52,12 @@ def write(folder: Path, cell: Cell, state: State) -> None:
 
 
 def read(folder: Path, cell: Cell) -> State | None:
-    """The cell's state, or None where none was kept.
+    """Read a cell's state; None where none was kept.
 
     Raises:
-        UserError: it is damaged, or of another cell or version; training must begin anew.
-        OSError, MemoryError: it could not be looked at.
+        UserError: it is damaged, of another cell or version, or written by other code; training must begin anew.
+        OSError: the system could not read it, which says nothing about the file.
+        MemoryError: it does not fit in memory, which says nothing about the file.
     """
     path = folder / FILE
     try:
@@ -89,7 +90,7 @@ def read(folder: Path, cell: Cell) -> State | None:
 
 
 def position(folder: Path) -> tuple[int, int] | None:
-    """The epoch and the step (from 0) at which a cell was left, or None where no state was kept.
+    """Return the epoch and the step (from 0) at which a cell was left; None where no state was kept.
 
     Only the file's head is read: whether training can go on from there is known after `read`.
     """
@@ -105,13 +106,13 @@ def position(folder: Path) -> tuple[int, int] | None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Move a checkpoint of no use out of the way; where it is then."""
+    """Move a checkpoint of no use out of the way, and return where it is then."""
     return files.set_aside(folder / FILE, SET_ASIDE)
 
 
 @functools.cache
 def code_digest() -> str:
-    """Identifies the code that all methods share: a cell that changes it half-way is no cell of either."""
+    """Return a SHA-256 of the code that all methods share; a cell must be trained with the same code to its end."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
@@ -119,5 +120,5 @@ def code_digest() -> str:
 
 
 def remove(folder: Path) -> None:
-    """Forget a cell's state, because the cell is finished."""
+    """Delete a cell's state, because the cell is finished."""
     (folder / FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The device on which a study trains: Fabric, determinism, peak memory."""
+"""This module sets up the device on which a study trains: Fabric, determinism, threads and peak memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 MOST_THREADS = 1024
-"""A record that says more is not believed."""
+"""A record that states more threads than this is not believed."""
 
 
 def find_device(name: str) -> tuple[str, int]:
-    """``cpu`` or ``cuda``, and which one.
+    """Return the kind of a device, ``cpu`` or ``cuda``, and its number.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
@@ -40,12 +40,12 @@ def find_device(name: str) -> tuple[str, int]:
 
 
 def make_fabric(device: str, precision: str, deterministic: bool) -> Fabric:
-    """What puts networks and images on a device and computes in a precision.
+    """Make the Fabric that puts networks and images on a device and computes in a precision.
 
     Args:
         device: see `find_device`.
         precision: one of `options.PRECISIONS`.
-        deterministic: allow only algorithms that give the same bits in every run, for the whole process.
+        deterministic: whether only algorithms are allowed that give the same bits in every run, in the whole process.
 
     Raises:
         UserError: the device is not there.
@@ -60,14 +60,20 @@ def make_fabric(device: str, precision: str, deterministic: bool) -> Fabric:
 
 
 def _allow_deterministic_algorithms_only() -> None:
-    """For the whole process; an operation that has no such algorithm raises, on a CPU too."""
+    """Allow deterministic algorithms only, in the whole process.
+
+    From then on an operation that has no such algorithm raises, on a CPU too.
+    """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once, when cuBLAS is first used
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Of the device, since the process began; of the process itself on a CPU."""
+    """Return the peak memory of a device in bytes, since the process began or `forget_peak_memory` was called.
+
+    On a CPU it is the peak memory of the process; 0 where the system does not tell (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
@@ -79,7 +85,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """The next peak is that of what comes next, where the system can do that (Linux, CUDA)."""
+    """Reset the peak memory, so that the next peak is that of what comes next; only Linux and CUDA can do that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:

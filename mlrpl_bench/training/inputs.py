@@ -1,4 +1,4 @@
-"""What a study reads from a dataset: the images and labels to train on and to evaluate on, and the masks."""
+"""This module reads from a dataset the images and labels to train on and to evaluate on, and the masks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ GO_ON_WITHOUT = " (data check lists all), or leave them out with --on-bad-image 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The images and labels of a study.
+    """This class holds the images and labels of a study.
 
     Attributes:
-        sources: of the dataset's own splits, by ``train`` and ``test``, the split and the rows of it that are used.
-        train: what is trained on, with complete labels.
-        test: what is evaluated on.
+        sources: the dataset's own splits by ``train`` and ``test``, each with the rows of it that are used.
+        train: the images that are trained on, with complete labels.
+        test: the images that are evaluated on, with complete labels.
         masks: which of the training labels are known; drawn before damaged images are left out.
-        left_out: of the ``training`` and the ``evaluation`` images those that a run goes on without, as (id, reason).
+        left_out: the ``training`` and the ``evaluation`` images that a run goes on without, as (id, reason).
         has_word_vectors: whether the dataset or the user gave word vectors; else they are made from the names.
     """
 
@@ -51,8 +51,9 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
     """Load a dataset's splits, hold images out, and leave out or refuse what cannot be read.
 
     Args:
-        name: the dataset's.
-        root: its folder.
+        name: the name of the dataset.
+        root: the folder of the dataset.
+        options: the setting's options: the split to evaluate on, the masks, and what to do with damaged images.
         report: told about long preparations as (what, done, total).
         reads_files: whether the images are files; images that are made up need not be there.
 
@@ -85,7 +86,9 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
 
 
 def prepared_rows(inputs: Inputs, view: ImageTransform) -> dict[str, PreparedRows] | None:
-    """The images that ``data prepare`` made ready, by ``train`` and ``test``; None where the view reads the originals.
+    """Open the images that ``data prepare`` made ready, by ``train`` and ``test``.
+
+    Returns None where the transform reads the originals.
 
     Raises:
         UserError: they are not there, or were made from other images.
@@ -99,7 +102,7 @@ def prepared_rows(inputs: Inputs, view: ImageTransform) -> dict[str, PreparedRow
 
 
 def unexpected_counts(inputs: Inputs, dataset: Dataset, evaluate_on: str) -> list[str]:
-    """A line for each split that has another number of images than the official data."""
+    """Write a line for each split that has another number of images than the official data."""
     official = {split: count for split, count in dataset.expected_counts.items() if split in inputs.sources}
     if evaluate_on != "test":
         official.pop("test", None)
@@ -112,10 +115,10 @@ def unexpected_counts(inputs: Inputs, dataset: Dataset, evaluate_on: str) -> lis
 
 
 def refuse_batch(batch: int, inputs: Inputs, method: str) -> None:
-    """Refuse a method's batch that is larger than the training set: there would be no step.
+    """Refuse a method's batch that is larger than the training set, as there would be no step.
 
     Raises:
-        UserError: there are fewer images.
+        UserError: there are fewer images than the batch takes.
     """
     if batch > (images := len(inputs.train)):
         raise UserError(
@@ -124,7 +127,11 @@ def refuse_batch(batch: int, inputs: Inputs, method: str) -> None:
 
 
 def _load(dataset: Dataset, name: str, root: Path, split_name: str) -> tuple[Split, bool]:
-    """A split, and whether the dataset or the user gave its word vectors; else they are made from the names."""
+    """Load a split, and tell whether the dataset or the user gave its word vectors; else they are made from the names.
+
+    Raises:
+        UserError: the dataset's code ended the process, or its data is missing or wrong.
+    """
     try:
         split = dataset.load(root, split_name)
     except SystemExit as error:
@@ -146,7 +153,7 @@ def _refuse_missing(split: Split, rows: NDArray[np.intp], what: str) -> None:
 def _readable(
     split: Split, rows: NDArray[np.intp], report: Report
 ) -> tuple[NDArray[np.intp], list[tuple[int | str, str]]]:
-    """Which of some rows have an image that can be decoded, and the others as (id, reason)."""
+    """Return the places of those rows whose image can be decoded, and the other rows as (id, reason)."""
     told = lambda done, total: report("looking for damaged images", done, total)  # noqa: E731
     bad = bad_rows([split.image_paths[row] for row in rows], len(usable_cores()), told, remember=True)
     left_out = [(split.ids[rows[place]], reason) for place, reason in bad]

@@ -1,4 +1,4 @@
-"""One cell while it trains: its method, its optimiser, what it leaves behind."""
+"""This module trains one cell: it steps its method and optimiser, evaluates it, and collects what it leaves behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mlrpl_bench.utils.randomness import generator_at, seed_of
 NUM_EXAMPLES = 8
 
 MANY_LABELS = 1000
-"""Fewer test labels than this may all have logits in [0, 1] by chance."""
+"""The logits of fewer test labels than this may all lie in [0, 1] by chance."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -32,7 +32,12 @@ class NonFiniteLoss(RuntimeError):
 
 
 class CellRun:
-    """The moving parts of one cell. The loop that calls it is `trainer.train`."""
+    """A cell's run holds its method, optimiser, labels and history while it trains; `trainer.train` calls it.
+
+    Raises:
+        UserError: there are fewer training images than one batch takes.
+        Exception: whatever a method raises when it is built.
+    """
 
     def __init__(self, job: Job, workbench: Workbench) -> None:
         self.cell, self.workbench = job.cell, workbench
@@ -62,12 +67,13 @@ class CellRun:
         self.threads = [torch.get_num_threads()]
         self.terms: list[dict[str, Tensor]] = []
         self.attention: list[Tensor] | None = []
-        """Maps of the example images; None where the method does not tell where it looks."""
+        """These are the attention maps of the example images; None where the method does not tell where it looks."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that training goes on from, after a step: plain data and tensors, see `checkpoint`.
+        """Return everything that training goes on from, after a step: plain data and tensors, see `checkpoint`.
 
-        Taken between two steps; what a method keeps outside its buffers and ``get_extra_state`` is not in it.
+        The state is taken between two steps; what a method keeps outside its buffers and ``get_extra_state`` is not in
+        it.
         """
         epoch, metrics_of_best = self.best
         return {
@@ -88,7 +94,7 @@ class CellRun:
         """Go on from a state, in the middle of its epoch.
 
         Raises:
-            ValueError: a place where the cell can never stand, or an optimiser of other parameters.
+            ValueError: the state has an epoch and step that the cell cannot have, or an optimiser of other parameters.
             Exception: whatever a method raises for a state that is not its own.
         """
         recipe, workbench = self.cell.recipe, self.workbench
@@ -108,9 +114,10 @@ class CellRun:
         self.epoch_start -= state["epoch_seconds"]
 
     def start_epoch(self, progress: Progress) -> None:
-        """Training modes are set here and nowhere else; evaluation and passes leave the method in eval mode.
+        """Begin an epoch, and put the method into training mode.
 
-        The trained part and the head use batch statistics; the shared frozen part always stays in eval mode.
+        Training mode is set here and nowhere else; evaluation and passes leave the method in eval mode. The trained
+        part and the head use batch statistics; the shared frozen part always stays in eval mode.
         """
         self.method.train()
         self.progress = progress
@@ -118,7 +125,10 @@ class CellRun:
         self.terms = []
 
     def step(self, shared: SharedBatch, progress: Progress) -> None:
-        """One optimiser step. Losses stay on the device until the epoch ends: reading them would stall a GPU."""
+        """Make one optimiser step.
+
+        Losses stay on the device until the epoch ends, as reading them would stall a GPU.
+        """
         factor = self.cell.recipe.rate_factor(progress)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -138,13 +148,17 @@ class CellRun:
         self.terms.append(terms)
 
     def observe(self, shared: SharedBatch, progress: Progress, number: int) -> None:
-        """One batch of a pass over the training set."""
+        """Show the method one batch of a pass over the training set.
+
+        Args:
+            number: the number of the batch in the pass, from 0.
+        """
         batch = self._batch(shared, "pass", progress.epoch, number)
         with torch.no_grad(), self.workbench.fabric.autocast():
             self.method.observe(batch)
 
     def look_at_training_set(self, progress: Progress) -> None:
-        """A whole pass for this cell alone, if its method wants one before this epoch."""
+        """Make a whole pass over the training set for this cell alone, if its method wants one before this epoch."""
         if not self.method.passes(progress):
             return
         self.method.eval()
@@ -154,22 +168,22 @@ class CellRun:
         self.end_pass(progress)
 
     def end_pass(self, progress: Progress) -> None:
-        """The pass is complete."""
+        """Tell the method that the pass is complete."""
         address = ("end of pass", self.cell.seed, progress.epoch)
         torch.manual_seed(seed_of("global", *address))
         self.method.end_pass(generator_at(*address))
 
     def logits_BC(self, shared: SharedBatch) -> Tensor:
-        """Scores of one batch, float32."""
+        """Return the logits of one batch, as float32."""
         with torch.no_grad(), self.workbench.fabric.autocast():
             # Detached, as a view of a parameter keeps requires_grad even here.
             return self.method(shared.frozen_BDHW).detach().float()
 
     def end_steps(self) -> None:
-        """All steps of the epoch are made: fetch the losses and look at them.
+        """End the steps of an epoch: fetch the losses, check them, and add a row to the history.
 
         Raises:
-            NonFiniteLoss: names the first term, epoch and step.
+            NonFiniteLoss: a loss is infinite or not a number; the message names the first term, epoch and step.
         """
         self._fetch_losses()
         seconds = time.perf_counter() - self.epoch_start
@@ -184,7 +198,11 @@ class CellRun:
         self.history.append(row | self._pseudo_label_counts())
 
     def evaluate(self, scores_NC: NDArray[np.float32]) -> None:
-        """Put the test metrics of this epoch into the history, and remember the best epoch."""
+        """Put the test metrics of this epoch into the history, and remember the best epoch.
+
+        Raises:
+            UserError: the scores are no logits, see `metrics.evaluate`.
+        """
         labels_NC = self.workbench.splits["test"].labels_NC
         self.metrics = metrics.evaluate(scores_NC, labels_NC, surely_logits=not self._must_have_left_0_to_1(labels_NC))
         self.history[-1] |= {f"test.{name}": self.metrics[name] for name in metrics.REPORTED}
@@ -192,16 +210,23 @@ class CellRun:
             self.best = (self.progress.epoch, self.metrics)
 
     def _must_have_left_0_to_1(self, labels_NC: NDArray) -> bool:
-        """Whether scores that all lie in [0, 1] are surely probabilities, and the method's F1 would be nonsense.
+        """Tell whether scores that all lie in [0, 1] are surely probabilities, of which F1 would be nonsense.
 
-        So at the end of training, where most of many labels are absent: logits would be negative for these.
+        They are at the end of training, where most of many labels are absent: logits would be negative for these.
         """
         at_the_end = self.progress.epoch + 1 == self.cell.recipe.epochs
         mostly_absent = (labels_NC == PRESENT).sum() < (labels_NC == ABSENT).sum()
         return bool(at_the_end and labels_NC.size >= MANY_LABELS and mostly_absent)
 
     def finish(self, scores_NC: NDArray, train_scores_NC: NDArray, seconds: float, cells_in_group: int) -> Finished:
-        """What the cell leaves behind."""
+        """Return what the cell leaves behind.
+
+        Args:
+            scores_NC: the final logits on the test images.
+            train_scores_NC: the final logits on the training images, with the test transform.
+            seconds: the time that the group's training took.
+            cells_in_group: how many cells were trained together.
+        """
         num_train, batch = len(self.workbench.splits["train"]), self.cell.recipe.batch
         assert batch is not None
         trained_images = len(self.steps) * batch
@@ -228,14 +253,18 @@ class CellRun:
 
     def _batch(self, shared: SharedBatch, purpose: str, epoch: int, number: int) -> Batch:
         address = (purpose, self.cell.seed, epoch, number)
-        # For whatever draws from the global generator all the same (dropout): addressed too, equal for every cell.
+        # For what draws from the global generator all the same (dropout): seeded by the address, equal for every cell.
         torch.manual_seed(seed_of("global", *address))
         generator = generator_at(*address, device=shared.index_B.device)
         labels_BC = self.labels_NC[shared.index_B]
         return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator)
 
     def _fetch_losses(self) -> None:
-        """The terms of the epoch's steps, in as few transfers as there are sets of terms."""
+        """Fetch the loss terms of the epoch's steps from the device in one transfer.
+
+        Raises:
+            NonFiniteLoss: a loss is infinite or not a number.
+        """
         names = list(dict.fromkeys(name for step in self.terms for name in step))
         absent = torch.tensor(float("nan"), device=self.labels_NC.device)
         values_SK = torch.stack(
@@ -251,9 +280,10 @@ class CellRun:
             self.steps.append({name: value for name, value in zip(names, values_K, strict=True) if name in step})
 
     def _pseudo_label_counts(self) -> dict[str, float]:
-        """How many unknown labels the method filled in, and how many of them rightly: only the trainer can tell.
+        """Count the unknown labels that the method filled in, and how many of them rightly.
 
-        Those whose truth nobody knows (VOC's difficult objects, own data) are neither right nor wrong: counted apart.
+        Only the trainer can tell, as it has the hidden labels. Labels whose truth nobody knows (VOC's difficult
+        objects, own data) are neither right nor wrong, and are counted apart.
         """
         pseudo_NC = self.method.pseudo_labels_NC()
         if pseudo_NC is None:
@@ -268,7 +298,7 @@ class CellRun:
         return {**counts, "pseudo.truth_unknown": float(unknown)} if (truth_NC == UNKNOWN).any() else counts
 
     def attend(self, shared: SharedBatch) -> None:
-        """Where each category looks in those of a batch's test images that are examples."""
+        """Keep where each category looks in those of a batch's test images that are examples."""
         wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), self._example_rows()))
         if self.attention is None or not wanted_B.any():
             return
@@ -280,19 +310,21 @@ class CellRun:
             self.attention.append(maps_BCHW.detach().float().cpu())
 
     def _example_rows(self) -> NDArray[np.intp]:
-        """The same for every cell of a data set."""
+        """Return the rows of the example images in the test split, which are the same for every cell of a data set."""
         return np.unique(np.linspace(0, len(self.workbench.splits["test"]) - 1, NUM_EXAMPLES).astype(int))
 
     def _examples(self, scores_NC: NDArray) -> dict[str, NDArray]:
-        """Scores and attention maps of a few test images."""
+        """Return rows, scores and, where the method tells, attention maps of a few test images."""
         rows = self._example_rows()
         examples: dict[str, NDArray] = {"rows": rows, "scores": scores_NC[rows]}
         return examples if self.attention is None else examples | {"attention": torch.cat(self.attention).numpy()}
 
 
 def _refuse_impossible(state: dict[str, Any], epochs: int, steps_per_epoch: int) -> None:
-    """Raises:
-    ValueError: no run of this many epochs and steps leaves such a state behind.
+    """Refuse a state that a cell of this many epochs and steps cannot have.
+
+    Raises:
+        ValueError: position, history, times or numbers of threads are impossible.
     """
     epoch, step = state["epoch"], state["step"]
     if not (0 <= epoch < epochs and 0 <= step <= steps_per_epoch):
@@ -308,14 +340,20 @@ def _refuse_impossible(state: dict[str, Any], epochs: int, steps_per_epoch: int)
 
 
 def _kept(value: Any) -> Any:
-    """A part of a method's state that stays what it is; ``get_extra_state`` may give other things than tensors."""
+    """Return a part of a method's state on the CPU, which later training does not change.
+
+    ``get_extra_state`` may give other things than tensors; these are copied.
+    """
     return value.detach().cpu().contiguous() if isinstance(value, Tensor) else deepcopy(value)
 
 
 def _refuse_foreign(optimizer: torch.optim.Optimizer) -> None:
-    """Raises:
-    ValueError: what the optimiser remembers does not fit its parameters; torch looks at their number alone, and
-    fused steps do not look at all.
+    """Refuse an optimiser whose state does not fit its parameters.
+
+    Torch compares their number alone, and fused steps compare nothing.
+
+    Raises:
+        ValueError: a tensor of the state has another shape than its parameter, or a step is no number of steps.
     """
     for parameter, remembered in optimizer.state.items():
         for name, value in remembered.items():
@@ -336,7 +374,7 @@ def _from_plain(value: Any) -> Any:
 
 
 def _optimizer(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[float]]:
-    """The optimiser over the method's groups, and each group's learning rate before the schedule."""
+    """Build the optimiser of a method's parameter groups, and return each group's learning rate before the schedule."""
     groups: list[dict[str, Any]] = [
         {
             "params": list(parameters),

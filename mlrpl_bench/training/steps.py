@@ -1,4 +1,4 @@
-"""How many steps a training makes beside the papers' trainings, and whether it led anywhere."""
+"""This module compares the steps of a training with those of the papers, and tells whether it led anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlrpl_bench.models.method import Recipe
 from mlrpl_bench.utils.tables import counted
 
 PAPERS_STEPS = 20 * (82_081 // 16)
-"""The papers' trainings on COCO: 20 epochs of 82,081 images, 16 a step."""
+"""The papers' trainings on COCO make this many steps: 20 epochs of 82,081 images, 16 a step."""
 
 LEAST_FALL = 0.05
 """A loss that falls by a smaller share from the first to the last epoch has hardly fallen."""
@@ -30,10 +30,12 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Length:
-    """The length of a training.
+    """This class holds the length and the learning rate of a training.
 
     Attributes:
-        rate: the recipe's highest learning rate. steps_per_epoch: batches an epoch; a short last one is left out.
+        rate: the recipe's highest learning rate.
+        steps_per_epoch: the batches in an epoch; a short last one is left out.
+        epochs: the number of epochs.
     """
 
     rate: float
@@ -42,7 +44,7 @@ class Length:
 
     @classmethod
     def of(cls, recipe: Recipe, images: int) -> Length:
-        """That of a resolved recipe on so many training images.
+        """Compute the length of a resolved recipe on so many training images.
 
         >>> Length.of(Recipe(epochs=20, batch=16), 82_081).steps
         102600
@@ -52,11 +54,11 @@ class Length:
 
     @property
     def steps(self) -> int:
-        """In all epochs together."""
+        """Return the number of steps in all epochs together."""
         return self.steps_per_epoch * self.epochs
 
     def to_text(self) -> str:
-        """For people.
+        """Write the length for people.
 
         >>> Length(1e-5, 3, 2).to_text()
         "learning rate 1e-05, 3 steps an epoch, 6 in all (papers' on COCO: 102,600)"
@@ -67,12 +69,12 @@ class Length:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the length as plain data."""
         return {"learning_rate": self.rate, "steps_per_epoch": self.steps_per_epoch, "steps": self.steps}
 
 
 def share_of_positives(labels_NC: NDArray[np.int8]) -> float:
-    """The mean share of present labels in [0, 1], over the categories that have one; NaN if there are none.
+    """Return the mean share of present labels in [0, 1], over the categories that have one; NaN if there are none.
 
     >>> share_of_positives(np.array([[PRESENT, ABSENT], [ABSENT, ABSENT]], dtype=np.int8))
     0.5
@@ -82,10 +84,10 @@ def share_of_positives(labels_NC: NDArray[np.int8]) -> float:
 
 
 def chance(labels_NC: NDArray[np.int8]) -> float:
-    """The average precision in [0, 1] to expect of random scores, without interpolation; NaN without present labels.
+    """Return the average precision in [0, 1] to expect of random scores, without interpolation.
 
     It is the mean share of positives, and a little more where images are few, as a present label that happens to be
-    ranked first counts for much.
+    ranked first counts for much. It is NaN without present labels.
 
     >>> round(chance(np.array([[PRESENT], [ABSENT]], dtype=np.int8)), 3)
     0.75
@@ -99,16 +101,16 @@ def chance(labels_NC: NDArray[np.int8]) -> float:
 
 
 def is_at_chance(precision: float, labels_NC: NDArray[np.int8]) -> bool:
-    """Whether an average precision without interpolation is about what random scores have on these labels."""
+    """Tell whether an average precision without interpolation is about what random scores have on these labels."""
     expected = chance(labels_NC)
     return precision - expected < LEAST_GAIN * (1 - expected)
 
 
 def loss_at_both_ends(terms: Mapping[str, NDArray[np.floating]], epochs: int) -> tuple[float, float]:
-    """The mean loss of the first and of the last epoch; of a single epoch, of its halves.
+    """Return the mean loss of the first and of the last epoch; of a single epoch, of its halves.
 
     Args:
-        terms: by name, [S] values at the steps, NaN where a term was not there.
+        terms: [S] values at the steps by name, NaN where a term was not there.
 
     >>> loss_at_both_ends({"bce": np.array([4.0, 2.0, 1.0, 1.0])}, epochs=2)
     (3.0, 1.0)
@@ -119,21 +121,21 @@ def loss_at_both_ends(terms: Mapping[str, NDArray[np.floating]], epochs: int) ->
 
 
 def hardly_fell(first: float, last: float) -> bool:
-    """Whether a loss is at the end about what it was at the beginning, or higher."""
+    """Tell whether a loss is at the end about what it was at the beginning, or higher."""
     return first - last < LEAST_FALL * abs(first)
 
 
 def went_nowhere(
     terms: Mapping[str, NDArray[np.floating]], epochs: int, precision: float, labels_NC: NDArray[np.int8]
 ) -> bool:
-    """Whether the loss hardly fell and the precision on the test labels is at chance level."""
+    """Tell whether the loss hardly fell and the precision on the test labels is at chance level."""
     return is_at_chance(precision, labels_NC) and bool(terms) and hardly_fell(*loss_at_both_ends(terms, epochs))
 
 
 def note_of_cell(
     length: Length, terms: Mapping[str, NDArray[np.floating]], metrics: Mapping[str, Any], labels_NC: NDArray[np.int8]
 ) -> str | None:
-    """What to say of a trained cell that went nowhere; None of any other."""
+    """Return the note on a trained cell that went nowhere; None for any other."""
     if not went_nowhere(terms, length.epochs, metrics["average_precision"], labels_NC):
         return None
     first, last = loss_at_both_ends(terms, length.epochs)
@@ -145,7 +147,7 @@ def note_of_cell(
 
 
 def _counts(labels_NC: NDArray[np.int8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Present and known labels of each category that has a present one."""
+    """Count the present and the known labels of each category that has a present one."""
     present_C = (labels_NC == PRESENT).sum(axis=0)
     evaluated_C = present_C + (labels_NC == ABSENT).sum(axis=0)
     return present_C[present_C > 0], evaluated_C[present_C > 0]

@@ -1,8 +1,8 @@
-"""The one training loop.
+"""This module holds the one training loop.
 
 `train` takes any number of cells that share a setting, a seed and a batch size: images are read and go through the
-frozen part once, then every cell makes its own step. It yields events; showing, storing and stopping are the
-caller's. A cell that fails leaves the group and the others go on.
+frozen part once, then every cell makes its own step. It yields events; its caller shows, stores and stops. A cell that
+fails leaves the group and the others go on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class StepDone:
     """Every cell of the group made a step; training can be left here and taken up again.
 
     Attributes:
-        states: gives the state of each cell; to be called before the next event is asked for.
+        epoch: the epoch, from 0.
+        step: how many steps of the epoch are made.
+        steps_per_epoch: the steps in an epoch.
+        states: returns the state of each cell; to be called before the next event is asked for.
     """
 
     epoch: int
@@ -47,7 +50,7 @@ class Working:
     """A pass over images goes on in which no step is made; training can be left here too, see `Group.hold`.
 
     Attributes:
-        states: gives each cell's state after the last step before; none where no step was made yet.
+        states: returns each cell's state after the last step before; none where no step was made yet.
     """
 
     states: Callable[[], dict[Cell, State]] = dict
@@ -55,7 +58,12 @@ class Working:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A cell finished an epoch and was evaluated; the row is what history.csv will say."""
+    """A cell finished an epoch and was evaluated.
+
+    Attributes:
+        cell: the cell.
+        row: the row of history.csv for this epoch.
+    """
 
     cell: Cell
     row: dict[str, float]
@@ -63,10 +71,13 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Failed:
-    """A cell could not be trained: the reason in one line, and the traceback for whoever wrote the method.
+    """A cell could not be trained.
 
     Attributes:
-        at_restoring: it could not go on from its state; nothing is known against the cell itself.
+        cell: the cell.
+        reason: why, in one line.
+        traceback: the traceback, for whoever wrote the method.
+        at_restoring: whether it could not go on from its state; nothing is known against the cell itself then.
     """
 
     cell: Cell
@@ -76,7 +87,7 @@ class Failed:
 
     @classmethod
     def because_of(cls, cell: Cell, error: BaseException, at_restoring: bool = False) -> Failed:
-        """From an exception."""
+        """Make the event from an exception."""
         message = one_line(error) or "no message"
         if isinstance(error, SystemExit):
             message = f"the method's code called sys.exit({error.code!r}); it may raise an exception instead"
@@ -90,7 +101,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Note:
-    """Something about a cell that a user should read."""
+    """A note tells the user something about a cell."""
 
     cell: Cell
     text: str
@@ -109,11 +120,12 @@ def train(
 
     Args:
         jobs: cells of one setting, seed, number of epochs and batch size.
-        states: where to go on from, all of one epoch and step and one for each cell; None to begin.
-        pause_seconds: how often to yield `Working` while images are scored or looked at; None for never.
+        states: the states to go on from, one for each cell and all of one epoch and step; None to begin.
+        pause_seconds: how often to yield `Working` while images are scored or looked at, in seconds; None for never.
 
     Yields:
-        A `StepDone` a step, an `EpochDone` a cell and epoch, and at the end one `Finished` or `Failed` a cell.
+        A `StepDone` a step, an `EpochDone` a cell and epoch, and at the end one `Finished` or `Failed` a cell; a
+        `Note` before a `Finished` whose training led nowhere.
 
     Raises:
         Shortage: the machine is short of something; no cell has failed then.
@@ -126,7 +138,7 @@ def train(
 
 
 class Group:
-    """The cells that are trained together (`runs`), and those that have failed since the last report."""
+    """A group trains cells together; `runs` holds them, and `failures` those that failed since the last report."""
 
     def __init__(
         self,
@@ -144,7 +156,7 @@ class Group:
         self.failures: list[Failed] = []
         self.pause_seconds, self.paused = pause_seconds, time.monotonic()
         self.held: dict[CellRun, State] = {}
-        """Each cell's state after the last step of the epoch, while there are only images to look at."""
+        """This holds each cell's state after the last step of the epoch, while images are only scored or looked at."""
 
         positions = {(state["epoch"], state["step"]) for state in (states or {}).values()}
         assert len(positions) <= 1, "cells that go on together stand at one place"
@@ -189,7 +201,7 @@ class Group:
             yield one
 
     def _said_of(self, finished: Finished) -> Iterator[Note]:
-        """A note where a training led nowhere."""
+        """Yield a note on a training that led nowhere."""
         train, test = (self.workbench.splits[name] for name in ("train", "test"))
         length = steps.Length.of(finished.cell.recipe, len(train))
         text = steps.note_of_cell(length, finished.steps, finished.metrics, test.labels_NC)
@@ -197,7 +209,11 @@ class Group:
             yield Note(finished.cell, text)
 
     def _train_epoch(self, epoch: int, first_step: int = 0) -> Iterator[Event]:
-        """One epoch; the part of it from a step on, where the cells' states are of that place."""
+        """Train one epoch, or the rest of it from the step at which the cells' states were taken.
+
+        Args:
+            first_step: the first step to make, from 0.
+        """
         if not first_step:
             start = Progress(epoch, self.epochs, 0, self.steps_per_epoch)
             yield from self._pass_over_training_set(start)
@@ -216,7 +232,7 @@ class Group:
         self._each(lambda run: run.end_steps())
 
     def hold(self) -> None:
-        """Remember where all cells stand after an epoch's last step: going on from there scores all images again.
+        """Keep the state of all cells after an epoch's last step; going on from there scores all images again.
 
         Tensors are not copied, as nothing changes them until the next pass over the training set.
         """
@@ -233,7 +249,7 @@ class Group:
         self._each(remember)
 
     def _pause(self) -> Iterator[Working | Failed]:
-        """A place to stop, if the last one was a while ago."""
+        """Yield an event at which the caller may stop, if the last one was `pause_seconds` ago."""
         if self.pause_seconds is not None and time.monotonic() - self.paused >= self.pause_seconds:
             yield from self._take_failures()
             yield Working(lambda: {run.cell: state for run, state in self.held.items() if run in self.runs})
@@ -244,7 +260,7 @@ class Group:
         return {run.cell: {**run.state(), "seconds": seconds} for run in self.runs}
 
     def _pass_over_training_set(self, progress: Progress) -> Iterator[Working | Failed]:
-        """One look at the whole training set serves every cell that wants one before this epoch."""
+        """Make one pass over the training set for all cells whose methods want one before this epoch."""
         wanting: list[CellRun] = []
         self._each(lambda run: wanting.append(run) if run.method.passes(progress) else None)
         if not wanting:
@@ -261,7 +277,7 @@ class Group:
             yield from self._pause()
 
     def _look_where(self) -> Iterator[Working | Failed]:
-        """Attention on a few test images: one look at the test set serves every cell that tells where it looks."""
+        """Collect attention maps of a few test images, in one pass for all cells whose methods tell where they look."""
         wanting = list(self.runs)
         for shared in self.workbench.in_order("test", self.batch) if wanting else ():
             self._each(lambda run: run.attend(shared), wanting)  # noqa: B023 - called at once
@@ -271,7 +287,7 @@ class Group:
             yield from self._pause()
 
     def _scores(self, split: str) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
-        """Logits (N, C) of every image of a split, in order, by every cell."""
+        """Return the logits (N, C) of every image of a split, in order, by every cell."""
         batches: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs}
         self._each(lambda run: run.method.eval())
         for shared in self.workbench.in_order(split, self.batch) if self.runs else ():
@@ -280,7 +296,11 @@ class Group:
         return {run: torch.cat(batches[run]).cpu().numpy() for run in self.runs}
 
     def _each(self, action: Callable[[CellRun], object], runs: Sequence[CellRun] | None = None) -> None:
-        """Do something with every cell; one that raises leaves the group."""
+        """Do something with every cell; a cell for which it raises leaves the group.
+
+        Raises:
+            Shortage: the machine is short of something.
+        """
         for run in list(self.runs if runs is None else runs):
             if run not in self.runs:
                 continue
@@ -297,7 +317,7 @@ class Group:
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's state that stays what it is, outside a GPU's memory."""
+    """Copy a method's state to the CPU, so that later training does not change it."""
     return {
         name: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else deepcopy(value)
         for name, value in state.items()
@@ -305,8 +325,12 @@ def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stop_for_shortage(error: BaseException) -> None:
-    """Raises:
-    Shortage: it is no cell's fault. That a loader process died is told by a signal, in the middle of whatever runs.
+    """Raise what the machine is short of, if that is why an error was raised.
+
+    A signal tells that a loader process died, in the middle of whatever runs.
+
+    Raises:
+        Shortage: the error is no cell's fault.
     """
     if (shortage := shortages.shortage(error)) is not None:
         raise shortage from error

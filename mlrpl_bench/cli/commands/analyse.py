@@ -1,4 +1,4 @@
-"""The commands ``compare`` and ``claims``: what the records at hand say, without training."""
+"""This module defines the commands ``compare`` and ``claims``, which judge the records at hand without training."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def claims(
     *,
     options: Options,
 ) -> None:
-    """Whether what the papers claim holds in the records there are; also written as claims.md.
+    """Judge what the papers claim by the records there are, and write the verdicts to claims.md.
 
     Claims about another setting than the data set's usual one have that setting in the file's name, as other tables do.
     """
@@ -100,7 +100,7 @@ def _resolve(
     results_dir: list[Path] | None,
     options: Options,
 ) -> tuple[Resolved, Display]:
-    """A request that only reads records, and who is told of problems."""
+    """Resolve a request that only reads records, and return it with the display that is told of problems."""
     from mlrpl_bench.api.resolving import resolve
     from mlrpl_bench.cli.display import Display
 

@@ -1,4 +1,7 @@
-"""The commands under ``data``: look at a dataset before training on it. What is slow is imported in the commands."""
+"""This module defines the commands under ``data``, which check, show and prepare a dataset before training on it.
+
+What is slow is imported in the commands.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 IMAGE_KINDS = {"jpeg": PREPARED_JPEG, "raw": PREPARED_RAW}
 ASK_ABOVE_BYTES = 5e9
 SHOWN = 10
-"""At most this many of the skipped images are named; the others are counted."""
+"""The output names at most this many of the skipped images and counts the others."""
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Check a dataset's files, count its labels, look at its images, make them ready."
@@ -270,7 +273,7 @@ def _warn_of_width(categories: tuple[str, ...]) -> None:
 
 
 def _dataset(name: str, options: Options, plugin: list[Path] | None) -> tuple[DatasetEntry, Dataset]:
-    """The registered dataset and an instance of it with the options asked for."""
+    """Return the registered dataset and an instance of it with the options asked for."""
     from mlrpl_bench.models import hyperparameters
     from mlrpl_bench.models.registry import describe_failure, load_datasets
 
@@ -310,7 +313,7 @@ def _splits(
 
 
 def _picture_path(output: Path | None, usual: str) -> Path:
-    """Where a picture goes; refused before anything is loaded if it is not called a PNG or lies nowhere."""
+    """Return the path of a picture; one that is no PNG's or lies in no folder is refused before anything is loaded."""
     path = output or Path(usual)
     if path.suffix.lower() != ".png":
         raise UserError(f"--output {path}: the picture is a PNG; name it something.png")
@@ -324,13 +327,13 @@ def _refuse_no_folder(path: Path) -> None:
 
 
 def _about(entry: DatasetEntry) -> str:
-    """The first sentences of the dataset file's own description."""
+    """Return the first paragraph of the dataset file's own description."""
     text = sys.modules[entry.cls.__module__].__doc__ or ""
     return " ".join(text.strip().split("\n\n")[0].split())
 
 
 def _print_next(findings: CheckResult, dataset: str, options: Options, plugin: list[Path] | None) -> None:
-    """The next command to type, with the options that the findings say to add."""
+    """Print the next command to type, with the options that the findings say to add."""
     added = [option.removeprefix("--set-data ") for option in findings.to_add if option.startswith("--set-data ")]
     replaced = {pair.partition("=")[0] for pair in added}
     pairs = [

@@ -1,4 +1,4 @@
-"""The command ``list``: tables of methods, data sets and cells."""
+"""This module defines the command ``list``, which prints tables of methods, data sets and cells."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def list_(
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
 ) -> None:
-    """Methods and datasets that are registered, or cells that have a record."""
+    """List the methods or datasets that are registered, or the cells that have a record."""
     if what not in KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(KINDS)}")
     methods, datasets = registries(plugin)
@@ -44,7 +44,7 @@ def list_(
 def methods(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """One row a method."""
+    """Return a row for each method, and for each alias."""
     from mlrpl_bench.models import hyperparameters
 
     rows = []
@@ -70,7 +70,7 @@ def methods(
 def datasets(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """One row a dataset."""
+    """Return a row for each dataset."""
     rows = []
     for entry in (datasets[name] for name in datasets):
         preset = entry.preset
@@ -90,7 +90,7 @@ def datasets(
 def cells(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """One row a cell that has a record of this protocol version; the others are counted on standard error."""
+    """Return a row for each cell that has a record of this protocol version; standard error tells of the others."""
     from mlrpl_bench.api.reading import list_records
     from mlrpl_bench.cli.display import Display
 
@@ -105,7 +105,7 @@ def cells(
 
 
 def _first_line(entry: MethodEntry | DatasetEntry) -> str:
-    """What a method's or dataset's file says about itself first."""
+    """Return the first line that a method's or dataset's file says about itself."""
     return (sys.modules[entry.cls.__module__].__doc__ or "").strip().split("\n")[0]
 
 
@@ -113,7 +113,7 @@ KINDS = {"methods": methods, "datasets": datasets, "cells": cells}
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Rows with equal keys as a table; where there are many columns, a block for each row."""
+    """Print rows with equal keys as a table; where there are many columns, print a block for each row."""
     from rich.console import Console
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""The commands for authors of methods: ``test-method`` and ``new``."""
+"""This module defines the commands for authors of methods, ``test-method`` and ``new``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def new(name: Annotated[str, typer.Argument(help="The new method's name, a Pytho
 
 
 def _is_blind_to_label_files(method: str, dataset: str | None, options: Options, plugin: list[Path] | None) -> bool:
-    """Say whether a method's scores change with the labels in a data set's files; True if they do not."""
+    """Print whether a method's scores change with the labels in a data set's files, and return True if they do not."""
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.tools.conformance import permuted_labels
 

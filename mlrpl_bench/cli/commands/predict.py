@@ -1,4 +1,4 @@
-"""The command ``predict``: scores of a trained cell for images, and a picture of where each category looks."""
+"""This module defines the command ``predict``, which scores images and draws where each category looks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def predict(
     *,
     options: Options,
 ) -> None:
-    """Show images to a trained cell: scores by category, and a picture of where each category looks."""
+    """Score images with a trained cell, and draw a picture of where each category looks."""
     from mlrpl_bench.api import reading
     from mlrpl_bench.api.resolving import resolve
     from mlrpl_bench.cli.display import Display

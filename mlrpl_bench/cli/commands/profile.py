@@ -1,4 +1,4 @@
-"""The command ``profile``: what a training step of each method costs, and where."""
+"""This module defines the command ``profile``, which measures what a training step of each method costs, and where."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def profile(
     *,
     options: Options,
 ) -> None:
-    """Where the time of a training step goes, its memory and its share of the machine's peak; trains nothing."""
+    """Measure the time of a training step by parts, its memory and its share of the machine's peak; trains nothing."""
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.models.registry import chosen_methods
     from mlrpl_bench.tools.profiling import step_costs

@@ -1,4 +1,4 @@
-"""The command ``verify``: whether records still hold, by their files' hashes or by training cells again."""
+"""This module defines the command ``verify``, which checks records by their files or by training cells again."""
 
 from __future__ import annotations
 

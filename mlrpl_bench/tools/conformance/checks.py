@@ -1,6 +1,6 @@
-"""The checks that every method must pass, also a user's own: ``test-method NAME`` and the tests run them.
+"""This module checks what every method must do, also a user's own; ``test-method NAME`` and the tests run the checks.
 
-They use a handful of random images and the small backbone, and take seconds.
+The checks use a handful of random images and the small backbone, and take seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ THREADS = (2, 4)
 
 
 def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> Iterator[tuple[str, str | None]]:
-    """Every check on a method.
+    """Run every check on a method.
+
+    Args:
+        device: the device on which the method is trained, see `device.find_device`.
+        precision: the number format in which it computes, see `options.PRECISIONS`.
 
     Yields:
         What is checked, as a sentence, and the problem in one line (None if there is none).
@@ -54,11 +58,11 @@ def run(entry: MethodEntry, device: str = "cpu", precision: str = "32-true") -> 
 
 
 class Report(NamedTuple):
-    """What one check found.
+    """A report says what one check found.
 
     Attributes:
         check: what is checked, as a sentence.
-        problem: in one line; None if there is none.
+        problem: what is wrong, in one line; None if nothing is.
         same_fault: the sentences of other checks that fail for the same reason.
     """
 
@@ -68,7 +72,7 @@ class Report(NamedTuple):
 
 
 def reports(found: Iterable[tuple[str, str | None]]) -> list[Report]:
-    """The checks' results in order, each fault once: by the check that says most of it.
+    """Return the results of the checks in order, each fault once: by the check that says most of it.
 
     A method that cannot be trained fails every check that trains it, with the same words after different beginnings.
     """
@@ -85,7 +89,7 @@ def reports(found: Iterable[tuple[str, str | None]]) -> list[Report]:
 
 
 def _fault(problem: str) -> str:
-    """What is left of a problem without how it was met."""
+    """Strip from a problem how the check met it, so that two checks with the same fault give the same text."""
     for beginning in ("a cell of the group failed: ", "training failed: ", "going on failed: "):
         problem = problem.removeprefix(beginning)
     return re.sub(r", line \d+$", "", problem)
@@ -289,7 +293,7 @@ CHECKS: tuple[Callable[[Sample], None], ...] = (
 
 
 def _same_course(one: Finished, other: Finished, but: tuple[str, ...] = ("seconds",)) -> bool:
-    """Whether two trainings agree to the bit: in scores, every loss term at every step, and all that is logged.
+    """Tell whether two trainings agree to the bit: in scores, every loss term at every step, and all that is logged.
 
     Args:
         but: beginnings of the history's columns that do not count.
@@ -306,7 +310,7 @@ def _same_course(one: Finished, other: Finished, but: tuple[str, ...] = ("second
 
 
 def _one_step(sample: Sample, labels_BC: Tensor) -> None:
-    """Losses and gradients of one batch, early and late in training, must be finite."""
+    """Require finite losses and gradients of one batch, early and late in training."""
     run = sample.run()
     for epoch in range(PRESET.epochs):
         run.look_at_training_set(Progress(epoch, PRESET.epochs, 0, 4))  # so that prototypes are there
@@ -330,6 +334,6 @@ def _require(condition: bool, problem: str) -> None:
 
 
 def _labels(size: int) -> Tensor:
-    """Complete labels in which every category is present in one image and absent in another, if there are two."""
+    """Make complete labels in which every category is present in one image and absent in another, if there are two."""
     image_B1, category_C = torch.arange(size)[:, None], torch.arange(NUM_CATEGORIES)
     return torch.where((image_B1 + category_C) % 2 == 0, PRESENT, ABSENT).to(torch.int8)

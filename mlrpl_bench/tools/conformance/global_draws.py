@@ -1,4 +1,4 @@
-"""Watches which global random generators a method draws from while it is trained."""
+"""This module watches which global random generators a method draws from while it is trained."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from torch.overrides import TorchFunctionMode
 from mlrpl_bench.models.method import Method
 
 HOOKS = ("forward", "losses", "observe", "end_pass", "after_step", "passes", "scalars", "pseudo_labels_NC", "attention")
-"""What of a method the trainer calls."""
+"""The trainer calls these functions of a method."""
 
 DRAW_FOR_DROPOUT = ("dropout", "scaled_dot_product_attention", "multi_head_attention", "lstm", "gru", "rnn", "rrelu")
-"""Parts of the names of torch's functions that take no generator; the trainer seeds torch's own for each step."""
+"""Torch's functions with these parts in their names take no generator; the trainer seeds torch's own for each step."""
 
 
 class Watch(TorchFunctionMode):
-    """Notes the first draw from a global generator that a method makes inside one of its hooks.
+    """A watch notes the first draw from a global generator that a method makes inside one of its hooks.
 
     Attributes:
-        found: who drew from which generator, in words; None if nobody did.
+        device: the device whose generator is watched beside the CPU's.
+        within: the names of the hooks that run now, the innermost last.
+        found: which hook drew from which generator, in words; None if none did.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -35,7 +37,7 @@ class Watch(TorchFunctionMode):
         self.found: str | None = None
 
     def hooks_of(self, method: Method) -> None:
-        """Watch a method's hooks from now on."""
+        """Watch the hooks of a method from now on."""
 
         def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
             def hook(*given: Any, **named: Any) -> Any:
@@ -49,7 +51,7 @@ class Watch(TorchFunctionMode):
 
     @contextmanager
     def inside(self, name: str) -> Iterator[None]:
-        """What happens now is the hook's."""
+        """Attribute to a hook all that is drawn inside this context."""
         of_numpy, of_python = _state_of_numpy(), random.getstate()
         self.within.append(name)
         try:

@@ -1,4 +1,4 @@
-"""A copy of a data set's folder whose label files can be given other labels, in the form that they have."""
+"""This module copies a data set's folder and permutes the labels in the copy's files, which keep their form."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from mlrpl_bench.utils.randomness import seed_of
 
 LABEL_FILES = (".json", ".txt", ".csv", ".tsv", ".xml")
-"""Files that are copied and may be permuted; all others, images above all, are linked."""
+"""Files with these endings are copied and may be permuted; all others, images above all, are linked."""
 
 IDENTITIES = ("id", "image_id", "file_name", "filename", "url", "width", "height")
-"""What stays with an entry of a JSON list when the rest goes to another one."""
+"""An entry of a JSON list keeps these fields when the rest goes to another one."""
 
 
 def copy_folder(root: Path, copy: Path) -> None:
@@ -34,7 +34,7 @@ def copy_folder(root: Path, copy: Path) -> None:
 
 
 def permute_folder(folder: Path) -> list[Path]:
-    """Give the entries of the label files in a folder each other's labels; the files that changed.
+    """Give the entries of the label files in a folder each other's labels, and return the files that changed.
 
     In a JSON file the entries that have an ``image_id``, and the lists of a table of images, go to other images; in a
     text file what follows a line's first word goes to other lines; XML files, one an image, change their contents.
@@ -88,6 +88,6 @@ def _permuted_lines(content: bytes) -> bytes:
 
 
 def _shuffled(items: Sequence[Any]) -> list[Any]:
-    """In another order, always the same one for so many items."""
+    """Return items in another order, which is always the same for the same number of items."""
     order = np.random.default_rng(seed_of("permuted labels", len(items))).permutation(len(items))
     return [items[place] for place in order]

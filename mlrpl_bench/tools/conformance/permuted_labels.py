@@ -1,6 +1,6 @@
-"""Whether a method reads hidden labels from the disk: it is trained beside true label files and beside permuted ones.
+"""This module finds out whether a method reads hidden labels from the disk, by training it beside permuted label files.
 
-In the process a method cannot reach hidden labels. A file of Python code may open any file, though, such as the
+A method cannot reach hidden labels in memory. A file of Python code may open any file, though, such as the
 data set's annotations. So the data set's folder is copied (images are linked), and the method is trained on a few of
 its images in two new processes that get the same labels in memory and find the copy as the data set's folder: once
 with its label files as they are, once with the labels in them permuted. Equal bits of the scores show that it did not
@@ -34,21 +34,26 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 
 IMAGES = 64
-"""Images of each split that are trained on and scored."""
+"""The method is trained on, and scores, at most this many images of each split."""
 
 EPOCHS, BATCH, RATIO = 2, 8, 0.5
 
 ENVIRONMENT = "MLRPL_DATA"
-"""Where commands look for the data set's folder."""
+"""Commands look for the data set's folder in this environment variable."""
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """Everything that a new process trains from; none of it is a label file.
+    """A training holds everything that a new process trains from; none of it is a label file.
 
     Attributes:
-        plugins: files with methods besides the bundled ones. folder: what is said to be the data set's folder.
-        kept_rows: the training images among those that the masks are drawn for.
+        plugins: files with methods besides the bundled ones.
+        cell: the cell that is trained.
+        train: the images and labels to train on.
+        test: the images and labels to evaluate on.
+        masks: which of the training labels are known.
+        view: the transform that makes the network's input from an image.
+        folder: the folder that the method is told to be the data set's.
     """
 
     plugins: Sequence[Path]
@@ -70,7 +75,9 @@ def check(
     """Train a method beside true and beside permuted label files, on the CPU.
 
     Args:
-        options: with the data set's folder and its own options; the training is short, whatever they say of it.
+        options: the data set's folder and its own options; the training is short, whatever they say of its length.
+        plugins: files with methods besides the bundled ones.
+        report: told about the trainings as (what, done, total).
 
     Returns:
         What is wrong with the method, or None.
@@ -125,7 +132,13 @@ def _training(
 
 
 def _refuse_unchanged(dataset: DatasetEntry, options: Options, folder: Path, training: Training) -> None:
-    """The check proves nothing where the data set still has its labels; that it no longer loads is change enough."""
+    """Refuse a data set that still has its labels after the permutation, as the check would prove nothing then.
+
+    A data set that no longer loads has changed enough.
+
+    Raises:
+        UserError: its labels are in none of the permuted files.
+    """
     from mlrpl_bench.models.hyperparameters import build
 
     instance = dataset.cls(build(dataset.cls.Options, dict(options.data), dataset.name, "option"))
@@ -141,7 +154,11 @@ def _refuse_unchanged(dataset: DatasetEntry, options: Options, folder: Path, tra
 
 
 def _in_new_process(training: Training) -> str:
-    """A process has no memory of the files as they were."""
+    """Train in a new process, which has no memory of the files as they were, and return `digest_of_training`.
+
+    Raises:
+        UserError: the method cannot be trained.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(digest_of_training, training).result()
     if found.startswith("error: "):
@@ -150,7 +167,7 @@ def _in_new_process(training: Training) -> str:
 
 
 def digest_of_training(training: Training) -> str:
-    """SHA-256 of the scores that a training gives, or ``error: `` and the reason; the body of a new process."""
+    """Return the SHA-256 of the scores of a training, or ``error: `` and the reason; a new process runs this."""
     os.environ[ENVIRONMENT] = str(training.folder)
     sys.argv = [sys.argv[0], "run", training.cell.method, "--data-root", str(training.folder)]
     import torch

@@ -1,4 +1,4 @@
-"""A handful of random images on which a method is tried, and ways to build and train it there."""
+"""This module makes a handful of random images, and builds and trains a method on them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ RATIO = 0.5
 
 
 class Size(NamedTuple):
-    """How much a sample has of everything.
+    """A size says how many images and categories a sample has.
 
     Attributes:
-        train: training images.
-        test: test images.
-        categories: categories.
-        batch: images of a step.
+        train: the number of training images.
+        test: the number of test images.
+        categories: the number of categories.
+        batch: the number of images in a step.
     """
 
     train: int
@@ -49,7 +49,8 @@ class Size(NamedTuple):
 
 
 LARGE = Size(train=48, test=4, categories=40, batch=48)
-"""48 x 40 labels of 64 features: several times 32,768 elements, from which on torch adds with several threads."""
+"""This size has 48 x 40 labels of 64 features, several times the 32,768 elements from which on torch adds with several
+threads."""
 
 
 class Violation(Exception):
@@ -57,11 +58,14 @@ class Violation(Exception):
 
 
 class Sample:
-    """Random images and labels on which a method is tried, and ways to build it there.
+    """A sample holds random images and labels, and builds and trains a method on them.
 
     Args:
-        folder: where the images are written.
-        device, precision: as for training.
+        entry: the method.
+        folder: the folder in which the images are written.
+        device: the device on which the method is trained, see `device.find_device`.
+        precision: the number format in which it computes, see `options.PRECISIONS`.
+        size: how many images and categories there are.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class Sample:
             self.backbone = backbones.build(backbones.SMALL, "random")
 
     def job(self, ratio: float = RATIO) -> Job:
-        """A short cell: 4 epochs that stand for the papers' 20."""
+        """Make the job of a short cell: 4 epochs that stand for the papers' 20."""
         cell = Cell(
             setting=_setting(self.fabric),
             method=self.entry.name,
@@ -101,7 +105,7 @@ class Sample:
         return Job(cell, self.entry.cls, self.hyperparameters)
 
     def workbench(self, train: Split | None = None, workers: int = 0) -> Workbench:
-        """The sample's images, with other complete labels if a split is given."""
+        """Make a workbench of the sample's images, with other complete labels if a split is given."""
         return Workbench(
             train or self.splits["train"],
             self.splits["test"],
@@ -113,14 +117,14 @@ class Sample:
 
     @cached_property
     def finished(self) -> Finished:
-        """What the method leaves behind when trained alone."""
+        """Return what the method leaves behind when trained alone."""
         return self.train_alone(self.workbench())
 
     def train_alone(self, workbench: Workbench, ratio: float = RATIO) -> Finished:
         """Train one cell.
 
         Raises:
-            Violation: it failed.
+            Violation: the training failed.
         """
         last = list(train([self.job(ratio)], workbench))[-1]
         if isinstance(last, Failed):
@@ -129,20 +133,20 @@ class Sample:
         return last
 
     def weights_after_training(self, ratio: float = 0.9) -> dict[str, Tensor]:
-        """The method's tensors after a short training alone, without plain data that it keeps beside them.
+        """Return the method's tensors after a short training alone, without plain data that it keeps beside them.
 
         Raises:
-            Violation: it failed.
+            Violation: the training failed.
         """
         weights = self.train_alone(self.workbench(), ratio).weights
         return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
 
     def run(self) -> CellRun:
-        """A cell that is about to be trained."""
+        """Return a cell that is about to be trained."""
         return CellRun(self.job(), self.workbench())
 
     def batch(self, labels_BC: Tensor) -> Batch:
-        """A batch of the first images, with the given labels."""
+        """Make a batch of the first images, with the given labels."""
         shared = next(iter(self.workbench().in_order("train", len(labels_BC))))
         generator = generator_at("conformance", device=self.fabric.device)
         return Batch(

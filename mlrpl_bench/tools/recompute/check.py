@@ -1,4 +1,4 @@
-"""Computes the numbers of many records again, and says in lines what disagrees and what could not be computed."""
+"""This module computes the numbers of many records again, and says what disagrees and what could not be computed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mlrpl_bench.utils.errors import UserError
 
 @dataclass
 class NumbersFound:
-    """What computing the numbers of records again found.
+    """This class holds what computing the numbers of records again found.
 
     Attributes:
         cells: how many records were computed from files and labels.
-        disagreeing: by the record's folder, what does not agree.
-        damaged: a line for each record whose files cannot be computed from.
-        without_labels: by reason, the folders of records that could not be held against labels.
-        without_mask: by reason, the folders of records whose known share could not be computed.
+        disagreeing: what does not agree, by the record's folder.
+        damaged: a line for each record from whose files nothing can be computed, by the record's folder.
+        without_labels: the folders of records that could not be compared with labels, by the reason.
+        without_mask: the folders of records whose known share could not be computed, by the reason.
     """
 
     cells: int = 0
@@ -32,11 +32,11 @@ class NumbersFound:
     without_mask: dict[str, list[Path]] = field(default_factory=dict)
 
     def holds(self) -> bool:
-        """Whether nothing disagrees."""
+        """Tell whether nothing disagrees and nothing is damaged."""
         return not self.disagreeing and not self.damaged
 
     def lines(self) -> Iterator[str]:
-        """A line for each record that disagrees, and for each reason why something was not computed."""
+        """Yield a line for each record that disagrees, and for each reason why something was not computed."""
         for reason in self.damaged.values():
             yield f"damaged: {reason}"
         for folder, found in self.disagreeing.items():
@@ -47,7 +47,7 @@ class NumbersFound:
                 yield f"not held against {what}: {len(folders)} of the cells, the first is {folders[0]}: {reason}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the findings as plain data."""
         return {
             "recomputed": self.cells,
             "disagreeing": [
@@ -64,7 +64,9 @@ def check(records: Sequence[Record], labels: Labels, report: Report = lambda *_:
     """Compute the numbers of records again; nothing is touched.
 
     Args:
-        records: whole ones, see `verify.check_files`.
+        records: records that are whole, see `verify.check_files`.
+        labels: gives the labels and the mask that a record was made with.
+        report: told about the progress as (what, done, total).
     """
     found = NumbersFound()
     for number, record in enumerate(records, start=1):

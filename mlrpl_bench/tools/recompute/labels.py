@@ -1,4 +1,4 @@
-"""The labels and the mask that a record was made with, where its data set can be built here."""
+"""This module finds the labels and the mask that a record was made with, where its data set can be built here."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 
 LABELS_OF = re.compile(r"(?P<train>[0-9a-f]+)-(?P<test>[0-9a-f]+)(?:-(?P<options>.*))?")
-"""A setting's fingerprint: hashes of two splits, and the data set's options that are not the usual ones."""
+"""A setting's fingerprint has this form: hashes of two splits, and the data set's options that are not the usual."""
 
 Report = Callable[[str, int, int], None]
 
 
 class Truth(NamedTuple):
-    """What a record is held against.
+    """The truth holds what a record is compared with.
 
     Attributes:
-        train_NC, test_NC: complete labels of the images that were trained on and evaluated on.
+        train_NC: the complete labels of the images that were trained on.
+        test_NC: the complete labels of the images that were evaluated on.
         mask_NC: the known entries of the training labels; None where the mask is not to be had.
-        no_mask: why it is not.
+        no_mask: why the mask is not to be had, or "".
     """
 
     train_NC: NDArray[np.int8]
@@ -39,10 +40,10 @@ class Truth(NamedTuple):
 
 
 class Labels:
-    """Gives the labels of records, each data set built once.
+    """This class gives the labels of records, and builds each data set once.
 
     Args:
-        datasets: by name.
+        datasets: the registered data sets, by name.
         options: where data is, and the mask file of records that were trained under one; the rest is each record's.
         report: told about long preparations as (what, done, total).
     """
@@ -54,10 +55,10 @@ class Labels:
         self._studies: dict[tuple, Study | UserError] = {}
 
     def truth(self, record: Record) -> Truth:
-        """The labels that a record was trained on and evaluated with.
+        """Return the labels that a record was trained on and evaluated with.
 
         Raises:
-            UserError: the data set cannot be built here, or has other images or labels here; says why.
+            UserError: the data set cannot be built here, or has other images or labels here; the message says why.
         """
         cell, study = record.cell, self._study(record)
         if study.setting.fingerprint != cell.setting.fingerprint:
@@ -105,7 +106,7 @@ class Labels:
 
 
 def _data_options(fingerprint: str) -> dict[str, str]:
-    """The data set's options that a fingerprint names.
+    """Return the data set's options that a fingerprint names.
 
     >>> _data_options("0f-1e-side=48-shapes=many")
     {'side': '48', 'shapes': 'many'}

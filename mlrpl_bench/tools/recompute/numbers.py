@@ -1,7 +1,7 @@
-"""Computes the numbers of one record again, from the files beside it and from labels.
+"""This module computes the numbers of one record again, from the files beside it and from labels.
 
-What cannot be had again: of a best epoch that is not the last, only the files' own copies of mAP, OF1 and CF1 and what
-its numbers say of each other, as no scores of that epoch are kept; times and memory.
+Times and memory cannot be computed again. Of a best epoch that is not the last no scores are kept: there only the
+files' own copies of mAP, OF1 and CF1 are compared, and what its numbers say of each other.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_p
 from mlrpl_bench.tools.recompute.labels import Truth
 
 TOLERANCE = 1e-9
-"""Two numbers that differ by no more are the same: other versions of NumPy may round the last digit otherwise."""
+"""Two numbers that differ by no more than this are the same: another NumPy may round the last digit otherwise."""
 
 ROUNDED = 0.051
-"""Images per second are stored with one digit after the point."""
+"""Images per second may differ by this much, as they are stored with one digit after the point."""
 
 IN_HISTORY = ("mAP", "OF1", "CF1")
-"""The test metrics that history.csv has for every epoch."""
+"""The file history.csv has these test metrics for every epoch."""
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A number that is not what it follows from.
+    """A disagreement names a number that is stated otherwise than it was computed.
 
     Attributes:
-        what: which number, and in which file it is stated.
-        stated: what is stated.
-        found: what was computed.
+        what: which number it is, and in which file it is stated.
+        stated: the number that is stated.
+        found: the number that was computed.
         source: what it was computed from.
     """
 
@@ -47,11 +47,11 @@ class Disagreement:
     source: str
 
     def to_text(self) -> str:
-        """A part of a line."""
+        """Write the disagreement as a part of a line."""
         return f"{self.what} is {_text(self.stated)}, from {self.source} it is {_text(self.found)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the disagreement as plain data."""
         return {
             "what": self.what,
             "stated": _plain(self.stated),
@@ -61,10 +61,11 @@ class Disagreement:
 
 
 def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreement]:
-    """Every number of a record that is not what its files, and the labels where there are some, give.
+    """Yield every number of a record that is not what its files, and the labels where there are some, give.
 
     Raises:
         DamagedRecord: a file holds no scores, no losses or no history.
+        Unreadable: the system could not read a file.
     """
     scores_NC, train_scores_NC = (_scores(record, name) for name in ("scores.npz", "train_scores.npz"))
     if truth is not None:
@@ -92,7 +93,7 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
 def _against_scores(
     record: Record, scores_NC: NDArray[np.floating], truth: Truth | None, last_epoch: int
 ) -> Iterator[Disagreement]:
-    """The metrics of both epochs; those of a best epoch that is not the last follow from each other alone."""
+    """Compare the metrics of both epochs; of a best epoch that is not the last, only with each other."""
     last = record.metrics
     if truth is not None:
         last = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
@@ -111,7 +112,7 @@ def _best_metrics(record: Record) -> dict[str, Any]:
 
 
 def _against_history(record: Record, history: Mapping[str, NDArray[np.float64]]) -> Iterator[Disagreement]:
-    """The best epoch, and the metrics that the history has too."""
+    """Compare the best epoch and its metrics with the history."""
     precision_E, epochs = history["test.mAP"], record.cell.recipe.epochs
     if len(precision_E) != epochs:
         yield Disagreement("the number of epochs", epochs, len(precision_E), "history.csv")
@@ -128,7 +129,7 @@ def _against_history(record: Record, history: Mapping[str, NDArray[np.float64]])
 def _against_steps(
     record: Record, history: Mapping[str, NDArray[np.float64]], num_train: int
 ) -> Iterator[Disagreement]:
-    """What follows from how many steps there were, and the losses of each epoch from those of its steps."""
+    """Compare what follows from the number of steps, and the losses of each epoch with those of its steps."""
     terms = read_arrays(record.folder / "steps.npz")
     recipe = record.cell.recipe
     are_losses = bool(terms) and all(term_S.ndim == 1 and term_S.dtype.kind == "f" for term_S in terms.values())
@@ -154,7 +155,7 @@ def _against_steps(
 
 
 def _implied(stated: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of an epoch that follow from others of it."""
+    """Compute the metrics of an epoch that follow from its other metrics."""
     implied = {"mAP": metrics.mean_average_precision(stated["AP_C"])}
     for ending in ("", f"_top{metrics.PER_IMAGE}"):
         for kind in "OC":
@@ -167,10 +168,11 @@ def _implied(stated: Mapping[str, Any]) -> dict[str, float]:
 def _differing(
     what: str, stated: Mapping[str, Any], computed: Mapping[str, Any], source: str
 ) -> Iterator[Disagreement]:
-    """The numbers that are stated otherwise than they were computed; of arrays the entries.
+    """Yield the numbers that are stated otherwise than they were computed; of arrays, the entries.
 
     Args:
-        what: how the number is named; ``{}`` is its name.
+        what: a text that names the number, with ``{}`` for its name.
+        source: what the numbers were computed from.
     """
     for name, found in computed.items():
         there = stated.get(name)
@@ -182,7 +184,7 @@ def _differing(
 
 
 def _same(stated: Any, found: Any) -> bool:
-    """Whether two numbers are the same but for the last digits; NaN is NaN."""
+    """Tell whether two numbers are the same but for the last digits; NaN is the same as NaN."""
     if isinstance(stated, bool) or not isinstance(stated, (int, float, np.floating)):
         return False
     if math.isnan(stated) or math.isnan(found):
@@ -204,11 +206,11 @@ def _is_copy(shown: NDArray, scores_NC: NDArray, rows: NDArray) -> bool:
 
 
 def _history(record: Record) -> dict[str, NDArray[np.float64]]:
-    """The columns of history.csv, an entry an epoch; NaN where there is none.
+    """Read the columns of history.csv, each [E] with an entry an epoch; NaN where there is none.
 
     Raises:
-        DamagedRecord: one that every history has is missing, or an entry is no number.
-        Unreadable: the system could not read it.
+        DamagedRecord: a column that every history has is missing, or an entry is no number.
+        Unreadable: the system could not read the file.
     """
     path = record.folder / "history.csv"
     try:

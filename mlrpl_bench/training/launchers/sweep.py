@@ -1,6 +1,6 @@
 """Trains the cells that have no record yet, alone or side by side, and stores each as it finishes.
 
-Several processes may sweep over the same results folder: each cell is one's at a time, see `ownership`.
+Several processes may sweep over the same results folder: each cell is one's at a time, see `lease`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Waiting:
     """All cells that are left are other processes'.
 
     Attributes:
-        cells: how many. hosts: where these processes run.
+        cells: how many cells are left.
+        hosts: the machines on which these processes run.
     """
 
     cells: int
@@ -73,10 +74,13 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Began:
-    """EvidenceGrid begin to train side by side, or go on.
+    """A group of cells begins to train side by side, or goes on.
 
     Attributes:
-        rates: learning rates, one a cell.
+        cells: the number of cells in the group.
+        steps_per_epoch: the steps in an epoch.
+        batch: the images in a step of a cell.
+        rates: the highest learning rate of each cell.
     """
 
     cells: int
@@ -181,7 +185,7 @@ class GroupInTraining:
         self.again: list[Job] = []
 
     def each(self, notes: Iterable[Note]) -> Iterator[tuple[Job, Note]]:
-        """Notes with the jobs of their cells."""
+        """Pair each note with the job of its cell."""
         return ((self.jobs[note.cell], note) for note in notes)
 
 
