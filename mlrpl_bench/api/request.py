@@ -1,4 +1,4 @@
-"""A request says which cells are wanted, as plain data. Imports nothing that takes long."""
+"""This module defines a request, which says as plain data which cells are wanted; it imports nothing that is slow."""
 
 from __future__ import annotations
 

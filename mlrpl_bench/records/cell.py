@@ -209,7 +209,13 @@ def _fits(value: Any, hint: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A job holds a cell with the class and the hyper-parameters of its method."""
+    """A job holds a cell with the class and the hyper-parameters of its method.
+
+    Attributes:
+        cell: the cell that is to be trained.
+        method_class: the class of the method.
+        hyperparameters: an instance of the method's `Hyperparameters`, with the cell's values.
+    """
 
     cell: Cell
     method_class: type[Method]

@@ -107,7 +107,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class _Sight:
-    """An observation says for how long another process's claim has stood still.
+    """A sight of a claim says for how long the claim has stood still.
 
     Attributes:
         claim: the claim as it was read last.

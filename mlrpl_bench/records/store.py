@@ -73,7 +73,11 @@ class Damaged:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A cell has a record that is whole."""
+    """A cell has a record that is whole.
+
+    Attributes:
+        record: the record.
+    """
 
     record: Record
 

@@ -1,4 +1,4 @@
-"""This module holds the one training loop.
+"""This module trains cells, in the benchmark's only training loop.
 
 `train` takes any number of cells that share a setting, a seed and a batch size: images are read and go through the
 frozen part once, then every cell makes its own step. It yields events; its caller shows, stores and stops. A cell that
@@ -30,7 +30,7 @@ from mlrpl_bench.utils.errors import one_line
 
 @dataclass(frozen=True)
 class StepDone:
-    """Every cell of the group made a step; training can be left here and taken up again.
+    """Every cell of the group made a step; the caller may stop training here and go on later from the states.
 
     Attributes:
         epoch: the epoch, from 0.
@@ -47,7 +47,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Working:
-    """A pass over images goes on in which no step is made; training can be left here too, see `Group.hold`.
+    """The group goes through images without making steps; the caller may stop training here too, see `Group.hold`.
 
     Attributes:
         states: returns each cell's state after the last step before; none where no step was made yet.
@@ -101,7 +101,12 @@ class Failed:
 
 @dataclass(frozen=True)
 class Note:
-    """A note tells the user something about a cell."""
+    """A note tells the user something about a cell.
+
+    Attributes:
+        cell: the cell.
+        text: what a user should read, in one line.
+    """
 
     cell: Cell
     text: str

@@ -101,7 +101,8 @@ def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
     """The jobs whose cells have no record, or one that is damaged. Nothing is touched.
 
     Raises:
-        OtherVersion, Unreadable: see `ResultStore.status`.
+        OtherVersion: see `ResultStore.status`.
+        Unreadable: see `ResultStore.status`.
     """
     return [job for job in jobs if not isinstance(store.status(job.cell), Found)]
 

@@ -1,6 +1,6 @@
 """The implementations of the transforms: the same draws for all, and how far their pixels are from the reference's.
 
-The reference's own chain is tested in test_images.py.
+The reference's own chain is tested in test_loader.py.
 """
 
 import numpy as np
