@@ -337,7 +337,10 @@ def three(folder):
     """Three methods: one basic, one with published numbers, one that is both."""
     names = {"basic": "default=True", "shown": 'published="ROW"', "both": 'default=True, published="B"'}
     for name, facts in names.items():
-        write(folder / f"{name}.py", METHOD.format(name=name).replace(f'"{name}"', f'"{name}", {facts}'))
+        write(
+            folder / f"{name}.py",
+            METHOD.format(name=name).replace('published="ROW", differs="shorter", default=True', facts),
+        )
     return load_methods(folder=folder)
 
 

@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load
 
 from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.records import store as store_module
 from mlrpl_bench.records.record import OtherVersion, Unreadable, read_arrays
 from mlrpl_bench.records.store import Damaged, Found, Missing, ResultStore
 from mlrpl_bench.utils.errors import UserError
@@ -187,7 +188,7 @@ def test_whichever_file_cannot_be_written_there_is_no_record(store, monkeypatch,
         written.append(path.name)
         write_atomically(path, content)
 
-    monkeypatch.setattr("mlrpl_bench.records.store.write_atomically", full_disk)
+    monkeypatch.setattr(store_module, "write_atomically", full_disk)
     line = refusal(lambda: store.write(finished(cell()), PROVENANCE))
     assert f"{FILES_IN_ORDER[number]} cannot be written (No space left on device)" in line
     assert tuple(written) == FILES_IN_ORDER[:number]
@@ -197,7 +198,7 @@ def test_whichever_file_cannot_be_written_there_is_no_record(store, monkeypatch,
 
 def test_a_cell_that_could_not_be_stored_can_be_stored_later(store, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(UserError):
-        patch.setattr("mlrpl_bench.records.store.write_atomically", lambda path, content: os.stat("/no/such/file"))
+        patch.setattr(store_module, "write_atomically", lambda path, content: os.stat("/no/such/file"))
         store.write(finished(cell()), PROVENANCE)
     store.write(finished(cell()), PROVENANCE)
     assert store.find(cell()) is not None
