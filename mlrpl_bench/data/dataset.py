@@ -104,8 +104,8 @@ class Preset:
     pool: bool | None = None
 
 
-PAPER = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
-"""The setting of the papers for photographs."""
+PAPERS = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
+"""The setting of the papers, on every data set."""
 
 LAPTOP = Preset(
     image_size=224,
@@ -117,15 +117,13 @@ LAPTOP = Preset(
     attention_width=128,
     pool=False,
 )
-"""A setting for photographs without a GPU: 5,000 of them in ten epochs on two cores. Its maps are 7 x 7 as they are,
-like the papers' after their pool."""
+"""A setting for photographs without a GPU, in which maps are 7 x 7 as they are, like the papers' after their pool.
 
-PHOTOGRAPHS: Mapping[str, Preset] = MappingProxyType({"paper": PAPER, "laptop": LAPTOP})
+See docs/decisions.md for how it was chosen.
+"""
+
+PHOTOGRAPHS: Mapping[str, Preset] = MappingProxyType({"paper": PAPERS, "laptop": LAPTOP})
 """The presets of a data set of photographs, by name."""
-
-
-PAPERS = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
-"""The setting of the papers, on every data set."""
 
 
 class Dataset(ABC):

@@ -89,10 +89,16 @@ def build(
     trained.requires_grad_(True)
     if folded:
         folding.fold(frozen)
-    widths: dict[str, Any] = {"feature_width": 64, "attention_width": 32, "pool": False} if name == SMALL else {}
     chosen = {"feature_width": feature_width, "attention_width": attention_width, "pool": pool}
-    widths |= {what: value for what, value in chosen.items() if value is not None}
-    return Backbone(frozen, trained, channels, **widths, num_stages=len(stages))
+    of_this = widths(name) | {what: value for what, value in chosen.items() if value is not None}
+    return Backbone(frozen, trained, channels, **of_this, num_stages=len(stages))
+
+
+def widths(name: str) -> dict[str, Any]:
+    """A backbone's own `feature_width`, `attention_width` and `pool`: the papers', but for the small one."""
+    if name == SMALL:
+        return {"feature_width": 64, "attention_width": 32, "pool": False}
+    return {"feature_width": 1024, "attention_width": 512, "pool": True}
 
 
 def is_folded(name: str) -> bool:

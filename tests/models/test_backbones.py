@@ -12,7 +12,9 @@ from torch import nn
 
 from mlrpl_bench.data.images.loader import decode, normalise
 from mlrpl_bench.data.images.transforms import ImageTransform, PixelFormat
+from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models import backbones
+from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.utils.errors import UserError
 
 CUT = ("test_resnet", "test_convnext", "test_nfnet", "test_mambaout", "regnetx_002", "densenet121")
@@ -351,6 +353,35 @@ def test_a_backbone_is_fed_what_it_was_trained_with(name, pixels):
 def test_a_backbone_that_does_not_exist_has_no_pixels():
     with pytest.raises(UserError, match="no backbone 'resnet1001'"):
         backbones.pixel_format("resnet1001")
+
+
+CLASSES_OF = {  # ImageNet's 1,000 classes, by VOC's categories
+    "cat": (281, 282, 283, 284, 285),
+    "bus": (654, 779, 874),
+    "train": (466, 547, 705, 820, 829),
+    "car": (407, 436, 468, 479, 511, 581, 609, 627, 656, 661, 717, 751, 817),
+}
+
+
+@pytest.mark.skipif("MLRPL_TEST_DATA" not in os.environ, reason="MLRPL_TEST_DATA names no folder of test data")
+@pytest.mark.parametrize("category", CLASSES_OF)
+def test_real_weights_know_real_photographs_that_are_read_as_in_a_run(category):
+    root = Path(os.environ["MLRPL_TEST_DATA"])
+    weights, photographs = root / "weights/tf_efficientnet_lite0.pth", root / "voc2007-part"
+    if not weights.is_file() or not photographs.is_dir():
+        pytest.skip(f"{root} has no weights or no photographs")
+    split = load_datasets()["voc2007"].cls().load(photographs, "test")
+    column_N = split.labels_NC[:, split.categories.index(category)]
+    rows = [row for row in np.flatnonzero(column_N == PRESENT) if (split.labels_NC[row] == PRESENT).sum() == 1][:40]
+    view = ImageTransform(224, pixels=backbones.pixel_format("tf_efficientnet_lite0"))
+    pixels = np.stack([np.asarray(view.test(decode(split.image_paths[row]))) for row in rows])
+    images_B3HW = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), view.pixels)
+    head = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(weights)).eval()
+    backbone = backbones.build("tf_efficientnet_lite0", str(weights), folded=True)
+    with torch.no_grad():
+        logits_BK = head.forward_head(head.bn2(head.conv_head(maps(backbone, images_B3HW))))
+    found = [bool(set(top) & set(CLASSES_OF[category])) for top in logits_BK.topk(5).indices.tolist()]
+    assert len(rows) >= 20 and np.mean(found) > 0.7, (len(rows), np.mean(found))
 
 
 @pytest.mark.skipif("MLRPL_TEST_DATA" not in os.environ, reason="MLRPL_TEST_DATA names no folder of test data")
