@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WIDTHS = {
     "feature_width": "width of category features",
     "attention_width": "width of attention",
-    "pool": "average of 2 x 2 positions",
+    "pool": "averaging of 2 x 2 positions",
 }
 """What the notes call a backbone's widths."""
 

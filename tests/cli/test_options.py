@@ -163,9 +163,8 @@ def test_every_field_of_the_options_can_be_set(call):
         "lr_multiplier": 0.5,
     }
     assert made == Options(**{**values, **converted}, deterministic=True, compile=True, data={"a": "b"})
-    assert set(values) | {"deterministic", "compile", "data", "lr_multiplier"} == set(
-        inspect.signature(Options).parameters
-    )
+    apart = {"deterministic", "compile", "data", "lr_multiplier"}
+    assert set(values) | apart == set(inspect.signature(Options).parameters)
 
 
 @pytest.mark.parametrize("command", ["run", "leaderboard"])

@@ -198,6 +198,9 @@ def test_a_preset_can_be_asked_for_by_its_name_and_changed(plugin):
 def test_a_preset_that_is_not_there_is_refused_with_those_that_are(plugin):
     with pytest.raises(UserError, match="--preset big: tiny has no such preset; there are: wide"):
         variant(plugin, NAMED, preset="big")
+
+
+def test_a_data_set_without_other_presets_says_so(plugin):
     with pytest.raises(UserError, match="--preset big: tiny has no such preset; it has its usual one alone"):
         study(plugin, preset="big")
 
