@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 
 QUARTERS = 4
@@ -113,28 +114,28 @@ def _of_tokens(model: Any) -> Stages | None:
     blocks = getattr(net, "blocks", None)
     if not (isinstance(blocks, (nn.Sequential, nn.ModuleList)) and hasattr(net, "forward_features") and len(blocks)):
         return None
-    was_training = model.training
+    to_map = TokensToMap(int(getattr(net, "num_prefix_tokens", 0)))
+    was_training, norm = model.training, getattr(net, "norm", None)
     model.eval()
-    probe_13HW = torch.randn(1, 3, *_input_size(net), generator=torch.Generator().manual_seed(0))
-    norm, to_map = getattr(net, "norm", None), TokensToMap(int(getattr(net, "num_prefix_tokens", 0)))
     with torch.no_grad():
-        expected_1DHW = LastMap(model)(probe_13HW)
-        net.blocks, net.norm = nn.Sequential(), nn.Identity()
+        image_13HW = torch.randn(1, 3, *_input_size(net), generator=torch.Generator().manual_seed(0))
         try:
-            found_1DHW = probe_13HW
-            for part in (Embedding(net), *blocks, to_map):
-                found_1DHW = part(found_1DHW)
-            fits = found_1DHW.shape == expected_1DHW.shape and torch.allclose(found_1DHW, expected_1DHW, 1e-4, 1e-5)
-        except Exception:  # parts that do not fit each other fail in many ways; then it is not cut
+            expected_1DHW = LastMap(model)(image_13HW)
+            net.blocks, net.norm = nn.Sequential(), nn.Identity()
+            found_1DHW = nn.Sequential(Embedding(net), *blocks, to_map)(image_13HW)
+            fits = torch.allclose(found_1DHW, expected_1DHW, 1e-4, 1e-5)
+        except Exception as error:  # parts that do not fit each other fail in many ways; then it is not cut
+            if (shortage := shortages.shortage(error)) is not None:
+                raise shortage from error
             fits = False
     model.train(was_training)
     if not fits:
         net.blocks, net.norm = blocks, norm
         return None
     names = [f"blocks_{place}" for place in range(len(blocks))]
-    starts = sorted({round(len(blocks) * quarter / QUARTERS) for quarter in range(QUARTERS)})
+    quarters = {round(len(blocks) * quarter / QUARTERS) for quarter in range(1, QUARTERS)} - {0}
     modules = [("embedding", Embedding(net)), *zip(names, blocks, strict=True), ("to_map", to_map)]
-    return Stages(modules, (0, *(start + 1 for start in starts if start)))
+    return Stages(modules, (0, *(1 + place for place in sorted(quarters))))
 
 
 def _input_size(net: nn.Module) -> tuple[int, int]:

@@ -16,6 +16,8 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mlrpl_bench.utils import shortages
+
 
 def fold(network: nn.Module) -> int:
     """Fold in place every batch norm that reads a convolution which nothing else reads.
@@ -90,5 +92,7 @@ def _traced(network: nn.Module) -> fx.Graph | None:
     try:
         with torch.no_grad():
             return _Tracer(autowrap_functions=tuple(get_notrace_functions())).trace(network)
-    except Exception:  # tracing fails in many ways, and what is not folded is computed as it was
+    except Exception as error:  # tracing fails in many ways, and what is not folded is computed as it was
+        if (shortage := shortages.shortage(error)) is not None:
+            raise shortage from error
         return None
