@@ -12,7 +12,7 @@ import json
 import sys
 import types
 import typing
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ class Setting:
         mean: the mean of the pixels that the backbone was trained with, by colour, see `transforms.PixelFormat`.
         deviation: the standard deviation of these pixels, by colour.
         interpolation: how images are resized for the backbone.
+        trained_stages: how many of the backbone's stages are trained, the last ones; see `cutting`.
+        folded: whether the frozen part's batch norms are computed by the convolutions before them.
+        feature_width: the width D of features, in place of the backbone's own; see `backbones.Backbone`.
+        attention_width: the width M in which words and positions meet, in place of the backbone's own.
+        pool: whether the map is pooled, in place of the backbone's own.
     """
 
     protocol_version: int
@@ -75,6 +80,11 @@ class Setting:
     mean: tuple[float, ...] = MEAN_3
     deviation: tuple[float, ...] = DEVIATION_3
     interpolation: str = INTERPOLATION
+    trained_stages: int = 1
+    folded: bool = False
+    feature_width: int | None = None
+    attention_width: int | None = None
+    pool: bool | None = None
 
     @property
     def pixels(self) -> PixelFormat:
@@ -88,9 +98,9 @@ class Setting:
     def to_json(self) -> dict[str, Any]:
         """Return the setting as plain data.
 
-        The usual pixels are left out, so that a key is what it was before there were others.
+        The usual values of later fields are left out, so that a key is what it was before them.
         """
-        usual = {"mean": MEAN_3, "deviation": DEVIATION_3, "interpolation": INTERPOLATION}
+        usual = {field.name: field.default for field in fields(self) if field.default is not MISSING}
         return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 

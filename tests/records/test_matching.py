@@ -67,3 +67,10 @@ def test_options_to_give_are_ones_that_can_be_typed(tmp_path, monkeypatch):
         "--on-bad-image skip",
         "--precision 32-true --compile",
     ]
+
+
+def test_a_width_that_the_record_did_not_choose_is_an_option_to_leave_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    today = study(tmp_path / "tiny_set.py", feature_width=20)
+    there = dataclasses.replace(today.setting, feature_width=None, trained_stages=0)
+    assert options_to_give(there, today) == ["--trained-stages 0", "no --feature-width"]
