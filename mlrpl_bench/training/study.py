@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.data.dataset import Preset, Split, held_out
+from mlrpl_bench.data.dataset import Preset, Split, held_out, refuse_unmeasurable
 from mlrpl_bench.data.file_lists import missing_rows
 from mlrpl_bench.data.images.cache import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.data.images.decoding import bad_rows
@@ -153,6 +153,9 @@ class Study:
         if self.options.evaluate_on == "test":
             evaluated = self._split("test")
             train_rows, test_rows = np.arange(len(whole)), np.arange(len(evaluated))
+        elif "val" in self.dataset.splits(self.root):
+            evaluated = self._split("val")
+            train_rows, test_rows = np.arange(len(whole)), np.arange(len(evaluated))
         else:
             evaluated, held_N = whole, held_out(len(whole))
             train_rows, test_rows = np.flatnonzero(~held_N), np.flatnonzero(held_N)
@@ -170,7 +173,9 @@ class Study:
         if not len(train_rows) or not len(test_rows):
             raise UserError(f"{self.entry.name}: no images left to train on, or none to evaluate on")
         self.sources = {"train": (whole, train_rows), "test": (evaluated, test_rows)}
-        return whole.rows(train_rows), evaluated.rows(test_rows)
+        test = evaluated.rows(test_rows)
+        refuse_unmeasurable(test, self.entry.name)
+        return whole.rows(train_rows), test
 
     def _kept(self, of: str, split: Split, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Which of some rows have an image that can be decoded; the others are `left_out`."""

@@ -93,7 +93,7 @@ def stats(
 
     path = _picture_path(output, f"{dataset}-stats.png")
     card_path = path.with_name(f"{dataset}-card.md")
-    entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
+    entry, splits = _splits(dataset, root, set_data, plugin)
     statistics = label_statistics.measure(splits, mask_seed=mask_seed)
     if as_json:
         print(json.dumps({"dataset": dataset, **statistics.to_json()}, indent=1))
@@ -115,7 +115,7 @@ def show(
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Which images are drawn.")] = 0,
     mask_seed: MaskSeedOption = 0,
-    split: Annotated[str, typer.Option("--split", help="train or test.")] = "train",
+    split: Annotated[str, typer.Option("--split", help="train or test, or val where there is one.")] = "train",
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the picture goes.", show_default="DATASET-images.png")
     ] = None,
@@ -126,11 +126,12 @@ def show(
     from mlrpl_bench.utils.files import write_atomically
 
     check_ratio(ratio)
-    if split not in ("train", "test"):
-        raise UserError(f"no split {split!r}; there are: train, test")
+    if split not in ("train", "val", "test"):
+        raise UserError(f"no split {split!r}; there are: train, val, test")
     path = _picture_path(output, f"{dataset}-images.png")
     _, splits = _splits(dataset, root, set_data, plugin, (split,))
-    title = f"{dataset}, {split} images, {100 * ratio:g} % of the labels known, mask seed {mask_seed}"
+    given = "given " if splits[split].num_unknown else ""
+    title = f"{dataset}, {split} images, {100 * ratio:g} % of the {given}labels known, mask seed {mask_seed}"
     write_atomically(path, contact_sheet.draw(splits[split], title, ratio, images, seed, mask_seed))
     print(f"wrote {path}", file=sys.stderr)
 
@@ -168,7 +169,7 @@ def prepare(
         raise UserError(f"--images {images} is not valid; it is jpeg or raw")
     if on_bad_image not in ("error", "skip"):
         raise UserError(f"--on-bad-image {on_bad_image} is not valid; it is error or skip")
-    entry, splits = _splits(dataset, root, set_data, plugin, ("train", "test"))
+    entry, splits = _splits(dataset, root, set_data, plugin)
     with Display() as display:
         if word_vectors is not None:
             report = lambda done, total: display.report("reading word vectors", done, total)  # noqa: E731
@@ -214,8 +215,9 @@ def mask(
     if evaluate_on not in ("test", "val"):
         raise UserError(f"--evaluate-on {evaluate_on} is not valid; it is test or val")
     _refuse_no_folder(output)
-    train = _splits(dataset, root, set_data, plugin, ("train",))[1]["train"]
-    if evaluate_on == "val":
+    entry, instance, folder = _opened(dataset, root, set_data, plugin)
+    train = _loaded(entry, instance, folder, ("train",))["train"]
+    if evaluate_on == "val" and "val" not in instance.splits(folder):
         train = train.rows(np.flatnonzero(~held_out(len(train))))
     mask_NC = masks.Masks(train, scheme)(ratio, seed)
     masks.write(output, mask_NC, train, ratio, seed)
@@ -310,21 +312,40 @@ def _root(entry: DatasetEntry, root: Path | None) -> Path:
 
 
 def _splits(
-    name: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None, wanted: tuple[str, ...]
+    name: str,
+    root: Path | None,
+    set_data: list[str] | None,
+    plugin: list[Path] | None,
+    wanted: tuple[str, ...] | None = None,
 ) -> tuple[DatasetEntry, dict[str, Split]]:
-    from mlrpl_bench.cli.display import Display
+    """The registered dataset and the splits of it that are wanted; all that it has without."""
+    entry, instance, folder = _opened(name, root, set_data, plugin)
+    return entry, _loaded(entry, instance, folder, wanted or instance.splits(folder))
 
+
+def _opened(
+    name: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None
+) -> tuple[DatasetEntry, Dataset, Path]:
+    """The registered dataset, an instance of it and its folder, which is there."""
     entry, instance = _dataset(name, set_data, plugin)
     folder = _root(entry, root)
     if entry.cls.needs_root and not folder.is_dir():
         raise UserError(f"--root {folder} is not a folder")
+    return entry, instance, folder
+
+
+def _loaded(entry: DatasetEntry, instance: Dataset, folder: Path, wanted: tuple[str, ...]) -> dict[str, Split]:
+    from mlrpl_bench.cli.display import Display
+
     with Display() as display:
         instance.report = display.report
         splits = {split: instance.load(folder, split) for split in wanted}
     for split, content in splits.items():
         if not len(content) or not content.categories:
-            raise UserError(f"{name}: the {split} split is empty; check it with: {program()} data check {name}")
-    return entry, splits
+            raise UserError(
+                f"{entry.name}: the {split} split is empty; check it with: {program()} data check {entry.name}"
+            )
+    return splits
 
 
 def _picture_path(output: Path | None, usual: str) -> Path:
