@@ -114,7 +114,8 @@ ROOT/
             if options.empty == "refuse" or len(empty) == len(table.categories):
                 raise UserError(
                     f"{file} has no known label of {len(empty)} of {len(table.categories)} categories in its training "
-                    f"images ({_some(empty)}); label some images, or leave these categories out with --set-data empty=drop"
+                    f"images ({_some(empty)}); label some images, or leave these categories out with --set-data "
+                    "empty=drop"
                 )
             table = table.without(empty)
         return table

@@ -19,6 +19,7 @@ from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
 from mlrpl_bench.leaderboard import selection
 from mlrpl_bench.leaderboard.claims import claims, published
 from mlrpl_bench.leaderboard.evidence import Collector
+from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.measurements import Lookup
 from mlrpl_bench.leaderboard.report import write
 from mlrpl_bench.leaderboard.selection import Selection
@@ -226,6 +227,7 @@ def _leaderboard(
 ) -> Leaderboard:
     methods = resolved.methods
     keys = {job.cell.key for row in references.values() for job in row}
+    given = GivenLabels.of(study.train, study.test)
     return main.build(
         found.cells,
         [job.cell.label for job in jobs if job.cell.key not in keys],
@@ -234,11 +236,12 @@ def _leaderboard(
             differs={name: methods[name].differs for name in methods},
             deviations=study.deviations(),
             lines={
-                name: f"{row[0].cell.method} with {100 * row[0].cell.ratio:g} % of the labels known"
+                name: f"{row[0].cell.method} with {given.share_of_labels(row[0].cell.ratio)}"
                 for name, row in references.items()
             },
             categories=study.test.categories,
             left_out=found.left_out,
+            given=given,
         ),
         found.holes,
     )

@@ -43,7 +43,9 @@ class Split:
         assert len(self.ids) == len(self.image_paths) == rows, "ids, image_paths and labels_NC differ in length"
         assert len(set(self.ids)) == rows, "image ids are not unique"
         assert len(self.categories) == columns, "categories and labels_NC differ in width"
-        assert self.labels_NC.dtype == np.int8 and np.isin(self.labels_NC, (PRESENT, UNKNOWN, ABSENT)).all()
+        assert self.labels_NC.dtype == np.int8, "labels_NC is int8"
+        # The three states are neighbours; np.isin needs several times the labels' memory.
+        assert not self.labels_NC.size or (self.labels_NC.min() >= ABSENT and self.labels_NC.max() <= PRESENT)
         assert self.word_vectors_CE is None or len(self.word_vectors_CE) == columns
 
     def __len__(self) -> int:

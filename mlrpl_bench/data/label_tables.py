@@ -12,7 +12,6 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,9 +128,7 @@ class _Images:
     @classmethod
     def of(cls, table: TableFile, names: ColumnNames) -> _Images:
         columns = table.columns
-        return cls(
-            table, columns.index(names.image), columns.index(names.split) if names.split in columns else None
-        )
+        return cls(table, columns.index(names.image), columns.index(names.split) if names.split in columns else None)
 
     def place(self, number: int, row: Sequence[str]) -> tuple[int, bool]:
         """The place of a row's image, and whether it was named before."""
@@ -172,7 +169,7 @@ def _read_wide(table: TableFile, names: ColumnNames, values: LabelValues) -> Lab
     columns = [place for place, name in enumerate(table.columns) if name not in others]
     categories = tuple(table.columns[place] for place in columns)
     _check_categories(table, categories, names)
-    images, bytes_of_chunks = _Images.of(table, names), []
+    images, states = _Images.of(table, names), bytearray()
     for chunk in table.chunks():
         for number, row in zip(*chunk, strict=True):
             place, named_before = images.place(number, row)
@@ -181,8 +178,8 @@ def _read_wide(table: TableFile, names: ColumnNames, values: LabelValues) -> Lab
                     f"{table.path} names the image {images.paths[place]!r} in row {images.numbers[place]} and in row "
                     f"{number}; keep one of the two"
                 )
-        bytes_of_chunks.append(_states(table, chunk, columns, values))
-    labels_NC = np.frombuffer(b"".join(bytes_of_chunks), dtype=np.int8).reshape(-1, len(categories))
+        states += _states(table, chunk, columns, values)
+    labels_NC = np.frombuffer(states, dtype=np.int8).reshape(-1, len(categories))
     return _checked(table, LabelTable(images.paths, images.splits, labels_NC, categories))
 
 
@@ -215,7 +212,8 @@ def _read_long(table: TableFile, names: ColumnNames, values: LabelValues) -> Lab
             f"{table.path} is a long table (it has the columns {names.category!r} and {names.value!r}), and has the "
             f"column {odd[0]!r} beside them; leave it out with --set-data ignore={odd[0]}"
         )
-    images, columns = _Images.of(table, names), {}
+    images = _Images.of(table, names)
+    columns: dict[str, int] = {}
     image_S, category_S, state_S, number_S = array("q"), array("q"), bytearray(), array("q")
     for chunk in table.chunks():
         for number, row in zip(*chunk, strict=True):

@@ -71,7 +71,9 @@ class LabelValues(dict[str, bytes]):
         if value == "0":
             return "say what 0 means beside it, with --set-data unknown=0 or --set-data absent=-1,0"
         known = ", ".join(f"{v or 'empty'} {_name(s)}" for v, s in self.meanings.items())
-        return f"labels are {known}; correct it, or give it a meaning with --set-data unknown=VALUE (or absent, present)"
+        return (
+            f"labels are {known}; correct it, or give it a meaning with --set-data unknown=VALUE (or absent, present)"
+        )
 
 
 def _canonical(value: str) -> str:

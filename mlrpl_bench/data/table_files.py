@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -118,25 +119,20 @@ def _text_chunks(table: TableFile) -> Iterator[Chunk]:
             yield Chunk([number for number, _ in kept], [row for _, row in kept])
 
 
-class _refusing:
-    """Turns what can be wrong with a text file into one line for the user."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UnicodeDecodeError):
-            raise UserError(
-                f"{self.path} is not UTF-8 ({error.reason}: {error.object[error.start : error.start + 1]!r}); save it "
-                "again as UTF-8 (spreadsheet programs call it CSV UTF-8)"
-            ) from error
-        if isinstance(error, csv.Error):
-            raise UserError(f"{self.path} is no table of text ({error}); check its quotes, or save it again") from error
-        if isinstance(error, OSError):
-            raise UserError(f"{self.path} cannot be read ({error.strerror}); check its permissions") from error
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what can be wrong with a text file into one line for the user."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 ({error.reason}: {error.object[error.start : error.start + 1]!r}); save it again as "
+            "UTF-8 (spreadsheet programs call it CSV UTF-8)"
+        ) from error
+    except csv.Error as error:
+        raise UserError(f"{path} is no table of text ({error}); check its quotes, or save it again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _parquet(path: Path) -> Any:
@@ -144,7 +140,8 @@ def _parquet(path: Path) -> Any:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise UserError(
-            f"reading {path} needs pyarrow; install it with pip install 'mlrpl-bench[parquet]', or save the table as CSV"
+            f"reading {path} needs pyarrow; install it with pip install 'mlrpl-bench[parquet]', or save the table as "
+            "CSV"
         ) from error
     try:
         return parquet.ParquetFile(path)

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from mlrpl_bench.leaderboard.evidence import Evidence
+from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.report.page_data import unique
-from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.leaderboard.tables.main import Leaderboard
 
 NONE = "–"
 
@@ -60,7 +61,7 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
         "provenance": _provenance(found),
-        "ratios": _by_ratio(found, label, taken),
+        "ratios": _by_ratio(found, label, taken, table.context.given),
     }
 
 
@@ -70,18 +71,18 @@ def _holes(table: Leaderboard, label: str) -> list[str]:
     of_row = frame[(frame["method"] == label) & (frame["metric"] == "mAP") & (frame["status"] != "measured")]
     wanted = {f"{ratio:g}": ratio for ratio in table.ratios}
     return [
-        f"{ratio_title(wanted[ratio])}: {status}"
+        f"{table.context.given.ratio_title(wanted[ratio])}: {status}"
         for ratio, status in zip(of_row["known_ratio"], of_row["status"], strict=True)
         if ratio in wanted
     ]
 
 
-def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str]) -> list[dict[str, Any]]:
+def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels) -> list[dict[str, Any]]:
     groups: dict[float, list[dict[str, Any]]] = {}
     for evidence in found:
         groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken))
     return [
-        {"id": anchor(label, f"{ratio:g}"), "title": ratio_title(ratio), "records": records}
+        {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": records}
         for ratio, records in groups.items()
     ]
 
@@ -151,7 +152,7 @@ def _provenance(found: Sequence[Evidence]) -> list[dict[str, Any]]:
 
 
 def _where(evidence: Evidence) -> str:
-    return f"{ratio_title(evidence.record.cell.ratio)} seed {evidence.record.cell.seed}"
+    return f"{100 * evidence.record.cell.ratio:g} % seed {evidence.record.cell.seed}"
 
 
 def _words(values: Mapping[str, Any]) -> dict[str, str]:

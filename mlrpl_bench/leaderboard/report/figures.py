@@ -15,7 +15,7 @@ from mlrpl_bench.leaderboard.measurements import RECOVERY, average_name
 from mlrpl_bench.leaderboard.report import page_data as content
 from mlrpl_bench.leaderboard.report.attention_picture import plain
 from mlrpl_bench.leaderboard.report.curves import Course
-from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.leaderboard.tables.main import Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, by
     lowest = [ratio for ratio in table.ratios if any((row, ratio) in table.cells for row in rows)][:1]
     courses = content.courses(table, content.methods(table), lowest, POINTS)
     at_lowest = {row: next(iter(of_row.values())) for row, of_row in courses.items() if of_row}
-    known = f"{ratio_title(lowest[0])} known" if lowest else ""
+    known = f"{table.context.given.ratio_title(lowest[0])} known" if lowest else ""
     figures = {
         "map-by-ratio": _by_ratio(table, rows, "mAP", "mAP on test images (percent)", table.context.lines),
         "recovery-by-ratio": _by_ratio(table, rows, RECOVERY, "mAP over hidden training labels (percent)", ()),
@@ -76,7 +76,7 @@ def _by_ratio(
     for line in lines:
         if line in found:
             panel.axhline(found[line][0][1] or 0, color=QUIET, linestyle=":", linewidth=1, label=plain(line))
-    panel.set_xticks([100 * ratio for ratio in table.ratios], [ratio_title(ratio) for ratio in table.ratios])
+    panel.set_xticks([100 * ratio for ratio in table.ratios], [*map(table.context.given.ratio_title, table.ratios)])
     _label(panel, "known labels", title)
     _legend(figure, panel)
     return figure
@@ -154,6 +154,7 @@ def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[st
     """Bars of the strongest row, marks of the one that it is compared with."""
     average = average_name(table.ratios)
     precision = content.by_category(table)
+    titles = [table.context.given.category_title(name) for name in table.context.categories]
     have = [row for row in rows if average in precision.get(row, {})]
     if not have:
         return None
@@ -166,7 +167,7 @@ def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[st
     if other is not None:
         other_C = _floats(precision[other][average])
         panel.plot(other_C[order], range(len(order)), "s", color=COLOURS[1], markersize=4, label=plain(other))
-    panel.set_yticks(range(len(order)), [plain(table.context.categories[place]) for place in order], fontsize=7)
+    panel.set_yticks(range(len(order)), [plain(titles[place]) for place in order], fontsize=7)
     panel.set_ylim(-0.7, len(order) - 0.3)
     panel.set_xlim(0, 100)
     _label(panel, f"average precision (percent), average over {len(table.ratios)} known ratios", "", axis="x")

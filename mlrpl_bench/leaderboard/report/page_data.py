@@ -113,7 +113,8 @@ def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, A
         "average": average,
         "metrics": {metric: curves(table, metric) for metric in INFLUENCED},
         "recovery": curves(table, RECOVERY),
-        "categories": list(table.context.categories),
+        "categories": [table.context.given.category_title(name) for name in table.context.categories],
+        "complete": table.context.given.train_unknown == 0,
         "precision": by_category(table),
         "training": {
             label: {ratio: _plain(of_ratio) for ratio, of_ratio in of_label.items()}

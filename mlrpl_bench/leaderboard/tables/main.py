@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
+from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name, measure
 from mlrpl_bench.leaderboard.selection import Holes
 from mlrpl_bench.leaderboard.tables import extra
@@ -32,6 +33,7 @@ class Context(NamedTuple):
         lines: rows on top that have the same number in every column, and what they are, in words.
         categories: names of the categories.
         left_out: lines about records that are not in the tables.
+        given: how many labels were given.
     """
 
     differs: Mapping[str, str] = {}
@@ -39,6 +41,7 @@ class Context(NamedTuple):
     lines: Mapping[str, str] = {}
     categories: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    given: GivenLabels = GivenLabels()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class Leaderboard:
         """The main table: means and, where there are several seeds, deviations; two decimals."""
         wide: dict[str, list[float]] = {}
         found = Lookup(self.measurements)
-        for title, known_ratio, metric in main_columns(self.ratios):
+        for title, known_ratio, metric in main_columns(self.ratios, self.context.given):
             rows = [found.row(label, known_ratio, metric) for label in self.labels]
             wide[title] = [row.mean for row in rows]
             if any(row.n > 1 for row in rows):
@@ -109,7 +112,7 @@ class Leaderboard:
         rows = {
             label: {
                 title: _facts(found.row(label, known_ratio, metric))
-                for title, known_ratio, metric in main_columns(self.ratios)
+                for title, known_ratio, metric in main_columns(self.ratios, self.context.given)
             }
             for label in self.labels
         }
@@ -140,20 +143,15 @@ def build(
     rank = {label: place for place, label in enumerate(order)}
     frame = frame.sort_values("method", key=lambda names: names.map(rank), kind="stable", ignore_index=True)
     main = _main_table(order, ratios, found, cells, context, holes)
-    others = extra.tables(order, ratios, found, cells, context.categories, context.lines)
+    others = extra.tables(order, ratios, found, cells, context.categories, context.lines, context.given)
     return Leaderboard(frame, main, others, cells, order, ratios, context)
 
 
-def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
+def main_columns(ratios: Sequence[float], given: GivenLabels) -> list[tuple[str, str, str]]:
     """Title, known ratio and metric of each column of the main table."""
     average = average_name(ratios)
-    columns = [(ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
+    columns = [(given.ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
     return columns + [(f"{metric} ({average})", average, metric) for metric in AVERAGED]
-
-
-def ratio_title(ratio: float) -> str:
-    """``10 %`` for 0.1."""
-    return f"{100 * ratio:g} %"
 
 
 def _main_table(
@@ -163,7 +161,7 @@ def _main_table(
     most = max((len(by_seed) for by_seed in cells.values()), default=0)
     titles: list[str] = []
     rows: list[tuple[str, list[Entry]]] = [(label, []) for label in labels]
-    for title, known_ratio, metric in main_columns(ratios):
+    for title, known_ratio, metric in main_columns(ratios, context.given):
         titles.append(title)
         for label, entries in rows:
             entries.append(found.entry(label, known_ratio, metric, most))
@@ -173,7 +171,7 @@ def _main_table(
                 entries.append(found.interval(label, known_ratio, metric))
     dataset = records[0].record.cell.setting.dataset if records else ""
     if records and records[0].record.cell.setting.mask_scheme == "single_positive":
-        titles = [title.replace("100 %", "1 label an image") for title in titles]
+        titles = [title.replace(context.given.ratio_title(1), "1 label an image") for title in titles]
     notes = _notes(records, labels, found, ratios, context, holes)
     title = f"Leaderboard of {dataset}" if dataset else "Leaderboard"
     return Table("leaderboard", title, tuple(titles), rows, tuple(notes))
@@ -209,14 +207,18 @@ def _notes(
     pairs = ", ".join(f"{seed} (mask {of_mask or mask_seed})" for seed, mask_seed in seeds)
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [
-        f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "
+        f"mAP in percent by share of known training labels, last epoch, "
+        f"{context.given.labels_evaluated(EVALUATED[setting.evaluate_on])}; "
         f"{spread} {pairs}",
         f"setting: {setting.backbone} backbone, {setting.image_size} px, {setting.epochs} epochs, "
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
+        *context.given.notes(),
         *_about_sureness(labels, found, ratios, len(seeds)),
     ]
     notes += [f"{name}: {what}; every column shows the same number" for name, what in context.lines.items()]
-    notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(holes.items())]
+    notes += [
+        f"{label} at {context.given.ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(holes.items())
+    ]
     notes += context.left_out
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)

@@ -71,7 +71,13 @@ def _categories(statistics: Statistics, columns: Sequence[int]) -> str:
     """Images with a category in each split, and its known positives at three ratios."""
     known = [statistics.known[at] for at in sorted({0, len(statistics.known) // 2, len(statistics.known) - 1})]
     some_unknown = statistics.train.unknown > 0
-    head = ["category", *statistics.splits, "% of train", *["% given"] * some_unknown, *(f"at {counts.ratio:g}" for counts in known)]
+    head = [
+        "category",
+        *statistics.splits,
+        "% of train",
+        *["% given"] * some_unknown,
+        *(f"at {counts.ratio:g}" for counts in known),
+    ]
     images = max(len(statistics.train.labels_N), 1)
     rows = []
     for column in columns:
