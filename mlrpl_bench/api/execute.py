@@ -227,7 +227,8 @@ def _leaderboard(
 ) -> Leaderboard:
     methods = resolved.methods
     keys = {job.cell.key for row in references.values() for job in row}
-    given = GivenLabels.of(study.train, study.test)
+    own_validation = "val" in study.dataset.splits(study.root)
+    given = GivenLabels.of(study.train, study.test, own_validation)
     return main.build(
         found.cells,
         [job.cell.label for job in jobs if job.cell.key not in keys],

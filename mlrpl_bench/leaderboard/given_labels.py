@@ -22,6 +22,7 @@ class GivenLabels(NamedTuple):
         test_entries, test_unknown: likewise of the images that are evaluated on.
         positives: of each category the evaluated images that are known to have it.
         negatives: of each category the evaluated images that are known not to have it.
+        own_validation: whether the data set has validation images, so that none are held out for ``--evaluate-on val``.
     """
 
     train_entries: int = 0
@@ -30,9 +31,10 @@ class GivenLabels(NamedTuple):
     test_unknown: int = 0
     positives: Mapping[str, int] = {}
     negatives: Mapping[str, int] = {}
+    own_validation: bool = False
 
     @classmethod
-    def of(cls, train: Split, test: Split) -> GivenLabels:
+    def of(cls, train: Split, test: Split, own_validation: bool = False) -> GivenLabels:
         """Count the labels of both splits."""
         counts = {state: (test.labels_NC == state).sum(axis=0).tolist() for state in (PRESENT, ABSENT)}
         return cls(
@@ -42,6 +44,7 @@ class GivenLabels(NamedTuple):
             test.num_unknown,
             dict(zip(test.categories, counts[PRESENT], strict=True)),
             dict(zip(test.categories, counts[ABSENT], strict=True)),
+            own_validation,
         )
 
     def ratio_title(self, ratio: float) -> str:
@@ -58,9 +61,12 @@ class GivenLabels(NamedTuple):
             return f"{self.ratio_title(ratio)} of the labels known"
         return f"{ALL_GIVEN} labels known" if ratio == 1 else f"{self.ratio_title(ratio)} of the given labels known"
 
-    def labels_evaluated(self, evaluated: str) -> str:
-        """Words about the evaluated labels; ``complete`` in them becomes ``given`` where some are unknown."""
-        return evaluated.replace("complete", "given") if self.test_unknown else evaluated
+    def labels_evaluated(self, evaluate_on: str) -> str:
+        """The labels that numbers rest on, in words: ``complete test labels``, or ``given test labels``."""
+        words = {"test": "test labels", "val": "labels of a tenth of the training images, held out"}[evaluate_on]
+        if evaluate_on == "val" and self.own_validation:
+            words = "labels of the data set's validation images"
+        return f"{'given' if self.test_unknown else 'complete'} {words}"
 
     def notes(self) -> list[str]:
         """The lines that a table needs where labels are unknown; none for complete labels."""
@@ -71,7 +77,10 @@ class GivenLabels(NamedTuple):
                 f"nobody gave them; ratios are shares of the other {self.train_entries - self.train_unknown:,}"
             )
         if self.test_unknown:
-            lines.append(f"{self.test_unknown:,} of {self.test_entries:,} test labels are unknown and not evaluated")
+            lines.append(
+                f"{self.test_unknown:,} of the {self.test_entries:,} labels of the images evaluated on are unknown and "
+                "not evaluated"
+            )
         return lines
 
     def category_title(self, name: str) -> str:

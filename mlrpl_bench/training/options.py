@@ -23,7 +23,8 @@ class Options:
         precision: ``32-true`` or ``bf16-mixed``. device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         workers: loader processes; the numbers do not depend on them.
         data: the dataset's own options by name.
-        evaluate_on: ``test``, or ``val``: a tenth of the training images, held out before labels are hidden.
+        evaluate_on: ``test``, or ``val``: the data set's own validation images where it has any, else a tenth of the
+            training images, held out before labels are hidden.
         mask_scheme: see `protocol.SCHEMES`. mask_file: one mask to use instead, see `masks`.
         on_bad_image: ``error``, or ``skip``: images that are missing or damaged are left out, and counted in the notes.
         image_backend: how images are made ready, see `ImageTransform`.

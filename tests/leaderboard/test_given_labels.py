@@ -30,14 +30,18 @@ def board(given, **context):
 def test_labels_are_counted():
     train = split([[PRESENT, UNKNOWN], [UNKNOWN, UNKNOWN], [ABSENT, ABSENT]])
     test = split([[PRESENT, PRESENT], [UNKNOWN, PRESENT]])
-    assert GivenLabels.of(train, test) == (6, 3, 4, 1, {"cat": 1, "dog": 2}, {"cat": 0, "dog": 0})
+    assert GivenLabels.of(train, test) == (6, 3, 4, 1, {"cat": 1, "dog": 2}, {"cat": 0, "dog": 0}, False)
 
 
 def test_complete_labels_leave_every_word_as_it_was():
     complete = GivenLabels(100, 0, 60, 0, {"cat": 5}, {"cat": 1})
     assert [complete.ratio_title(ratio) for ratio in RATIOS] == ["50 %", "100 %"]
     assert complete.share_of_labels(1.0) == "100 % of the labels known" and complete.notes() == []
-    assert complete.labels_evaluated("complete test labels") == "complete test labels"
+    assert complete.labels_evaluated("test") == "complete test labels"
+    assert complete.labels_evaluated("val") == "complete labels of a tenth of the training images, held out"
+    own = complete._replace(own_validation=True)
+    assert own.labels_evaluated("val") == "complete labels of the data set's validation images"
+    assert own.labels_evaluated("test") == "complete test labels"
     assert complete.category_title("cat") == "cat" and complete.category_note() == ""
     assert board(complete, categories=("cat",)).to_markdown() == board(GivenLabels(), categories=("cat",)).to_markdown()
 
@@ -55,7 +59,7 @@ def test_the_last_column_is_headed_all_given_in_every_form_of_the_table():
 def test_the_notes_count_what_is_unknown_and_rename_the_upper_bound():
     notes = "\n".join(board(SOME).notes)
     assert "40 of 100 training labels are unknown at every ratio" in notes and "shares of the other 60" in notes
-    assert "6 of 60 test labels are unknown and not evaluated" in notes
+    assert "6 of the 60 labels of the images evaluated on are unknown" in notes
     assert "given test labels" in notes and "complete" not in notes
     assert "all given labels known" in notes
 

@@ -55,11 +55,7 @@ def render(
         num_methods=len(page_data.methods(table)),
         shares=_shares(table),
         given_only=table.context.given.train_unknown > 0,
-        evaluated=table.context.given.labels_evaluated(
-            "complete labels of held-out training images"
-            if setting.get("evaluate on") == "val"
-            else "complete test labels"
-        ),
+        evaluated=table.context.given.labels_evaluated(setting.get("evaluate on", "test")),
         setting=setting,
         deviations=table.context.deviations,
         main=_table(table.main, places, table.context.lines),

@@ -18,10 +18,7 @@ from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table
 
 AVERAGED = ("mAP", "OF1", "CF1")
 
-EVALUATED = {
-    "test": "complete test labels",
-    "val": "complete labels of a tenth of the training images, held out: for tuning, not to be set beside test numbers",
-}
+VALIDATION = ": for tuning, not to be set beside test numbers"
 
 
 class Context(NamedTuple):
@@ -208,7 +205,7 @@ def _notes(
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [
         f"mAP in percent by share of known training labels, last epoch, "
-        f"{context.given.labels_evaluated(EVALUATED[setting.evaluate_on])}; "
+        f"{context.given.labels_evaluated(setting.evaluate_on)}{VALIDATION * (setting.evaluate_on == 'val')}; "
         f"{spread} {pairs}",
         f"setting: {setting.backbone} backbone, {setting.image_size} px, {setting.epochs} epochs, "
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",

@@ -309,7 +309,7 @@ def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[s
         if split.num_unknown:
             lines.append(
                 f"{name}: {split.num_unknown:,} of {split.labels_NC.size:,} labels are unknown; "
-                + ("known ratios are shares of the others" if name == "train" else "they are not evaluated")
+                + ("known ratios are shares of the given ones" if name == "train" else "they are not evaluated")
             )
     if "train" in loaded and "test" in loaded:
         shared = set(loaded["train"].image_paths) & set(loaded["test"].image_paths)

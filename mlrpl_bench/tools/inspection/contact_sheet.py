@@ -92,7 +92,8 @@ def words_of(labels_C: NDArray[np.int8], mask_C: NDArray[np.bool_], categories: 
 
 def _tile(split: Split, row: int, words: list[Word]) -> Image.Image:
     """An image, its id and its labels; as high as they need."""
-    caption = _shortened(f"{split.ids[row]}  {split.image_paths[row].name}", SIDE)
+    identity, name = str(split.ids[row]), split.image_paths[row].name
+    caption = _shortened(identity if identity.endswith(name) else f"{identity}  {name}", SIDE)
     lines = [[Word(caption, BLACK)], *_lines(words, SIDE)]
     tile = Image.new("RGB", (SIDE, SIDE + 6 + LINE * len(lines)), GROUND)
     image = decode(split.image_paths[row])
