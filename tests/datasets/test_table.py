@@ -186,7 +186,7 @@ def test_data_stats_and_show_count_unknown_labels_apart(tmp_path, command, monke
     assert command("data", "show", "table", "--root", root, "--ratio", "1")[0] == 0
     assert np.asarray(Image.open(tmp_path / "table-images.png")).std() > 0
     code, output = command("data", "show", "table", "--root", root, "--split", "val")
-    assert code == 2 and "no images in val" in output
+    assert code == 2 and "no split 'val'; there are: train, test" in output
 
 
 REAL = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco18"

@@ -126,13 +126,14 @@ def show(
     from mlrpl_bench.utils.files import write_atomically
 
     check_ratio(ratio)
-    if split not in ("train", "val", "test"):
-        raise UserError(f"no split {split!r}; there are: train, val, test")
     path = _picture_path(output, f"{dataset}-images.png")
-    _, splits = _splits(dataset, root, set_data, plugin, (split,))
-    given = "given " if splits[split].num_unknown else ""
+    entry, instance, folder = _opened(dataset, root, set_data, plugin)
+    if split not in instance.splits(folder):
+        raise UserError(f"no split {split!r}; there are: {', '.join(instance.splits(folder))}")
+    shown = _loaded(entry, instance, folder, (split,))[split]
+    given = "given " if shown.num_unknown else ""
     title = f"{dataset}, {split} images, {100 * ratio:g} % of the {given}labels known, mask seed {mask_seed}"
-    write_atomically(path, contact_sheet.draw(splits[split], title, ratio, images, seed, mask_seed))
+    write_atomically(path, contact_sheet.draw(shown, title, ratio, images, seed, mask_seed))
     print(f"wrote {path}", file=sys.stderr)
 
 
@@ -312,15 +313,11 @@ def _root(entry: DatasetEntry, root: Path | None) -> Path:
 
 
 def _splits(
-    name: str,
-    root: Path | None,
-    set_data: list[str] | None,
-    plugin: list[Path] | None,
-    wanted: tuple[str, ...] | None = None,
+    name: str, root: Path | None, set_data: list[str] | None, plugin: list[Path] | None
 ) -> tuple[DatasetEntry, dict[str, Split]]:
-    """The registered dataset and the splits of it that are wanted; all that it has without."""
+    """The registered dataset and all its splits."""
     entry, instance, folder = _opened(name, root, set_data, plugin)
-    return entry, _loaded(entry, instance, folder, wanted or instance.splits(folder))
+    return entry, _loaded(entry, instance, folder, instance.splits(folder))
 
 
 def _opened(
