@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrpl_bench import Dataset, Preset, Split, UserError, parameter, register_dataset
-from mlrpl_bench.data import label_tables
 from mlrpl_bench.data.file_lists import refuse_outside
-from mlrpl_bench.data.label_values import LabelValues
-from mlrpl_bench.data.table_files import SUFFIXES, open_table
+from mlrpl_bench.data.label_tables import reading
+from mlrpl_bench.data.label_tables.files import SUFFIXES, open_table
+from mlrpl_bench.data.label_tables.values import LabelValues
 
 
 @register_dataset("table", preset=Preset(image_size=448, backbone="resnet101", epochs=20, batch=16))
@@ -67,18 +67,18 @@ ROOT/
 
     def __init__(self, options: Dataset.Options | None = None) -> None:
         super().__init__(options)
-        self._found: tuple[tuple[Path, int, int], label_tables.LabelTable] | None = None
+        self._found: tuple[tuple[Path, int, int], reading.LabelTable] | None = None
 
     def splits(self, root: Path) -> tuple[str, ...]:
         """Those of train, val and test that the table has images of."""
         there = set(self._table(root).splits)
-        return tuple(split for split in label_tables.SPLITS if split in there)
+        return tuple(split for split in reading.SPLITS if split in there)
 
     def load(self, root: Path, split: str) -> Split:
         """The images of a split; whether their files are there is asked by whoever reads them."""
         table = self._table(root)
-        if split not in label_tables.SPLITS:
-            raise UserError(f"table has no split {split!r}; there are: {', '.join(label_tables.SPLITS)}")
+        if split not in reading.SPLITS:
+            raise UserError(f"table has no split {split!r}; there are: {', '.join(reading.SPLITS)}")
         rows = table.rows_of(split)
         if not len(rows):
             raise UserError(
@@ -89,7 +89,7 @@ ROOT/
         names = [table.images[row] for row in rows]
         return Split(names, [folder / name for name in names], table.labels_NC[rows], table.categories)
 
-    def _table(self, root: Path) -> label_tables.LabelTable:
+    def _table(self, root: Path) -> reading.LabelTable:
         """The whole table; read once, as all its splits are in one file."""
         file = self._file(root)
         facts = file.stat()
@@ -98,9 +98,9 @@ ROOT/
             self._found = identity, self._read(root, file)
         return self._found[1]
 
-    def _read(self, root: Path, file: Path) -> label_tables.LabelTable:
+    def _read(self, root: Path, file: Path) -> reading.LabelTable:
         options = self.options
-        names = label_tables.ColumnNames(
+        names = reading.ColumnNames(
             options.image_column,
             options.split_column,
             options.category_column,
@@ -108,7 +108,7 @@ ROOT/
             tuple(name.strip() for name in options.ignore.split(",") if name.strip()),
         )
         values = LabelValues(options.present, options.absent, options.unknown)
-        table = label_tables.read(open_table(file), names, values)
+        table = reading.read(open_table(file), names, values)
         refuse_outside(table.images, root / options.images, file)
         if empty := table.never_labelled():
             if options.empty == "refuse" or len(empty) == len(table.categories):
@@ -141,4 +141,4 @@ ROOT/
 
 def _some(names: Sequence[str]) -> str:
     """The first names of a list, with dots for the others."""
-    return ", ".join(names[: label_tables.NAMED]) + (", ..." if len(names) > label_tables.NAMED else "")
+    return ", ".join(names[: reading.NAMED]) + (", ..." if len(names) > reading.NAMED else "")

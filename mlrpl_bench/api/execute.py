@@ -19,11 +19,11 @@ from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
 from mlrpl_bench.leaderboard import selection
 from mlrpl_bench.leaderboard.claims import claims, published
 from mlrpl_bench.leaderboard.evidence import Collector
-from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.measurements import Lookup
 from mlrpl_bench.leaderboard.report import write
 from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Cell, Finished, Job

@@ -63,6 +63,7 @@ def command(monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bench.py", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "300")  # so that no note is broken into lines
         with pytest.raises(SystemExit) as end:
             main()
         return end.value.code or 0, "".join(capsys.readouterr())

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from mlrpl_bench.leaderboard.evidence import Evidence
-from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.report.page_data import unique
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Leaderboard
 
 NONE = "–"

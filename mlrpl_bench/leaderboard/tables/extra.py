@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.evaluation import ranks
 from mlrpl_bench.leaderboard.evidence import INFLUENCED, EvidenceGrid
-from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.measurements import (
     CATEGORY,
     COSTS,
@@ -21,6 +20,7 @@ from mlrpl_bench.leaderboard.measurements import (
     Lookup,
     average_name,
 )
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.utils.tables import Entry, Table
 
 

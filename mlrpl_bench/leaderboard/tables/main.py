@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
-from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name, measure
 from mlrpl_bench.leaderboard.selection import Holes
 from mlrpl_bench.leaderboard.tables import extra
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table
 
 AVERAGED = ("mAP", "OF1", "CF1")

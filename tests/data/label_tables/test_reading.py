@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlrpl_bench.data import label_tables, table_files
-from mlrpl_bench.data.label_tables import ColumnNames, read
-from mlrpl_bench.data.label_values import LabelValues
+from mlrpl_bench.data.label_tables import files, reading
+from mlrpl_bench.data.label_tables.files import open_table
+from mlrpl_bench.data.label_tables.reading import ColumnNames, read
+from mlrpl_bench.data.label_tables.values import LabelValues
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.data.table_files import open_table
 from tests.helpers.tiny_study import refusal
 
 STATE = {"1": PRESENT, "0": ABSENT, "": UNKNOWN}
@@ -62,7 +62,7 @@ def test_a_long_table_is_what_its_rows_say_in_any_order(tmp_path_factory, values
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("image", "category", "value"), *rows])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table_files, "CHUNK_ROWS", size)
+        patch.setattr(files, "CHUNK_ROWS", size)
         found = read(open_table(path), ColumnNames(), LabelValues())
     images, categories, labels = slow_twin(rows)
     assert (found.images, found.categories, found.labels_NC.tolist()) == (images, categories, labels)
@@ -76,8 +76,8 @@ def test_a_wide_table_is_what_its_cells_say(tmp_path_factory, cells, size):
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("image", *CATEGORIES), *((f"{n}.jpg", *row) for n, row in enumerate(cells))])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table_files, "CHUNK_ROWS", size)
-        patch.setattr(label_tables, "CHUNK_ROWS", size)
+        patch.setattr(files, "CHUNK_ROWS", size)
+        patch.setattr(reading, "CHUNK_ROWS", size)
         found = read(open_table(path), ColumnNames(), LabelValues())
         never = found.never_labelled()
     assert found.labels_NC.tolist() == [[STATE[value] for value in row] for row in cells]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlrpl_bench.data import table_files
-from mlrpl_bench.data.table_files import open_table
+from mlrpl_bench.data.label_tables import files
+from mlrpl_bench.data.label_tables.files import open_table
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import refusal
 
@@ -53,7 +53,7 @@ def test_chunks_of_any_size_give_what_the_whole_file_holds(tmp_path_factory, row
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("image", "cat"), *rows])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table_files, "CHUNK_ROWS", size)
+        patch.setattr(files, "CHUNK_ROWS", size)
         assert [row for _, row in rows_of(path)] == rows
         assert all(len(chunk.rows) <= size for chunk in open_table(path).chunks())
 
@@ -104,7 +104,7 @@ def test_parquet_gives_the_texts_that_a_csv_file_would_hold(tmp_path, monkeypatc
     pytest.importorskip("pyarrow")
     import pandas as pd
 
-    monkeypatch.setattr(table_files, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(files, "CHUNK_ROWS", 2)
     frame = pd.DataFrame(
         {
             "image": ["x", "y", "z"],

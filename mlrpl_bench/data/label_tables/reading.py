@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data.file_lists import is_text
-from mlrpl_bench.data.label_values import LabelValues, NoLabel
+from mlrpl_bench.data.label_tables.files import CHUNK_ROWS, Chunk, TableFile
+from mlrpl_bench.data.label_tables.values import LabelValues, NoLabel
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.data.table_files import CHUNK_ROWS, Chunk, TableFile
 from mlrpl_bench.utils.errors import UserError
 
 SPLITS = ("train", "val", "test")

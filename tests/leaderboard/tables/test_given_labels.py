@@ -6,9 +6,9 @@ import numpy as np
 
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.leaderboard.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.report.page import render
 from mlrpl_bench.leaderboard.report.page_data import page_data
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, build
 from tests.helpers.tiny_study import CATEGORIES, cell, cells_of, record
 

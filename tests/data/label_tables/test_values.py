@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlrpl_bench.data.label_values import LabelValues, NoLabel
+from mlrpl_bench.data.label_tables.values import LabelValues, NoLabel
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from tests.helpers.tiny_study import refusal
 
