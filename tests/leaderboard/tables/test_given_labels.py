@@ -22,9 +22,10 @@ def split(labels):
 
 
 def board(given, **context):
-    records = [record(cell(ratio=ratio)) for ratio in RATIOS]
+    cells = dict(cells_of([record(cell(ratio=ratio)) for ratio in RATIOS]))
+    cells |= {("top", ratio): cells["plain", 1.0] for ratio in RATIOS}
     context = {"categories": CATEGORIES, "lines": {"top": given.share_of_labels(1.0)}} | context
-    return build(cells_of(records), [], RATIOS, Context(given=given, **context), {})
+    return build(cells, [], RATIOS, Context(given=given, **context), {})
 
 
 def test_labels_are_counted():
