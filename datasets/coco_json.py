@@ -10,6 +10,11 @@ Order: rows as in each JSON's ``images`` list, columns by ascending category id.
 with every category absent, so annotations must be complete for the numbers to mean something: a category that nobody
 looked for counts as absent. No counts are expected. An image may not be in both splits; this is checked by path.
 
+Unknown labels: where images have ``neg_category_ids``, as LVIS writes them, only these categories are absent and those
+without an annotation are unknown, as are in any file an image's ``not_exhaustive_category_ids`` without an annotation.
+Unknown training labels stay unknown at every known ratio, unknown test labels are not evaluated. An image without
+``file_name`` is found by the last two parts of its ``coco_url`` (``train2017/000000000001.jpg``).
+
 The usual preset is that of the photographs in the literature; ``--preset laptop`` is one for a few thousand images
 without a GPU. Nothing in them was tuned for your images. Licence: that of your images.
 """

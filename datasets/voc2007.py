@@ -9,9 +9,9 @@ Order: rows as in ``ImageSets/Main/trainval.txt`` and ``test.txt``, columns alph
 
 Peculiarities: an annotator marked some objects as difficult. By default such an object does not count, so a category
 seen in an image only so is absent there, in training and in testing. With ``--set-data difficult=ignore`` it is
-UNKNOWN: left out of the metric in testing; in training it is hidden already before the protocol hides labels, so it
-stays unknown at every known ratio, and the share of known labels is a little lower than asked for. Numbers with the two
-settings cannot be compared. Parts of a person (head, hand, foot) are no categories.
+UNKNOWN: left out of the metric in testing; in training it stays unknown at every known ratio, which is the share of the
+other labels that is known. Numbers with the two settings cannot be compared. Parts of a person (head, hand, foot) are
+no categories.
 
 Differs from the reference: nothing with the default. Other benchmarks (ML-GCN among them) go by ``ignore``.
 

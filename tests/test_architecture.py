@@ -32,6 +32,7 @@ FACE = "data models training.options utils api"
 
 SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "data.images": "above",
+    "data.label_tables": "above",
     "models.layers": "above",
     "training.launchers": "above",
     "leaderboard.claims": "above",

@@ -21,6 +21,7 @@ from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.report import write
 from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Cell, Job
@@ -254,6 +255,8 @@ def _leaderboard(
 ) -> Leaderboard:
     methods = resolved.methods
     keys = {job.cell.key for row in references.values() for job in row}
+    own_validation = "val" in study.dataset.splits(study.root)
+    given = GivenLabels.of(study.train, study.test, own_validation)
     return main.build(
         found.cells,
         [job.cell.label for job in jobs if job.cell.key not in keys],
@@ -262,12 +265,13 @@ def _leaderboard(
             differs={name: methods[name].differs for name in methods},
             deviations=study.deviations(),
             reference_rows={
-                name: f"{row[0].cell.method} with {100 * row[0].cell.ratio:g} % of the labels known"
+                name: f"{row[0].cell.method} with {given.share_of_labels(row[0].cell.ratio)}"
                 for name, row in references.items()
             },
             categories=study.test.categories,
             excluded_records=found.excluded_records,
             stalled=found.stalled,
+            given=given,
         ),
         found.missing,
     )

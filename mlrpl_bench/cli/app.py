@@ -54,6 +54,8 @@ def main() -> None:
         try:
             code = app(standalone_mode=False)
         except SystemExit as error:  # commands end otherwise; it is a method's or a dataset's code
+            if isinstance(error.__context__, BrokenPipeError):  # rich ends so when the reader of a table has gone
+                raise error.__context__ from None
             raise UserError(f"a file's code called sys.exit({error.code!r}); take the call out of it") from error
         if code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
             raise KeyboardInterrupt

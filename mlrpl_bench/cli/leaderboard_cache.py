@@ -128,6 +128,9 @@ class CacheKey:
         yield from ((path, _facts(path)) for path in (*request.plugins, *named, *self.imported))
         if options.data_root is not None:
             yield from _label_files(options.data_root)
+            # An option of the data set may name a file elsewhere, such as a table of labels; other values name nothing.
+            places = [options.data_root / value for value in options.data.values()]
+            yield from ((path, _facts(path)) for path in places)
 
 
 def key(request: Request) -> CacheKey | None:

@@ -1,8 +1,9 @@
 """Reads and writes COCO-format annotations.
 
-An image has a category when at least one annotation says so, crowds included. Rows keep the order of the file's
-``images`` list, because the order decides the mask (torchvision's CocoDetection sorts, and gives other masks);
-columns are the category ids in ascending order, which may have gaps.
+An image has a category when at least one annotation says so, crowds included. Where images list the categories that
+were verified to be absent (``neg_category_ids``, as LVIS does), the others are unknown; else they are absent. Rows keep
+the order of the file's ``images`` list, because the order decides the mask (torchvision's CocoDetection sorts, and
+gives other masks); columns are the category ids in ascending order, which may have gaps.
 
 `read_list` and `locate` read a plain list of names and find the files it names; they serve other formats as well.
 """
@@ -25,18 +26,23 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.file_lists import is_text, locate, refuse_outside, refuse_repeated
-from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.utils import arrays as array_files
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder, write_atomically
 
 LISTS = ("images", "annotations", "categories")
+ABSENT_IDS = "neg_category_ids"
+"""The key of an image's categories that were verified to be absent, in LVIS and its kin."""
+UNSURE_IDS = "not_exhaustive_category_ids"
+"""The key of an image's categories of which not every object has an annotation; one without any may still be there."""
 
 
 def read(annotation_file: Path, image_folder: Path) -> Split:
-    """The complete labels that an annotation file gives its images; without word vectors.
+    """The labels that an annotation file gives its images; without word vectors.
 
-    Images without annotations are kept, all ABSENT. The image files themselves are not looked at.
+    Images without annotations are kept, all ABSENT, or UNKNOWN but for the categories that they list as verified to be
+    absent. The image files themselves are not looked at.
 
     Raises:
         UserError: the file is missing, cut short or inconsistent; the line names it.
@@ -88,9 +94,45 @@ def _read(annotation_file: Path, image_folder: Path) -> Split:
 
     row_A = _places(annotations, "image_id", image_ids, annotation_file)
     column_A = _places(annotations, "category_id", category_ids, annotation_file)
-    labels_NC = np.full((len(images), len(categories)), ABSENT, dtype=np.int8)
+    labels_NC = _before_annotations(images, category_ids, annotation_file)
+    if any(ABSENT_IDS in image for image in images) and (labels_NC[row_A, column_A] == ABSENT).any():
+        wrong = annotations[int(np.argmax(labels_NC[row_A, column_A] == ABSENT))]
+        raise UserError(
+            f"{annotation_file}: annotation {wrong['id']!r} shows category {wrong['category_id']!r} in image "
+            f"{wrong['image_id']!r}, whose {ABSENT_IDS} say that it is absent; correct one of the two"
+        )
     labels_NC[row_A, column_A] = PRESENT
     return Split(image_ids, [Path(name) for name in file_names], labels_NC, names)
+
+
+def _before_annotations(
+    images: Sequence[Mapping[str, Any]], category_ids: Sequence[Hashable], annotation_file: Path
+) -> NDArray[np.int8]:
+    """What is known of images (N x C) before any annotation is looked at.
+
+    All is ABSENT. Where images list the categories that were verified to be absent, only these are, and the others are
+    UNKNOWN; so are, in any file, those of which an image says that its annotations are not exhaustive.
+    """
+    some_verified = any(ABSENT_IDS in image for image in images)
+    labels_NC = np.full((len(images), len(category_ids)), UNKNOWN if some_verified else ABSENT, dtype=np.int8)
+    column_of = {identity: column for column, identity in enumerate(category_ids)}
+    for row, image in enumerate(images):
+        if some_verified and ABSENT_IDS not in image:
+            raise UserError(
+                f"{annotation_file}: image {image['id']!r} has no {ABSENT_IDS}, as others have; add it, [] where no "
+                "category was verified to be absent"
+            )
+        for key, state in ((ABSENT_IDS, ABSENT), (UNSURE_IDS, UNKNOWN)):
+            columns = [column_of.get(identity, -1) for identity in _ids(image.get(key, []))]
+            if -1 in columns:
+                raise UserError(f"{annotation_file}: {key} of image {image['id']!r} is no list of the categories' ids")
+            labels_NC[row, columns] = state
+    return labels_NC
+
+
+def _ids(value: Any) -> list[Hashable]:
+    """The ids in a list; for anything else one that no category has."""
+    return [item if _is_id(item) else None for item in value] if isinstance(value, list) else [None]
 
 
 def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
@@ -106,6 +148,8 @@ def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
             if not isinstance(content[name], list):
                 raise TypeError(f"{name!r} is not a list")
         for image in content["images"]:
+            if "file_name" not in image and is_text(image.get("coco_url")):  # LVIS names images by address alone
+                image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])
             if not is_text(image["file_name"]):
                 raise TypeError(f"the file name {image['file_name']!r} is not text")
         for category in content["categories"]:
@@ -157,7 +201,7 @@ def _places(
     return places_A
 
 
-VERSION = 1
+VERSION = 2
 """The version of the cached labels; it is raised when their format, or what is read from a file, changes."""
 
 

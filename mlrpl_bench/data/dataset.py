@@ -1,4 +1,4 @@
-"""What a dataset is: images by path, complete labels, and the preset that all methods share on it."""
+"""What a dataset is: images by path, their labels, and the preset that all methods share on it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.progress import Report, silent
 
 NINE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -21,12 +22,13 @@ NINE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a dataset, with complete labels. The order of its rows and categories defines the mask.
+    """One part of a dataset, with all labels that were given. The order of rows and categories defines the mask.
 
     Attributes:
         ids: N image ids, unique.
         image_paths: N files.
-        labels_NC: int8, PRESENT or ABSENT; UNKNOWN means *not evaluated* (VOC's difficult objects, if asked for).
+        labels_NC: int8, PRESENT or ABSENT; UNKNOWN where nobody gave the label (or it is left out, as VOC's difficult
+            objects are if asked for): such an entry is known at no ratio in training, and is not evaluated in testing.
         categories: C names.
         word_vectors_CE: float32 vectors of the category names, or None where there are none.
     """
@@ -42,11 +44,18 @@ class Split:
         assert len(self.ids) == len(self.image_paths) == rows, "ids, image_paths and labels_NC differ in length"
         assert len(set(self.ids)) == rows, "image ids are not unique"
         assert len(self.categories) == columns, "categories and labels_NC differ in width"
-        assert self.labels_NC.dtype == np.int8 and np.isin(self.labels_NC, (PRESENT, UNKNOWN, ABSENT)).all()
+        assert self.labels_NC.dtype == np.int8, "labels_NC is int8"
+        # The three states are neighbours; np.isin needs several times the labels' memory.
+        assert not self.labels_NC.size or (self.labels_NC.min() >= ABSENT and self.labels_NC.max() <= PRESENT)
         assert self.word_vectors_CE is None or len(self.word_vectors_CE) == columns
 
     def __len__(self) -> int:
         return len(self.image_paths)
+
+    @property
+    def num_unknown(self) -> int:
+        """How many entries of the labels nobody gave."""
+        return int(np.count_nonzero(self.labels_NC == UNKNOWN))
 
     def rows(self, rows: NDArray[np.intp]) -> Split:
         """Some of the rows, in the order given."""
@@ -58,6 +67,20 @@ class Split:
         digest = hashlib.sha256(json.dumps([list(map(str, self.ids)), self.categories]).encode())
         digest.update(np.ascontiguousarray(self.labels_NC).tobytes())
         return digest.hexdigest()
+
+
+def refuse_unmeasurable(split: Split, name: str) -> None:
+    """Refuse to evaluate on images of whose labels no metric can be made, before anything is trained.
+
+    Raises:
+        UserError: no given label is present, or none is absent though some labels are unknown.
+    """
+    for state, word in ((PRESENT, "present"), (ABSENT, "absent")):
+        if not (split.labels_NC == state).any() and (state == PRESENT or split.num_unknown):
+            raise UserError(
+                f"{name}: none of the given labels of the {len(split):,} images to evaluate on is {word}, so no metric "
+                "is defined; label more of these images, or evaluate on others"
+            )
 
 
 def held_out(num_rows: int, share: float = 0.1, seed: int = 0) -> NDArray[np.bool_]:
@@ -151,9 +174,22 @@ class Dataset(ABC):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
+    def splits(self, root: Path) -> tuple[str, ...]:
+        """The names of the splits that `load` reads: ``train``, and ``test`` or ``val`` or both.
+
+        Where there is ``val``, it is what ``--evaluate-on val`` means; else a tenth of the training images is.
+
+        Args:
+            root: as in `load`.
+
+        Raises:
+            UserError: what tells which splits there are is missing or damaged.
+        """
+        return ("train", "test")
+
     @abstractmethod
     def load(self, root: Path, split: str) -> Split:
-        """Read a split (``"train"`` or ``"test"``): labels and where the images should be.
+        """Read one of `splits`: labels and where the images should be.
 
         Whether the images are there is not asked here; who uses them does, and may leave missing ones out.
 

@@ -31,8 +31,8 @@ class Masks:
     """Gives the mask of a training set for a known ratio and a mask seed.
 
     Attributes:
-        split: the whole training set, with complete labels: what the mask is drawn for.
-        scheme: see `choices.SCHEMES`.
+        split: the whole training set, with all labels that were given: what the mask is drawn for.
+        scheme: see `protocol.SCHEMES`.
         file: the one mask to use instead of drawing any.
         kept_rows: the rows that are trained on, in ascending order, where some cannot be; the mask is drawn for all
             and then cut, so that it is the same for an image whether others can be read or not.
@@ -89,7 +89,7 @@ def write(path: Path, mask_NC: NDArray[np.bool_], split: Split, ratio: float, se
 
 
 def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
-    """A mask from a file, for a training set.
+    """A mask from a file, for a training set; entries whose label nobody gave are known in no mask.
 
     Raises:
         UserError: the file is missing or damaged, or its mask belongs to other images, categories or another ratio.
@@ -112,8 +112,10 @@ def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
         raise UserError(
             f"mask {path} has the shape {mask_NC.shape}, the training set {split.labels_NC.shape} (images, categories)"
         )
+    given_NC = split.labels_NC != UNKNOWN
+    mask_NC &= given_NC
     ours = "ratio" in arrays
-    share = float(arrays["ratio"]) if ours else float(mask_NC.mean())
+    share = float(arrays["ratio"]) if ours else float(mask_NC.sum() / max(given_NC.sum(), 1))
     if not abs(share - ratio) <= (1e-9 if ours else MAY_DIFFER):  # NaN neither
         raise UserError(f"mask {path} knows {share:.3g} of the labels; it cannot stand for a known ratio of {ratio:g}")
     return mask_NC

@@ -24,7 +24,7 @@ VERSION = 2
 PAPERS_SCHEME = "hcp"
 """The scheme by which the papers leave labels known."""
 COMPLETE_AT_ONE = ("hcp", "by_id")
-"""Schemes in which a ratio of 1 means complete labels."""
+"""Schemes in which a ratio of 1 means all labels that were given."""
 
 
 def known_mask(
@@ -46,7 +46,9 @@ def known_mask(
         shape: (N, C).
         ratio: expected share of known entries, in (0, 1]; of the present ones for ``positives_only``.
         ids: N image ids, for ``by_id``.
-        labels_NC: complete labels, for ``positives_only`` and ``single_positive``.
+        labels_NC: the given labels, for ``positives_only`` and ``single_positive``; with them an entry that is UNKNOWN
+            because nobody gave its label is known in no mask, and `ratio` is the share of the given entries. Which of
+            the others are known does not depend on it.
 
     Raises:
         UserError: a ratio outside (0, 1], an unknown scheme, a ratio for ``single_positive``, which has none.
@@ -58,6 +60,19 @@ def known_mask(
     check_ratio(ratio)
     if scheme not in SCHEMES:
         raise UserError(f"no mask scheme {scheme!r}; there are: {', '.join(SCHEMES)}")
+    mask_NC = _drawn(shape, ratio, seed, scheme, ids, labels_NC)
+    return mask_NC if labels_NC is None else mask_NC & (labels_NC != UNKNOWN)
+
+
+def _drawn(
+    shape: tuple[int, int],
+    ratio: float,
+    seed: int,
+    scheme: str,
+    ids: Sequence[int | str] | None,
+    labels_NC: NDArray[np.int8] | None,
+) -> NDArray[np.bool_]:
+    """The mask as it is where every label was given; see `known_mask`."""
     if scheme in COMPLETE_AT_ONE and ratio == 1:
         return np.ones(shape, dtype=bool)
     if scheme == "by_id":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.data.dataset import Dataset, Split, held_out
+from mlrpl_bench.data.dataset import Dataset, Split, held_out, refuse_unmeasurable
 from mlrpl_bench.data.file_lists import refuse_missing
 from mlrpl_bench.data.images.cache import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.data.images.decoding import bad_rows
@@ -64,6 +64,9 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
     if options.evaluate_on == "test":
         evaluated, _ = _load(dataset, name, root, "test")
         train_rows, test_rows = np.arange(len(whole)), np.arange(len(evaluated))
+    elif "val" in dataset.splits(root):
+        evaluated, _ = _load(dataset, name, root, "val")
+        train_rows, test_rows = np.arange(len(whole)), np.arange(len(evaluated))
     else:
         evaluated, held_N = whole, held_out(len(whole))
         train_rows, test_rows = np.flatnonzero(~held_N), np.flatnonzero(held_N)
@@ -82,7 +85,9 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
     if not len(train_rows) or not len(test_rows):
         raise UserError(f"{name}: no images left to train on, or none to evaluate on")
     sources = {"train": (whole, train_rows), "test": (evaluated, test_rows)}
-    return Inputs(sources, whole.rows(train_rows), evaluated.rows(test_rows), masks, left_out, has_word_vectors)
+    test = evaluated.rows(test_rows)
+    refuse_unmeasurable(test, name)
+    return Inputs(sources, whole.rows(train_rows), test, masks, left_out, has_word_vectors)
 
 
 def prepared_rows(inputs: Inputs, view: ImageTransform) -> dict[str, PreparedRows] | None:

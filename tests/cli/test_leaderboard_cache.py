@@ -180,3 +180,14 @@ def test_it_is_made_again_when_a_module_that_a_plugin_imports_was_edited(asked, 
     assert asked.find() is not None
     (tmp_path / "helperlib.py").write_text("SIGN = -1")
     assert asked.find() is None
+
+
+def test_it_is_made_again_when_labels_outside_the_root_were_edited(asked, tmp_path):
+    labels = tmp_path / "elsewhere.csv"
+    labels.write_text("image,cat\n")
+    options = replace(asked.request.options, data={"file": str(labels), "unknown": "-1"})
+    here = asking(asked, options=options)
+    here.remember(CachedLeaderboard.of(TABLE, {}, []), here.state())
+    assert here.find() is not None
+    labels.write_text("image,cat\na.jpg,1\n")
+    assert here.find() is None

@@ -10,7 +10,7 @@ import pytest
 
 from mlrpl_bench.data import coco
 from mlrpl_bench.data.file_lists import missing_rows
-from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.utils.errors import UserError
 
 REAL_SAMPLE = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco2017-mini"
@@ -199,3 +199,57 @@ def test_reading_with_images_finds_them_and_leaves_missing_ones_to_others(tmp_pa
     assert split.fingerprint() == coco.read(tmp_path / "instances.json", tmp_path).fingerprint()
     assert list(split.image_paths) == [tmp_path / name for name in ("c.jpg", "z.jpg", "a.jpg")]
     assert missing_rows(split.image_paths) == [2]
+
+
+def lvis(folder, images, annotations=()):
+    """A file as LVIS writes it, of the categories 3 (cat) and 7 (dog)."""
+    content = {
+        "images": [{"id": k, "file_name": f"{k}.jpg", **facts} for k, facts in enumerate(images)],
+        "annotations": [{"id": k, "image_id": i, "category_id": c} for k, (i, c) in enumerate(annotations)],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+    }
+    path = folder / "lvis.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_where_absent_categories_were_verified_the_others_are_unknown(tmp_path):
+    images = [
+        {"neg_category_ids": [7], "not_exhaustive_category_ids": []},
+        {"neg_category_ids": [], "not_exhaustive_category_ids": [3]},
+        {"neg_category_ids": [3, 7], "not_exhaustive_category_ids": []},
+    ]
+    path = lvis(tmp_path, images, [(0, 3), (1, 3)])
+    assert coco.read(path, tmp_path).labels_NC.tolist() == [[PRESENT, ABSENT], [PRESENT, UNKNOWN], [ABSENT, ABSENT]]
+
+
+def test_categories_whose_annotations_are_not_exhaustive_are_unknown_without_one(tmp_path):
+    path = lvis(tmp_path, [{"not_exhaustive_category_ids": [3, 7]}, {}], [(0, 7)])
+    assert coco.read(path, tmp_path).labels_NC.tolist() == [[UNKNOWN, PRESENT], [ABSENT, ABSENT]]
+
+
+def test_an_image_without_a_file_name_is_found_by_its_address(tmp_path):
+    path = lvis(tmp_path, [{}])
+    content = json.loads(path.read_text())
+    del content["images"][0]["file_name"]
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/train2017/000000000009.jpg"
+    path.write_text(json.dumps(content))
+    assert coco.read(path, tmp_path).image_paths == [tmp_path / "train2017/000000000009.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "said"),
+    [
+        ([{"neg_category_ids": [7]}], [(0, 7)], "annotation 0 shows category 7 in image 0, whose neg_category_ids"),
+        ([{"neg_category_ids": [7]}, {}], [], "image 1 has no neg_category_ids"),
+        ([{"neg_category_ids": [8]}], [], "neg_category_ids of image 0 is no list of the categories' ids"),
+        ([{"neg_category_ids": 7}], [], "neg_category_ids of image 0 is no list of the categories' ids"),
+        ([{"neg_category_ids": [[7]]}], [], "neg_category_ids of image 0 is no list of the categories' ids"),
+        ([{"not_exhaustive_category_ids": {"3": 1}}], [], "not_exhaustive_category_ids of image 0 is no list"),
+    ],
+)
+def test_verified_absent_categories_that_contradict_or_are_none_are_refused(tmp_path, images, annotations, said):
+    path = lvis(tmp_path, images, annotations)
+    with pytest.raises(UserError) as error:
+        coco.read(path, tmp_path)
+    assert said in str(error.value) and "\n" not in str(error.value)

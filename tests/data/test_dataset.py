@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrpl_bench.data.dataset import LAPTOP, NINE_RATIOS, PAPERS, Dataset, Preset, Split, held_out
+from mlrpl_bench.data.dataset import LAPTOP, NINE_RATIOS, PAPERS, Dataset, Preset, Split, held_out, refuse_unmeasurable
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.evaluation.metrics import evaluate
 from mlrpl_bench.models.backbones import RESNET101
 from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.utils.errors import UserError
+from tests.helpers.tiny_study import refusal
 
 SPLIT = Split(
     ids=[3, 1],
@@ -100,3 +103,39 @@ def test_data_sets_of_photographs_have_the_papers_setting_and_one_for_a_laptop(n
     entry = load_datasets()[name]
     assert entry.preset_called("paper") == entry.preset_called(None) == PAPERS
     assert entry.preset_called("laptop") == LAPTOP != PAPERS
+
+
+def test_labels_that_nobody_gave_are_counted():
+    assert SPLIT.num_unknown == 1
+    assert replace(SPLIT, labels_NC=np.full((2, 3), ABSENT, dtype=np.int8)).num_unknown == 0
+
+
+@pytest.mark.parametrize(("value", "fits"), [(-2, False), (-1, True), (1, True), (2, False)])
+def test_labels_are_one_of_three_states(value, fits):
+    labels_NC = np.full((2, 3), value, dtype=np.int8)
+    if fits:
+        replace(SPLIT, labels_NC=labels_NC)
+    else:
+        with pytest.raises(AssertionError):
+            replace(SPLIT, labels_NC=labels_NC)
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        ([[PRESENT, ABSENT, UNKNOWN]] * 2, None),
+        ([[PRESENT, PRESENT, PRESENT]] * 2, None),  # as metrics have it: complete, though nothing can be got wrong
+        ([[PRESENT, PRESENT, UNKNOWN]] * 2, "absent"),
+        ([[ABSENT, UNKNOWN, UNKNOWN]] * 2, "present"),
+        ([[ABSENT, ABSENT, ABSENT]] * 2, "present"),
+    ],
+)
+def test_images_of_which_no_metric_can_be_made_are_refused(labels, word):
+    split = replace(SPLIT, labels_NC=np.array(labels, dtype=np.int8))
+    if word is None:
+        refuse_unmeasurable(split, "mine")
+    else:
+        line = refusal(lambda: refuse_unmeasurable(split, "mine"))
+        assert f"mine: none of the given labels of the 2 images to evaluate on is {word}" in line
+        with pytest.raises(UserError):  # which evaluation itself would refuse, after the training
+            evaluate(np.linspace(-1, 1, 6).reshape(2, 3), split.labels_NC)

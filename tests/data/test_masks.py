@@ -126,3 +126,16 @@ def test_a_mask_that_was_cut_or_stands_for_another_ratio_is_refused(split, tmp_p
     np.savez(path, **content)
     with pytest.raises(UserError, match="lacks ids"):
         masks.read(path, split, RATIO)
+
+
+@pytest.mark.parametrize("form", ["ours", "mask", "hidden labels"])
+def test_a_mask_file_makes_no_label_known_that_nobody_gave(split, tmp_path, form):
+    given_NC = np.random.default_rng(2).random((N, C)) < 0.5
+    some = replace(split, labels_NC=hide(split.labels_NC, given_NC))
+    mask_NC, path = known_mask((N, C), RATIO), tmp_path / "mask.npz"
+    if form == "ours":
+        masks.write(path, mask_NC, some, RATIO, 0)
+    else:
+        np.savez(path, mask_NC if form == "mask" else hide(some.labels_NC, mask_NC))
+    np.testing.assert_array_equal(masks.read(path, some, RATIO), mask_NC & given_NC)
+    np.testing.assert_array_equal(Masks(some)(RATIO, 0), mask_NC & given_NC)

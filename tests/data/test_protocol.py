@@ -21,6 +21,7 @@ from mlrpl_bench.data.protocol import (
     mask_hash,
 )
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.randomness import seed_of
 
 SHAPE = (200, 20)
 
@@ -170,3 +171,68 @@ def test_ratios_that_a_table_would_head_alike_are_refused():
         check_ratios([0.1, 0.5, 0.5000000001])
     with pytest.raises(UserError, match=r"known ratio 1\.5 is outside"):
         check_ratios([0.1, 1.5])
+
+
+SCHEMES_AND_RATIOS = [("hcp", 0.4), ("hcp", 1.0), ("by_id", 0.4), ("by_id", 1.0), ("positives_only", 0.4)]
+SCHEMES_AND_RATIOS += [("positives_only", 1.0), ("single_positive", 1.0)]
+
+
+def before_labels_could_be_unknown(labels_NC, ratio, seed, scheme, ids):
+    """The masks as they were drawn for complete labels, from the same streams, an entry at a time."""
+    draws_NC = np.random.RandomState(seed).random_sample(labels_NC.shape)
+    if scheme == "by_id":
+        draws_NC = np.stack([np.random.default_rng(seed_of("mask", seed, i)).random(labels_NC.shape[1]) for i in ids])
+    known_NC = np.zeros(labels_NC.shape, dtype=bool)
+    for row, column in np.ndindex(labels_NC.shape):
+        drawn = draws_NC[row, column] < ratio or ratio == 1
+        present = labels_NC[row, column] == PRESENT
+        if scheme == "single_positive":
+            others = draws_NC[row][labels_NC[row] == PRESENT]
+            known_NC[row, column] = present and draws_NC[row, column] == others.min()
+        else:
+            known_NC[row, column] = drawn and (present or scheme != "positives_only")
+    return known_NC
+
+
+label_matrices = st.tuples(st.integers(1, 9), st.integers(1, 6)).flatmap(
+    lambda shape: st.lists(
+        st.sampled_from([PRESENT, ABSENT]), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]
+    ).map(lambda labels: np.array(labels, dtype=np.int8).reshape(shape))
+)
+
+
+@pytest.mark.parametrize(("scheme", "ratio"), SCHEMES_AND_RATIOS)
+@settings(max_examples=25, deadline=None)
+@given(label_matrices, st.integers(0, 2**32 - 1))
+def test_masks_of_complete_labels_are_what_they_were_to_the_bit(scheme, ratio, labels_NC, seed):
+    ids = [f"image {row}" for row in range(len(labels_NC))]
+    mask_NC = known_mask(labels_NC.shape, ratio, seed, scheme, ids=ids, labels_NC=labels_NC)
+    expected_NC = before_labels_could_be_unknown(labels_NC, ratio, seed, scheme, ids)
+    np.testing.assert_array_equal(mask_NC, expected_NC)
+    assert mask_hash(mask_NC) == mask_hash(expected_NC)
+
+
+@pytest.mark.parametrize(("scheme", "ratio"), SCHEMES_AND_RATIOS)
+@settings(max_examples=25, deadline=None)
+@given(label_matrices, st.integers(0, 2**32 - 1), st.integers(0, 100))
+def test_a_label_that_nobody_gave_is_known_in_no_mask_and_changes_no_other_entry(scheme, ratio, labels_NC, seed, which):
+    ids = [f"image {row}" for row in range(len(labels_NC))]
+    given_NC = np.random.default_rng(which).random(labels_NC.shape) < 0.6
+    some_NC = hide(labels_NC, given_NC)
+    mask_NC = known_mask(labels_NC.shape, ratio, seed, scheme, ids=ids, labels_NC=some_NC)
+    assert not mask_NC[~given_NC].any()
+    if scheme == "single_positive":  # one of the labels that are left
+        assert (mask_NC.sum(axis=1) == (some_NC == PRESENT).any(axis=1)).all()
+    else:
+        complete_NC = known_mask(labels_NC.shape, ratio, seed, scheme, ids=ids, labels_NC=labels_NC)
+        np.testing.assert_array_equal(mask_NC, complete_NC & given_NC)
+    if ratio == 1 and scheme in ("hcp", "by_id"):
+        np.testing.assert_array_equal(mask_NC, given_NC)
+
+
+def test_the_ratio_is_the_share_of_the_given_labels():
+    labels_NC = np.where(np.random.default_rng(0).random((500, 20)) < 0.3, PRESENT, ABSENT).astype(np.int8)
+    labels_NC[np.random.default_rng(1).random((500, 20)) < 0.7] = UNKNOWN
+    mask_NC = known_mask(labels_NC.shape, 0.2, labels_NC=labels_NC)
+    assert mask_NC.sum() / (labels_NC != UNKNOWN).sum() == pytest.approx(0.2, abs=0.02)
+    assert known_share(labels_NC, mask_NC)["absent"] == pytest.approx(0.2, abs=0.03)

@@ -379,6 +379,28 @@ def test_pseudo_labels_are_counted_right_and_wrong_against_the_hidden_truth(fini
         assert {name: value for name, value in row.items() if name.startswith("pseudo.")} == expected
 
 
+def test_pseudo_labels_of_entries_that_nobody_labelled_are_counted_apart_and_seen_by_no_method(finish, sample):
+    complete = sample.splits["train"]
+    given_NC = np.random.default_rng(1).random(complete.labels_NC.shape) < 0.6
+    some_NC = np.where(given_NC, complete.labels_NC, UNKNOWN).astype(np.int8)
+    seen = {}
+
+    class FillsEverythingIn(Plain):
+        def __init__(self, backbone, task, hyperparameters):
+            super().__init__(backbone, task, hyperparameters)
+            seen["labels_NC"] = task.labels_NC.numpy()
+
+        def pseudo_labels_NC(self):
+            return np.full_like(some_NC, PRESENT)
+
+    row = finish(FillsEverythingIn, sample.workbench(replace(complete, labels_NC=some_NC))).history[-1]
+    assert (seen["labels_NC"][~given_NC] == UNKNOWN).all()
+    hidden_NC = seen["labels_NC"] == UNKNOWN
+    assert row["pseudo.truth_unknown"] == (~given_NC).sum()
+    assert row["pseudo.present_right"] == (hidden_NC & (some_NC == PRESENT)).sum() > 0
+    assert row["pseudo.present_wrong"] == (hidden_NC & (some_NC == ABSENT)).sum() > 0
+
+
 def test_known_labels_are_no_pseudo_labels(finish):
     class Repeats(Plain):
         def __init__(self, backbone, task, hyperparameters):

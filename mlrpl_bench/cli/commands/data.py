@@ -108,7 +108,7 @@ def stats(
 
     path = _picture_path(output, f"{dataset}-stats.png")
     card_path = path.with_name(f"{dataset}-card.md")
-    entry, splits = _splits(dataset, options, plugin, ("train", "test"))
+    entry, splits = _splits(dataset, options, plugin)
     statistics = label_statistics.measure(splits, mask_seed=mask_seed)
     if as_json:
         print(json.dumps({"dataset": dataset, **statistics.to_json()}, indent=1))
@@ -129,7 +129,7 @@ def show(
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Which images are drawn.")] = 0,
     mask_seed: MaskSeedOption = 0,
-    split: Annotated[str, typer.Option("--split", help="train or test.")] = "train",
+    split: Annotated[str, typer.Option("--split", help="train or test, or val where there is one.")] = "train",
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the picture goes.", show_default="DATASET-images.png")
     ] = None,
@@ -142,12 +142,14 @@ def show(
     from mlrpl_bench.utils.files import write_atomically
 
     check_ratio(ratio)
-    if split not in ("train", "test"):
-        raise UserError(f"no split {split!r}; there are: train, test")
     path = _picture_path(output, f"{dataset}-images.png")
-    _, splits = _splits(dataset, options, plugin, (split,))
-    title = f"{dataset}, {split} images, {100 * ratio:g} % of the labels known, mask seed {mask_seed}"
-    write_atomically(path, contact_sheet.draw(splits[split], title, ratio, images, seed, mask_seed))
+    entry, instance, folder = _opened(dataset, options, plugin)
+    if split not in instance.splits(folder):
+        raise UserError(f"no split {split!r}; there are: {', '.join(instance.splits(folder))}")
+    shown = _loaded(entry, instance, folder, (split,))[split]
+    given = "given " if shown.num_unknown else ""
+    title = f"{dataset}, {split} images, {100 * ratio:g} % of the {given}labels known, mask seed {mask_seed}"
+    write_atomically(path, contact_sheet.draw(shown, title, ratio, images, seed, mask_seed))
     print(f"wrote {path}", file=sys.stderr)
 
 
@@ -176,7 +178,7 @@ def prepare(
         raise UserError("nothing to prepare; name --word-vectors FILE, or --images jpeg or raw, or both")
     if images not in (None, *IMAGE_KINDS):
         raise UserError(f"--images {images} is not valid; it is jpeg or raw")
-    entry, splits = _splits(dataset, options, plugin, ("train", "test"))
+    entry, splits = _splits(dataset, options, plugin)
     with Display() as display:
         if word_vectors is not None:
             report = functools.partial(display.report, "reading word vectors")
@@ -217,8 +219,9 @@ def mask(
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be between 0 and {2**32 - 1}")
     _refuse_no_folder(output)
-    train = _splits(dataset, options, plugin, ("train",))[1]["train"]
-    if options.evaluate_on == "val":
+    entry, instance, folder = _opened(dataset, options, plugin)
+    train = _loaded(entry, instance, folder, ("train",))["train"]
+    if options.evaluate_on == "val" and "val" not in instance.splits(folder):
         train = train.rows(np.flatnonzero(~held_out(len(train))))
     mask_NC = masks.Masks(train, options.mask_scheme)(ratio, seed)
     masks.write(output, mask_NC, train, ratio, seed)
@@ -302,22 +305,33 @@ def _root(entry: DatasetEntry, options: Options) -> Path:
     return options.data_root
 
 
-def _splits(
-    name: str, options: Options, plugin: list[Path] | None, wanted: tuple[str, ...]
-) -> tuple[DatasetEntry, dict[str, Split]]:
-    from mlrpl_bench.cli.display import Display
+def _splits(name: str, options: Options, plugin: list[Path] | None) -> tuple[DatasetEntry, dict[str, Split]]:
+    """Load the registered dataset and all its splits."""
+    entry, instance, folder = _opened(name, options, plugin)
+    return entry, _loaded(entry, instance, folder, instance.splits(folder))
 
+
+def _opened(name: str, options: Options, plugin: list[Path] | None) -> tuple[DatasetEntry, Dataset, Path]:
+    """Return the registered dataset, an instance of it and its folder, which is there."""
     entry, instance = _dataset(name, options, plugin)
     folder = _root(entry, options)
     if entry.cls.needs_root and not folder.is_dir():
         raise UserError(f"--root {folder} is not a folder")
+    return entry, instance, folder
+
+
+def _loaded(entry: DatasetEntry, instance: Dataset, folder: Path, wanted: tuple[str, ...]) -> dict[str, Split]:
+    from mlrpl_bench.cli.display import Display
+
     with Display() as display:
         instance.report = display.report
         splits = {split: instance.load(folder, split) for split in wanted}
     for split, content in splits.items():
         if not len(content) or not content.categories:
-            raise UserError(f"{name}: the {split} split is empty; check it with: {program()} data check {name}")
-    return entry, splits
+            raise UserError(
+                f"{entry.name}: the {split} split is empty; check it with: {program()} data check {entry.name}"
+            )
+    return splits
 
 
 def _picture_path(output: Path | None, usual: str) -> Path:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.special import expit
 
-from mlrpl_bench.data.protocol import PRESENT
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.leaderboard.report.picture_text import drawable, shortened
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def draw_examples(
     Args:
         images: by test row, as the network sees them; each is a row of the grid.
         examples: by the column's heading, a record's ``examples.npz``.
-        labels_NC: complete test labels.
+        labels_NC: test labels, UNKNOWN where nobody gave one.
     """
     from matplotlib.figure import Figure
 
@@ -77,24 +77,29 @@ def draw_examples(
     for (row, image), (first, *others) in zip(images.items(), panels, strict=True):
         logits = {name: _of_row(arrays, "scores", row) for name, arrays in examples.items()}
         column = telling_category(list(logits.values()), labels_NC[row])
-        present = bool(labels_NC[row, column] == PRESENT)
-        truth = "is there" if present else "is not there"
+        label = labels_NC[row, column]
+        truth = {PRESENT: "is there", ABSENT: "is not there", UNKNOWN: "unknown"}[int(label)]
         show(first, np.asarray(image), f"{shortened(categories[column], 22)}\n{truth}")
         for panel, (name, arrays) in zip(others, examples.items(), strict=True):
             logit = float(logits[name][column])
-            verdict = "right" if (logit >= 0) == present else "wrong"
+            verdict = "" if label == UNKNOWN else ": right" if (logit >= 0) == (label == PRESENT) else ": wrong"
             has_maps = "attention" in arrays
             pixels = overlay(image, _of_row(arrays, "attention", row)[column]) if has_maps else None
-            show(panel, pixels, f"{shortened(name, 26)}\n{percent(expit(logit))}: {verdict}")
+            show(panel, pixels, f"{shortened(name, 26)}\n{percent(expit(logit))}{verdict}")
     return png(figure)
 
 
 def telling_category(logits: Sequence[NDArray], labels_C: NDArray[np.int8]) -> int:
-    """Find the category on which the methods differ most in probability: of those present, or else of all."""
+    """The category on which the methods differ most in probability.
+
+    It is one of those that are there, or else of those that are known not to be there, or else of all.
+    """
     probabilities_MC = expit(np.stack(logits).astype(np.float64))
     spread_C = np.ptp(probabilities_MC, axis=0)
-    there_C = labels_C == PRESENT
-    return int(np.argmax(np.where(there_C, spread_C, -1) if there_C.any() else spread_C))
+    for state in (PRESENT, ABSENT):
+        if (labels_C == state).any():
+            return int(np.argmax(np.where(labels_C == state, spread_C, -1)))
+    return int(np.argmax(spread_C))
 
 
 def show(panel: Axes, pixels_HW3: NDArray | None, title: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.leaderboard.evidence import Evidence
 from mlrpl_bench.leaderboard.report.page_data import unique
-from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
+from mlrpl_bench.leaderboard.tables.main import Leaderboard
 from mlrpl_bench.records.cell import Cell
 
 NONE = "–"
@@ -64,22 +65,26 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
         "provenance": _provenance(found),
-        "ratios": _by_ratio(found, label, taken),
+        "ratios": _by_ratio(found, label, taken, table.context.given),
     }
 
 
 def _missing(table: Leaderboard, label: str) -> list[str]:
     """Say why columns of a row have no number."""
     statuses = {ratio: table.lookup.row(label, f"{ratio:g}", "mAP").status for ratio in table.ratios}
-    return [f"{ratio_title(ratio)}: {status}" for ratio, status in statuses.items() if status != "measured"]
+    return [
+        f"{table.context.given.ratio_title(ratio)}: {status}"
+        for ratio, status in statuses.items()
+        if status != "measured"
+    ]
 
 
-def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str]) -> list[dict[str, Any]]:
+def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels) -> list[dict[str, Any]]:
     groups: dict[float, list[dict[str, Any]]] = {}
     for evidence in found:
         groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken))
     return [
-        {"id": anchor(label, f"{ratio:g}"), "title": ratio_title(ratio), "records": records}
+        {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": records}
         for ratio, records in groups.items()
     ]
 
@@ -152,7 +157,7 @@ def _provenance(found: Sequence[Evidence]) -> list[dict[str, Any]]:
 
 
 def _where(evidence: Evidence) -> str:
-    return f"{ratio_title(evidence.record.cell.ratio)} seed {evidence.record.cell.seed}"
+    return f"{100 * evidence.record.cell.ratio:g} % seed {evidence.record.cell.seed}"
 
 
 def _words(values: Mapping[str, Any]) -> dict[str, str]:

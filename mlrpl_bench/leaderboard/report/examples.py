@@ -17,7 +17,7 @@ from mlrpl_bench.leaderboard.evidence import Evidence
 from mlrpl_bench.leaderboard.report.attention_picture import draw_examples
 from mlrpl_bench.leaderboard.report.page import Picture
 from mlrpl_bench.leaderboard.report.page_data import methods
-from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.leaderboard.tables.main import Leaderboard
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.utils.errors import UserError
 
@@ -47,8 +47,9 @@ def draw(table: Leaderboard, test: Split) -> list[Picture]:
         return []
     names = " and ".join(cells)
     seed = next(iter(cells.values())).record.cell.seed
+    known = table.context.given.share_of_labels(ratio)
     caption = (
-        f"Test images beside {names}, trained with {ratio_title(ratio)} of the labels known (seed {seed}). For each "
+        f"Test images beside {names}, trained with {known} (seed {seed}). For each "
         "image the category on which the methods differ most; below it the probability that each gives it."
     )
     return [Picture(png, f"{len(images)} test images with the attention and the scores of {names}", caption)]

@@ -17,7 +17,7 @@ from mlrpl_bench.leaderboard.report import page_data as content
 from mlrpl_bench.leaderboard.report.attention_picture import plain, png
 from mlrpl_bench.leaderboard.report.curves import Course
 from mlrpl_bench.leaderboard.report.picture_text import picture_names
-from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.leaderboard.tables.main import Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, by
     lowest = [ratio for ratio in table.ratios if any((row, ratio) in table.cells for row in rows)][:1]
     courses = content.courses(table, content.methods(table), lowest, POINTS)
     at_lowest = {row: next(iter(by_ratio.values())) for row, by_ratio in courses.items() if by_ratio}
-    known = f"{ratio_title(lowest[0])} known" if lowest else ""
+    known = f"{table.context.given.ratio_title(lowest[0])} known" if lowest else ""
     figures = {
         "map-by-ratio": _by_ratio(table, rows, "mAP", "mAP on test images (percent)", table.context.reference_rows),
         "recovery-by-ratio": _by_ratio(table, rows, RECOVERY, "mAP over hidden training labels (percent)", ()),
@@ -77,7 +77,7 @@ def _by_ratio(
     for row in reference_rows:
         if row in found:
             panel.axhline(found[row][0][1] or 0, color=QUIET, linestyle=":", linewidth=1, label=plain(row))
-    panel.set_xticks([100 * ratio for ratio in table.ratios], [ratio_title(ratio) for ratio in table.ratios])
+    panel.set_xticks([100 * ratio for ratio in table.ratios], [*map(table.context.given.ratio_title, table.ratios)])
     _label(panel, "known labels", title)
     _legend(figure, panel)
     return figure
@@ -155,6 +155,7 @@ def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[st
     """Bars of the strongest row, marks of the one that it is compared with."""
     average = average_name(table.ratios)
     precision = content.by_category(table)
+    titles = [table.context.given.category_title(name) for name in table.context.categories]
     have = [row for row in rows if average in precision.get(row, {})]
     if not have:
         return None
@@ -167,7 +168,7 @@ def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[st
     if other is not None:
         other_C = _floats(precision[other][average])
         panel.plot(other_C[order], range(len(order)), "s", color=COLOURS[1], markersize=4, label=plain(other))
-    names, note = picture_names(table.context.categories, 28)
+    names, note = picture_names(titles, 28)
     panel.set_yticks(range(len(order)), [names[place] for place in order], fontsize=7)
     panel.set_ylim(-0.7, len(order) - 0.3)
     panel.set_xlim(0, 100)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlrpl_bench.leaderboard.measurements import BEST, TIED
 from mlrpl_bench.leaderboard.report import details, page_data
-from mlrpl_bench.leaderboard.tables.main import Leaderboard, ratio_title
+from mlrpl_bench.leaderboard.tables.main import Leaderboard
 from mlrpl_bench.utils.tables import SIGNS, Entry, Table
 
 if TYPE_CHECKING:
@@ -60,10 +60,9 @@ def render(
         title=table.title,
         dataset=setting.get("dataset", ""),
         num_methods=len(page_data.methods(table)),
-        shares=_shares(table.ratios),
-        evaluated="complete labels of held-out training images"
-        if setting.get("evaluate on") == "val"
-        else "complete test labels",
+        shares=_shares(table),
+        given_only=table.context.given.train_unknown > 0,
+        evaluated=table.context.given.labels_evaluated(setting.get("evaluate on", "test")),
         setting=setting,
         deviations=table.context.deviations,
         main=_table(table.main, places, table.context.reference_rows),
@@ -141,7 +140,8 @@ def _entry(entry: Entry, places: Mapping[tuple[str, str], str]) -> dict[str, str
     }
 
 
-def _shares(ratios: Sequence[float]) -> str:
-    """``10 % to 90 %``."""
-    shares = list(dict.fromkeys([ratio_title(min(ratios)), ratio_title(max(ratios))])) if ratios else []
-    return " to ".join(shares).replace(" %", "\N{NO-BREAK SPACE}%")
+def _shares(table: Leaderboard) -> str:
+    """``10 % to 90 %``, of the labels."""
+    ends = [min(table.ratios), max(table.ratios)] if table.ratios else []
+    shares = " to ".join(dict.fromkeys(f"{100 * ratio:g} %" for ratio in ends))
+    return shares.replace(" %", "\N{NO-BREAK SPACE}%")

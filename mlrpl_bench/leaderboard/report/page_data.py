@@ -115,7 +115,8 @@ def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, A
         "average": average,
         "metrics": {metric: curves(table, metric) for metric in REPORTED},
         "recovery": curves(table, RECOVERY),
-        "categories": list(table.context.categories),
+        "categories": [table.context.given.category_title(name) for name in table.context.categories],
+        "complete": table.context.given.train_unknown == 0,
         "precision": by_category(table),
         "training": {
             label: {ratio: _plain(course) for ratio, course in by_ratio.items()} for label, by_ratio in trained.items()

@@ -12,6 +12,7 @@ from mlrpl_bench.evaluation import metrics, ranks
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import LEVEL, Lookup, average_name
 from mlrpl_bench.leaderboard.numbers import CATEGORY, COSTS, FLUCTUATION, METRICS, RECOVERY, best_epoch
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.utils.tables import Entry, Table
 
 
@@ -22,6 +23,7 @@ def tables(
     cells: EvidenceGrid,
     categories: Sequence[str],
     reference_rows: Collection[str],
+    given: GivenLabels,
 ) -> list[Table]:
     """Make all tables beside the main one; one that would be empty is left out."""
     average = average_name(ratios)
@@ -30,9 +32,9 @@ def tables(
         _rank(methods, ratios, found),
         _thresholded(labels, average, found),
         _best_epoch(labels, average, found),
-        _recovery(methods, ratios, found),
-        _fluctuation(methods, ratios, found),
-        _by_category(labels, average, found, categories),
+        _recovery(methods, ratios, found, given),
+        _fluctuation(methods, ratios, found, given),
+        _by_category(labels, average, found, categories, given),
         _cost(methods, ratios, found),
     ]
     return [table for table in candidates if table is not None]
@@ -92,41 +94,45 @@ def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
 
 def _by_ratio(
     name: str, title: str, metric: str, labels: Sequence[str], ratios: Sequence[float], found: Lookup,
-    notes: tuple[str, ...], decimals: int = 1,
+    given: GivenLabels, notes: tuple[str, ...], decimals: int = 1,
 ) -> Table | None:  # fmt: skip
     average = [average_name(ratios)] if len(ratios) != 1 else []  # one ratio is its own average
     columns = [*(f"{ratio:g}" for ratio in ratios), *average]
     rows = [(label, [found.entry(label, column, metric, decimals=decimals) for column in columns]) for label in labels]
     rows = [(label, entries) for label, entries in rows if any(not math.isnan(entry.value) for entry in entries)]
-    titles = (*(f"{100 * ratio:g} %" for ratio in ratios), *average)
+    titles = (*map(given.ratio_title, ratios), *average)
     return Table(name, title, titles, rows, notes) if rows else None
 
 
-def _recovery(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+def _recovery(methods: Sequence[str], ratios: Sequence[float], found: Lookup, given: GivenLabels) -> Table | None:
     note = (
-        "mAP in percent over the training labels that were hidden: how well a method, once trained, ranks what it was "
-        "not told; the complete labels are seen by no method"
+        f"mAP in percent over the {'given ' * (given.train_unknown > 0)}training labels that were hidden: how well a "
+        f"method, once trained, ranks what it was not told; the {'hidden' if given.train_unknown else 'complete'} "
+        "labels are seen by no method"
     )
-    return _by_ratio("recovery", "Recovery of hidden training labels", RECOVERY, methods, ratios, found, (note,))
+    title = "Recovery of hidden training labels"
+    return _by_ratio("recovery", title, RECOVERY, methods, ratios, found, given, (note,))
 
 
-def _fluctuation(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table | None:
+def _fluctuation(methods: Sequence[str], ratios: Sequence[float], found: Lookup, given: GivenLabels) -> Table | None:
     note = (
         "mean absolute second difference of the supervised loss term (partial_bce) from step to step, from the epoch "
         "on in which labels begin to be filled in; lower is smoother; not comparable between losses of different scale"
     )
-    return _by_ratio(
-        "fluctuation", "Loss fluctuation", METRICS[FLUCTUATION].name, methods, ratios, found, (note,), decimals=4
-    )
+    title, metric = "Loss fluctuation", METRICS[FLUCTUATION].name
+    return _by_ratio("fluctuation", title, metric, methods, ratios, found, given, (note,), decimals=4)
 
 
-def _by_category(labels: Sequence[str], average: str, found: Lookup, categories: Sequence[str]) -> Table | None:
+def _by_category(
+    labels: Sequence[str], average: str, found: Lookup, categories: Sequence[str], given: GivenLabels
+) -> Table | None:
     rows = [
-        (category, [found.entry(label, average, f"{CATEGORY}{category}") for label in labels])
+        (given.category_title(category), [found.entry(label, average, f"{CATEGORY}{category}") for label in labels])
         for category in categories
     ]
     note = f"average precision in percent, {average if average.startswith('at ') else 'averaged over the ratios'}"
-    return Table("categories", "By category", tuple(labels), rows, (note,), corner="category") if rows else None
+    notes = [note, *filter(None, [given.category_note()])]
+    return Table("categories", "By category", tuple(labels), rows, tuple(notes), corner="category") if rows else None
 
 
 def _cost(methods: Sequence[str], ratios: Sequence[float], found: Lookup) -> Table:

@@ -16,13 +16,11 @@ from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
+from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table, counted
 
-EVALUATED = {
-    "test": "complete test labels",
-    "val": "complete labels of a tenth of the training images, held out: for tuning, not to be set beside test numbers",
-}
+VALIDATION = ": for tuning, not to be set beside test numbers"
 
 
 class Context(NamedTuple):
@@ -35,6 +33,7 @@ class Context(NamedTuple):
         categories: names of the categories.
         excluded_records: lines about records that are not in the tables.
         stalled: lines about trainings that led nowhere.
+        given: how many labels were given.
     """
 
     differs: Mapping[str, str] = {}
@@ -43,6 +42,7 @@ class Context(NamedTuple):
     categories: Sequence[str] = ()
     excluded_records: Sequence[str] = ()
     stalled: Sequence[str] = ()
+    given: GivenLabels = GivenLabels()
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Leaderboard:
     def to_csv(self) -> str:
         """Write the main table: means and, where there are several seeds, deviations; two decimals."""
         wide: dict[str, list[float]] = {}
-        for title, known_ratio, metric in main_columns(self.ratios):
+        for title, known_ratio, metric in main_columns(self.ratios, self.context.given):
             rows = [self.lookup.row(label, known_ratio, metric) for label in self.labels]
             wide[title] = [row.mean for row in rows]
             if any(row.n > 1 for row in rows):
@@ -117,7 +117,7 @@ class Leaderboard:
         rows = {
             label: {
                 title: _facts(self.lookup.row(label, known_ratio, metric))
-                for title, known_ratio, metric in main_columns(self.ratios)
+                for title, known_ratio, metric in main_columns(self.ratios, self.context.given)
             }
             for label in self.labels
         }
@@ -151,14 +151,14 @@ def build(
     rank = {label: place for place, label in enumerate(order)}
     frame = frame.sort_values("method", key=lambda names: names.map(rank), kind="stable", ignore_index=True)
     main = _main_table(order, ratios, found, cells, context, missing)
-    others = extra.tables(order, ratios, found, cells, context.categories, context.reference_rows)
+    others = extra.tables(order, ratios, found, cells, context.categories, context.reference_rows, context.given)
     return Leaderboard(frame, main, others, cells, order, ratios, context)
 
 
-def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
+def main_columns(ratios: Sequence[float], given: GivenLabels) -> list[tuple[str, str, str]]:
     """Title, known ratio and metric of each column of the main table; one ratio's mAP is its own average."""
     average = average_name(ratios)
-    columns = [(ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
+    columns = [(given.ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
     averaged = [metric for metric in metrics.REPORTED if metric != "mAP" or len(ratios) != 1]
     return columns + [(f"{metric} ({average})", average, metric) for metric in averaged]
 
@@ -166,11 +166,6 @@ def main_columns(ratios: Sequence[float]) -> list[tuple[str, str, str]]:
 def _has_interval(known_ratio: str, metric: str, ratios: Sequence[float]) -> bool:
     """Whether an interval stands beside a column: beside the average mAP, or the mAP of the only ratio."""
     return metric == "mAP" and (known_ratio == average_name(ratios) or len(ratios) == 1)
-
-
-def ratio_title(ratio: float) -> str:
-    """Word a known ratio: ``10 %`` for 0.1."""
-    return f"{100 * ratio:g} %"
 
 
 def _main_table(
@@ -185,7 +180,7 @@ def _main_table(
     most = max((len(by_seed) for by_seed in cells.values()), default=0)
     titles: list[str] = []
     rows: list[tuple[str, list[Entry]]] = [(label, []) for label in labels]
-    for title, known_ratio, metric in main_columns(ratios):
+    for title, known_ratio, metric in main_columns(ratios, context.given):
         titles.append(title)
         for label, entries in rows:
             entries.append(found.entry(label, known_ratio, metric, most))
@@ -195,7 +190,7 @@ def _main_table(
                 entries.append(found.interval(label, known_ratio, metric))
     dataset = records[0].record.cell.setting.dataset if records else ""
     if records and records[0].record.cell.setting.mask_scheme == "single_positive":
-        titles = [title.replace("100 %", "1 label an image") for title in titles]
+        titles = [title.replace(context.given.ratio_title(1), "1 label an image") for title in titles]
     notes = _notes(records, labels, found, ratios, context, missing)
     title = f"Leaderboard of {dataset}" if dataset else "Leaderboard"
     return Table("leaderboard", title, tuple(titles), rows, tuple(notes))
@@ -231,15 +226,19 @@ def _notes(
     pairs = ", ".join(f"{seed} (mask {mask_text or mask_seed})" for seed, mask_seed in seeds)
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [
-        f"mAP in percent by share of known training labels, last epoch, {EVALUATED[setting.evaluate_on]}; "
+        f"mAP in percent by share of known training labels, last epoch, "
+        f"{context.given.labels_evaluated(setting.evaluate_on)}{VALIDATION * (setting.evaluate_on == 'val')}; "
         f"{spread} {pairs}",
         f"setting: {setting.backbone} backbone, {setting.image_size} px, {counted(setting.epochs, 'epoch')}, "
         f"batch {setting.batch}, {setting.precision}, protocol version {setting.protocol_version}",
+        *context.given.notes(),
         *_about_sureness(labels, found, ratios, len(seeds)),
     ]
     same = "; every column shows the same number" if len(ratios) > 1 else ""
     notes += [f"{name}: {what}{same}" for name, what in context.reference_rows.items() if name in labels]
-    notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())]
+    notes += [
+        f"{label} at {context.given.ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())
+    ]
     notes += [*context.stalled, *context.excluded_records]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)

@@ -21,6 +21,11 @@ KNOWN_EXPLAINED = (
 )
 
 
+GIVEN_EXPLAINED = """\
+Some labels are unknown, since nobody gave them: ratio and shares are of the given labels, and images of a category
+are those that are known to have it. % given: share of the training images of which the category's label was given."""
+
+
 def print_card(statistics: Statistics, name: str, about: str) -> None:
     """Print a dataset's card under its name; `about` is what its file says of it, or empty."""
     from rich.console import Console
@@ -62,10 +67,10 @@ def _splits(splits: dict[str, SplitCounts]) -> Table:
         facts = counts.to_json()
         per_image = facts["labels per image"]
         mean = "-" if per_image["mean"] is None else f"{per_image['mean']:.2f}"
-        numbers = (per_image["min"], per_image["max"], facts["images without labels"], facts["entries not evaluated"])
+        numbers = (per_image["min"], per_image["max"], facts["images without labels"], facts["unknown labels"])
         rows.append([name, f"{facts['images']:,}", f"{facts['labels']:,}", mean, *(f"{n:,}" for n in numbers)])
-    head = ["split", "images", "labels", "per image", "fewest", "most", "without any", "entries not evaluated"]
-    if not any(counts.not_evaluated for counts in splits.values()):
+    head = ["split", "images", "labels", "per image", "fewest", "most", "without any", "unknown labels"]
+    if not any(counts.unknown for counts in splits.values()):
         head, rows = head[:-1], [row[:-1] for row in rows]
     return _table("Images", head, rows)
 
@@ -73,7 +78,14 @@ def _splits(splits: dict[str, SplitCounts]) -> Table:
 def _categories(title: str, statistics: Statistics, columns: Sequence[int]) -> Table:
     """Images with a category in each split, and its known positives at three ratios."""
     known = [statistics.known[at] for at in sorted({0, len(statistics.known) // 2, len(statistics.known) - 1})]
-    head = ["category", *statistics.splits, "% of train", *(f"at {counts.ratio:g}" for counts in known)]
+    some_unknown = statistics.train.unknown > 0
+    head = [
+        "category",
+        *statistics.splits,
+        "% of train",
+        *["% given"] * some_unknown,
+        *(f"at {counts.ratio:g}" for counts in known),
+    ]
     images = max(len(statistics.train.labels_N), 1)
     rows = []
     for column in columns:
@@ -83,6 +95,7 @@ def _categories(title: str, statistics: Statistics, columns: Sequence[int]) -> T
             statistics.categories[column],
             *(f"{number:,}" for number in numbers),
             share,
+            *[f"{100 * statistics.train.known_C[column] / images:.3g}"] * some_unknown,
             *(f"{counts.positives_C[column]:,}" for counts in known),
         ])  # fmt: skip
     return _table(title, head, rows)
@@ -99,7 +112,8 @@ def _every_category(statistics: Statistics) -> Table:
 def _known(statistics: Statistics) -> Table:
     head = ["ratio", "% present", "% absent", "fewest known", f"below {FEW}", "no label", "no present"]
     rows = [_known_row(counts, statistics.categories) for counts in statistics.known]
-    return _table(f"Known training labels, mask seed {statistics.mask_seed}", head, rows, KNOWN_EXPLAINED)
+    explained = f"{KNOWN_EXPLAINED}\n{GIVEN_EXPLAINED}" if statistics.train.unknown else KNOWN_EXPLAINED
+    return _table(f"Known training labels, mask seed {statistics.mask_seed}", head, rows, explained)
 
 
 def _known_row(counts: KnownCounts, categories: Sequence[str]) -> list[str]:

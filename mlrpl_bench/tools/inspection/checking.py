@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlrpl_bench.data.dataset import Dataset, Preset, Split
+from mlrpl_bench.data.dataset import Dataset, Preset, Split, held_out, refuse_unmeasurable
 from mlrpl_bench.data.file_lists import missing_rows
 from mlrpl_bench.data.images.decoding import FileFacts, inspect_all
 from mlrpl_bench.data.protocol import PRESENT
@@ -141,7 +141,7 @@ def check(
     report: Report = silent,
     preset: Preset | None = None,
 ) -> CheckResult:
-    """Load the train and the test split and decode their images, in parallel.
+    """Load the splits and decode their images, in parallel.
 
     Args:
         preset: the setting of a run without options; with it, what would stop such a run is looked for too.
@@ -155,7 +155,7 @@ def check(
         return CheckResult(root, [], dataset.expected_files, quick, findings, [], [])
     loaded: dict[str, Split] = {}
     findings = []
-    for name in SPLITS:
+    for name in _split_names(dataset, root):
         found = SplitFindings(name, expected=dataset.expected_counts.get(name))
         try:
             loaded[name] = dataset.load(root, name)
@@ -169,9 +169,26 @@ def check(
     )
     named = [option for found in findings for option in re.findall(ADD_AN_OPTION, found.problem)]
     result.to_add = [*dict.fromkeys(named)]
-    if preset is not None and len(loaded) == len(SPLITS):
+    if "train" in loaded and not any(found.name == "test" for found in findings):
+        _say_what_is_evaluated(result, loaded)
+    if preset is not None and len(loaded) == len(findings):
         _look_ahead(preset, result)
     return result
+
+
+def _split_names(dataset: Dataset, root: Path) -> tuple[str, ...]:
+    """The splits to look at; the usual ones where even that cannot be told: loading them says what is wrong."""
+    try:
+        return dataset.splits(root)
+    except UserError:
+        return SPLITS
+
+
+def _say_what_is_evaluated(result: CheckResult, loaded: dict[str, Split]) -> None:
+    """A data set without test images is evaluated on validation images, if a run is told to."""
+    instead = "evaluate on those of val" if "val" in loaded else "hold out a tenth of the training images"
+    result.to_add.append("--evaluate-on val")
+    result.obstacles.append(f"there are no test images; add --evaluate-on val to {instead}")
 
 
 def contents(root: Path) -> list[str]:
@@ -217,23 +234,31 @@ def _listed(kinds: dict[str, list[tuple[Path, str]]]) -> dict[str, list[dict[str
 
 
 def _obstacles(loaded: dict[str, Split]) -> list[str]:
-    if len(loaded) == len(SPLITS) and loaded["train"].categories != loaded["test"].categories:
+    """What stops a run though the splits load."""
+    if len({split.categories for split in loaded.values()}) > 1:
         return ["train and test split have different categories, or in different order"]
+    try:
+        if "test" in loaded:
+            refuse_unmeasurable(loaded["test"], "test")
+    except UserError as error:
+        return [str(error)]
     return []
 
 
 def _look_ahead(preset: Preset, findings: CheckResult) -> None:
     """What would stop a run under the preset, or may."""
-    train = findings.splits[0]
-    if train.images == 1:
+    images, split_names = findings.splits[0].images, {split.name for split in findings.splits}
+    if not split_names & {"test", "val"}:
+        images -= int(held_out(images).sum())
+    if images == 1:
         findings.obstacles.append("train has one image; a step takes at least two")
-    elif 1 < train.images < preset.batch:
-        findings.to_add.append(f"--batch {train.images}")
+    elif 1 < images < preset.batch:
+        findings.to_add.append(f"--batch {images}")
         findings.obstacles.append(
-            f"train has {train.images} images, a step takes {preset.batch}; add --batch {train.images}, or less"
+            f"train has {images} images, a step takes {preset.batch}; add --batch {images}, or less"
         )
-    if train.images >= preset.batch:
-        findings.training = _length(preset, train.images)
+    if images >= preset.batch:
+        findings.training = _length(preset, images)
     findings.trained = _trained(preset)
     source = missing_weights(preset)
     if source is not None and _is_offline():
@@ -306,7 +331,12 @@ def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[s
         if without:
             named = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
             lines.append(f"{name}: {counted(len(without), 'category', 'categories')} without an image ({named})")
-    if len(loaded) == len(SPLITS):
+        if split.num_unknown:
+            lines.append(
+                f"{name}: {split.num_unknown:,} of {split.labels_NC.size:,} labels are unknown; "
+                + ("known ratios are shares of the given ones" if name == "train" else "they are not evaluated")
+            )
+    if "train" in loaded and "test" in loaded:
         shared = set(loaded["train"].image_paths) & set(loaded["test"].image_paths)
         if shared:
             are = "is" if len(shared) == 1 else "are"

@@ -54,7 +54,7 @@ def draw(split: Split, title: str, ratio: float, how_many: int = 12, seed: int =
     Raises:
         UserError: an image cannot be decoded.
     """
-    mask_NC = known_mask(split.labels_NC.shape, ratio, mask_seed)
+    mask_NC = known_mask(split.labels_NC.shape, ratio, mask_seed, labels_NC=split.labels_NC)
     rows = chosen_rows(len(split), how_many, seed)
     words = [words_of(split.labels_NC[row], mask_NC[row], split.categories) for row in rows]
     width = GAP + min(COLUMNS, len(rows)) * (SIDE + GAP)
@@ -80,7 +80,7 @@ def words_of(labels_C: NDArray[np.int8], mask_C: NDArray[np.bool_], categories: 
     """An image's labels: known present, hidden present, then the absent ones, named or (of many) counted.
 
     Args:
-        labels_C: complete labels; entries that are UNKNOWN here are counted as not evaluated.
+        labels_C: all labels that were given; entries that are UNKNOWN here are counted as never given.
         mask_C: which are known.
     """
     seen_C = hide(labels_C, mask_C)
@@ -88,13 +88,13 @@ def words_of(labels_C: NDArray[np.int8], mask_C: NDArray[np.bool_], categories: 
     hidden = [Word(f"{categories[c]}?", ORANGE) for c in np.flatnonzero((labels_C == PRESENT) & ~mask_C).tolist()]
     absent = [categories[c] for c in np.flatnonzero(seen_C == ABSENT).tolist()]
     hidden_absent = [categories[c] for c in np.flatnonzero((labels_C == ABSENT) & ~mask_C).tolist()]
-    not_evaluated = int((labels_C == UNKNOWN).sum())
+    never_given = int((labels_C == UNKNOWN).sum())
     if len(categories) < MANY:
         others = [Word(name, GREY, struck=True) for name in absent] + [Word(f"{name}?", GREY) for name in hidden_absent]
     else:
         others = [Word(f"{len(absent)} known absent", GREY), Word(f"{len(hidden_absent)} absent, hidden", GREY)]
-    if not_evaluated:
-        others.append(Word(f"{not_evaluated} not evaluated", BLACK))
+    if never_given:
+        others.append(Word(f"{never_given} never given", BLACK))
     return present + hidden + others
 
 

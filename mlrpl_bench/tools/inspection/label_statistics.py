@@ -22,17 +22,19 @@ RARE_PAIR_SHARE = 0.001
 
 @dataclass(frozen=True, eq=False)
 class SplitCounts:
-    """One split with its complete labels.
+    """One split with all labels that were given.
 
     Attributes:
         positives_C: images of each category.
         labels_N: categories present in each image.
-        not_evaluated: entries of the label matrix that the dataset leaves out.
+        known_C: images of which it is known whether they have the category.
+        unknown: entries of the label matrix that nobody gave, or that the data set leaves out.
     """
 
     positives_C: NDArray[np.int64]
     labels_N: NDArray[np.int64]
-    not_evaluated: int
+    known_C: NDArray[np.int64]
+    unknown: int
 
     def to_json(self) -> dict[str, Any]:
         labels_N = self.labels_N
@@ -45,7 +47,7 @@ class SplitCounts:
                 "max": int(labels_N.max(initial=0)),
             },
             "images without labels": int((labels_N == 0).sum()),
-            "entries not evaluated": self.not_evaluated,
+            "unknown labels": self.unknown,
         }
 
 
@@ -160,12 +162,13 @@ def measure(splits: Mapping[str, Split], ratios: Sequence[float] = NINE_RATIOS, 
 def count_split(split: Split) -> SplitCounts:
     """Images of each category, labels of each image."""
     present_NC = split.labels_NC == PRESENT
-    return SplitCounts(present_NC.sum(0), present_NC.sum(1), int((split.labels_NC == UNKNOWN).sum()))
+    given_NC = split.labels_NC != UNKNOWN
+    return SplitCounts(present_NC.sum(0), present_NC.sum(1), given_NC.sum(0), split.num_unknown)
 
 
 def count_known(labels_NC: NDArray[np.int8], ratio: float, mask_seed: int = 0) -> KnownCounts:
-    """What the protocol's mask leaves known of complete labels."""
-    mask_NC = known_mask(labels_NC.shape, ratio, mask_seed)
+    """What the protocol's mask leaves known of the given labels."""
+    mask_NC = known_mask(labels_NC.shape, ratio, mask_seed, labels_NC=labels_NC)
     seen_NC = hide(labels_NC, mask_NC)
     share = known_share(labels_NC, mask_NC)
     known_present_NC = seen_NC == PRESENT

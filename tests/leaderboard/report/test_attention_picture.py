@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlrpl_bench.data.protocol import ABSENT, PRESENT
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.leaderboard.report.attention_picture import SIDE, draw_examples, overlay, telling_category
 from mlrpl_bench.tools.predict import Prediction
 
@@ -53,6 +53,9 @@ def test_the_category_is_one_that_is_there_and_divides_the_methods():
     logits = [np.array([0.0, 0, 0, 0]), np.array([9.0, 1, -2, 0])]
     assert telling_category(logits, np.array([ABSENT, PRESENT, PRESENT, PRESENT])) == 2
     assert telling_category(logits, np.full(4, ABSENT)) == 0
+    # of an image without a known present label, one that is known not to be there; else any
+    assert telling_category(logits, np.array([UNKNOWN, UNKNOWN, ABSENT, ABSENT])) == 2
+    assert telling_category(logits, np.full(4, UNKNOWN)) == 0
 
 
 def examples(maps: bool) -> dict[str, np.ndarray]:

@@ -46,10 +46,10 @@ def test_the_card_has_the_counts(statistics):
 
 
 def test_entries_that_are_not_evaluated_get_a_column_only_where_there_are_some(statistics):
-    assert "not evaluated" not in card.markdown(statistics, "mine")
+    assert "unknown labels" not in card.markdown(statistics, "mine")
     labels_NC = labels(9, 3)
     labels_NC[0, 0] = UNKNOWN
-    assert "not evaluated" in card.markdown(measure({"train": split(labels_NC)}), "mine")
+    assert "unknown labels" in card.markdown(measure({"train": split(labels_NC)}), "mine")
 
 
 def test_without_pairs_the_card_says_so():

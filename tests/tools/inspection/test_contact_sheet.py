@@ -35,7 +35,7 @@ def test_every_label_of_few_is_named_with_its_state():
         Word("b?", ORANGE),
         Word("c", GREY, struck=True),
         Word("d?", GREY),
-        Word("1 not evaluated", contact_sheet.BLACK),
+        Word("1 never given", contact_sheet.BLACK),
     ]
 
 
@@ -49,7 +49,7 @@ def test_absent_labels_of_many_are_counted():
         "b?",
         f"{many + 1} known absent",
         "1 absent, hidden",
-        "1 not evaluated",
+        "1 never given",
     ]
 
 

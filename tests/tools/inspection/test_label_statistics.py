@@ -31,7 +31,7 @@ def test_labels_of_a_split_are_those_of_a_loop(statistics, train_NC):
     assert found["images"] == N and found["labels"] == sum(per_image)
     assert found["labels per image"] == {"mean": sum(per_image) / N, "min": min(per_image), "max": max(per_image)}
     assert found["images without labels"] == per_image.count(0) >= 1
-    assert found["entries not evaluated"] == 2
+    assert found["unknown labels"] == 2
     assert statistics.splits["test"].to_json()["images"] == 20
 
 

@@ -5,7 +5,7 @@ const by = id => document.getElementById(id);
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 2", "1 4", "8 2 2 2 2 2"];
 const STYLES = 8;
 const words = name => name.replace(/^(scalar|loss|pseudo)\./, "").replace(/[_.]/g, " ");
-const percent = ratio => `${+(100 * ratio).toPrecision(6)} %`;
+const percent = ratio => +ratio === 1 && !data.complete ? "all given" : `${+(100 * ratio).toPrecision(6)} %`;
 
 // Tables ----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,206 @@
+"""A user's own images with a table of labels: what is found, what is read, and what is refused."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlrpl_bench.cli.app import main
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.models import hyperparameters
+from mlrpl_bench.models.registry import load_datasets
+from tests.helpers.tiny_study import refusal
+
+ENTRY = load_datasets()["table"]
+
+WIDE = """\
+image,split,cat,dog
+a.jpg,train,1,0
+b.jpg,train,,1
+c.jpg,test,0,1
+d.jpg,test,1,
+"""
+
+
+def dataset(**options):
+    return ENTRY.cls(hyperparameters.build(ENTRY.cls.Options, options, "table", "option"))
+
+
+def write(root, text=WIDE, name="labels.csv", images="abcd"):
+    root.mkdir(exist_ok=True)
+    (root / name).write_text(text, encoding="utf-8")
+    for image in images:
+        Image.new("RGB", (40, 30), (9 * ord(image) % 256, 90, 30)).save(root / f"{image}.jpg")
+    return root
+
+
+def refused(root, split="train", **options):
+    return refusal(lambda: dataset(**options).load(root, split))
+
+
+def test_the_roots_only_table_is_read_and_unknown_labels_are_kept(tmp_path):
+    write(tmp_path)
+    train, test = (dataset().load(tmp_path, split) for split in ("train", "test"))
+    assert train.labels_NC.tolist() == [[PRESENT, ABSENT], [UNKNOWN, PRESENT]]
+    assert test.labels_NC.tolist() == [[ABSENT, PRESENT], [PRESENT, UNKNOWN]]
+    assert train.ids == ["a.jpg", "b.jpg"] and test.image_paths == [tmp_path / "c.jpg", tmp_path / "d.jpg"]
+    assert train.categories == test.categories == ("cat", "dog")
+    assert dataset().splits(tmp_path) == ("train", "test")
+
+
+def test_images_may_lie_in_another_folder_and_the_table_anywhere(tmp_path):
+    write(tmp_path / "data")
+    found = dataset(file=str(tmp_path / "data" / "labels.csv"), images="pictures").load(tmp_path, "train")
+    assert found.image_paths[0] == tmp_path / "pictures" / "a.jpg"
+    assert dataset(file="data/labels.csv").load(tmp_path, "test").ids == ["c.jpg", "d.jpg"]
+
+
+def test_one_table_is_read_once_for_all_its_splits_and_anew_when_it_changes(tmp_path, monkeypatch):
+    write(tmp_path)
+    one, opened = dataset(), []
+    monkeypatch.setattr(one, "_read", lambda root, file, read=one._read: opened.append(file) or read(root, file))
+    for split in ("train", "test"):
+        one.load(tmp_path, split)
+    assert len(opened) == 1
+    write(tmp_path, WIDE.replace("cat", "tiger"))
+    assert one.load(tmp_path, "train").categories == ("tiger", "dog") and len(opened) == 2
+
+
+def test_a_table_without_test_images_says_how_to_go_on(tmp_path):
+    write(tmp_path, "image,cat\na.jpg,1\nb.jpg,0\n")
+    assert dataset().splits(tmp_path) == ("train",)
+    assert "--evaluate-on val" in refused(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"absent": "-1", "unknown": "0"}, [[PRESENT, UNKNOWN], [ABSENT, PRESENT]]),
+        ({"unknown": "-1"}, [[PRESENT, ABSENT], [UNKNOWN, PRESENT]]),
+    ],
+)
+def test_minus_one_means_what_the_user_says(tmp_path, options, expected):
+    write(tmp_path, "image,cat,dog\na.jpg,1,0\nb.jpg,-1,1\n")
+    assert dataset(**options).load(tmp_path, "train").labels_NC.tolist() == expected
+    message = refused(tmp_path)
+    assert "row 3, column 'cat': '-1' is no label" in message and "--set-data absent=-1" in message
+    assert "say what 0 means" in refused(tmp_path, absent="-1")
+
+
+def test_a_category_that_nobody_labelled_is_refused_or_left_out(tmp_path):
+    write(tmp_path, "image,split,cat,owl,dog\na.jpg,train,1,,0\nb.jpg,train,0,,1\nc.jpg,test,1,1,0\n")
+    message = refused(tmp_path)
+    assert "no known label of 1 of 3 categories" in message and "(owl)" in message and "empty=drop" in message
+    left = dataset(empty="drop")
+    assert left.load(tmp_path, "train").categories == left.load(tmp_path, "test").categories == ("cat", "dog")
+    write(tmp_path, "image,cat,dog\na.jpg,,\n")
+    assert "no known label of 2 of 2" in refused(tmp_path, empty="drop")
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "C:\\a.jpg"])
+def test_no_image_lies_outside_the_folder(tmp_path, name):
+    write(tmp_path, f"image,cat\n{name},1\n")
+    assert "names an image outside" in refused(tmp_path)
+
+
+def test_no_table_and_two_tables_are_refused(tmp_path):
+    assert f"{tmp_path} has no table" in refused(tmp_path)
+    write(tmp_path)
+    write(tmp_path, name="other.TSV")
+    message = refused(tmp_path)
+    assert "2 tables (labels.csv, other.TSV)" in message and "--set-data file=NAME" in message
+    assert "no table" in refused(tmp_path, file="nowhere.csv")
+    assert "no folder" in refused(tmp_path / "nowhere")
+    assert "no split 'nowhere'" in refused(tmp_path, "nowhere", file="labels.csv")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the program with arguments and gives its exit code and what it said, on both streams."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench.py", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "300")  # so that no note is broken into lines
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code or 0, "".join(capsys.readouterr())
+
+    return run
+
+
+BAD = {
+    "twice": (WIDE + "a.jpg,train,1,1\n", {}, "names the image 'a.jpg' in row 2 and in row 6"),
+    "no label": (WIDE.replace("a.jpg,train,1", "a.jpg,train,maybe"), {}, "row 2, column 'cat': 'maybe' is no label"),
+    "empty": (WIDE.replace("dog", "dog,owl").replace("\n", ",\n").replace("owl,", "owl"), {}, "(owl)"),
+    "both": ("image,category,value,split\na.jpg,cat,1,train\na.jpg,dog,1,test\n", {}, "is in train (row 2)"),
+    "contradicting": ("image,category,value\na.jpg,cat,1\na.jpg,cat,0\n", {}, "'cat' is present in 'a.jpg' in row 2"),
+    "like a column": (WIDE.replace("dog", "Split"), {}, "a category called 'Split'"),
+    "unknown column": (WIDE, {"image_column": "path"}, "no column 'path'"),
+    "one column, two meanings": (WIDE, {"unknown": "0"}, "would mean absent and unknown"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("words", [("leaderboard", "--dataset"), ("data", "stats")])
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, command, monkeypatch, bad, words):
+    monkeypatch.chdir(tmp_path)
+    text, options, said = BAD[bad]
+    root = write(tmp_path / "mine", text)
+    pairs = [word for name, value in options.items() for word in ("--set-data", f"{name}={value}")]
+    code, output = command(*words, "table", "--data-root", root, *pairs)
+    assert code == 2 and said in output
+    assert output.startswith("error: ") and output.count("\n") == 1
+
+
+def test_another_encoding_is_one_line_and_exit_code_2(tmp_path, command):
+    (write(tmp_path / "mine") / "labels.csv").write_bytes(WIDE.replace("cat", "kätzchen").encode("latin-1"))
+    code, output = command("leaderboard", "--dataset", "table", "--data-root", tmp_path / "mine")
+    assert code == 2 and "is not UTF-8" in output and output.count("\n") == 1
+
+
+def test_data_check_names_missing_and_damaged_images_and_what_is_unknown(tmp_path, command):
+    root = write(tmp_path / "mine", images="ab")
+    (root / "c.jpg").write_bytes(b"no image")
+    code, output = command("data", "check", "table", "--root", root, "--workers", "0")
+    assert code == 1
+    assert str(root / "d.jpg") in output and "missing" in output and str(root / "c.jpg") in output
+    assert "train: 1 of 4 labels are unknown" in output and "test: 1 of 4 labels are unknown" in output
+
+
+def test_data_check_of_a_table_without_test_images_gives_the_command_that_works(tmp_path, command):
+    rows = "".join(f"{image}.jpg,{k % 2},{(k + 1) % 2}\n" for k, image in enumerate("abcdefghij"))
+    root = write(tmp_path / "mine", "image,cat,dog\n" + rows, images="abcdefghij")
+    _, output = command("data", "check", "table", "--root", root, "--workers", "0")
+    assert "there are no test images" in output and "--evaluate-on val" in output
+    assert "--batch 9" in output  # a tenth of ten images is held out
+
+
+def test_data_stats_and_show_count_unknown_labels_apart(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write(tmp_path / "mine")
+    code, output = command("data", "stats", "table", "--root", root)
+    assert code == 0 and "unknown labels" in output and "% given" in output
+    assert "ratio and shares are of the given labels" in output
+    assert command("data", "show", "table", "--root", root, "--ratio", "1")[0] == 0
+    assert np.asarray(Image.open(tmp_path / "table-images.png")).std() > 0
+    code, output = command("data", "show", "table", "--root", root, "--split", "val")
+    assert code == 2 and "no split 'val'; there are: train, test" in output
+
+
+REAL = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco18"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the photographs are not here")
+def test_a_table_of_real_photographs_gives_the_labels_of_their_annotations(tmp_path):
+    annotated = load_datasets()["coco_json"].cls().load(REAL, "train")
+    words = {PRESENT: "1", ABSENT: "0"}
+    lines = [",".join(["image", *annotated.categories])]
+    for path, labels_C in zip(annotated.image_paths, annotated.labels_NC.tolist(), strict=True):
+        lines.append(",".join([str(path.relative_to(REAL)), *(words[label] for label in labels_C)]))
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    found = dataset(file=str(tmp_path / "labels.csv")).load(REAL, "train")
+    np.testing.assert_array_equal(found.labels_NC, annotated.labels_NC)
+    assert found.image_paths == annotated.image_paths and found.categories == annotated.categories
