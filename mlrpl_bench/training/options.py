@@ -220,7 +220,7 @@ def check_values(options: Options) -> None:
             continue
         if valid.get("choices") and value not in valid["choices"]:
             raise UserError(f"{flag(name)} {value} is not valid; it is {valid_choices(name)}")
-        if valid.get("low") is not None and value < valid["low"]:
+        if valid.get("low") is not None and not value >= valid["low"]:  # NaN is not
             raise UserError(f"{flag(name)} {value} must be at least {valid['low']}")
         if valid.get("high") is not None and value > valid["high"]:
             raise UserError(f"{flag(name)} {value} must be at most {valid['high']}")

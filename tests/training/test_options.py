@@ -118,6 +118,11 @@ def test_numbers_that_nothing_can_have_are_refused(name):
         check_values(Options(**{name: 10**20}))
 
 
+def test_a_factor_that_is_no_number_is_refused():
+    with pytest.raises(UserError, match=r"--lr nan must be at least 1e-06"):
+        check_values(Options(lr_multiplier=float("nan")))
+
+
 def test_all_is_checked_before_anything_is_loaded(tmp_path):
     check(Options(data_root=tmp_path, device="cpu"))
     for options, line in (
