@@ -94,3 +94,13 @@ def test_the_threshold_of_sst_falls_from_epoch_5_to_its_last_value_at_13(trained
 
 def test_hst_clusters_at_epochs_5_10_and_15(trained):
     assert trained("hst", 20)[1] == [5, 10, 15]
+
+
+def test_em_apl_makes_its_five_rounds_in_the_second_half_and_never_takes_a_label_back(trained):
+    history, passed = trained("em_apl", 20)
+    assert passed == [10, 12, 14, 16, 18]
+    shares = [row["scalar.soft_labelled_share"] for row in history]
+    rounds = [sum(epoch >= first for first in passed) for epoch in range(20)]
+    assert shares == pytest.approx([shares[-1] * number / 5 for number in rounds])
+    assert shares[-1] > 0 and history[9]["loss.soft_labels"] == 0 < history[10]["loss.soft_labels"]
+    assert trained("em_apl", 8)[1] == [4, 5, 6, 7]  # two rounds at one of these epochs
