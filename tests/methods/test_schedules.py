@@ -79,8 +79,9 @@ def test_the_learning_rate_falls_by_ten_in_the_middle(trained):
     assert rates == [pytest.approx(rates[0])] * 10 + [pytest.approx(rates[0] / 10)] * 10
 
 
-def test_large_loss_changes_more_entries_with_every_epoch_from_the_second_on(trained):
-    shares = [row["scalar.changed_share"] for row in trained("ll_ct", 20)[0]]
+@pytest.mark.parametrize("name", ["ll_ct", "boostlu_ll_r"])
+def test_large_loss_changes_more_entries_with_every_epoch_from_the_second_on(trained, name):
+    shares = [row["scalar.changed_share"] for row in trained(name, 20)[0]]
     assert shares[0] == 0
     assert shares == sorted(shares)
     assert shares[-1] > shares[1]

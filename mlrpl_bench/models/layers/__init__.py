@@ -6,7 +6,7 @@ from mlrpl_bench.models.layers.blending import Blending, BlendingHyperparameters
 from mlrpl_bench.models.layers.contrast import contrast
 from mlrpl_bench.models.layers.epoch_means import EpochMeans
 from mlrpl_bench.models.layers.graphs import ESTIMATORS, GatedGraph, cooccurrence
-from mlrpl_bench.models.layers.heads import PooledClassifier, support
+from mlrpl_bench.models.layers.heads import ClassMaps, PooledClassifier, groups_with_head_rate, support
 from mlrpl_bench.models.layers.prototypes import KnownPositives, Prototypes, mean_cosine
 from mlrpl_bench.models.layers.semantic_graph import ATTENTIONS, SemanticGraphMethod
 from mlrpl_bench.models.layers.semantic_transfer import SemanticTransferMethod, fill
@@ -17,6 +17,7 @@ __all__ = [
     "NORMALISATIONS",
     "Blending",
     "BlendingHyperparameters",
+    "ClassMaps",
     "EpochMeans",
     "GatedGraph",
     "KnownPositives",
@@ -27,6 +28,7 @@ __all__ = [
     "contrast",
     "cooccurrence",
     "fill",
+    "groups_with_head_rate",
     "mean_cosine",
     "supervise",
     "support",
