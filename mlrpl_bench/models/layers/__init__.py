@@ -1,6 +1,6 @@
 """Building blocks that methods share; a method's file imports them from here."""
 
-from mlrpl_bench.models.layers.attention import NORMALISATIONS, weighted_sum
+from mlrpl_bench.models.layers.attention import NORMALISATIONS, AttentionBlock, weighted_sum
 from mlrpl_bench.models.layers.beta_law import symmetric_beta
 from mlrpl_bench.models.layers.blending import Blending, BlendingHyperparameters, supervise, unknown_choice
 from mlrpl_bench.models.layers.contrast import contrast
@@ -15,6 +15,7 @@ __all__ = [
     "ATTENTIONS",
     "ESTIMATORS",
     "NORMALISATIONS",
+    "AttentionBlock",
     "Blending",
     "BlendingHyperparameters",
     "ClassMaps",
