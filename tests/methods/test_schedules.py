@@ -105,3 +105,10 @@ def test_em_apl_makes_its_five_rounds_in_the_second_half_and_never_takes_a_label
     assert shares == pytest.approx([shares[-1] * number / 5 for number in rounds])
     assert shares[-1] > 0 and history[9]["loss.soft_labels"] == 0 < history[10]["loss.soft_labels"]
     assert trained("em_apl", 8)[1] == [4, 5, 6, 7]  # two rounds at one of these epochs
+
+
+def test_the_constants_of_gr_move_from_the_first_epoch_to_the_last(trained):
+    history, _ = trained("gr", 8)
+    slopes, centres = ([row[f"scalar.{name}"] for row in history] for name in ("slope", "centre"))
+    assert slopes == pytest.approx([2 * epoch / 8 for epoch in range(8)])
+    assert centres == pytest.approx([0.5 + 0.3 * (epoch + 1) / 8 for epoch in range(8)])
