@@ -179,12 +179,19 @@ def asymmetric_absent(logits_BC: Tensor, focus: float, margin: float) -> Tensor:
 def partial_asymmetric(
     logits_BC: Tensor, labels_BC: Tensor, focus_present: float, focus_absent: float, margin: float
 ) -> Tensor:
-    """The asymmetric loss of the known entries, as a part of the mean over all entries.
+    """The asymmetric loss, averaged over all known entries of the batch.
 
-    >>> partial_asymmetric(torch.zeros(1, 3), torch.tensor([[PRESENT, UNKNOWN, ABSENT]]), 0.0, 1.0, margin=0.0) * 3
-    tensor(1.0397)
+    The papers add up. Averaged over unknown entries too, it is so small at 10 % known that a weight decay in the
+    gradient outweighs it.
+
+    Returns:
+        A scalar; exactly 0, with a gradient of 0, for a batch without any known entry.
+
+    >>> partial_asymmetric(torch.zeros(1, 3), torch.tensor([[PRESENT, UNKNOWN, ABSENT]]), 0.0, 1.0, margin=0.0)
+    tensor(0.5199)
     """
-    logits_BC = logits_BC.float()
+    logits_BC, known_BC = logits_BC.float(), labels_BC != UNKNOWN
     present_BC = asymmetric_present(logits_BC, focus_present)
     absent_BC = asymmetric_absent(logits_BC, focus_absent, margin)
-    return part_of_mean(torch.where(labels_BC == PRESENT, present_BC, absent_BC), labels_BC != UNKNOWN)
+    losses_BC = torch.where(labels_BC == PRESENT, present_BC, absent_BC)
+    return torch.where(known_BC, losses_BC, 0).sum() / known_BC.sum().clamp(min=1)

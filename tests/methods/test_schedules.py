@@ -112,3 +112,10 @@ def test_the_constants_of_gr_move_from_the_first_epoch_to_the_last(trained):
     slopes, centres = ([row[f"scalar.{name}"] for row in history] for name in ("slope", "centre"))
     assert slopes == pytest.approx([2 * epoch / 8 for epoch in range(8)])
     assert centres == pytest.approx([0.5 + 0.3 * (epoch + 1) / 8 for epoch in range(8)])
+
+
+def test_cap_labels_before_every_epoch_from_the_sixth_on(trained):
+    history, passed = trained("cap", 20)
+    assert passed == list(range(6, 20))
+    assert first_epoch(history, "loss.pseudo_labels") == 6
+    assert history[5]["scalar.filled_absent_share"] == 0 < history[6]["scalar.filled_absent_share"]
