@@ -36,8 +36,8 @@ NO_LABEL = -1.0
     "em",
     idea="Pushes the scores of unknown labels towards a half, where their entropy is largest.",
     paper="https://arxiv.org/abs/2203.16219",
-    differs="SSGRL's network; known negatives count; COCO's constant everywhere; the authors read F1 at a threshold of "
-    "0.75, so OF1 and CF1 at 0.5 say little",
+    differs="SSGRL's network; known negatives count; COCO's constant (alpha) everywhere; the authors read F1 at a "
+    "threshold of 0.75, so OF1 and CF1 at 0.5 say little",
 )
 class EntropyMaximisation(SemanticGraphMethod):
     @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class EntropyMaximisation(SemanticGraphMethod):
     "em_apl",
     idea="As em; from the middle on, each category's least likely unknown entries keep their scores as soft labels.",
     paper="https://arxiv.org/abs/2203.16219",
-    differs="as em; rounds of labelling on 20 epochs instead of 10, their scores from the test transform",
+    differs="as em, COCO's beta too; rounds of labelling on 20 epochs instead of 10, their scores from the test "
+    "transform",
 )
 class AsymmetricPseudoLabelling(EntropyMaximisation):
     @dataclass(frozen=True)

@@ -47,8 +47,8 @@ BELL = (0.5, 0.8, 2.0, 0.5)
     "gr",
     idea="Costs an unknown label a robust mixture of a positive's and a negative's loss, mixed by its own score.",
     paper="https://arxiv.org/abs/2405.03501",
-    differs="SSGRL's network; known negatives count; the code's default constants on every data set; head at the "
-    "common rate",
+    differs="SSGRL's network; known negatives count; the code's default constants on every data set (growth); head "
+    "at the common rate (head_rate)",
 )
 class GeneralizedRobustLoss(SemanticGraphMethod):
     @dataclass(frozen=True)

@@ -139,8 +139,9 @@ class LargeLoss(ChangesLargeLosses, SemanticGraphMethod):
     "boostlu_ll_r",
     idea="As ll_r, on class activation maps whose positive positions are multiplied before their mean is taken.",
     paper="https://arxiv.org/abs/2304.01804",
-    differs="last stage trained; half of the code's share of changed entries per epoch, for twice its 10 epochs; "
-    "exactly the wanted number of unknown entries changes; class activation maps at the common rate",
+    differs="last stage trained; half of the code's share of changed entries per epoch (rate), for twice its 10 "
+    "epochs; exactly the wanted number of unknown entries changes; class activation maps at the common rate "
+    "(head_rate)",
     rate=0.0025,
 )
 @register_method(

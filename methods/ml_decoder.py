@@ -38,14 +38,14 @@ from mlrpl_bench.models.losses import partial_asymmetric, partial_bce
     "ml_decoder",
     idea="Fixed queries collect a feature for each category by attention to positions; cross-entropy on known labels.",
     paper="https://arxiv.org/abs/2111.12933",
-    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate; cross-entropy on the known "
-    "labels; no averaged weights",
+    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate (head_rate); cross-entropy on "
+    "the known labels; no averaged weights",
 )
 @register_method(
     "ml_decoder_asl",
     idea="As ml_decoder, with a loss that forgets easy negatives, on the known labels.",
-    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate; known labels alone, a mean "
-    "instead of a sum; no averaged weights",
+    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate (head_rate); known labels "
+    "alone, a mean instead of a sum; no averaged weights",
     asymmetric=True,
 )
 class MLDecoder(Method):

@@ -40,14 +40,14 @@ from mlrpl_bench.models.losses import partial_asymmetric, partial_bce
     "q2l",
     idea="One learned query a category collects its feature by a transformer; cross-entropy on known labels.",
     paper="https://arxiv.org/abs/2107.10834",
-    differs="a quarter of the width; ResNet-101, last stage trained with its batch norms; shared recipe, head at the "
-    "common rate; cross-entropy on the known labels; no averaged weights",
+    differs="a quarter of the width (width); ResNet-101, last stage trained with its batch norms; shared recipe, "
+    "head at the common rate (head_rate); cross-entropy on the known labels; no averaged weights",
 )
 @register_method(
     "q2l_asl",
     idea="As q2l, with a loss that forgets easy negatives, on the known labels.",
-    differs="a quarter of the width; ResNet-101, last stage trained with its batch norms; shared recipe, head at the "
-    "common rate; known labels alone; no averaged weights",
+    differs="a quarter of the width (width); ResNet-101, last stage trained with its batch norms; shared recipe, "
+    "head at the common rate (head_rate); known labels alone; no averaged weights",
     asymmetric=True,
 )
 class Query2Label(Method):
