@@ -204,6 +204,12 @@ def test_the_lowest_scores_are_labelled_with_themselves_and_of_equal_ones_the_fi
     assert torch.equal(pseudo_NC == ABSENT, (one.soft_NC != NONE) | (labels_NC == ABSENT))
 
 
+def test_of_many_equal_keys_the_first_rows_are_the_lowest():
+    candidates_NC = torch.ones(1000, 2, dtype=torch.bool)  # few would be in order after any sort
+    chosen_NC = CODE.lowest(torch.zeros(1000, 2), candidates_NC, torch.tensor([300, 0]))
+    assert chosen_NC[:, 0].tolist() == [True] * 300 + [False] * 700 and not chosen_NC[:, 1].any()
+
+
 def test_a_soft_label_stays_when_the_network_has_changed_its_mind():
     labels_NC = torch.full((N, C), UNKNOWN, dtype=torch.int8)
     one = method("em_apl", labels_NC)

@@ -188,6 +188,16 @@ def test_attention_adds_up_to_1_over_the_positions():
     assert not torch.equal(maps_BCHW[:, 0], maps_BCHW[:, 1])
 
 
+def test_attention_is_the_last_layers():
+    head, maps_BDHW = head_of().eval(), torch.randn(2, 6, 3, 4)
+    asked = []
+    head.decoder[-1].attention.register_forward_pre_hook(lambda _, inputs: asked.append(inputs))
+    head(maps_BDHW)
+    queries_BCE, keys_BPE, _ = asked[0]
+    expected_BCP = head.decoder[-1].weights(queries_BCE, keys_BPE)
+    torch.testing.assert_close(head.attention(maps_BDHW).flatten(2), expected_BCP)
+
+
 # The method
 
 
