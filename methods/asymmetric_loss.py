@@ -12,16 +12,14 @@ epoch, instead of from a temporary model; until then it leaves all unknown label
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mlrpl_bench import PRESENT, UNKNOWN, Backbone, Batch, Progress, Task, parameter, register_method
 from mlrpl_bench.models.layers import EpochMeans, SemanticGraphMethod
-from mlrpl_bench.models.losses import largest, part_of_mean
+from mlrpl_bench.models.losses import asymmetric_absent, asymmetric_present, largest, part_of_mean
 
 ASSUMED, IGNORED, SELECTED = "absent", "ignored", "selected"
 
@@ -72,11 +70,13 @@ class AsymmetricLoss(SemanticGraphMethod):
         options, logits_BC = self.hyperparameters, self(batch.frozen_BDHW).float()
         present_BC, unknown_BC = batch.labels_BC == PRESENT, batch.labels_BC == UNKNOWN
         assumed_BC = unknown_BC & ~self._ignored(logits_BC.detach(), unknown_BC, progress)
-        positive_BC = positive_loss(logits_BC, options.focus_present)
-        known_BC = torch.where(present_BC, positive_BC, negative_loss(logits_BC, options.focus_absent, options.margin))
+        positive_BC = asymmetric_present(logits_BC, options.focus_present)
+        known_BC = torch.where(
+            present_BC, positive_BC, asymmetric_absent(logits_BC, options.focus_absent, options.margin)
+        )
         terms = {"known": part_of_mean(known_BC, ~unknown_BC)}
         if options.unknown == ASSUMED or (options.unknown == SELECTED and progress.started(options.start)):
-            assumed_loss_BC = negative_loss(logits_BC, options.focus_unknown, options.margin)
+            assumed_loss_BC = asymmetric_absent(logits_BC, options.focus_unknown, options.margin)
             terms["assumed_absent"] = part_of_mean(assumed_loss_BC, assumed_BC)
         return terms
 
@@ -107,17 +107,3 @@ class AsymmetricLoss(SemanticGraphMethod):
             return {}
         common = (self.prior_C > self.hyperparameters.prior_threshold).sum()
         return {**self.means.scalars(), "largest_prior": self.prior_C.max(), "categories_ignored": common}
-
-
-def positive_loss(logits_BC: Tensor, focus: float) -> Tensor:
-    """-(1 - p)^focus log p; the weight has no gradient, as in both papers' code."""
-    return -torch.sigmoid(-logits_BC).pow(focus).detach() * F.logsigmoid(logits_BC)
-
-
-def negative_loss(logits_BC: Tensor, focus: float, margin: float) -> Tensor:
-    """-q^focus log(1 - q) with q = max(p - margin, 0); the weight has no gradient."""
-    shifted_BC = (torch.sigmoid(logits_BC) - margin).clamp(min=0)
-    # log(1 - q) is that of 1 - p + margin, at most 0; by exponents, it stays exact where 1 - p rounds to 0.
-    log_margin_BC = torch.full_like(logits_BC, math.log(margin) if margin else -math.inf)
-    log_absent_BC = torch.logaddexp(F.logsigmoid(-logits_BC), log_margin_BC).clamp(max=0)
-    return -shifted_BC.pow(focus).detach() * log_absent_BC

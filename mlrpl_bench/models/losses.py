@@ -160,3 +160,38 @@ def asymmetric(
     right = torch.where(present, logits.sigmoid(), ((-logits).sigmoid() + margin).clamp(max=1))
     weights = torch.where(present, (1 - right).pow(focus_present), (1 - right).pow(focus_absent))
     return -weights * right.clamp(min=floor).log()
+
+
+def asymmetric_present(logits_BC: Tensor, focus: float) -> Tensor:
+    """-(1 - p)^focus log p (Ridnik et al., ICCV 2021); the weight has no gradient, as in ASL's and CSL's code."""
+    return -torch.sigmoid(-logits_BC).pow(focus).detach() * F.logsigmoid(logits_BC)
+
+
+def asymmetric_absent(logits_BC: Tensor, focus: float, margin: float) -> Tensor:
+    """-q^focus log(1 - q) with q = max(p - margin, 0); the weight has no gradient."""
+    shifted_BC = (torch.sigmoid(logits_BC) - margin).clamp(min=0)
+    # log(1 - q) is that of 1 - p + margin, at most 0; by exponents, it stays exact where 1 - p rounds to 0.
+    log_margin_BC = torch.full_like(logits_BC, math.log(margin) if margin else -math.inf)
+    log_absent_BC = torch.logaddexp(F.logsigmoid(-logits_BC), log_margin_BC).clamp(max=0)
+    return -shifted_BC.pow(focus).detach() * log_absent_BC
+
+
+def partial_asymmetric(
+    logits_BC: Tensor, labels_BC: Tensor, focus_present: float, focus_absent: float, margin: float
+) -> Tensor:
+    """The asymmetric loss, averaged over all known entries of the batch.
+
+    The papers add up. Averaged over unknown entries too, it is so small at 10 % known that a weight decay in the
+    gradient outweighs it.
+
+    Returns:
+        A scalar; exactly 0, with a gradient of 0, for a batch without any known entry.
+
+    >>> partial_asymmetric(torch.zeros(1, 3), torch.tensor([[PRESENT, UNKNOWN, ABSENT]]), 0.0, 1.0, margin=0.0)
+    tensor(0.5199)
+    """
+    logits_BC, known_BC = logits_BC.float(), labels_BC != UNKNOWN
+    present_BC = asymmetric_present(logits_BC, focus_present)
+    absent_BC = asymmetric_absent(logits_BC, focus_absent, margin)
+    losses_BC = torch.where(labels_BC == PRESENT, present_BC, absent_BC)
+    return torch.where(known_BC, losses_BC, 0).sum() / known_BC.sum().clamp(min=1)

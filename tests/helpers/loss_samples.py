@@ -33,7 +33,9 @@ def method(name, labels_NC=None, known_ratio=0.5, **overrides):
     backbone = Backbone(nn.Identity(), nn.Conv2d(3, 6, 1), channels=6, feature_width=5, attention_width=4, pool=True)
     entry = load_methods()[name]
     labels_NC = random_labels() if labels_NC is None else labels_NC
-    task = Task(tuple("abcd"), labels_NC, known_ratio, torch.randn(C, 7, generator=generator()))
+    num_categories = labels_NC.shape[1]
+    words_CE = torch.randn(num_categories, 7, generator=generator())
+    task = Task(tuple(map(str, range(num_categories))), labels_NC, known_ratio, words_CE)
     return entry.cls(backbone, task, entry.hyperparameters(overrides))
 
 

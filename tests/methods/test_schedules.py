@@ -79,8 +79,9 @@ def test_the_learning_rate_falls_by_ten_in_the_middle(trained):
     assert rates == [pytest.approx(rates[0])] * 10 + [pytest.approx(rates[0] / 10)] * 10
 
 
-def test_large_loss_changes_more_entries_with_every_epoch_from_the_second_on(trained):
-    shares = [row["scalar.changed_share"] for row in trained("ll_ct", 20)[0]]
+@pytest.mark.parametrize("name", ["ll_ct", "boostlu_ll_r"])
+def test_large_loss_changes_more_entries_with_every_epoch_from_the_second_on(trained, name):
+    shares = [row["scalar.changed_share"] for row in trained(name, 20)[0]]
     assert shares[0] == 0
     assert shares == sorted(shares)
     assert shares[-1] > shares[1]
@@ -94,3 +95,27 @@ def test_the_threshold_of_sst_falls_from_epoch_5_to_its_last_value_at_13(trained
 
 def test_hst_clusters_at_epochs_5_10_and_15(trained):
     assert trained("hst", 20)[1] == [5, 10, 15]
+
+
+def test_em_apl_makes_its_five_rounds_in_the_second_half_and_never_takes_a_label_back(trained):
+    history, passed = trained("em_apl", 20)
+    assert passed == [10, 12, 14, 16, 18]
+    shares = [row["scalar.soft_labelled_share"] for row in history]
+    rounds = [sum(epoch >= first for first in passed) for epoch in range(20)]
+    assert shares == pytest.approx([shares[-1] * number / 5 for number in rounds])
+    assert shares[-1] > 0 and history[9]["loss.soft_labels"] == 0 < history[10]["loss.soft_labels"]
+    assert trained("em_apl", 8)[1] == [4, 5, 6, 7]  # two rounds at one of these epochs
+
+
+def test_the_constants_of_gr_move_from_the_first_epoch_to_the_last(trained):
+    history, _ = trained("gr", 8)
+    slopes, centres = ([row[f"scalar.{name}"] for row in history] for name in ("slope", "centre"))
+    assert slopes == pytest.approx([2 * epoch / 8 for epoch in range(8)])
+    assert centres == pytest.approx([0.5 + 0.3 * (epoch + 1) / 8 for epoch in range(8)])
+
+
+def test_cap_labels_before_every_epoch_from_the_sixth_on(trained):
+    history, passed = trained("cap", 20)
+    assert passed == list(range(6, 20))
+    assert first_epoch(history, "loss.pseudo_labels") == 6
+    assert history[5]["scalar.filled_absent_share"] == 0 < history[6]["scalar.filled_absent_share"]

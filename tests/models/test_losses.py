@@ -14,6 +14,7 @@ from mlrpl_bench.models.losses import (
     largest,
     normalised_bce,
     part_of_mean,
+    partial_asymmetric,
     partial_bce,
 )
 
@@ -323,3 +324,39 @@ def test_the_asymmetric_loss_ends_at_the_logarithm_of_its_floor_in_float32():
     torch.testing.assert_close(losses, torch.full((2,), -math.log(1e-8)))
     losses.sum().backward()
     assert logits.grad.isfinite().all()
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    focus_present=st.sampled_from([0.0, 1.0, 2.5]),
+    focus_absent=st.sampled_from([0.0, 4.0]),
+    margin=st.sampled_from([0.0, 0.05]),
+)
+def test_the_partial_asymmetric_loss_equals_the_definition_with_weights_that_have_no_gradient(
+    seed, focus_present, focus_absent, margin
+):
+    logits_BC = (3 * torch.randn(4, 5, generator=generator(seed))).requires_grad_()
+    labels_BC = torch.randint(-1, 2, (4, 5), generator=generator(seed + 1))
+    total = 0 * logits_BC.double().sum()
+    for x, y in zip(logits_BC.flatten().double(), labels_BC.flatten(), strict=True):
+        p = torch.sigmoid(x)
+        if y == PRESENT:
+            total = total - (1 - p).detach() ** focus_present * p.log()
+        elif y == ABSENT:
+            right = torch.clamp(1 - p + margin, max=1)
+            total = total - (1 - right).detach() ** focus_absent * right.log()
+    theirs = total / max(int((labels_BC != UNKNOWN).sum()), 1)
+    ours = partial_asymmetric(logits_BC, labels_BC, focus_present, focus_absent, margin)
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(loss, logits_BC)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_an_exponent_of_0_is_a_weight_of_1_also_where_the_score_is_certain():
+    logits_BC = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    labels_BC = torch.tensor([[PRESENT, ABSENT]])
+    loss = partial_asymmetric(logits_BC, labels_BC, 0.0, 0.0, margin=0.0)
+    assert loss == 0
+    (wrong_BC,) = torch.autograd.grad(partial_asymmetric(-logits_BC, labels_BC, 0.0, 0.0, margin=0.0), logits_BC)
+    torch.testing.assert_close(wrong_BC, torch.tensor([[0.5, -0.5]]))

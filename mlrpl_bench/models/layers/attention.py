@@ -1,4 +1,4 @@
-"""Semantic attention: one feature per category, collected from where its class activation map is high."""
+"""Attention: features per category, collected from where maps are high, where words lead, or by a transformer."""
 
 from __future__ import annotations
 
@@ -168,3 +168,41 @@ def _portions(positions_BPM: Tensor, words_CM: Tensor, chunk: int) -> list[tuple
         for image in range(0, len(positions_BPM), images)
         for category in range(0, len(words_CM), categories)
     ]
+
+
+class AttentionBlock(nn.Module):
+    """A block of a transformer, normalised after each of its two steps (Vaswani et al., 2017).
+
+        s <- norm(s + dropout(attention(query, key, value)))
+        s <- norm(s + dropout(W2 dropout(relu(W1 s + b1)) + b2))
+
+    The states attend to the positions of a map, not to each other, unless they are given as keys themselves.
+
+    Args:
+        width: E of states, keys and values.
+        hidden: the width between W1 and W2.
+        heads: of the attention; they must divide the width.
+        dropout: the probability; in the attention's weights too.
+    """
+
+    def __init__(self, width: int, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        # One parameter holds the projections of query, key and value: the key's bias alone can change nothing.
+        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.after_attention = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
+        self.after_feedforward = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states_BQE: Tensor, queries_BQE: Tensor, keys_BPE: Tensor, values_BPE: Tensor) -> Tensor:
+        """The states after the block, (B, Q, E)."""
+        attended_BQE, _ = self.attention(queries_BQE, keys_BPE, values_BPE, need_weights=False)
+        states_BQE = self.after_attention(states_BQE + self.dropout(attended_BQE))
+        hidden_BQF = self.dropout(torch.relu(self.widen(states_BQE)))
+        return self.after_feedforward(states_BQE + self.dropout(self.narrow(hidden_BQF)))
+
+    def weights(self, queries_BQE: Tensor, keys_BPE: Tensor) -> Tensor:
+        """How much each query attends to each position, (B, Q, P): the mean over the heads; non-negative, sum 1."""
+        _, weights_BQP = self.attention(queries_BQE, keys_BPE, keys_BPE, average_attn_weights=True)
+        return weights_BQP

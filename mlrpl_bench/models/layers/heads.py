@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models.layers.graphs import GatedGraph, pick
+from mlrpl_bench.models.method import Method, ParameterGroup
 
 
 class GraphHead(nn.Module):
@@ -192,3 +193,28 @@ class PooledClassifier(nn.Linear):
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
         return super().forward(maps_BDHW.mean(dim=(2, 3)))
+
+
+class ClassMaps(nn.Conv2d):
+    """Maps (B, D, H, W) to class activation maps (B, C, H, W): a linear classifier at every position.
+
+    Their mean over the positions is `PooledClassifier` of the same weights: pooling and a linear layer can change
+    places. What a method does in between is what makes it differ from that classifier.
+    """
+
+    def __init__(self, channels: int, num_categories: int) -> None:
+        super().__init__(channels, num_categories, kernel_size=1)
+
+    def forward(self, maps_BDHW: Tensor) -> Tensor:
+        """Class activation maps, float32: in bfloat16 many positions tie, and means are off in the third digit."""
+        return super().forward(maps_BDHW).float()
+
+
+def groups_with_head_rate(method: Method, multiplier: float) -> list[ParameterGroup]:
+    """The backbone's trained part at the recipe's learning rate, and all else, the head, at a multiple of it."""
+    body = {id(parameter) for parameter in method.trained.parameters()}
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    return [
+        ParameterGroup([parameter for parameter in trained if id(parameter) in body]),
+        ParameterGroup([parameter for parameter in trained if id(parameter) not in body], multiplier),
+    ]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mlrpl_bench.models.layers.attention import NORMALISATIONS, SemanticAttention, weighted_sum
+from mlrpl_bench.models.layers.attention import NORMALISATIONS, AttentionBlock, SemanticAttention, weighted_sum
 
 B, C, D, WIDE, H, W = 2, 3, 4, 7, 6, 4
 
@@ -86,3 +86,28 @@ def test_a_weighted_sum_adds_up_positions():
     weights_BCHW, maps_BDHW = torch.rand(B, C, 2, 3), torch.randn(B, D, 2, 3)
     expected = torch.einsum("bchw,bdhw->bcd", weights_BCHW, maps_BDHW)
     torch.testing.assert_close(weighted_sum(weights_BCHW, maps_BDHW), expected)
+
+
+# The block of a transformer; its arithmetic is checked against recorded numbers in the tests of `ml_decoder` and `q2l`.
+
+
+def test_a_block_collects_values_with_the_weights_that_it_tells():
+    torch.manual_seed(0)
+    block = AttentionBlock(4, 6, heads=1, dropout=0.1).eval()
+    queries_BQE, keys_BPE, values_BPE = (torch.randn(2, number, 4) for number in (3, 5, 5))
+    weights_BQP = block.weights(queries_BQE, keys_BPE)
+    torch.testing.assert_close(weights_BQP.sum(dim=2), torch.ones(2, 3))
+    value_EE, bias_E = block.attention.in_proj_weight[8:], block.attention.in_proj_bias[8:]
+    collected_BQE = block.attention.out_proj(weights_BQP @ (values_BPE @ value_EE.T + bias_E))
+    states_BQE = block.after_attention(queries_BQE + collected_BQE)
+    expected_BQE = block.after_feedforward(states_BQE + block.narrow(torch.relu(block.widen(states_BQE))))
+    torch.testing.assert_close(block(queries_BQE, queries_BQE, keys_BPE, values_BPE), expected_BQE)
+
+
+def test_a_block_drops_nothing_in_testing_and_something_in_training():
+    torch.manual_seed(0)
+    block, inputs_BQE = AttentionBlock(4, 6, heads=2, dropout=0.5), torch.randn(2, 3, 4)
+    in_training = [block(*[inputs_BQE] * 4) for _ in range(2)]
+    assert not torch.equal(*in_training)
+    block.eval()
+    assert torch.equal(*(block(*[inputs_BQE] * 4) for _ in range(2)))
