@@ -24,7 +24,7 @@ def split(labels):
 def board(given, **context):
     cells = dict(cells_of([record(cell(ratio=ratio)) for ratio in RATIOS]))
     cells |= {("top", ratio): cells["plain", 1.0] for ratio in RATIOS}
-    context = {"categories": CATEGORIES, "lines": {"top": given.share_of_labels(1.0)}} | context
+    context = {"categories": CATEGORIES, "reference_rows": {"top": given.share_of_labels(1.0)}} | context
     return build(cells, [], RATIOS, Context(given=given, **context), {})
 
 
