@@ -56,11 +56,20 @@ class Filled:
         return write.write(self.filling, self.sources, Path(folder), self.title)
 
 
+class _StudyToFill(Study):
+    """A study whose arithmetic is named otherwise, since `fill` calls the promised share its precision."""
+
+    @property
+    def flags(self) -> dict[str, str]:
+        """See `Study.flags`."""
+        return {**super().flags, "precision": "--trained-precision"}
+
+
 def fill(resolved: Resolved, watcher: Watcher, method: str, wanted: Wanted, precision: float) -> Filled:
     """Fill in unknown labels, see `functions.fill`."""
     check_precision(precision)
     entry, wanted = named(resolved, method, wanted)
-    study = Study(resolved.dataset, resolved.request.options, watcher.report)
+    study = _StudyToFill(resolved.dataset, resolved.request.options, watcher.report)
     refuse_nothing_to_fill(study.train)
     _refuse_scheme(study.setting.mask_scheme)
     record, fitting = find(_candidates(surveyed(resolved, watcher), entry.name, wanted), entry, study, wanted)

@@ -207,6 +207,7 @@ def fill(
     dataset: str,
     *,
     precision: float = 0.95,
+    trained_precision: str = Options.precision,
     ratio: float | None = None,
     seed: int | None = None,
     cell: str | None = None,
@@ -219,6 +220,7 @@ def fill(
 
     Args:
         precision: the share of right ones that is promised of the entries that are set, above 0.5 and below 1.
+        trained_precision: the arithmetic of the training, which is ``precision`` elsewhere.
         ratio, seed, cell: as for `predict`; without a ratio the highest below 1.
 
     Returns:
@@ -230,7 +232,7 @@ def fill(
     """
     from mlrpl_bench.api import filling
 
-    request = _reading(dataset, None, None, results, plugins, options)
+    request = _reading(dataset, None, None, results, plugins, {**options, "precision": trained_precision})
     told = watcher(progress)
     resolved = resolve(request, told, needs_ratios=False)
     return filling.fill(resolved, told, method, Wanted(cell, ratio, seed), precision)

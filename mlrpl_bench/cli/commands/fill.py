@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,16 +17,16 @@ from mlrpl_bench.cli.options import (
     ResultsOptions,
     plugin_files,
     result_folders,
-    with_setting,
+    with_options,
 )
+from mlrpl_bench.training.options import Options, check_values, described
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.filling import Filled
-    from mlrpl_bench.training.options import Options
 
 
-@with_setting
+@with_options(*(name for name in described() if name != "precision"))
 def fill(
     method: Annotated[str, typer.Argument(help="A method with a record; see: list cells.")],
     cell: Annotated[
@@ -39,6 +40,9 @@ def fill(
     precision: Annotated[
         float, typer.Option("--precision", help="Share of the filled-in labels that is to be right.")
     ] = 0.95,
+    trained_precision: Annotated[
+        str, typer.Option("--trained-precision", help="Arithmetic of the training: what is --precision of run.")
+    ] = Options.precision,
     output: Annotated[Path, typer.Option("--output", help="The folder for what is written.")] = Path("filled"),
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
@@ -56,6 +60,8 @@ def fill(
     if cell is not None and (ratio is not None or seed is not None):
         raise UserError("--cell names one record; leave --ratio and --seed out")
     filling.check_precision(precision)
+    options = dataclasses.replace(options, precision=trained_precision)
+    check_values(options)
     _refuse_folder(output)
     request = Request(
         dataset=dataset,

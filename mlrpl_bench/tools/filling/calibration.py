@@ -1,7 +1,8 @@
 """Turns a method's scores into probabilities, learnt from held-out labels: those that were given and hidden from it.
 
-A category has a calibration of its own where it has enough labels; the others share one. Which kind is fitted depends
-on the number of labels alone:
+A category has a calibration of its own where it has enough labels; the others share one, fitted to their labels, or to
+those of all categories where theirs are too few. A category without any held-out label has none. Which kind is fitted
+depends on the number of labels alone:
 
 - Logistic, the logistic curve of a score (Platt 1999, with his smoothed targets): from `FEW` labels of the rarer state.
   In simulations with categories whose curves differ as those of trained methods do, the category's own curve was as
@@ -34,14 +35,14 @@ class Calibration:
     """How the scores of a category became probabilities.
 
     Attributes:
-        kind: ``logistic``, ``isotonic``, or empty where there were too few labels, of other categories too.
-        shared: whether the labels of several categories were put together.
+        kind: ``logistic``, ``isotonic``, or empty where there is none.
+        shared: empty for one of its own, ``few`` for one fitted to the categories with few labels, ``all`` to all.
         labels: how many labels it was fitted to.
         present: how many of them are present.
     """
 
     kind: str
-    shared: bool
+    shared: str
     labels: int
     present: int
 
@@ -49,8 +50,12 @@ class Calibration:
     def to_text(self) -> str:
         """Such as ``logistic, shared, 240 labels``."""
         if not self.kind:
-            return "too few labels"
-        return ", ".join([self.kind, *(["shared"] if self.shared else []), f"{self.labels:,} labels"])
+            return "no label"
+        of = {"": [], "few": ["shared"], "all": ["shared by all"]}[self.shared]
+        return ", ".join([self.kind, *of, f"{self.labels:,} labels"])
+
+
+NONE = Calibration("", "", 0, 0)
 
 
 def calibrate(
@@ -71,21 +76,25 @@ def calibrate(
     present_C = (calibrating_NC & present_NC).sum(axis=0)
     is_own_C = np.minimum(present_C, labels_C - present_C) >= FEW
     probabilities_NC = np.full(logits_NC.shape, np.nan, dtype=np.float32)
-    found = [Calibration("", True, 0, 0)] * len(labels_C)
-    shared = np.flatnonzero(~is_own_C)
-    groups = [np.array([column]) for column in np.flatnonzero(is_own_C)] + ([shared] if len(shared) else [])
-    for columns in groups:
-        chosen = calibrating_NC[:, columns]
-        of_group_S, is_present_S = logits_NC[:, columns][chosen], present_NC[:, columns][chosen]
-        labels, present = len(is_present_S), int(is_present_S.sum())
-        kind = kind_for(labels, present)
-        one = Calibration(kind, not is_own_C[columns[0]], labels, present)
-        for column in columns:
-            found[column] = one
-        if kind:
-            curve = fit(kind, of_group_S, is_present_S)
-            for column in columns:  # one at a time: a copy of all scores may be large
-                probabilities_NC[:, column] = curve(logits_NC[:, column])
+    found = [NONE] * len(labels_C)
+
+    def use(columns: NDArray[np.intp], of: NDArray[np.intp], shared: str) -> bool:
+        """Give `columns` the calibration that is fitted to the labels of the columns `of`, if these are enough."""
+        labels, present = int(labels_C[of].sum()), int(present_C[of].sum())
+        if not (kind := kind_for(labels, present)):
+            return False
+        chosen = calibrating_NC[:, of]
+        curve = fit(kind, logits_NC[:, of][chosen], present_NC[:, of][chosen])
+        for column in columns.tolist():  # one at a time: a copy of all scores may be large
+            probabilities_NC[:, column] = curve(logits_NC[:, column])
+            found[column] = Calibration(kind, shared, labels, present)
+        return True
+
+    for column in np.flatnonzero(is_own_C):
+        use(np.array([column]), np.array([column]), "")
+    few = np.flatnonzero(~is_own_C & (labels_C > 0))
+    if len(few) and not use(few, few, "few"):
+        use(few, np.arange(len(labels_C)), "all")
     return probabilities_NC, found
 
 

@@ -25,6 +25,9 @@ ENOUGH = 4
 UNLIKE, SURELY = 0.1, 0.001
 """Two groups of scores are called unlike from this distance of Kolmogorov and Smirnov on, at this p-value."""
 
+UNEVEN = 0.2
+"""Two ways to share entries out to categories are called uneven if so much of one would have to move."""
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -58,6 +61,7 @@ class Filling:
         found: the share of these that is present; NaN where there are none.
         promises: of each group and state.
         unlike: categories whose unknown entries have other scores than the held-out ones.
+        uneven: whether the categories of a promise that several share are far from equally represented in both.
     """
 
     split: Split
@@ -70,6 +74,7 @@ class Filling:
     found: Sequence[float]
     promises: Sequence[Promise]
     unlike: Sequence[str]
+    uneven: bool
 
     @property
     def num_unknown(self) -> int:
@@ -126,6 +131,7 @@ def fill_in(
         found=[_mean(labels_NC[choosing_NC[:, c], c] == PRESENT) for c in range(labels_NC.shape[1])],
         promises=promises,
         unlike=[split.categories[column] for column in unlike],
+        uneven=any(_is_uneven(held_out_NC, unknown_NC, promise) for promise in promises if promise.choice.set),
     )
 
 
@@ -223,6 +229,13 @@ def _unlike(
             if test.statistic >= UNLIKE and test.pvalue < SURELY / len(calibrations):
                 found.append(column)
     return found
+
+
+def _is_uneven(held_out_NC: NDArray[np.bool_], unknown_NC: NDArray[np.bool_], promise: Promise) -> bool:
+    """Whether the categories of a promise have other shares of its unknown entries than of the held-out ones."""
+    counts = [of[:, list(promise.columns)].sum(axis=0) for of in (held_out_NC, unknown_NC)]
+    held_out_C, unknown_C = (each / max(each.sum(), 1) for each in counts)
+    return bool(np.abs(held_out_C - unknown_C).sum() / 2 > UNEVEN)
 
 
 def _counts(labels: NDArray[np.int8]) -> tuple[int, int]:

@@ -60,12 +60,17 @@ def notes_of(filling: Filling) -> list[str]:
     ]
     if any(not promise.choice.set for promise in filling.promises):
         notes.append(
-            f"nothing is set (-) where no threshold holds; that needs {needed} hidden labels above it, none of them wrong, "
-            "or more labels and few wrong, in the half that does not calibrate"
+            f"nothing is set (-) where no threshold holds; that needs {needed} hidden labels above it, none of them "
+            "wrong, or more labels and few wrong, in the half that does not calibrate"
         )
     lacking = [n for n, c in zip(filling.split.categories, filling.calibrations, strict=True) if not c.kind]
     if lacking:
-        notes.append(f"too few hidden labels to calibrate, left unknown: {_some(lacking)}")
+        notes.append(f"left unknown, as none of their given labels was hidden: {_some(lacking)}")
+    if filling.uneven:
+        notes.append(
+            "the promise of categories together is of all their entries, and may fail here: the share of given labels "
+            "differs too much between them"
+        )
     if filling.unlike:
         notes.append(
             "unknown and hidden labels have different scores, so they are not alike and the promise may fail: "
@@ -92,7 +97,7 @@ def to_json(filling: Filling) -> dict[str, Any]:
             "hidden_present": filling.held_out[column][0],
             "hidden_absent": filling.held_out[column][1],
             "kind": filling.calibrations[column].kind or None,
-            "shared": filling.calibrations[column].shared,
+            "shared": filling.calibrations[column].shared or None,
             "labels": filling.calibrations[column].labels,
             "expected": _number(filling.expected[column]),
             "found": _number(filling.found[column]),
@@ -114,7 +119,8 @@ def to_json(filling: Filling) -> dict[str, Any]:
         for promise in filling.promises
     ]
     unlike = list(filling.unlike)
-    return {"precision": filling.precision, "calibrations": calibrations, "promises": promises, "unlike": unlike}
+    found = {"precision": filling.precision, "calibrations": calibrations, "promises": promises}
+    return {**found, "unlike": unlike, "uneven": filling.uneven}
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,6 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from mlrpl_bench.data.protocol import UNKNOWN
-from mlrpl_bench.tools.filling import calibration
 from mlrpl_bench.tools.filling.calibration import FEW, MANY, SOME, calibrate, fit, kind_for
 from tests.helpers.simulated_scores import simulate
 
@@ -86,19 +85,35 @@ def test_categories_with_few_labels_share_one_calibration():
     given = simulate(images=300, offsets=(0.0, -4.0, -4.0, -4.5))
     calibrating_NC = (given.split.labels_NC != UNKNOWN) & ~given.mask_NC
     probabilities_NC, found = calibrate(given.logits_NC, given.split.labels_NC, calibrating_NC)
-    assert [one.shared for one in found] == [False, True, True, True]
-    assert found[1] is found[2] and found[1].labels == calibrating_NC[:, 1:].sum()
+    assert [one.shared for one in found] == ["", "few", "few", "few"]
+    assert found[1] == found[2] and found[1].labels == calibrating_NC[:, 1:].sum()
     order = np.argsort(given.logits_NC[:, 1:].ravel())
     assert (np.diff(probabilities_NC[:, 1:].ravel()[order]) >= -1e-6).all()  # one curve for the three
     assert "shared" in found[1].to_text and "shared" not in found[0].to_text
 
 
-def test_without_enough_labels_there_is_no_probability():
+def test_a_category_with_too_few_labels_takes_the_curve_of_all():
     given = simulate(images=300, offsets=(0.0, -9.0))
     calibrating_NC = (given.split.labels_NC != UNKNOWN) & ~given.mask_NC
     probabilities_NC, found = calibrate(given.logits_NC, given.split.labels_NC, calibrating_NC)
+    assert [one.shared for one in found] == ["", "all"] and found[1].labels == calibrating_NC.sum()
+    assert not np.isnan(probabilities_NC).any() and "shared by all" in found[1].to_text
+    assert (probabilities_NC[:, 1] < 0.9).all()  # the labels of the rare category count too
+
+
+def test_a_category_without_a_label_has_no_probability():
+    given = simulate(images=300, offsets=(0.0, 0.0))
+    calibrating_NC = (given.split.labels_NC != UNKNOWN) & ~given.mask_NC
+    calibrating_NC[:, 1] = False
+    probabilities_NC, found = calibrate(given.logits_NC, given.split.labels_NC, calibrating_NC)
     assert np.isnan(probabilities_NC[:, 1]).all() and not np.isnan(probabilities_NC[:, 0]).any()
-    assert found[1].to_text == "too few labels"
+    assert found[1].to_text == "no label"
+
+
+def test_without_enough_labels_of_all_there_is_no_probability():
+    given = simulate(images=30, offsets=(-3.0, -3.0))
+    probabilities_NC, found = calibrate(given.logits_NC, given.split.labels_NC, given.split.labels_NC != UNKNOWN)
+    assert np.isnan(probabilities_NC).all() and not any(one.kind for one in found)
 
 
 def drawn(random, labels, curve):

@@ -87,11 +87,27 @@ def test_the_frame_names_images_and_categories(strong):
     assert frame.decision.notna().sum() == np.count_nonzero(found.decisions_NC)
 
 
-def test_a_category_without_enough_labels_stays_unknown():
-    given = simulate(images=600, offsets=(0.0, -9.0))
-    found = filled(given, 0.6)
+def without_hidden(given, column):
+    """The same where no hidden label of a category is given any more."""
+    labels_NC = given.split.labels_NC.copy()
+    labels_NC[~given.mask_NC[:, column], column] = UNKNOWN
+    return replace(given.split, labels_NC=labels_NC)
+
+
+def test_a_category_without_a_hidden_label_stays_unknown():
+    given = simulate(images=600, offsets=(0.0, 0.0))
+    found = fill_in(without_hidden(given, 1), given.mask_NC, given.logits_NC, 0.6)
     assert np.isnan(found.probabilities_NC[:, 1]).all() and not found.decisions_NC[:, 1].any()
     assert found.decisions_NC[:, 0].any()
+
+
+def test_a_shared_promise_of_unequally_labelled_categories_is_told_from_others(strong):
+    assert not strong[1].uneven
+    given = simulate(images=2000, slope=6.0, offsets=(0.0, 0.0), given=0.6)
+    labels_NC = given.split.labels_NC.copy()
+    labels_NC[200:, 1] = UNKNOWN
+    found = fill_in(replace(given.split, labels_NC=labels_NC), given.mask_NC, given.logits_NC, 0.95)
+    assert any(len(promise.columns) == 2 and promise.choice.set for promise in found.promises) and found.uneven
 
 
 def test_unknown_entries_that_are_not_like_the_hidden_ones_are_named(strong):
