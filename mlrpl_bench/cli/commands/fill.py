@@ -37,7 +37,7 @@ def fill(
         float | None, typer.Option("--ratio", help="Its known ratio.", show_default="the highest below 1")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Its training seed.", show_default="the lowest")] = None,
-    precision: Annotated[
+    promised: Annotated[
         float, typer.Option("--precision", help="Share of the filled-in labels that is to be right.")
     ] = 0.95,
     trained_precision: Annotated[
@@ -59,7 +59,7 @@ def fill(
 
     if cell is not None and (ratio is not None or seed is not None):
         raise UserError("--cell names one record; leave --ratio and --seed out")
-    filling.check_precision(precision)
+    filling.check_precision(promised)
     options = dataclasses.replace(options, precision=trained_precision)
     check_values(options)
     _refuse_folder(output)
@@ -73,7 +73,7 @@ def fill(
     )
     with Display() as display:
         resolved = resolve(request, display, needs_ratios=False)
-        filled = filling.fill(resolved, display, method, Wanted(cell, ratio, seed), precision)
+        filled = filling.fill(resolved, display, method, Wanted(cell, ratio, seed), promised)
     others = f"; chosen from {filled.fitting} that fit, see --ratio, --seed and --cell" if filled.fitting > 1 else ""
     print(f"asked: {filled.title} ({filled.key[:8]}){others}", file=sys.stderr)
     written = filled.write(output)
