@@ -56,8 +56,8 @@ def notes_of(filling: Filling) -> list[str]:
     notes = [
         f"each row is a promise of its own that is kept, or not made, in {100 * CONFIDENCE:g} of 100 cases, if the "
         "unknown labels of its categories are like the given ones",
-        "wrong when tried: among the hidden labels that did not calibrate, which give at most wrong too; expected wrong "
-        "is by the probabilities, and so by the other half",
+        "wrong when tried: among the hidden labels that did not calibrate, which give at most wrong too; expected "
+        "wrong is by the probabilities, and so by the other half",
     ]
     if any(not promise.choice.set for promise in filling.promises):
         notes.append(
