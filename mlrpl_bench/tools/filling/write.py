@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +67,9 @@ def write(filling: Filling, sources: Sources, folder: Path, title: str) -> list[
         UserError: an image cannot be decoded; all but the picture is written then.
     """
     write_lines_atomically(folder / FILLED, _lines(_filled(filling, sources)))
-    write_lines_atomically(folder / PROBABILITIES, _lines(_probabilities(filling, sources)))
-    write_lines_atomically(folder / DECISIONS, _lines(_decisions(filling, sources)))
+    names = [image_name(filling.split, row, sources.root) for row in range(len(filling.split))]
+    write_lines_atomically(folder / PROBABILITIES, _lines(_probabilities(filling, names)))
+    write_lines_atomically(folder / DECISIONS, _lines(_decisions(filling, names)))
     report = {"title": title, **tables.to_json(filling)}
     write_atomically(folder / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / SHEET, sheet.draw(filling, title))
@@ -87,21 +88,20 @@ def _filled(filling: Filling, sources: Sources) -> Iterator[list[str]]:
             yield [image_name(split, row, sources.root), name, *(VALUES[label] for label in labels_C.tolist())]
 
 
-def _probabilities(filling: Filling, sources: Sources) -> Iterator[list[str]]:
+def _probabilities(filling: Filling, names: Sequence[str]) -> Iterator[list[str]]:
     """Of each image that was trained on the probability of its unknown labels; empty where a label was given."""
     yield ["image", *filling.split.categories]
-    for row, probabilities_C in enumerate(filling.probabilities_NC):
-        texts = ["" if np.isnan(one) else f"{one:.6g}" for one in probabilities_C]
-        yield [image_name(filling.split, row, sources.root), *texts]
+    for name, probabilities_C in zip(names, filling.probabilities_NC, strict=True):
+        yield [name, *("" if one != one else f"{one:.6g}" for one in probabilities_C.tolist())]  # NaN is not itself
 
 
-def _decisions(filling: Filling, sources: Sources) -> Iterator[list[str]]:
+def _decisions(filling: Filling, names: Sequence[str]) -> Iterator[list[str]]:
     """A row for each entry that was filled in."""
     yield ["image", "category", "value", "probability"]
-    for row, column in zip(*np.nonzero(filling.decisions_NC), strict=True):
-        value, probability = VALUES[int(filling.decisions_NC[row, column])], filling.probabilities_NC[row, column]
-        name = image_name(filling.split, row, sources.root)
-        yield [name, filling.split.categories[column], value, f"{probability:.6g}"]
+    categories = filling.split.categories
+    for name, decisions_C, probabilities_C in zip(names, filling.decisions_NC, filling.probabilities_NC, strict=True):
+        for column in np.flatnonzero(decisions_C).tolist():
+            yield [name, categories[column], VALUES[int(decisions_C[column])], f"{probabilities_C[column]:.6g}"]
 
 
 def image_name(split: Split, row: int, root: Path) -> str:

@@ -171,7 +171,7 @@ def share_broken(precision, repeats, **how):
         {"bent": True},
         {"images": 1500, "offsets": (-3.0, -3.5, -4.0, -4.0, -4.0)},
         {"images": 1000, "slope": 5.0},
-        {"images": 300, "slope": 5.0, "given": 0.8},
+        {"images": 500, "slope": 8.0, "given": 0.8},
     ],
     ids=["usual", "bent", "rare", "strong", "small"],
 )
