@@ -39,6 +39,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "leaderboard.report": "above",
     "leaderboard.tables": "above",
     "tools.conformance": "above",
+    "tools.filling": "above",
     "tools.inspection": "above",
     "tools.profiling": "above",
     "tools.recompute": "above",

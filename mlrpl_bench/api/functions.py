@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,6 +18,9 @@ from mlrpl_bench.leaderboard.comparison import Comparison
 from mlrpl_bench.tools.predict import Wanted
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.api.filling import Filled
 
 Folders = str | Path | Sequence[str | Path]
 """This type names one folder of records, or several, of which the first is written to."""
@@ -209,6 +212,42 @@ def predict(
     told = watcher(progress)
     resolved = resolve(request, told, needs_ratios=False)
     return reading.ask(resolved, told, method, paths, Wanted(cell, ratio, seed)).frame()
+
+
+def fill(
+    method: str,
+    dataset: str,
+    *,
+    precision: float = 0.95,
+    trained_precision: str = Options.precision,
+    ratio: float | None = None,
+    seed: int | None = None,
+    cell: str | None = None,
+    results: Folders = "results",
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | Watcher | None = None,
+    **options: Any,
+) -> Filled:
+    """Fill in the training labels that nobody gave, by a cell from which a part of the given ones was hidden.
+
+    Args:
+        precision: the share of right ones that is promised of the entries that are set, above 0.5 and below 1.
+        trained_precision: the arithmetic of the training, which is ``precision`` elsewhere.
+        ratio, seed, cell: as for `predict`; without a ratio the highest below 1.
+
+    Returns:
+        Probabilities and decisions: ``frame()`` has a row for each unknown entry, ``promises()`` one for each group of
+        categories, ``write(folder)`` writes the filled table. Nothing is written by itself.
+
+    Raises:
+        UserError: there is no such record, no label is unknown, or too few given labels were hidden to calibrate.
+    """
+    from mlrpl_bench.api import filling
+
+    request = _reading(dataset, None, None, results, plugins, {**options, "precision": trained_precision})
+    told = watcher(progress)
+    resolved = resolve(request, told, needs_ratios=False)
+    return filling.fill(resolved, told, method, Wanted(cell, ratio, seed), precision)
 
 
 def records(results: Folders = "results", dataset: str | None = None) -> pd.DataFrame:

@@ -15,6 +15,8 @@ from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.leaderboard import comparison, selection
 from mlrpl_bench.leaderboard.claims import claims
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
+from mlrpl_bench.models.registry import MethodEntry
+from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore, left_out_line
 from mlrpl_bench.tools import predict
 from mlrpl_bench.tools.predict import Prediction, Wanted
@@ -67,20 +69,10 @@ class Answer:
 
 def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path], wanted: Wanted) -> Answer:
     """Score images with a trained cell, see `functions.predict`."""
-    methods, dataset = resolved.methods, resolved.dataset
-    if (alias := methods.aliases.get(method)) is not None:
-        if wanted.ratio is not None:
-            raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratio out")
-        method = alias.method
-        wanted = Wanted(wanted.cell, None if wanted.cell is not None else alias.ratio, wanted.seed)
-    entry = methods[method]
+    dataset = resolved.dataset
+    entry, wanted = named(resolved, method, wanted)
     study = Study(dataset, resolved.request.options, watcher.report)
-    survey = resolved.store.survey(dataset.name)
-    for problem in survey.problems:
-        watcher.problem(problem)
-    for reason, folders in survey.left_out.items():
-        watcher.note(left_out_line(reason, folders))
-    record, fitting = predict.find(survey.records, entry, study, wanted)
+    record, fitting = predict.find(surveyed(resolved, watcher), entry, study, wanted)
     predictor = predict.Predictor(record, entry, study)
     predictions = []
     for done, path in enumerate(images, start=1):
@@ -88,6 +80,31 @@ def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path
         watcher.report("images", done, len(images))
     title = f"{record.cell.title} on {dataset.name}"
     return Answer(title, record.cell.key, fitting, study.train.categories, predictions)
+
+
+def named(resolved: Resolved, method: str, wanted: Wanted) -> tuple[MethodEntry, Wanted]:
+    """The method of a name, and which of its records is wanted; an alias is a method at one known ratio.
+
+    Raises:
+        UserError: there is no such method, or an alias is given with a ratio.
+    """
+    methods = resolved.methods
+    if (alias := methods.aliases.get(method)) is not None:
+        if wanted.ratio is not None:
+            raise UserError(f"{method} stands for {alias.method} at known ratio {alias.ratio:g}; leave --ratio out")
+        method = alias.method
+        wanted = Wanted(wanted.cell, None if wanted.cell is not None else alias.ratio, wanted.seed)
+    return methods[method], wanted
+
+
+def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
+    """All records of the data set that can be used; the watcher is told of the others."""
+    survey = resolved.store.survey(resolved.dataset.name)
+    for problem in survey.problems:
+        watcher.problem(problem)
+    for reason, folders in survey.left_out.items():
+        watcher.note(left_out_line(reason, folders))
+    return survey.records
 
 
 def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> pd.DataFrame:

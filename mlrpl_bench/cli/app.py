@@ -11,6 +11,7 @@ import typer
 
 from mlrpl_bench.cli.commands.analyse import claims, compare
 from mlrpl_bench.cli.commands.data import data_app
+from mlrpl_bench.cli.commands.fill import fill
 from mlrpl_bench.cli.commands.listing import list_
 from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
@@ -42,6 +43,7 @@ app.command()(new)
 app.command()(compare)
 app.command()(claims)
 app.command()(predict)
+app.command()(fill)
 app.command()(profile)
 app.command()(verify)
 

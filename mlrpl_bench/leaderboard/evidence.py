@@ -99,7 +99,7 @@ class Collector:
         return found
 
     def _made(self, record: Record) -> Evidence:
-        scores_NC = _scores(record, "scores.npz", self.test)
+        scores_NC = read_scores(record, "scores.npz", self.test)
         measured = metrics.evaluate(scores_NC, self.test.labels_NC, surely_logits=True)
         for name in metrics.REPORTED:
             if abs(measured[name] - record.metrics[name]) > 1e-9:
@@ -125,7 +125,7 @@ class Collector:
         none_C = np.full(labels_NC.shape[1], np.nan)
         if not (labels_NC == protocol.PRESENT).any() or not (labels_NC == protocol.ABSENT).any():
             return float("nan"), none_C
-        scores_NC = _scores(record, "train_scores.npz", self.train)
+        scores_NC = read_scores(record, "train_scores.npz", self.train)
         AP_C = metrics.average_precisions(scores_NC, labels_NC)
         return metrics.mean_average_precision(AP_C), AP_C
 
@@ -150,7 +150,16 @@ def loss_fluctuation(record: Record) -> float:
     return float(np.abs(finite_S).mean()) if len(finite_S) else float("nan")
 
 
-def _scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
+def read_scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
+    """The scores in one of a record's files, N x C.
+
+    Args:
+        name: ``scores.npz`` or ``train_scores.npz``.
+        split: whose images they are of.
+
+    Raises:
+        UserError: they are damaged, no finite numbers, or of another number of images or categories.
+    """
     scores_NC = read_arrays(record.folder / name).get("scores")
     if scores_NC is None or scores_NC.shape != split.labels_NC.shape:
         found = "no scores" if scores_NC is None else f"scores of shape {scores_NC.shape}"

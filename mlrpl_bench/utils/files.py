@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -38,6 +38,27 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished(path, content) as temporary:
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        sync_folder(path.parent)
+
+
+def write_lines_atomically(path: Path, lines: Iterable[str]) -> None:
+    """Write a file as `write_atomically` does, without holding all of it in memory.
+
+    Args:
+        lines: with their line breaks.
+
+    Raises:
+        OSError: names the file; the old content is still there, and nothing else.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished(path, "") as temporary:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         sync_folder(path.parent)

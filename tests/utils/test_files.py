@@ -15,6 +15,7 @@ from mlrpl_bench.utils.files import (
     sha256_of_file,
     unfinished,
     write_atomically,
+    write_lines_atomically,
 )
 from tests.helpers.places import ROOT
 
@@ -27,6 +28,23 @@ def test_a_written_file_holds_the_content_and_its_folder_is_made(tmp_path):
 def test_text_is_written_as_utf8_with_unix_line_ends(tmp_path):
     write_atomically(tmp_path / "table.md", "α ≥ 0\n")
     assert (tmp_path / "table.md").read_bytes() == "α ≥ 0\n".encode()
+
+
+def test_lines_are_written_one_after_the_other(tmp_path):
+    write_lines_atomically(tmp_path / "new" / "table.csv", (f"{row},α\n" for row in range(3)))
+    assert (tmp_path / "new" / "table.csv").read_bytes() == "0,α\n1,α\n2,α\n".encode()
+
+
+def test_lines_that_break_off_leave_the_old_content_and_nothing_else(tmp_path):
+    def lines():
+        yield "new\n"
+        raise RuntimeError("no more")
+
+    path = tmp_path / "table.csv"
+    write_atomically(path, "old")
+    with pytest.raises(RuntimeError, match="no more"):
+        write_lines_atomically(path, lines())
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

@@ -57,8 +57,24 @@ def draw(split: Split, title: str, ratio: float, how_many: int = 12, seed: int =
     mask_NC = known_mask(split.labels_NC.shape, ratio, mask_seed, labels_NC=split.labels_NC)
     rows = chosen_rows(len(split), how_many, seed)
     words = [words_of(split.labels_NC[row], mask_NC[row], split.categories) for row in rows]
+    return draw_tiles(split, title, LEGEND, rows, words)
+
+
+def draw_tiles(
+    split: Split, title: str, legend: Sequence[Word], rows: Sequence[int], words: Sequence[list[Word]]
+) -> bytes:
+    """A sheet of some images, each with words below it, as a PNG.
+
+    Args:
+        legend: what the words mean, below the title.
+        rows: of the images, one or more; an image may be shown several times.
+        words: of each image.
+
+    Raises:
+        UserError: an image cannot be decoded.
+    """
     width = GAP + min(COLUMNS, len(rows)) * (SIDE + GAP)
-    legend = [*LEGEND, *_explained([title, *(word.text for one in words for word in one)])]
+    legend = [*legend, *_explained([title, *(word.text for one in words for word in one)])]
     title_lines = _lines([Word(title, BLACK)], width - 2 * GAP) + _lines(legend, width - 2 * GAP)
     tiles = [_tile(split, row, one) for row, one in zip(rows, words, strict=True)]
     return _png(_sheet(title_lines, tiles, width))
