@@ -23,8 +23,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrpl_bench import Dataset, Preset, Split, UserError, parameter, register_dataset
+from mlrpl_bench import Dataset, Split, UserError, parameter, register_dataset
 from mlrpl_bench.data import coco
+from mlrpl_bench.data.dataset import PHOTOGRAPHS
 
 PARTS = {"train": "train", "test": "val"}
 COUNTS = {"2014": {"train": 82_783, "test": 40_504}, "2017": {"train": 118_287, "test": 5_000}}
@@ -39,7 +40,7 @@ ROOT/
 """
 
 
-@register_dataset("coco", preset=Preset(image_size=448, backbone="resnet101", epochs=20, batch=16))
+@register_dataset("coco", preset=PHOTOGRAPHS["paper"], presets=PHOTOGRAPHS)
 class Coco(Dataset):
     """COCO's train part to learn from, its validation part to test on."""
 

@@ -10,8 +10,8 @@ Order: rows as in each JSON's ``images`` list, columns by ascending category id.
 with every category absent, so annotations must be complete for the numbers to mean something: a category that nobody
 looked for counts as absent. No counts are expected. An image may not be in both splits; this is checked by path.
 
-The preset is that of the photographs in the literature; nothing in it was tuned for your images. Licence: that of your
-images.
+The usual preset is that of the photographs in the literature; ``--preset laptop`` is one for a few thousand images
+without a GPU. Nothing in them was tuned for your images. Licence: that of your images.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrpl_bench import Dataset, Preset, Split, UserError, parameter, register_dataset
+from mlrpl_bench import Dataset, Split, UserError, parameter, register_dataset
 from mlrpl_bench.data import coco
+from mlrpl_bench.data.dataset import PHOTOGRAPHS
 
 SPLITS = ("train", "test")
 
 
-@register_dataset("coco_json", preset=Preset(image_size=448, backbone="resnet101", epochs=20, batch=16))
+@register_dataset("coco_json", preset=PHOTOGRAPHS["paper"], presets=PHOTOGRAPHS)
 class CocoJson(Dataset):
     """Any images with COCO-format annotation files."""
 

@@ -41,7 +41,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench import ABSENT, PRESENT, Dataset, Preset, Split, UserError, register_dataset
+from mlrpl_bench import ABSENT, PRESENT, Dataset, Split, UserError, register_dataset
+from mlrpl_bench.data.dataset import PHOTOGRAPHS
 from mlrpl_bench.data.file_lists import is_text, locate, read_list
 
 SPLITS = ("train", "test")
@@ -50,10 +51,8 @@ TEST_IMAGES = 10_000  # of vg200_rebuilt
 LABEL_FILES = {"vg_category_200_labels_index.json": 200, "vg_category_500_labels_index.json": 500}
 NAMES_FILE = "vg_category_200_names.txt"
 
-PRESET = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
 
-
-@register_dataset("vg200", preset=PRESET)
+@register_dataset("vg200", preset=PHOTOGRAPHS["paper"], presets=PHOTOGRAPHS)
 class VG200(Dataset):
     """VG-200 as the reference has it."""
 
@@ -79,7 +78,7 @@ ROOT/
         return Split(names, paths, _listed_labels(root, names, list_file), _category_names(root))
 
 
-@register_dataset("vg200_rebuilt", preset=PRESET)
+@register_dataset("vg200_rebuilt", preset=PHOTOGRAPHS["paper"], presets=PHOTOGRAPHS)
 class VG200Rebuilt(Dataset):
     """200 categories and a test split drawn anew from Visual Genome's objects."""
 

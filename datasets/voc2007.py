@@ -29,7 +29,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench import ABSENT, PRESENT, UNKNOWN, Dataset, Preset, Split, UserError, parameter, register_dataset
+from mlrpl_bench import ABSENT, PRESENT, UNKNOWN, Dataset, Split, UserError, parameter, register_dataset
+from mlrpl_bench.data.dataset import PHOTOGRAPHS
 from mlrpl_bench.data.file_lists import locate, read_list, refuse_missing
 
 LISTS = {"train": "trainval", "test": "test"}
@@ -66,7 +67,7 @@ KITS = (
 """Where below the root a kit may lie, a folder with ``ImageSets/``; the first one that has a split's list is read."""
 
 
-@register_dataset("voc2007", preset=Preset(image_size=448, backbone="resnet101", epochs=20, batch=16))
+@register_dataset("voc2007", preset=PHOTOGRAPHS["paper"], presets=PHOTOGRAPHS)
 class VOC2007(Dataset):
     """PASCAL VOC 2007 from its development kit."""
 

@@ -154,7 +154,7 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
     table, unusable = _with_secondary_tables(table, resolved)
     folder = request.out or store.root / dataset.name
     unwritten = "" if request.out is not None else _why_not_writable(folder)
-    ending = variant(request.options, dataset.preset)
+    ending = variant(request.options, dataset.preset_called(request.options.preset))
     files = (
         [] if unwritten else write.write(table, folder, ending, resolved.methods.entries, study.test, watcher.report)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlrpl_bench.api.request import Request
@@ -59,10 +59,18 @@ def resolve(request: Request, watcher: Watcher, *, needs_ratios: bool = True) ->
     for path, error in {**methods.failures, **datasets.failures}.items():
         watcher.warn(f"{describe_failure(path, error)}; the others are there")
     dataset = datasets[request.dataset]
+    request = _without_needless_preset(request, dataset)
     rows, ratios = _rows(request, methods, dataset, needs_ratios)
     check_ratios(ratios)
     store = store_of(request.results)
     return Resolved(request, methods, dataset, store, rows, ratios, request.seed_pairs())
+
+
+def _without_needless_preset(request: Request, dataset: DatasetEntry) -> Request:
+    """The same request; the usual preset asked for by its name makes no other tables."""
+    if dataset.preset_called(request.options.preset) != dataset.preset:
+        return request
+    return replace(request, options=replace(request.options, preset=None))
 
 
 def store_of(folders: Sequence[Path]) -> ResultStore:
@@ -80,7 +88,8 @@ def _rows(
     if needs_ratios and request.options.mask_file is not None and (ratios is None or len(ratios) > 1):
         raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
     if ratios is None:
-        ratios = (1.0,) if request.options.mask_scheme == "single_positive" else dataset.preset.ratios
+        usual = dataset.preset_called(request.options.preset).ratios
+        ratios = (1.0,) if request.options.mask_scheme == "single_positive" else usual
     elif not ratios:
         raise UserError("no known ratio is named; give at least one")
     if request.overrides and (names is None or len(names) != 1):

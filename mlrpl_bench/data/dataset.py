@@ -82,6 +82,10 @@ class Preset:
         flip: augmentation: mirror half of the images.
         pretraining_split: the split on which the backbone is pre-trained here, once; None where weights are loaded.
         pretraining_image_size: side of the square that the backbone sees there; None for `image_size`.
+        trained_stages: how many of the backbone's stages are trained, the last ones; see `models.cutting`.
+        feature_width: D, the width of category features; None for the backbone's own.
+        attention_width: M, the width in which words and positions meet; None for the backbone's own.
+        pool: whether heads of SSGRL's line average 2 x 2 positions first; None for the backbone's own choice.
     """
 
     image_size: int
@@ -94,10 +98,32 @@ class Preset:
     flip: bool = True
     pretraining_split: str | None = None
     pretraining_image_size: int | None = None
+    trained_stages: int = 1
+    feature_width: int | None = None
+    attention_width: int | None = None
+    pool: bool | None = None
 
 
 PAPERS = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
 """The setting of the papers, on every data set."""
+
+LAPTOP = Preset(
+    image_size=224,
+    backbone="tf_efficientnet_lite0",
+    epochs=10,
+    batch=32,
+    lr_multiplier=30.0,
+    feature_width=256,
+    attention_width=128,
+    pool=False,
+)
+"""A setting for photographs without a GPU, in which maps are 7 x 7 as they are, like the papers' after their pool.
+
+See docs/decisions.md for how it was chosen.
+"""
+
+PHOTOGRAPHS: Mapping[str, Preset] = MappingProxyType({"paper": PAPERS, "laptop": LAPTOP})
+"""The presets of a data set of photographs, by name."""
 
 
 class Dataset(ABC):

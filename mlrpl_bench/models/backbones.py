@@ -1,16 +1,16 @@
 """This module builds the backbone that every method is given: a frozen part, shared, and a trained one, its own.
 
-The paper's "first 91 layers are frozen" is a ResNet-101's conv1 .. layer3; layer4 is trained. The same cut is made
-in any timm model whose features come out of a plain sequence of stages: the last stage is trained, what stands
-before it is frozen. The 2 x 2 pool and the 1 x 1 reduction that follow in SSGRL's line belong to `layers.trunk`.
+The paper's "first 91 layers are frozen" is a ResNet-101's conv1 .. layer3; layer4 is trained. In any other network the
+last stage is trained too, or as many as are asked for, and what stands before them is frozen (`cutting` says
+what a stage is). The 2 x 2 pool and the 1 x 1 reduction that follow in SSGRL's line belong to `layers.trunk`.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import zipfile
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from mlrpl_bench.data.images.transforms import INTERPOLATIONS, PixelFormat
+from mlrpl_bench.models import folding
+from mlrpl_bench.models.cutting import Stages, stages_of
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.randomness import seed_of
@@ -37,6 +39,7 @@ class Backbone:
         feature_width: D, the width of category features built on it (the paper: 1024).
         attention_width: M, the width in which words and positions meet (the paper: 512).
         pool: whether heads of SSGRL's line average 2 x 2 positions first (the paper: yes, 14 x 14 to 7 x 7).
+        num_stages: how many stages the network has, see `cutting`; 1 where no place was found to cut it.
     """
 
     frozen: nn.Module
@@ -45,20 +48,23 @@ class Backbone:
     feature_width: int = 1024
     attention_width: int = 512
     pool: bool = True
+    num_stages: int = 1
 
     def for_one_method(self) -> Backbone:
         """The same frozen part with a fresh copy of the trained part."""
-        return Backbone(
-            self.frozen,
-            copy.deepcopy(self.trained),
-            self.channels,
-            self.feature_width,
-            self.attention_width,
-            self.pool,
-        )
+        return replace(self, trained=copy.deepcopy(self.trained))
 
 
-def build(name: str, weights: str | None = None) -> Backbone:
+def build(
+    name: str,
+    weights: str | None = None,
+    *,
+    trained_stages: int = 1,
+    folded: bool = False,
+    feature_width: int | None = None,
+    attention_width: int | None = None,
+    pool: bool | None = None,
+) -> Backbone:
     """A backbone by name, with its weights.
 
     Args:
@@ -66,18 +72,83 @@ def build(name: str, weights: str | None = None) -> Backbone:
             that gives feature maps.
         weights: a local file (``.pth`` or ``.safetensors``), ``random``, or None for the ImageNet weights that timm
             downloads (``small`` has none of these: it is pre-trained here, see `pretraining`).
+        trained_stages: how many of the network's stages are trained, the last ones; 0 for a frozen network.
+        folded: whether the frozen part's batch norms are computed by the convolutions before them.
+        feature_width, attention_width, pool: in place of the backbone's own, see `Backbone`.
 
     Raises:
-        UserError: an unknown name, weights that cannot be had or do not fit.
+        UserError: an unknown name, weights that cannot be had or do not fit, or more stages than there are.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("backbone"))  # for what is not loaded from a file
-        backbone = _small() if name == SMALL else _from_timm(name, weights)
-    if name == SMALL and weights not in (None, "random"):
-        _load_into(nn.ModuleList([backbone.frozen, backbone.trained]), Path(str(weights)), name)
-    backbone.frozen.eval().requires_grad_(False)
-    backbone.trained.requires_grad_(True)
-    return backbone
+        stages, channels = _small(weights) if name == SMALL else _from_timm(name, weights)
+    frozen, trained = stages.cut(trained_stages, name)
+    if name == SMALL and trained_stages == 1:
+        (trained,) = trained  # type: ignore[misc]  # its tensors are called so in the weights of records
+    frozen.eval().requires_grad_(False)
+    trained.requires_grad_(True)
+    if folded:
+        folding.fold(frozen)
+    chosen = {"feature_width": feature_width, "attention_width": attention_width, "pool": pool}
+    of_this = widths(name) | {what: value for what, value in chosen.items() if value is not None}
+    return Backbone(frozen, trained, channels, **of_this, num_stages=len(stages))
+
+
+def widths(name: str) -> dict[str, Any]:
+    """A backbone's own `feature_width`, `attention_width` and `pool`: the papers', but for the small one."""
+    if name == SMALL:
+        return {"feature_width": 64, "attention_width": 32, "pool": False}
+    return {"feature_width": 1024, "attention_width": 512, "pool": True}
+
+
+def is_folded(name: str) -> bool:
+    """Whether a backbone's frozen part is folded in a run.
+
+    The papers' ResNet-101 and ``small`` are not, so that their scores stay what they were to the last bit.
+    """
+    return name not in (SMALL, RESNET101)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """An outline tells what of a backbone is frozen and what is trained.
+
+    Attributes:
+        num_stages: how many stages the network has; 1 where no place was found to cut it.
+        trained_stages: how many of them are trained, the last ones.
+        frozen_parameters, trained_parameters: the numbers of the parts' parameters.
+        unfolded: the frozen part's batch norms that no convolution could take over, if it is folded.
+    """
+
+    num_stages: int
+    trained_stages: int
+    frozen_parameters: int
+    trained_parameters: int
+    unfolded: int = 0
+
+    def __str__(self) -> str:
+        """In one line: ``1 of 5 stages, 15.0 of 42.5 million parameters``."""
+        total = self.frozen_parameters + self.trained_parameters
+        if self.num_stages == 1:
+            share = "the whole backbone, in which no place to cut was found" if self.trained_stages else "none of it"
+        else:
+            share = f"{self.trained_stages} of {self.num_stages} stages"
+        text = f"{share}, {self.trained_parameters / 1e6:.2f} of {total / 1e6:.2f} million parameters"
+        return text + (f"; {self.unfolded} batch norms of the frozen part are not folded" if self.unfolded else "")
+
+
+@functools.cache  # takes a second or two, and what it tells depends on nothing else
+def outline(name: str, trained_stages: int = 1) -> Outline:
+    """What is frozen and what is trained of a backbone; nothing is fetched.
+
+    Raises:
+        UserError: an unknown name, or more stages than there are.
+    """
+    folded = is_folded(name)
+    backbone = build(name, "random", trained_stages=trained_stages, folded=folded)
+    frozen, trained = (sum(p.numel() for p in part.parameters()) for part in (backbone.frozen, backbone.trained))
+    unfolded = folding.batch_norms(backbone.frozen) if folded else 0
+    return Outline(backbone.num_stages, trained_stages, frozen, trained, unfolded)
 
 
 def pixel_format(name: str) -> PixelFormat:
@@ -147,24 +218,26 @@ class ResidualStage(nn.Module):
         return torch.relu(self.body(maps_BDHW) + self.shortcut(maps_BDHW))
 
 
-def _small() -> Backbone:
+def _small(weights: str | None) -> tuple[Stages, int]:
     """A ResNet in miniature: 56 x 56 images become 7 x 7 maps; the last stage is trained, as in the papers."""
-    frozen = nn.Sequential(
+    first = [
         nn.Conv2d(3, 24, 5, stride=2, padding=2, bias=False),
         nn.BatchNorm2d(24),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
         ResidualStage(24, 32, stride=1),
         ResidualStage(32, 48, stride=1),
-    )
-    trained = ResidualStage(48, 64, stride=2)
-    return Backbone(frozen, trained, channels=64, feature_width=64, attention_width=32, pool=False)
+    ]
+    last = ResidualStage(48, 64, stride=2)
+    if weights not in (None, "random"):
+        _load_into(nn.ModuleList([nn.Sequential(*first), last]), Path(str(weights)), SMALL)
+    modules = [(str(place), module) for place, module in enumerate([*first, last])]
+    return Stages(modules, starts=(0, 4, 5, 6)), 64
 
 
-def _from_timm(name: str, weights: str | None) -> Backbone:
+def _from_timm(name: str, weights: str | None) -> tuple[Stages, int]:
+    """The stages of a timm model with its weights, and the number of channels of its last map."""
     import timm  # imported late: it takes seconds
-    from timm.layers import Format
-    from timm.models._features import FeatureListNet
 
     model_name = _timm_name(name)
     _refuse_unknown(name)
@@ -181,35 +254,7 @@ def _from_timm(name: str, weights: str | None) -> Backbone:
     if weights not in (None, "random"):
         _load_into(model, Path(str(weights)), model_name)
     channels = int(model.feature_info.channels()[-1])  # type: ignore[union-attr, operator]
-    if not isinstance(model, FeatureListNet):
-        # Transformers and nets with parallel branches: no sequence to cut, so nothing is frozen.
-        return Backbone(nn.Identity(), LastMap(model), channels)
-    stages = list(model.named_children())
-    tap = next(iter(model.return_layers))
-    cut = 1 + next(index for index, (stage, _) in enumerate(stages) if stage == tap)
-    frozen, trained = nn.Sequential(OrderedDict(stages[:cut])), nn.Sequential(OrderedDict(stages[cut:]))
-    if model.output_fmt == Format.NHWC:
-        trained.append(ChannelsFirst())
-    return Backbone(frozen, trained, channels)
-
-
-class ChannelsFirst(nn.Module):
-    """(B, H, W, D) to (B, D, H, W), for models that keep channels last (Swin)."""
-
-    def forward(self, maps_BHWD: Tensor) -> Tensor:
-        return maps_BHWD.permute(0, 3, 1, 2)
-
-
-class LastMap(nn.Module):
-    """The last of the feature maps that a timm model gives."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        maps = self.model(images_B3HW)[-1]
-        return maps.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", None) == "NHWC" else maps
+    return stages_of(model), channels
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -16,10 +16,11 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
 from mlrpl_bench.data.dataset import Dataset, Preset
@@ -90,12 +91,31 @@ class Alias:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A registered dataset."""
+    """A registered dataset.
+
+    Attributes:
+        preset: the setting that all methods share on it when no other is asked for.
+        presets: settings that can be asked for by name; the usual one may be among them.
+    """
 
     name: str
     cls: type[Dataset]
     path: Path
     preset: Preset
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+
+    def preset_called(self, name: str | None) -> Preset:
+        """The preset of a name; the usual one for None.
+
+        Raises:
+            UserError: the dataset has no such preset.
+        """
+        if name is None:
+            return self.preset
+        if name not in self.presets:
+            there = f"there are: {', '.join(self.presets)}" if self.presets else "it has its usual one alone"
+            raise UserError(f"--preset {name}: {self.name} has no such preset; {there}")
+        return self.presets[name]
 
 
 Entry = TypeVar("Entry", MethodEntry, DatasetEntry)
@@ -196,12 +216,20 @@ def register_alias(name: str, method: str, ratio: float) -> None:
     _registered_by_this_file.append(Alias(name, method, ratio))
 
 
-def register_dataset(name: str, *, preset: Preset) -> Callable[[type[Dataset]], type[Dataset]]:
-    """Register a `Dataset` class under a name, with the preset that all methods share on it."""
+def register_dataset(
+    name: str, *, preset: Preset, presets: Mapping[str, Preset] = MappingProxyType({})
+) -> Callable[[type[Dataset]], type[Dataset]]:
+    """Register a `Dataset` class under a name.
+
+    Args:
+        name: letters, digits and underscores.
+        preset: the setting that all methods share on it when no other is asked for.
+        presets: settings that ``--preset NAME`` asks for, by name.
+    """
 
     def register(cls: type[Dataset]) -> type[Dataset]:
         path = Path(sys.modules[cls.__module__].__file__ or "")
-        _registered_by_this_file.append(DatasetEntry(name, cls, path, preset))
+        _registered_by_this_file.append(DatasetEntry(name, cls, path, preset, presets))
         return cls
 
     return register

@@ -12,7 +12,7 @@ import json
 import sys
 import types
 import typing
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,9 @@ class Setting:
         precision: ``32-true`` or ``bf16-mixed``.
         epochs, batch: the training length and images per step, unless a method's recipe says otherwise.
         mean, deviation, interpolation: the pixels that the backbone was trained with, see `views.PixelFormat`.
+        trained_stages: how many of the backbone's stages are trained, the last ones; see `models.cutting`.
+        folded: whether the frozen part's batch norms are computed by the convolutions before them.
+        feature_width, attention_width, pool: in place of the backbone's own, see `backbones.Backbone`.
     """
 
     protocol_version: int
@@ -68,6 +71,11 @@ class Setting:
     mean: tuple[float, ...] = MEAN_3
     deviation: tuple[float, ...] = DEVIATION_3
     interpolation: str = INTERPOLATION
+    trained_stages: int = 1
+    folded: bool = False
+    feature_width: int | None = None
+    attention_width: int | None = None
+    pool: bool | None = None
 
     @property
     def pixels(self) -> PixelFormat:
@@ -79,8 +87,8 @@ class Setting:
         return ImageTransform(self.image_size, self.crop_sides, self.flip, self.transform, self.pixels)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data. The usual pixels are left out, so that a key is what it was before there were others."""
-        usual = {"mean": MEAN_3, "deviation": DEVIATION_3, "interpolation": INTERPOLATION}
+        """Plain data. The usual values of later fields are left out, so that a key is what it was before them."""
+        usual = {field.name: field.default for field in fields(self) if field.default is not MISSING}
         return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 

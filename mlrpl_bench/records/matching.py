@@ -37,6 +37,8 @@ def _as_typed(flag: str, value: object) -> str:
     """An option as one types it: in a setting, compiling is part of the precision, and a mask file is a scheme."""
     if value == FROM_FILE:
         return "--mask-file FILE"
+    if value is None:
+        return f"no {flag}"
     return f"{flag} {value}".replace("+compile", " --compile")
 
 

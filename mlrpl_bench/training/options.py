@@ -31,6 +31,12 @@ MOST_IMAGES_OF_A_STEP = 65_536
 """The largest batches that were ever published for images; a batch is also held against the training set."""
 LARGEST_SIDE = 4096
 """A float image of this side takes 200 MB, and a ResNet's first maps of it 1 GB; the papers' side is 448."""
+MOST_STAGES = 1000
+"""More than any network has; how many there are is known when it is built."""
+LARGEST_WIDTH = 65_536
+"""A square matrix of this width takes 17 GB; the papers' are 1,024 and 512."""
+SMALLEST_FACTOR = 1e-6
+"""On a learning rate; the largest is as far from 1 on the other side."""
 MOST_WORKERS = 1024
 """More processes than any one machine has cores for."""
 
@@ -46,6 +52,7 @@ def _option(
     variable: str = "",
     in_names: str | None = "",
     decides: str = "",
+    flag: str = "",
     **valid: Any,
 ) -> Any:
     """A field of `Options`.
@@ -57,9 +64,10 @@ def _option(
         in_names: what names of table files call it: ``""`` as the field is called, None for an option that makes
             no other setting and does not stand there.
         decides: the field of a record's setting that it decides alone, where that has another name.
+        flag: what the command line calls it, where that is not the field's name.
         valid: see `parameter`.
     """
-    facts = {"unset": unset, "variable": variable, "in_names": in_names, "decides": decides}
+    facts = {"unset": unset, "variable": variable, "in_names": in_names, "decides": decides, "flag": flag}
     return dataclasses.field(default=default, metadata={**parameter(default, doc, **valid).metadata, **facts})
 
 
@@ -92,6 +100,7 @@ class Options:
     mask_file: Path | None = _option(  # noqa: RUF009
         None, "Use this mask (.npz, .npy) instead of drawing one.", in_names="mask"
     )
+    preset: str | None = _option(None, "One of the dataset's settings, such as paper or laptop.", unset="the usual one")
     epochs: int | None = _option(None, "Training length.", unset="preset's", low=1, high=MOST_EPOCHS)
     batch: int | None = _option(None, "Images per step.", unset="preset's", low=2, high=MOST_IMAGES_OF_A_STEP)
     image_size: int | None = _option(
@@ -99,6 +108,28 @@ class Options:
     )
     backbone: str | None = _option(None, "small, resnet101 or a timm model.", unset="preset's")
     weights: str | None = _option(None, "A local weight file, or random.", unset="pre-trained")
+    trained_stages: int | None = _option(
+        None,
+        "How many stages of the backbone are trained, the last ones; 0 for the head alone.",
+        unset="preset's",
+        low=0,
+        high=MOST_STAGES,
+    )
+    feature_width: int | None = _option(
+        None, "Width of the features of a category.", unset="preset's", low=2, high=LARGEST_WIDTH
+    )
+    attention_width: int | None = _option(
+        None, "Width in which words and positions meet.", unset="preset's", low=1, high=LARGEST_WIDTH
+    )
+    lr_multiplier: float | None = _option(
+        None,
+        "Factor on every method's learning rate.",
+        unset="preset's",
+        in_names="lr",
+        flag="--lr",
+        low=SMALLEST_FACTOR,
+        high=1 / SMALLEST_FACTOR,
+    )
     data: Mapping[str, str] = dataclasses.field(
         default_factory=dict,
         metadata={"doc": "An option of the dataset, name=value. Repeatable.", "flag": "--set-data", "in_names": ""},
@@ -209,8 +240,19 @@ def check(options: Options) -> None:
     find_device(options.device)
 
 
+def apply(options: Options, preset: Preset) -> Preset:
+    """A preset with the values that the user chose in place of its own."""
+    names = {field.name for field in dataclasses.fields(preset)} & set(described())
+    chosen = {name: getattr(options, name) for name in names}
+    return dataclasses.replace(preset, **{name: value for name, value in chosen.items() if value is not None})
+
+
 def variant(options: Options, preset: Preset) -> str:
-    """What of the options makes another setting than the data set's usual one: ``val-by_id-epochs=5``, or nothing."""
+    """What of the options makes another setting than the data set's usual one: ``val-by_id-epochs=5``, or nothing.
+
+    Args:
+        preset: the one that the options name, or the usual one.
+    """
     parts: list[str] = []
     for name, field in described().items():
         value, short = getattr(options, name), field.metadata["in_names"]

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data import masks, protocol
-from mlrpl_bench.data.dataset import PAPERS, Preset, Split
+from mlrpl_bench.data.dataset import PAPERS, Split
 from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
@@ -18,7 +18,7 @@ from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
 from mlrpl_bench.training import inputs
-from mlrpl_bench.training.options import Options, check, described, flags_of_setting
+from mlrpl_bench.training.options import Options, apply, check, flags_of_setting
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder
 from mlrpl_bench.utils.processes import usable_cores
@@ -26,6 +26,13 @@ from mlrpl_bench.utils.progress import Report, silent
 
 if TYPE_CHECKING:
     from mlrpl_bench.training.workbench import Workbench
+
+WIDTHS = {
+    "feature_width": "width of category features",
+    "attention_width": "width of attention",
+    "pool": "average of 2 x 2 positions",
+}
+"""What the notes call a backbone's widths."""
 
 
 class Study:
@@ -50,7 +57,7 @@ class Study:
     def __init__(self, entry: DatasetEntry, options: Options, report: Report = silent) -> None:
         check(options)
         self.entry, self.options, self.report = entry, options, report
-        self.preset = _with(entry.preset, options)
+        self.preset = apply(options, entry.preset_called(options.preset))
         self.dataset = entry.cls(build_options(entry.cls.Options, dict(options.data), entry.name, "option"))
         self.dataset.report = report
         if options.data_root is None and self.dataset.needs_root:
@@ -118,7 +125,16 @@ class Study:
         from mlrpl_bench.training.workbench import Workbench
 
         told = lambda done, total: self.report("pre-training the backbone", done, total)  # noqa: E731
-        backbone = backbones.build(self.preset.backbone, self.weights.to_load(told))
+        s = self.setting
+        backbone = backbones.build(
+            s.backbone,
+            self.weights.to_load(told),
+            trained_stages=s.trained_stages,
+            folded=s.folded,
+            feature_width=s.feature_width,
+            attention_width=s.attention_width,
+            pool=s.pool,
+        )
         fabric = make_fabric(self.options.device, self.options.precision, self.options.deterministic)
         workers = self.options.workers
         if workers is None:  # on a CPU the loader would only take cores from the training
@@ -155,6 +171,7 @@ class Study:
             ("image backend", s.transform, "reference"),
         ]
         lines = [f"{what} {here} (papers: {there})" for what, here, there in compared if here != there]
+        lines += self._of_backbone()
         lines += [f"dataset option {option}" for option in self._data_options()]
         lines += inputs.unexpected_counts(self.inputs, self.dataset, self.options.evaluate_on)
         if not self.inputs.has_word_vectors:
@@ -162,9 +179,24 @@ class Study:
         lines += [f"{len(bad)} {of} images left out, missing or damaged" for of, bad in self.left_out.items() if bad]
         return lines
 
+    def _of_backbone(self) -> list[str]:
+        """What is trained of a backbone, and the widths, where these are not what the notes' readers expect."""
+        s, usual = self.setting, backbones.widths(self.setting.backbone)
+        chosen = {"feature_width": s.feature_width, "attention_width": s.attention_width, "pool": s.pool}
+        lines = [
+            f"{WIDTHS[name]} {value} (usual with this backbone: {usual[name]})"
+            for name, value in chosen.items()
+            if value is not None
+        ]
+        if s.folded or s.trained_stages != PAPERS.trained_stages:
+            lines.append(f"trained of the backbone: {backbones.outline(s.backbone, s.trained_stages)}")
+        return lines
+
     def _setting(self) -> Setting:
         assert self.train.word_vectors_CE is not None
         pixels = backbones.pixel_format(self.preset.backbone)
+        if self.preset.trained_stages != PAPERS.trained_stages:
+            backbones.outline(self.preset.backbone, self.preset.trained_stages)  # refuses more stages than there are
         return Setting(
             protocol_version=protocol.VERSION,
             dataset=self.entry.name,
@@ -186,7 +218,16 @@ class Study:
             mean=pixels.mean_3,
             deviation=pixels.deviation_3,
             interpolation=pixels.interpolation,
+            trained_stages=self.preset.trained_stages,
+            folded=backbones.is_folded(self.preset.backbone),
+            **self._chosen_widths(),
         )
+
+    def _chosen_widths(self) -> dict[str, Any]:
+        """The widths that are not the backbone's own; None for the others."""
+        usual = backbones.widths(self.preset.backbone)
+        chosen = {name: getattr(self.preset, name) for name in usual}
+        return {name: value if value != usual[name] else None for name, value in chosen.items()}
 
     def _data_options(self) -> list[str]:
         """The dataset's options that are not the usual ones: they may change pictures under the same labels."""
@@ -196,10 +237,3 @@ class Study:
     def view(self) -> ImageTransform:
         """How images become the network's input."""
         return self.setting.view()
-
-
-def _with(preset: Preset, options: Options) -> Preset:
-    """The preset with the values that the user chose."""
-    names = {field.name for field in dataclasses.fields(Preset)} & set(described())
-    chosen = {name: getattr(options, name) for name in names}
-    return dataclasses.replace(preset, **{name: value for name, value in chosen.items() if value is not None})

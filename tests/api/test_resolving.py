@@ -32,6 +32,14 @@ def test_no_names_are_the_basic_methods_and_no_ratios_the_presets():
     assert found.ratios == found.dataset.preset.ratios
 
 
+def test_the_usual_preset_by_its_name_is_the_usual_request():
+    photographs = {"dataset": "coco", "methods": ("sarb",)}
+    assert resolved(**photographs, options=Options(preset="paper", epochs=3)).request.options == Options(epochs=3)
+    assert resolved(**photographs, options=Options(preset="laptop")).request.options == Options(preset="laptop")
+    with pytest.raises(UserError, match="--preset big: coco has no such preset; there are: paper, laptop"):
+        resolved(**photographs, options=Options(preset="big"))
+
+
 def test_an_alias_is_its_method_at_its_ratio():
     found = resolved(methods=("upper_bound",))
     alias = found.methods.aliases["upper_bound"]

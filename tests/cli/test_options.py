@@ -146,10 +146,10 @@ def test_every_field_of_the_options_can_be_set(call):
         "data_root": "d", "epochs": "7", "batch": "8", "image_size": "64",
         "backbone": "b", "weights": "w", "precision": "bf16-mixed", "device": "x",
         "workers": "2", "evaluate_on": "val", "mask_scheme": "by_id", "mask_file": "m", "on_bad_image": "skip",
-        "image_backend": "fast",
+        "image_backend": "fast", "preset": "p", "trained_stages": "0", "feature_width": "9", "attention_width": "5",
     }  # fmt: skip
     arguments = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", value)]
-    made = call("sarb", *arguments, "--deterministic", "--compile", "--set-data", "a=b")["options"]
+    made = call("sarb", *arguments, "--deterministic", "--compile", "--set-data", "a=b", "--lr=0.5")["options"]
     converted = {
         "data_root": Path("d"),
         "epochs": 7,
@@ -157,9 +157,15 @@ def test_every_field_of_the_options_can_be_set(call):
         "image_size": 64,
         "workers": 2,
         "mask_file": Path("m"),
+        "trained_stages": 0,
+        "feature_width": 9,
+        "attention_width": 5,
+        "lr_multiplier": 0.5,
     }
     assert made == Options(**{**values, **converted}, deterministic=True, compile=True, data={"a": "b"})
-    assert set(values) | {"deterministic", "compile", "data"} == set(inspect.signature(Options).parameters)
+    assert set(values) | {"deterministic", "compile", "data", "lr_multiplier"} == set(
+        inspect.signature(Options).parameters
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "leaderboard"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrpl_bench.data.dataset import NINE_RATIOS, PAPERS, Dataset, Preset, Split, held_out
+from mlrpl_bench.data.dataset import LAPTOP, NINE_RATIOS, PAPERS, Dataset, Preset, Split, held_out
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.models.backbones import RESNET101
 from mlrpl_bench.models.registry import load_datasets
@@ -93,3 +93,10 @@ def test_rows_are_taken_in_the_order_given():
 def test_the_papers_setting_is_that_of_the_photographs():
     assert (PAPERS.image_size, PAPERS.backbone, PAPERS.epochs, PAPERS.batch) == (448, RESNET101, 20, 16)
     assert {load_datasets()[name].preset for name in ("coco", "coco_json", "voc2007", "vg200")} == {PAPERS}
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_json", "voc2007", "vg200", "vg200_rebuilt"])
+def test_data_sets_of_photographs_have_the_papers_setting_and_one_for_a_laptop(name):
+    entry = load_datasets()[name]
+    assert entry.preset_called("paper") == entry.preset_called(None) == PAPERS
+    assert entry.preset_called("laptop") == LAPTOP != PAPERS

@@ -12,12 +12,16 @@ from torch import nn
 
 from mlrpl_bench.data.images.loader import decode, normalise
 from mlrpl_bench.data.images.transforms import ImageTransform, PixelFormat
+from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models import backbones
+from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.utils.errors import UserError
 
 CUT = ("test_resnet", "test_convnext", "test_nfnet", "test_mambaout", "regnetx_002", "densenet121")
-WHOLE = ("test_vit", "test_efficientnet")
-SIDES = {"test_vit": 160, "swin_tiny_patch4_window7_224": 224}
+SINCE_CUT = ("test_vit", "test_efficientnet", "mobilenetv3_small_050", "deit_tiny_distilled_patch16_224")
+"""timm gives their features with classes of its own."""
+WHOLE = "hrnet_w18_small"
+SIDES = {"test_vit": 160, "deit_tiny_distilled_patch16_224": 224, "swin_tiny_patch4_window7_224": 224}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +109,7 @@ def test_the_papers_resnet_computes_what_timms_whole_model_computes(resnet101):
     assert torch.equal(maps(resnet101, images()), expected_BDHW)
 
 
-@pytest.mark.parametrize("name", CUT + WHOLE)
+@pytest.mark.parametrize("name", (*CUT, *SINCE_CUT))
 def test_a_local_weight_file_of_a_whole_classifier_gives_that_models_last_map(name, weights):
     model = whole_model(name)
     backbone = backbones.build(name, weights(model.state_dict()))
@@ -129,12 +133,70 @@ def test_a_model_that_keeps_channels_last_gives_maps_with_channels_first():
     assert maps(backbone, images(name, 1)).shape == (1, 768, 7, 7)
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_model_that_cannot_be_cut_is_trained_as_a_whole(name):
+@pytest.mark.parametrize("name", SINCE_CUT)
+def test_nets_that_timm_does_not_give_as_a_sequence_are_cut_too(name):
     backbone = backbones.build(name, "random")
-    assert backbone.frozen(images(name)) is not None and not list(backbone.frozen.parameters())
-    assert torch.equal(backbone.frozen(images(name)), images(name))
+    frozen, trained = (sum(p.numel() for p in part.parameters()) for part in (backbone.frozen, backbone.trained))
+    assert frozen and trained and backbone.num_stages > 1
     assert maps(backbone, images(name)).shape[:2] == (2, backbone.channels)
+
+
+def test_a_model_that_cannot_be_cut_is_trained_as_a_whole_or_not_at_all():
+    backbone = backbones.build(WHOLE, "random")
+    assert backbone.num_stages == 1 and not list(backbone.frozen.parameters())
+    assert torch.equal(backbone.frozen(images()), images())
+    frozen = backbones.build(WHOLE, "random", trained_stages=0)
+    assert not list(frozen.trained.parameters())
+    assert torch.equal(maps(frozen, images()), maps(backbone, images()))
+    with pytest.raises(UserError, match=rf"--trained-stages 2: the backbone {WHOLE} can only be trained as a whole"):
+        backbones.build(WHOLE, "random", trained_stages=2)
+
+
+@pytest.mark.parametrize("name", ["small", "test_resnet", "test_efficientnet", "test_vit"])
+def test_any_number_of_stages_can_be_trained_and_the_maps_stay_the_same(name):
+    usual = backbones.build(name, "random")
+    shares = []
+    for trained_stages in range(usual.num_stages + 1):
+        backbone = backbones.build(name, "random", trained_stages=trained_stages)
+        assert torch.equal(maps(backbone, images(name)), maps(usual, images(name)))
+        shares.append(sum(parameter.numel() for parameter in backbone.trained.parameters()))
+    assert shares[0] == 0 and shares == sorted(set(shares))
+    assert not list(backbone.frozen.parameters())
+
+
+def test_more_stages_than_there_are_cannot_be_trained():
+    with pytest.raises(UserError, match=r"\A--trained-stages 6: the backbone test_resnet has 5 stages\Z"):
+        backbones.build("test_resnet", "random", trained_stages=6)
+
+
+def test_an_outline_tells_what_is_frozen_and_trained():
+    outline = backbones.outline("resnet101")
+    assert (outline.frozen_parameters, outline.trained_parameters) == (27_535_424, 14_964_736)
+    assert str(outline) == "1 of 5 stages, 14.96 of 42.50 million parameters"
+    assert str(backbones.outline("resnet101", 0)) == "0 of 5 stages, 0.00 of 42.50 million parameters"
+    assert str(backbones.outline(WHOLE)).startswith("the whole backbone, in which no place to cut was found, ")
+    assert str(backbones.outline(WHOLE, 0)).startswith("none of it, 0.00 of ")
+    assert str(backbones.outline("densenet121")).endswith("; 44 batch norms of the frozen part are not folded")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_a_folded_backbone_computes_the_same_maps(name):
+    plain, folded = (backbones.build(name, "random", folded=folded) for folded in (False, True))
+    expected_BDHW = maps(plain, images())
+    assert torch.allclose(maps(folded, images()), expected_BDHW, rtol=0, atol=1e-5 * expected_BDHW.abs().max().item())
+    assert [*folded.trained.state_dict()] == [*plain.trained.state_dict()]
+
+
+def test_the_papers_backbone_and_the_small_one_are_not_folded():
+    assert [backbones.is_folded(name) for name in ("small", "resnet101", "resnet18")] == [False, False, True]
+
+
+def test_widths_that_are_asked_for_take_the_place_of_the_backbones_own():
+    small, resnet = backbones.build("small", "random"), backbones.build("test_resnet", "random")
+    assert (small.feature_width, small.attention_width, small.pool) == (64, 32, False)
+    assert (resnet.feature_width, resnet.attention_width, resnet.pool) == (1024, 512, True)
+    other = backbones.build("test_resnet", "random", feature_width=20, attention_width=10, pool=False)
+    assert (other.feature_width, other.attention_width, other.pool) == (20, 10, False)
 
 
 @pytest.mark.parametrize("name", ["small", "resnet101", "test_convnext", "test_vit"])
@@ -145,13 +207,14 @@ def test_the_frozen_part_is_frozen_and_the_trained_part_is_not(name):
     assert all(parameter.requires_grad for parameter in backbone.trained.parameters())
 
 
-@pytest.mark.parametrize("name", ["small", *CUT])
+@pytest.mark.parametrize("name", ["small", *CUT, *SINCE_CUT])
 def test_the_trained_part_leaves_its_input_as_it_was(name):
-    backbone = backbones.build(name, "random")
-    frozen = backbone.frozen(images())
-    before = frozen.clone()
-    backbone.trained(frozen)
-    assert torch.equal(frozen, before)
+    for trained_stages in range(backbones.build(name, "random").num_stages + 1):
+        backbone = backbones.build(name, "random", trained_stages=trained_stages, folded=True)
+        frozen = backbone.frozen(images(name))
+        before = frozen.clone()
+        backbone.trained(frozen)
+        assert torch.equal(frozen, before)
 
 
 def test_each_method_gets_its_own_trained_part_and_the_shared_frozen_part():
@@ -290,6 +353,35 @@ def test_a_backbone_is_fed_what_it_was_trained_with(name, pixels):
 def test_a_backbone_that_does_not_exist_has_no_pixels():
     with pytest.raises(UserError, match="no backbone 'resnet1001'"):
         backbones.pixel_format("resnet1001")
+
+
+CLASSES_OF = {  # ImageNet's 1,000 classes, by VOC's categories
+    "cat": (281, 282, 283, 284, 285),
+    "bus": (654, 779, 874),
+    "train": (466, 547, 705, 820, 829),
+    "car": (407, 436, 468, 479, 511, 581, 609, 627, 656, 661, 717, 751, 817),
+}
+
+
+@pytest.mark.skipif("MLRPL_TEST_DATA" not in os.environ, reason="MLRPL_TEST_DATA names no folder of test data")
+@pytest.mark.parametrize("category", CLASSES_OF)
+def test_real_weights_know_real_photographs_that_are_read_as_in_a_run(category):
+    root = Path(os.environ["MLRPL_TEST_DATA"])
+    weights, photographs = root / "weights/tf_efficientnet_lite0.pth", root / "voc2007-part"
+    if not weights.is_file() or not photographs.is_dir():
+        pytest.skip(f"{root} has no weights or no photographs")
+    split = load_datasets()["voc2007"].cls().load(photographs, "test")
+    column_N = split.labels_NC[:, split.categories.index(category)]
+    rows = [row for row in np.flatnonzero(column_N == PRESENT) if (split.labels_NC[row] == PRESENT).sum() == 1][:40]
+    view = ImageTransform(224, pixels=backbones.pixel_format("tf_efficientnet_lite0"))
+    pixels = np.stack([np.asarray(view.test(decode(split.image_paths[row]))) for row in rows])
+    images_B3HW = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), view.pixels)
+    head = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(weights)).eval()
+    backbone = backbones.build("tf_efficientnet_lite0", str(weights), folded=True)
+    with torch.no_grad():
+        logits_BK = head.forward_head(head.bn2(head.conv_head(maps(backbone, images_B3HW))))
+    found = [bool(set(top) & set(CLASSES_OF[category])) for top in logits_BK.topk(5).indices.tolist()]
+    assert len(rows) >= 20 and np.mean(found) > 0.7, (len(rows), np.mean(found))
 
 
 @pytest.mark.skipif("MLRPL_TEST_DATA" not in os.environ, reason="MLRPL_TEST_DATA names no folder of test data")

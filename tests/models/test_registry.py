@@ -74,6 +74,16 @@ def test_a_dataset_is_found_with_its_preset(folder):
     entry = load_datasets(folder=folder)["shapes"]
     assert issubclass(entry.cls, Dataset)
     assert (entry.preset.image_size, entry.preset.epochs) == (32, 2)
+    assert entry.preset_called(None) == entry.preset and not entry.presets
+
+
+def test_a_dataset_has_other_presets_by_name(folder):
+    text = DATASET.format(name="shapes").replace("epochs=2)", 'epochs=2), presets={"big": Preset(64, "small")}')
+    write(folder / "one.py", text)
+    entry = load_datasets(folder=folder)["shapes"]
+    assert (entry.preset_called("big").image_size, entry.preset_called(None).image_size) == (64, 32)
+    with pytest.raises(UserError, match="--preset huge: shapes has no such preset; there are: big"):
+        entry.preset_called("huge")
 
 
 def test_names_are_listed_in_order_of_the_alphabet(folder):

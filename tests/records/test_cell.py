@@ -120,7 +120,25 @@ HALF = {"mean": (0.5, 0.5, 0.5), "deviation": (0.5, 0.5, 0.5)}
 def test_the_usual_pixels_leave_the_key_as_it_was_before_there_were_others():
     before = "598584d73fb846476e3326265d7e7493d1d2e464fe1fc1d7e87b068f9474a7bf"
     assert cell(setting=replace(SETTING, protocol_version=2)).key == before
-    assert not {"mean", "deviation", "interpolation"} & set(cell().to_json()["setting"])
+    later = {
+        "mean",
+        "deviation",
+        "interpolation",
+        "trained_stages",
+        "folded",
+        "feature_width",
+        "attention_width",
+        "pool",
+    }
+    assert not later & set(cell().to_json()["setting"])
+
+
+def test_a_cell_of_another_use_of_the_backbone_survives_being_written_as_json():
+    before = cell(
+        setting=replace(SETTING, trained_stages=0, folded=True, feature_width=9, attention_width=5, pool=False)
+    )
+    after = Cell.from_json(json.loads(json.dumps(before.to_json())))
+    assert (after.setting, after.key) == (before.setting, before.key)
 
 
 def test_a_cell_of_other_pixels_survives_being_written_as_json():

@@ -34,11 +34,16 @@ MADE_UP = st.builds(
     on_bad_image=st.sampled_from(of_options.ON_BAD_IMAGE),
     compile=st.booleans(),
     mask_file=PATHS,
+    preset=st.none() | st.sampled_from(["paper", "laptop"]),
     epochs=st.none() | st.integers(1, 9),
     batch=st.none() | st.integers(2, 40),
     image_size=st.none() | st.integers(16, 64),
     backbone=st.none() | st.sampled_from(["small", "resnet18", "none"]),
     weights=st.none() | TEXT,
+    trained_stages=st.none() | st.integers(0, 3),
+    feature_width=st.none() | st.integers(2, 9),
+    attention_width=st.none() | st.integers(1, 9),
+    lr_multiplier=st.none() | st.sampled_from([0.5, 1.0, 30.0]),
     data=st.dictionaries(TEXT, TEXT, max_size=3),
     device=st.sampled_from(["auto", "cpu"]),
     workers=st.none() | st.integers(0, 9),
@@ -97,7 +102,7 @@ def test_every_option_with_choices_or_a_range_is_held_to_them(field):
     for value in (valid.get("low"), valid.get("high"), *(valid.get("choices") or ())):
         if value is not None:
             check_values(Options(**{field.name: value}))
-    is_number = "int" in str(field.type)
+    is_number = any(kind in str(field.type) for kind in ("int", "float"))
     assert is_number == (valid.get("low") is not None) == (valid.get("high") is not None)
 
 
@@ -133,6 +138,9 @@ def test_options_that_decide_a_field_of_the_setting_are_known_by_it():
         "epochs": "--epochs",
         "backbone": "--backbone",
         "precision": "--precision",
+        "trained_stages": "--trained-stages",
+        "feature_width": "--feature-width",
+        "attention_width": "--attention-width",
         "evaluate_on": "--evaluate-on",
         "mask_scheme": "--mask-scheme",
         "bad_images": "--on-bad-image",
@@ -187,6 +195,12 @@ def test_an_option_that_json_does_not_name_has_its_default():
         ({"weights": "/a/b c.pth"}, "weights=b_c"),
         ({"mask_file": Path("/a/half.npz"), "compile": True}, "compile-mask=half"),
         ({"device": "cpu", "workers": 3, "deterministic": True, "data_root": Path("a")}, ""),
+        ({"preset": "laptop", "epochs": 2, "lr_multiplier": 30.0}, "preset=laptop-lr=30.0"),
+        ({"trained_stages": 1, "lr_multiplier": 1.0}, ""),  # the preset's
+        (
+            {"trained_stages": 0, "feature_width": 8, "attention_width": 4},
+            "trained_stages=0-feature_width=8-attention_width=4",
+        ),
         ({"backbone": "x" * 200}, "backbone=" + "x" * 141),
     ],
 )
@@ -210,9 +224,13 @@ def test_the_order_of_the_values_in_names_of_files_is_fixed(o):
     ]
     words += ["compile"] * o.compile
     words += [] if o.mask_file is None else [f"mask={o.mask_file.stem}"]
+    words += [] if o.preset is None else [f"preset={o.preset}"]
     for name in ("epochs", "batch", "image_size", "backbone"):
         if getattr(o, name) not in (None, getattr(PRESET, name)):
             words.append(f"{name}={getattr(o, name)}")
     words += [] if o.weights is None else [f"weights={Path(o.weights).stem}"]
+    for name in ("trained_stages", "feature_width", "attention_width", "lr_multiplier"):
+        if getattr(o, name) not in (None, getattr(PRESET, name)):
+            words.append(f"{name.removesuffix('_multiplier')}={getattr(o, name)}")
     words += [f"{name}={value}" for name, value in sorted(o.data.items())]
     assert variant(o, PRESET) == re.sub(r"[^\w=.,-]", "_", "-".join(words))[:150]

@@ -149,7 +149,57 @@ def test_without_options_the_setting_is_the_presets(plugin):
 def test_options_change_the_setting(plugin):
     plain = study(plugin).setting
     changed = study(plugin, epochs=5, precision="bf16-mixed", backbone="resnet18", weights="random").setting
-    assert changed == replace(plain, epochs=5, precision="bf16-mixed", backbone="resnet18")
+    assert changed == replace(plain, epochs=5, precision="bf16-mixed", backbone="resnet18", folded=True)
+    narrow = study(plugin, trained_stages=0, feature_width=20, attention_width=10).setting
+    assert narrow == replace(plain, trained_stages=0, feature_width=20, attention_width=10)
+
+
+def test_the_usual_stages_and_widths_named_outright_make_the_usual_setting(plugin):
+    assert study(plugin, trained_stages=1, feature_width=64, attention_width=32).setting == study(plugin).setting
+
+
+@pytest.mark.parametrize("backbone", ["small", "test_resnet"])
+def test_the_workbench_has_the_backbone_of_the_setting(plugin, backbone):
+    chosen = {"trained_stages": 2, "feature_width": 20, "attention_width": 10}
+    made = study(plugin, backbone=backbone, weights="random", **chosen).workbench.backbone
+    assert (made.feature_width, made.attention_width) == (20, 10)
+    trained = sum(parameter.numel() for parameter in made.trained.parameters())
+    assert trained == backbones.outline(backbone, 2).trained_parameters
+    norms = [module for module in made.frozen.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert bool(norms) == (backbone == "small")  # folded, but for the small one
+
+
+def test_more_stages_than_there_are_are_refused_before_anything_is_trained(plugin):
+    with pytest.raises(UserError, match="--trained-stages 9: the backbone small has 4 stages"):
+        study(plugin, trained_stages=9)
+
+
+def test_the_learning_rate_is_a_factor_on_the_recipes_and_part_of_the_key(plugin, tmp_path):
+    plain = method(tmp_path / "mine.py")
+    usual, other = (study(plugin, **options).job(plain, 0.5, 0, 0, {}).cell for options in ({}, {"lr_multiplier": 7.0}))
+    assert other.recipe.lr == pytest.approx(usual.recipe.lr * 7 / 100)
+    assert other.setting == usual.setting and other.key != usual.key
+    assert "learning rate times 7.0 (papers: 1.0)" in study(plugin, lr_multiplier=7.0).deviations()
+
+
+NAMED = (
+    "ratios=(0.5, 0.9))",
+    'ratios=(0.5, 0.9)), presets={"wide": Preset(48, "small", epochs=3, batch=5, feature_width=20)}',
+)
+
+
+def test_a_preset_can_be_asked_for_by_its_name_and_changed(plugin):
+    made = variant(plugin, NAMED, preset="wide", batch=6)
+    assert (made.setting.image_size, made.setting.epochs, made.setting.batch) == (48, 3, 6)
+    assert (made.preset.lr_multiplier, made.setting.feature_width) == (1.0, 20)
+    assert variant(plugin, NAMED).setting == study(plugin).setting
+
+
+def test_a_preset_that_is_not_there_is_refused_with_those_that_are(plugin):
+    with pytest.raises(UserError, match="--preset big: tiny has no such preset; there are: wide"):
+        variant(plugin, NAMED, preset="big")
+    with pytest.raises(UserError, match="--preset big: tiny has no such preset; it has its usual one alone"):
+        study(plugin, preset="big")
 
 
 def test_options_that_do_not_change_the_numbers_do_not_change_the_setting(plugin):
@@ -353,6 +403,15 @@ def test_how_the_setting_differs_from_the_papers_is_listed(plugin):
         "batch 4 (papers: 16)",
         "learning rate times 100 (papers: 1.0)",
     ]
+
+
+def test_what_is_trained_and_other_widths_are_in_the_notes(plugin):
+    lines = study(plugin, backbone="test_resnet", weights="random", feature_width=20).deviations()
+    assert f"trained of the backbone: {backbones.outline('test_resnet')}" in lines
+    assert "width of category features 20 (usual with this backbone: 1024)" in lines
+    head_alone = study(plugin, trained_stages=0).deviations()
+    assert "trained of the backbone: 0 of 4 stages, 0.00 of 0.12 million parameters" in head_alone
+    assert not any("trained of" in line or "width" in line for line in study(plugin).deviations())
 
 
 def test_half_precision_is_a_difference_and_the_papers_training_length_is_none(plugin):

@@ -80,7 +80,8 @@ def claims(
     resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)
     with display:
         found = reading.judge_claims(resolved, display)
-    ending = variant(options, resolved.dataset.preset)
+    chosen = resolved.request.options
+    ending = variant(chosen, resolved.dataset.preset_called(chosen.preset))
     name = f"claims-{ending}.md" if ending else "claims.md"
     path = resolved.store.write_table(dataset, name, found.to_markdown())
     if as_json:

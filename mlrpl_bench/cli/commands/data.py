@@ -13,6 +13,7 @@ import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_options
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
+from mlrpl_bench.training.options import apply, flag
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ def _with_data(*more: str) -> Callable[[Callable[..., None]], Callable[..., None
     return with_options("data_root", "data", *more, also={"data_root": "--root"})
 
 
+OF_A_RUN = ("preset", "epochs", "batch", "backbone", "trained_stages", "lr_multiplier")
+"""The options of a run that a check looks ahead with."""
+
+
 @data_app.command()
-@_with_data()
+@_with_data(*OF_A_RUN)
 def check(
     dataset: DatasetArgument,
     plugin: PluginOption = None,
@@ -66,7 +71,8 @@ def check(
     folder = _root(entry, options)
     with Display() as display:
         instance.report = display.report
-        findings = checking.check(instance, folder, quick, workers, display.report, entry.preset)
+        preset = apply(options, entry.preset_called(options.preset))
+        findings = checking.check(instance, folder, quick, workers, display.report, preset)
     content = json.dumps({"dataset": dataset, **findings.to_json()}, indent=1)
     if as_json:
         print(content)
@@ -143,7 +149,7 @@ def show(
 
 
 @data_app.command()
-@_with_data("image_size", "on_bad_image")
+@_with_data("preset", "image_size", "on_bad_image")
 def prepare(
     dataset: DatasetArgument,
     plugin: PluginOption = None,
@@ -175,11 +181,13 @@ def prepare(
             print(f"wrote {path}")
             _warn_of_width(splits["train"].categories)
         if images is not None:
-            view = ImageTransform(options.image_size or entry.preset.image_size, backend=IMAGE_KINDS[images])
+            preset = entry.preset_called(options.preset)
+            view = ImageTransform(options.image_size or preset.image_size, backend=IMAGE_KINDS[images])
             _prepare_images(view, splits, options.on_bad_image == "skip", workers, yes, display)
-            size = f" --image-size {view.size}" if view.size != entry.preset.image_size else ""
+            named = "" if options.preset is None else f" --preset {options.preset}"
+            size = f" --image-size {view.size}" if view.size != preset.image_size else ""
             skip = " --on-bad-image skip" if options.on_bad_image == "skip" else ""
-            print(f"use them with --image-backend {view.backend}{size}{skip}")
+            print(f"use them with --image-backend {view.backend}{named}{size}{skip}")
 
 
 @data_app.command()
@@ -338,6 +346,13 @@ def _print_next(findings: CheckResult, dataset: str, options: Options, plugin: l
     ]
     given = [f"--plugin {shlex.quote(str(path))}" for path in plugin or ()]
     given += [f"--set-data {shlex.quote(pair)}" for pair in pairs]
+    to_replace = {option.partition(" ")[0] for option in findings.to_add}
+    chosen = {flag(name): getattr(options, name) for name in OF_A_RUN}
+    given += [
+        f"{written} {shlex.quote(str(value))}"
+        for written, value in chosen.items()
+        if value is not None and written not in to_replace
+    ]
     folder = "" if options.data_root is None else shlex.quote(str(options.data_root))
     again = " ".join([program(), "data check", dataset, *([f"--root {folder}"] if folder else []), *given])
     run = [program(), "leaderboard --dataset", dataset, *([f"--data-root {folder}"] if folder else []), *given]

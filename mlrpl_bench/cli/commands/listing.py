@@ -80,6 +80,7 @@ def datasets(
             epochs = counted(preset.epochs, "epoch")
             row |= {
                 "setting": f"{preset.backbone}, {preset.image_size} px, {epochs}, batch {preset.batch}",
+                "other presets": ", ".join(name for name, other in entry.presets.items() if other != preset),
                 "ratios": ", ".join(f"{ratio:g}" for ratio in preset.ratios),
                 "file": str(entry.path),
             }

@@ -84,6 +84,7 @@ class CheckResult:
         obstacles: why a run would fail though both splits load. warnings: what is worth knowing.
         to_add: options that take a problem or an obstacle away, such as ``--batch 6``.
         training: learning rate and number of steps of a run without options, or "" where none could be made.
+        trained: what of the backbone such a run trains, or "" where none could be made.
         needs_network: whether a run fetches pre-trained weights first; whether it can is not tried.
     """
 
@@ -97,6 +98,7 @@ class CheckResult:
     to_add: list[str] = field(default_factory=list)
     needs_network: bool = False
     training: str = ""
+    trained: str = ""
 
     @property
     def options_are_enough(self) -> bool:
@@ -127,6 +129,7 @@ class CheckResult:
             "options to add": self.to_add,
             "needs network": self.needs_network,
             "training": self.training or None,
+            "trained": self.trained or None,
         }
 
 
@@ -231,6 +234,7 @@ def _look_ahead(preset: Preset, findings: CheckResult) -> None:
         )
     if train.images >= preset.batch:
         findings.training = _length(preset, train.images)
+    findings.trained = _trained(preset)
     source = missing_weights(preset)
     if source is not None and _is_offline():
         findings.obstacles.append(
@@ -251,6 +255,13 @@ def _length(preset: Preset, images: int) -> str:
     from mlrpl_bench.training.steps import Length
 
     return f"a run of {counted(preset.epochs, 'epoch')}: {Length.of(Recipe().resolve(preset), images).to_text()}"
+
+
+def _trained(preset: Preset) -> str:
+    """What is trained of the backbone under the preset."""
+    from mlrpl_bench.models.backbones import outline
+
+    return f"trained of the backbone {preset.backbone}: {outline(preset.backbone, preset.trained_stages)}"
 
 
 def missing_weights(preset: Preset) -> str | None:

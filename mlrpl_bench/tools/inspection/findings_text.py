@@ -31,7 +31,7 @@ def lines(findings: CheckResult, name: str) -> list[Text]:
     text += [_line("warning", warning, "yellow") for warning in findings.warnings]
     if any(split.problem or 2 * len(split.missing) > split.images for split in findings.splits):
         text += _expected(findings)
-    text += [Text(findings.training)] if findings.training else []
+    text += [Text(line) for line in (findings.training, findings.trained) if line]
     return [*text, _verdict(findings)]
 
 

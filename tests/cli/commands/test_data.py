@@ -70,6 +70,15 @@ def test_a_check_that_is_ok_ends_with_a_run_to_type(ask, root):
     assert command.endswith("--set-data categories=4")
 
 
+def test_a_check_tells_what_a_run_trains_with_the_options_of_that_run(ask, root):
+    plain, other = (ask("check", "mine", "--root", root, *more) for more in ((), ("--trained-stages=2", "--lr=3")))
+    assert "trained of the backbone small: 1 of 4 stages, 0.07 of 0.12 million parameters" in plain.out
+    assert "trained of the backbone small: 2 of 4 stages, 0.11 of 0.12 million parameters" in other.out
+    assert other.out.splitlines()[-1].endswith("--trained-stages 2 --lr 3.0")
+    refused = ask("check", "mine", "--root", root, "--preset", "laptop")
+    assert refused.code == 2 and "--preset laptop: mine has no such preset" in refused.err
+
+
 def test_a_quick_check_names_the_whole_check_too(ask, root):
     answer = ask("check", "mine", "--quick", "--root", root)
     assert answer.code == 0 and answer.out.splitlines()[-1].strip().startswith("python bench.py data check mine")
