@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell
-from mlrpl_bench.records.matching import reason_against
+from mlrpl_bench.records.matching import as_seen_here, reason_against
 from mlrpl_bench.records.record import Record, read_arrays
 from mlrpl_bench.records.store import ResultStore, left_out_line
 from mlrpl_bench.training import checkpoint, steps
@@ -67,7 +67,10 @@ def select(
     survey = store.survey(study.setting.dataset)
     problems, excluded = list(survey.problems), defaultdict(list, survey.left_out)
     in_table, of_this_setting = [], []
+    asked = list(asked)
+    asked_by_key = {cell.key: cell for cell in asked}
     for record in survey.records:
+        record = replace(record, cell=as_seen_here(record.cell, study, methods, asked_by_key))
         reason = reason_against(record.cell, study, methods)
         if reason is not None:
             excluded[reason].append(record.folder)

@@ -14,6 +14,7 @@ from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
 from mlrpl_bench.models import backbones
 from mlrpl_bench.models.hyperparameters import build as build_options
+from mlrpl_bench.models.hyperparameters import rate_factor
 from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
@@ -93,10 +94,18 @@ class Study:
         """Of the ``training`` and the ``evaluation`` images those that a run goes on without, as (id, reason)."""
         return self.inputs.left_out
 
-    def job(self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any]) -> Job:
-        """The cell of a method at a known ratio, ready to be trained."""
+    def job(
+        self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any], row: str = ""
+    ) -> Job:
+        """The cell of a method at a known ratio, ready to be trained.
+
+        Args:
+            changed: hyper-parameters, and under `hyperparameters.RATE` the factor on the row's learning rate.
+            row: what tables call its row, where not by what was changed.
+        """
+        lr_factor, changed = rate_factor(changed, entry.name)
         hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
-        recipe = entry.cls.recipe.resolve(self.preset)
+        recipe = entry.cls.recipe.resolve(self.preset, lr_factor)
         inputs.refuse_batch(recipe.batch or self.preset.batch, self.inputs, entry.name)
         cell = Cell(
             setting=self.setting,
@@ -109,6 +118,8 @@ class Study:
             seed=seed,
             mask_seed=mask_seed,
             mask_hash=self._mask_hash(ratio, mask_seed),
+            lr_factor=lr_factor,
+            row=row,
         )
         return Job(cell, entry.cls, hyperparameters)
 

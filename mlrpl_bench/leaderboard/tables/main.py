@@ -35,6 +35,7 @@ class Context(NamedTuple):
         categories: names of the categories.
         excluded_records: lines about records that are not in the tables.
         stalled: lines about trainings that led nowhere.
+        tuned: lines about the rows whose values were tuned.
     """
 
     differs: Mapping[str, str] = {}
@@ -43,6 +44,7 @@ class Context(NamedTuple):
     categories: Sequence[str] = ()
     excluded_records: Sequence[str] = ()
     stalled: Sequence[str] = ()
+    tuned: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +242,7 @@ def _notes(
     same = "; every column shows the same number" if len(ratios) > 1 else ""
     notes += [f"{name}: {what}{same}" for name, what in context.reference_rows.items() if name in labels]
     notes += [f"{label} at {ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())]
-    notes += [*context.stalled, *context.excluded_records]
+    notes += [*context.tuned, *context.stalled, *context.excluded_records]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)
