@@ -116,6 +116,8 @@ class Choice:
             edges,
             str(content["source_digest"]),
         )
+        for name in edges:
+            float(found.values[name])
         if not ratios or not found.trials or not math.isfinite(found.mAP):
             raise ValueError("a method without trials")
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,14 +79,16 @@ def select(
         of_this_setting.append(record)
         if wanted(record.cell):
             in_table.append(record)
-    found = _evidence(in_table, study, problems, report)
+    validated = _best_epochs_on_validation(survey.records, study)
+    found = _evidence(in_table, study, validated, problems, report)
     cells: dict[tuple[str, float], dict[Seeds, Evidence]] = defaultdict(dict)
     for key, evidence in found.items():
         assert key == evidence.record.cell.key
         cells[evidence.record.cell.label, evidence.record.cell.ratio][evidence.seeds] = evidence
     by_key = {record.cell.key: record for record in of_this_setting}
     for name, row_cells in (reference_rows or {}).items():
-        drawn = _evidence([by_key[cell.key] for cell in row_cells if cell.key in by_key], study, problems, report)
+        of_row = [by_key[cell.key] for cell in row_cells if cell.key in by_key]
+        drawn = _evidence(of_row, study, validated, problems, report)
         for ratio in ratios if drawn else ():
             cells[name, ratio] = {evidence.seeds: evidence for evidence in drawn.values()}
     reasons = {record.cell.key: "record damaged" for record in in_table if record.cell.key not in found}
@@ -95,17 +98,45 @@ def select(
     return Selection(dict(cells), missing, lines, problems, _stalled(list(found.values()), study))
 
 
-def _evidence(records: Sequence[Record], study: Study, problems: list[str], report: Report) -> dict[str, Evidence]:
-    """By key; a record whose scores cannot be used becomes a problem."""
+def _evidence(
+    records: Sequence[Record], study: Study, validated: Mapping[str, int], problems: list[str], report: Report
+) -> dict[str, Evidence]:
+    """By key; a record whose scores cannot be used becomes a problem.
+
+    Args:
+        validated: see `_best_epochs_on_validation`.
+    """
     collector = Collector(study.train, study.test, study.masks)
     found = {}
     for number, record in enumerate(records):
         try:
-            found[record.cell.key] = collector.collect(record)
+            epoch = validated.get(_training(record.cell)) if validated else None
+            found[record.cell.key] = replace(collector.collect(record), validated_epoch=epoch)
         except UserError as error:
             problems.append(str(error))
         report("reading scores", number + 1, len(records))
     return found
+
+
+def _best_epochs_on_validation(records: Sequence[Record], study: Study) -> dict[str, int]:
+    """The best epoch of each training that was also done without the validation images and evaluated on them."""
+    if study.setting.evaluate_on != "test":
+        return {}
+    others = [record for record in records if record.cell.setting.evaluate_on == "val"]
+    if not others:
+        return {}
+    setting = study.validation_setting()
+    return {
+        _training(record.cell): record.content["best_epoch"]
+        for record in others
+        if record.cell.setting == setting and type(record.content.get("best_epoch")) is int
+    }
+
+
+def _training(cell: Cell) -> str:
+    """Identifies what is trained whatever the setting: method, values, ratio and seeds."""
+    parts = [cell.method, cell.hyperparameters, vars(cell.recipe), cell.source_digest]
+    return json.dumps([*parts, cell.ratio, cell.seed, cell.mask_seed], sort_keys=True)
 
 
 def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data import masks, protocol
-from mlrpl_bench.data.dataset import PAPERS, Split
+from mlrpl_bench.data.dataset import PAPERS, Split, held_out
 from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
@@ -233,6 +233,14 @@ class Study:
             folded=backbones.is_folded(self.preset.backbone),
             **self._chosen_widths(),
         )
+
+    def validation_setting(self) -> Setting:
+        """The same setting with the validation images in place of the test images, as ``evaluate_on=val`` has it."""
+        whole, rows = self.inputs.sources["train"]
+        held_N = held_out(len(whole))[rows]
+        parts = [whole.rows(part).fingerprint()[:16] for part in (rows[~held_N], rows[held_N])]
+        fingerprint = "-".join([*parts, *self._data_options()])
+        return dataclasses.replace(self.setting, evaluate_on="val", fingerprint=fingerprint)
 
     def _chosen_widths(self) -> dict[str, Any]:
         """The widths that are not the backbone's own; None for the others."""
