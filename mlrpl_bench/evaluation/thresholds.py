@@ -8,12 +8,12 @@ two apart. Entries labelled UNKNOWN are not looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.evaluation.metrics import Scores, threshold_metrics
 
 USUAL = 0.0
@@ -35,19 +35,17 @@ def chosen(scores_NC: Scores, labels_NC: NDArray[np.int8]) -> NDArray[np.float64
     Returns:
         Thresholds [C].
 
+    >>> from mlrpl_bench.data.protocol import ABSENT
     >>> chosen(np.array([[-1.0], [-2.0], [-3.0]]), np.array([[PRESENT], [PRESENT], [ABSENT]]))
     array([-2.])
     """
-    thresholds_C = np.full(labels_NC.shape[1], USUAL)
-    for place, curve in enumerate(_curves(scores_NC, labels_NC)):
-        if curve.present and (labels_NC[:, place] == ABSENT).any():
-            thresholds_C[place] = curve.thresholds_K[np.argmax(curve.f1_K)]
-    return thresholds_C
+    return np.array([curve.best_threshold() for curve in _curves(scores_NC, labels_NC)])
 
 
 def evaluate(scores_NC: Scores, labels_NC: NDArray[np.int8], thresholds_C: NDArray[np.float64]) -> dict[str, float]:
     """Compute ``OP OR OF1 CP CR CF1`` with one threshold a category; see `metrics.evaluate`.
 
+    >>> from mlrpl_bench.data.protocol import ABSENT
     >>> scores_NC, labels_NC = np.array([[-1.0], [-3.0]]), np.array([[PRESENT], [ABSENT]])
     >>> evaluate(scores_NC, labels_NC, np.array([0.0]))["OF1"], evaluate(scores_NC, labels_NC, np.array([-2.0]))["OF1"]
     (0.0, 1.0)
@@ -69,60 +67,65 @@ def oracle(
         tried: thresholds [C] from elsewhere.
     """
     curves = _curves(scores_NC, labels_NC)
+    own_C = np.array([curve.best_threshold() for curve in curves])
     with_positives = [place for place, curve in enumerate(curves) if curve.present]
-    shared = [np.full(len(curves), USUAL), chosen(scores_NC, labels_NC), *tried]
-    starts = [[curves[place].at(thresholds_C[place]) for place in with_positives] for thresholds_C in shared]
     counted = [curves[place] for place in with_positives]
-    return {"OF1": _highest_OF1(curves), "CF1": max(_risen_CF1(counted, start) for start in starts)}
+    starts = [thresholds_C[with_positives] for thresholds_C in (np.full(len(curves), USUAL), own_C, *tried)]
+    return {"OF1": _highest_OF1(curves), "CF1": max(_risen_CF1(counted, start_C) for start_C in starts)}
 
 
 class _Curve(NamedTuple):
-    """What each threshold of one category predicts, from none of its entries to all.
+    """What the thresholds of one category predict.
+
+    A threshold between two PRESENT scores predicts more entries and none of them rightly, so it is left out.
 
     Attributes:
+        evaluated_N, present_P: the scores of all evaluated entries, and of the PRESENT ones, rising.
         thresholds_K: falling; the first, infinity, predicts nothing.
         correct_K, predicted_K: how many PRESENT entries, and how many entries, are predicted.
-        present: how many entries are PRESENT.
     """
 
+    evaluated_N: Scores
+    present_P: Scores
     thresholds_K: NDArray[np.float64]
     correct_K: NDArray[np.int64]
     predicted_K: NDArray[np.int64]
-    present: int
 
     @property
-    def f1_K(self) -> NDArray[np.float64]:
-        return 2 * self.correct_K / np.maximum(self.predicted_K + self.present, 1)
+    def present(self) -> int:
+        return len(self.present_P)
 
-    @property
-    def precisions_K(self) -> NDArray[np.float64]:
-        return self.correct_K / np.maximum(self.predicted_K, 1)
+    def best_threshold(self) -> float:
+        """See `chosen`."""
+        if not 0 < self.present < len(self.evaluated_N):
+            return USUAL
+        return float(self.thresholds_K[np.argmax(2 * self.correct_K / (self.predicted_K + self.present))])
 
-    @property
-    def recalls_K(self) -> NDArray[np.float64]:
-        return self.correct_K / max(self.present, 1)
+    def precisions_and_recalls(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each threshold."""
+        return self.correct_K / np.maximum(self.predicted_K, 1), self.correct_K / self.present
 
-    def at(self, threshold: float) -> int:
-        """The place of the threshold that predicts what this one does."""
-        return int(np.searchsorted(-self.thresholds_K, -threshold, side="right")) - 1
+    def precision_and_recall_at(self, threshold: float) -> tuple[float, float]:
+        """Of any threshold."""
+        correct, predicted = _at_least(self.present_P, threshold), _at_least(self.evaluated_N, threshold)
+        return float(correct / max(predicted, 1)), float(correct / self.present)
 
 
 def _curves(scores_NC: Scores, labels_NC: NDArray[np.int8]) -> list[_Curve]:
-    return [_curve(scores_N[labels_N != UNKNOWN], labels_N[labels_N != UNKNOWN] == PRESENT)
-            for scores_N, labels_N in zip(scores_NC.T, labels_NC.T, strict=True)]  # fmt: skip
+    columns = zip(np.ascontiguousarray(scores_NC.T), np.ascontiguousarray(labels_NC.T), strict=True)
+    return [_curve(scores_N, labels_N) for scores_N, labels_N in columns]
 
 
-def _curve(scores_N: Scores, present_N: NDArray[np.bool_]) -> _Curve:
-    order_N = np.argsort(-scores_N, kind="stable")
-    falling_N = scores_N[order_N].astype(np.float64)
-    last_K = np.flatnonzero(np.append(falling_N[1:] != falling_N[:-1], True)) if len(falling_N) else order_N
-    correct_N = np.cumsum(present_N[order_N])
-    return _Curve(
-        np.concatenate([[np.inf], falling_N[last_K]]),
-        np.concatenate([[0], correct_N[last_K]]),
-        np.concatenate([[0], last_K + 1]),
-        int(present_N.sum()),
-    )
+def _curve(scores_N: Scores, labels_N: NDArray[np.int8]) -> _Curve:
+    evaluated_N, present_P = np.sort(scores_N[labels_N != UNKNOWN]), np.sort(scores_N[labels_N == PRESENT])
+    thresholds_K = np.concatenate([[np.inf], np.unique(present_P)[::-1]])  # float64, which holds the scores exactly
+    correct_K, predicted_K = _at_least(present_P, thresholds_K), _at_least(evaluated_N, thresholds_K)
+    return _Curve(evaluated_N, present_P, thresholds_K, correct_K, predicted_K)
+
+
+def _at_least(rising_N: Scores, threshold: Any) -> Any:
+    """How many of rising scores are at least a threshold, for one or for many."""
+    return len(rising_N) - np.searchsorted(rising_N, threshold, side="left")
 
 
 def _highest_OF1(curves: Sequence[_Curve]) -> float:
@@ -140,27 +143,27 @@ def _highest_OF1(curves: Sequence[_Curve]) -> float:
         highest = found
 
 
-def _risen_CF1(curves: Sequence[_Curve], start: Sequence[int]) -> float:
+def _risen_CF1(curves: Sequence[_Curve], start_C: NDArray[np.float64]) -> float:
     """CF1 after each category in turn took its best threshold, until none has a better one."""
-    places = list(start)
-    precisions = np.array([curve.precisions_K[place] for curve, place in zip(curves, places, strict=True)])
-    recalls = np.array([curve.recalls_K[place] for curve, place in zip(curves, places, strict=True)])
-    highest = float(_harmonic(np.atleast_1d(precisions.mean()), np.atleast_1d(recalls.mean()))[0])
+    choices = [curve.precisions_and_recalls() for curve in curves]
+    at_start = [curve.precision_and_recall_at(threshold) for curve, threshold in zip(curves, start_C, strict=True)]
+    means_2C = np.array(at_start).T / len(curves)  # what each category adds to the means
+    highest = float(_harmonic(*means_2C.sum(axis=1)))
     for _ in range(MOST_SWEEPS):
         before = highest
-        for number, curve in enumerate(curves):
-            mean_precision_K = (precisions.sum() - precisions[number] + curve.precisions_K) / len(curves)
-            mean_recall_K = (recalls.sum() - recalls[number] + curve.recalls_K) / len(curves)
-            f1_K = _harmonic(mean_precision_K, mean_recall_K)
+        for place, (precisions_K, recalls_K) in enumerate(choices):
+            others_2 = means_2C.sum(axis=1) - means_2C[:, place]
+            precision_K, recall_K = precisions_K / len(curves), recalls_K / len(curves)
+            f1_K = _harmonic(others_2[0] + precision_K, others_2[1] + recall_K)
             best = int(np.argmax(f1_K))
             if f1_K[best] > highest:
                 highest = float(f1_K[best])
-                precisions[number], recalls[number] = curve.precisions_K[best], curve.recalls_K[best]
+                means_2C[:, place] = precision_K[best], recall_K[best]
         if highest - before < 1e-12:  # sums of floats differ in their last digits
             break
     return highest
 
 
-def _harmonic(a_K: NDArray[np.float64], b_K: NDArray[np.float64]) -> NDArray[np.float64]:
-    total_K = a_K + b_K
-    return np.divide(2 * a_K * b_K, total_K, out=np.zeros_like(total_K), where=total_K > 0)
+def _harmonic(a: Any, b: Any) -> Any:
+    """The harmonic mean, 0 where both are 0."""
+    return 2 * a * b / np.maximum(a + b, 1e-300)
