@@ -345,6 +345,8 @@ def _published(table: Leaderboard, resolved: Resolved) -> Table:
             "--evaluate-on, --set-data, --mask-scheme and --mask-file"
         )
     names = {name: methods[name].published for name in methods}
+    if resolved.tuned is not None:
+        names |= {tuned.row_name(name): names[name] for name in resolved.tuned.choices}
     found = published.published_table(table.lookup, resolved.dataset.name, names, table.ratios)
     if not found.lines:
         raise UserError(

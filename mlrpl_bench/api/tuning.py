@@ -188,8 +188,9 @@ def plan(
 
 
 def with_usual_ratio(request: Request) -> Request:
-    """The same request; where no known ratio is named, with the one of the trials."""
-    if request.ratios is not None or request.options.mask_scheme == "single_positive":
+    """The same request; where no known ratio is named and the masks do not decide it, with the one of the trials."""
+    options = request.options
+    if request.ratios is not None or options.mask_scheme == "single_positive" or options.mask_file is not None:
         return request
     return replace(request, ratios=(RATIO,))
 

@@ -209,14 +209,15 @@ def _kept(record: Record, source: str) -> Evidence | None:
         arrays = read_arrays(record.folder / FILE)
         if str(arrays["source"]) != source:
             return None
+        shares = arrays["thresholds"].tolist()
         return Evidence(
             record,
             {name: arrays[name] for name in metrics.REPORTED},
             float(arrays["recovery"]),
             arrays["recovery_AP_C"],
             float(arrays["loss_fluctuation"]),
-            dict(zip(metrics.THRESHOLDED, arrays["chosen"].tolist(), strict=True)),
-            dict(zip(thresholds.ORACLE, arrays["oracle"].tolist(), strict=True)),
+            dict(zip(metrics.THRESHOLDED, shares[: len(metrics.THRESHOLDED)], strict=True)),
+            dict(zip(thresholds.ORACLE, shares[len(metrics.THRESHOLDED) :], strict=True)),
             arrays["course_E"],
         )
     except Exception:  # missing, cut short, of another kind: it is only a copy of what the record gives
@@ -227,8 +228,8 @@ def _keep(found: Evidence, source: str) -> None:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"source": source, "recovery": found.recovery, "loss_fluctuation": found.loss_fluctuation}
     arrays |= {"recovery_AP_C": found.recovery_AP_C, "course_E": found.course_E, **found.influences}
-    arrays["chosen"] = [found.chosen[name] for name in metrics.THRESHOLDED]
-    arrays["oracle"] = [found.oracle[name] for name in thresholds.ORACLE]
+    chosen, oracle = found.chosen, found.oracle
+    arrays["thresholds"] = [*(chosen[name] for name in metrics.THRESHOLDED), *(oracle[n] for n in thresholds.ORACLE)]
     np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})  # type: ignore[arg-type]
     try:
         write_atomically(found.record.folder / FILE, buffer.getvalue())

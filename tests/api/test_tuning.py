@@ -208,5 +208,6 @@ def test_a_method_that_was_not_tuned_is_refused(found, common):
 def test_the_usual_ratio_is_one_half_unless_the_scheme_has_none():
     assert tuning.with_usual_ratio(Request()).ratios == (0.5,)
     assert tuning.with_usual_ratio(Request(ratios=(0.1,))).ratios == (0.1,)
-    single = Request(options=mb.Options(mask_scheme="single_positive"))
-    assert tuning.with_usual_ratio(single) is single
+    for options in ({"mask_scheme": "single_positive"}, {"mask_file": Path("mask.npz")}):
+        given = Request(options=mb.Options(**options))
+        assert tuning.with_usual_ratio(given) is given
