@@ -172,7 +172,10 @@ def _course(record: Record) -> NDArray[np.float64]:
     path = record.folder / "history.csv"
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        return np.array([float(row["test.mAP"]) for row in rows])
+        course_E = np.array([float(row["test.mAP"]) for row in rows])
+        if not ((course_E >= 0) & (course_E <= 1)).all():
+            raise ValueError("its test.mAP are no shares between 0 and 1")
+        return course_E
     except KeyError:
         return np.empty(0)
     except (OSError, ValueError, TypeError, csv.Error) as error:

@@ -221,10 +221,11 @@ def test_the_course_of_the_metric_is_that_of_the_history(world):
     assert collector(of).collect(put(ratio=0.9, history=[{"epoch": 0}])).course_E.tolist() == []
 
 
-def test_a_history_that_is_damaged_is_refused(world):
+@pytest.mark.parametrize("text", ["epoch,test.mAP\n0,much\n", "epoch,test.mAP\n0,7\n", "epoch,test.mAP\n0,nan\n"])
+def test_a_history_that_is_damaged_is_refused(world, text):
     of, put = world
     record = put()
-    (record.folder / "history.csv").write_text("epoch,test.mAP\n0,much\n")
+    (record.folder / "history.csv").write_text(text)
     with pytest.raises(UserError, match=r"history.csv is damaged .* move its folder away"):
         collector(of).collect(record)
 
