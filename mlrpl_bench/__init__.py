@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.execute import Result
-    from mlrpl_bench.api.functions import claims, compare, fill, leaderboard, predict, records, run
+    from mlrpl_bench.api.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
@@ -60,6 +60,7 @@ __all__ = [
     "register_method",
     "run",
     "seed_of",
+    "tune",
 ]
 
 
@@ -123,6 +124,6 @@ def _of_models() -> dict[str, Any]:
 def _of_api() -> dict[str, Any]:
     """For a notebook; imports everything."""
     from mlrpl_bench.api.execute import Result
-    from mlrpl_bench.api.functions import claims, compare, fill, leaderboard, predict, records, run
+    from mlrpl_bench.api.functions import claims, compare, fill, leaderboard, predict, records, run, tune
 
     return dict(locals())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mlrpl_bench.api import tuned
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data.masks import FROM_FILE
@@ -23,6 +24,7 @@ from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
+from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.store import Damaged, ResultStore
@@ -111,16 +113,26 @@ class Result:
         return self.leaderboard.measurements
 
 
-def plan(resolved: Resolved, watcher: Watcher) -> Plan:
-    """Say which cells have no record yet; nothing is trained, written or deleted."""
-    study = Study(resolved.dataset, resolved.request.options, watcher.report)
+def plan(resolved: Resolved, watcher: Watcher, study: Study | None = None) -> Plan:
+    """Say which cells have no record yet; nothing is trained, written or deleted.
+
+    Args:
+        study: the data set under the request's setting, where it was made already.
+    """
+    study = study or Study(resolved.dataset, resolved.request.options, watcher.report)
+    resolved = _with_tuned_values(resolved, study)
     jobs, _ = _jobs(resolved, study)
     todo = sweep.missing(jobs, resolved.store)
     score_bytes = 4 * (study.train.labels_NC.size + study.test.labels_NC.size)
     return Plan(jobs, todo, score_bytes, len(study.train))
 
 
-def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], object] = lambda: None) -> Result:
+def execute(
+    resolved: Resolved,
+    watcher: Watcher,
+    on_trained: Callable[[], object] = lambda: None,
+    study: Study | None = None,
+) -> Result:
     """Train the requested cells that have no record, and make the table of all the requested ones.
 
     A record that cannot be used is named and stands in no table. A damaged record of a cell that was asked for is moved
@@ -128,12 +140,14 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
 
     Args:
         on_trained: called when all is trained, before the records are read.
+        study: the data set under the request's setting, where it was made already.
 
     Raises:
         UserError: bad options or missing data, in which case nothing was trained; or nothing to show.
     """
     request, store, dataset = resolved.request, resolved.store, resolved.dataset
-    study = Study(dataset, request.options, watcher.report)
+    study = study or Study(dataset, request.options, watcher.report)
+    resolved = _with_tuned_values(resolved, study)
     jobs, references = _jobs(resolved, study)
     failed = _train(jobs, resolved, study, watcher) if request.train else []
     on_trained()
@@ -155,20 +169,52 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
     table, unusable = _with_secondary_tables(table, resolved)
     folder = request.out or store.root / dataset.name
     unwritten = "" if request.out is not None else _why_not_writable(folder)
-    ending = variant(request.options, dataset.preset_called(request.options.preset))
+    setting = variant(request.options, dataset.preset_called(request.options.preset))
+    ending = "-".join(filter(None, (setting, "tuned" if resolved.tuned is not None else "")))
     files = (
         [] if unwritten else write.write(table, folder, ending, resolved.methods.entries, study.test, watcher.report)
     )
     return Result(table, files, unwritten, failures, [*found.problems, *unusable], failed_methods)
 
 
+def _with_tuned_values(resolved: Resolved, study: Study) -> Resolved:
+    """The request with the values that `tune` chose, where it asks for them.
+
+    Raises:
+        UserError: there are none for a method, see `tuned.read`; or hyper-parameters were changed by hand as well.
+    """
+    request = resolved.request
+    if not request.tuned and request.tuned_file is None:
+        return resolved
+    if request.overrides:
+        raise UserError("--tuned chooses the hyper-parameters; leave --set out")
+    name, store = tuned.file_name(study), resolved.store
+    places = [root / resolved.dataset.name / name for root in (store.root, *store.others)]
+    path = request.tuned_file or next((place for place in places if place.is_file()), places[0])
+    found = tuned.read(path, study, resolved.methods)
+    methods = list(found.choices) if request.methods is None else [entry.name for entry, _ in resolved.rows]
+    if left := [method for method in methods if method not in found.choices]:
+        raise UserError(f"{path} has no values of {', '.join(left)}; tune them too, or leave them out")
+    rows = [(resolved.methods[method], found.choices[method].values) for method in methods]
+    return replace(resolved, rows=rows, tuned=found)
+
+
+def _row_job(
+    resolved: Resolved, study: Study, entry: MethodEntry, ratio: float, seeds: tuple[int, int],
+    changed: Mapping[str, Any],
+) -> Job:  # fmt: skip
+    """A row's cell; where values are tuned the row is called so."""
+    is_tuned = resolved.tuned is not None and entry.name in resolved.tuned.choices
+    return study.job(entry, ratio, *seeds, dict(changed), tuned.row_name(entry.name) if is_tuned else "")
+
+
 def _jobs(resolved: Resolved, study: Study) -> tuple[list[Job], dict[str, list[Job]]]:
     """Return all cells that are asked for, and those among them that make the reference rows, by name."""
     jobs = [
-        study.job(entry, ratio, seed, mask_seed, dict(changed))
+        _row_job(resolved, study, entry, ratio, seeds, changed)
         for entry, changed in resolved.rows
         for ratio in resolved.ratios
-        for seed, mask_seed in resolved.seeds
+        for seeds in resolved.seeds
     ]
     references = _reference_rows(resolved, study)
     keys = {job.cell.key for job in jobs}
@@ -179,10 +225,12 @@ def _reference_rows(resolved: Resolved, study: Study) -> dict[str, list[Job]]:
     """Return the cells of the rows that every leaderboard has, such as the upper bound: one for each seed."""
     if not resolved.request.leaderboard or study.setting.mask_scheme not in COMPLETE_AT_ONE:
         return {}
-    methods = resolved.methods
+    methods, choices = resolved.methods, {} if resolved.tuned is None else resolved.tuned.choices
+    changed = {method: choice.values for method, choice in choices.items()}
     return {
         alias.name: [
-            study.job(methods[alias.method], alias.ratio, seed, mask_seed, {}) for seed, mask_seed in resolved.seeds
+            _row_job(resolved, study, methods[alias.method], alias.ratio, seeds, changed.get(alias.method, {}))
+            for seeds in resolved.seeds
         ]
         for alias in methods.aliases.values()
     }
@@ -265,16 +313,31 @@ def _leaderboard(
             differs={name: methods[name].differs for name in methods},
             deviations=study.deviations(),
             reference_rows={
-                name: f"{row[0].cell.method} with {given.share_of_labels(row[0].cell.ratio)}"
+                name: f"{row[0].cell.label} with {given.share_of_labels(row[0].cell.ratio)}"
                 for name, row in references.items()
             },
             categories=study.test.categories,
             excluded_records=found.excluded_records,
             stalled=found.stalled,
             given=given,
+            tuned=_about_tuning(resolved, jobs, found),
         ),
         found.missing,
     )
+
+
+def _about_tuning(resolved: Resolved, jobs: Sequence[Job], found: Selection) -> list[str]:
+    """Which rows are tuned, by what budget, and which are not."""
+    if resolved.tuned is None:
+        return []
+    asked = {entry.name for entry, _ in resolved.rows}
+    cells = {job.cell.method: job.cell for job in jobs if job.cell.method in asked}
+    labels = {method: cell.full_label for method, cell in cells.items()}
+    digests = {method: cell.source_digest for method, cell in cells.items()}
+    lines = resolved.tuned.notes(labels, digests, resolved.request.options.evaluate_on)
+    others = {label for label, _ in found.cells} - {tuned.row_name(method) for method in labels}
+    others -= set(resolved.methods.aliases)  # what these are has a note of its own
+    return [*lines, f"not tuned: {', '.join(sorted(others))}"] if others else lines
 
 
 def _published(table: Leaderboard, resolved: Resolved) -> Table:
@@ -286,6 +349,8 @@ def _published(table: Leaderboard, resolved: Resolved) -> Table:
             "--evaluate-on, --set-data, --mask-scheme and --mask-file"
         )
     names = {name: methods[name].published for name in methods}
+    if resolved.tuned is not None:
+        names |= {tuned.row_name(name): names[name] for name in resolved.tuned.choices}
     found = published.published_table(table.lookup, resolved.dataset.name, names, table.ratios)
     if not found.lines:
         raise UserError(

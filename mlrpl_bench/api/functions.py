@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mlrpl_bench.api import execute, reading
+from mlrpl_bench.api import execute, reading, tuning
 from mlrpl_bench.api.execute import Result
 from mlrpl_bench.api.request import CHECKPOINT_SECONDS, Request
 from mlrpl_bench.api.resolving import Resolved, resolve, store_of
+from mlrpl_bench.api.tuning import Tuning
 from mlrpl_bench.api.watching import Progress, Quiet, Watcher, watcher
 from mlrpl_bench.leaderboard.claims.claims import Claims
 from mlrpl_bench.leaderboard.comparison import Comparison
@@ -39,6 +40,7 @@ def run(
     group: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_weights: bool = True,
+    tuned: bool | str | Path = False,
     progress: Progress | Watcher | None = None,
     **options: Any,
 ) -> Result:
@@ -46,7 +48,8 @@ def run(
 
     Args:
         method: a registered method, or an alias such as ``upper_bound``.
-        overrides: hyper-parameters to change.
+        overrides: hyper-parameters to change, and under ``lr`` a factor on the learning rate.
+        tuned: whether the method has the values that `tune` chose; or the file with these.
         results: where records are kept; of several folders the first is written to.
         progress: called as (what, done, total), or a `Watcher`.
         options: fields of `Options`, such as ``epochs=5``.
@@ -69,6 +72,7 @@ def run(
         group=group,
         checkpoint_seconds=checkpoint_seconds,
         keep_weights=keep_weights,
+        **_tuned(tuned),
     )
     return execute.execute(*_resolved(request, progress))
 
@@ -87,6 +91,7 @@ def leaderboard(
     keep_weights: bool = True,
     train: bool = True,
     published: bool = False,
+    tuned: bool | str | Path = False,
     out: str | Path | None = None,
     progress: Progress | Watcher | None = None,
     **options: Any,
@@ -97,6 +102,7 @@ def leaderboard(
         methods: names, or ``["all"]`` or ``["paper"]``; None for the basic ones and whatever has records beside.
         results: where records are kept; of several folders the first is written to.
         train: whether cells without a record are trained.
+        tuned: whether methods have the values that `tune` chose; or the file with these.
         out: the folder for tables, figures and page; None for that of the data set in `results`.
         progress: called as (what, done, total), or a `Watcher`.
         options: fields of `Options`, such as ``epochs=5``.
@@ -122,9 +128,61 @@ def leaderboard(
         only_these_rows=methods is not None,
         leaderboard=True,
         published=published,
+        **_tuned(tuned),
         out=None if out is None else Path(out),
     )
     return execute.execute(*_resolved(request, progress))
+
+
+def tune(
+    methods: Iterable[str],
+    dataset: str = "scenes",
+    *,
+    rates: Sequence[float] = tuning.RATES,
+    values: Mapping[str, Sequence[Any]] | None = None,
+    ratios: Iterable[float] | None = None,
+    results: Folders = "results",
+    plugins: Sequence[str | Path] = (),
+    group: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep_weights: bool = False,
+    out: str | Path | None = None,
+    progress: Progress | Watcher | None = None,
+    **options: Any,
+) -> Tuning:
+    """Choose learning rates and hyper-parameters on validation images, with the same trials for every method.
+
+    Trials are cells, trained where there is no record yet, with one seed. The choices are added to a file, which
+    ``leaderboard(tuned=True)`` reads.
+
+    Args:
+        methods: names, or ``["all"]`` or ``["paper"]``.
+        rates: factors on each method's learning rate.
+        values: by name of a hyper-parameter that every method has, the values that are tried.
+        ratios: known ratios of the trials, 0.5 unless others are given; the mean over them decides.
+        out: the file; None for the one beside the data set's tables.
+        progress: called as (what, done, total), or a `Watcher`.
+        options: fields of `Options` but ``evaluate_on``, such as ``epochs=5``.
+
+    Other arguments are those of `Request`.
+
+    Raises:
+        UserError: bad input, missing data, or a file of another setting; nothing was trained then.
+    """
+    request = Request(
+        dataset=dataset,
+        methods=tuple(methods),
+        ratios=_ratios(ratios),
+        options=_options({"evaluate_on": "val", **options}),
+        plugins=tuple(map(Path, plugins)),
+        results=_folders(results),
+        group=group,
+        checkpoint_seconds=checkpoint_seconds,
+        keep_weights=keep_weights,
+        only_these_rows=True,
+    )
+    resolved, told = _resolved(tuning.with_usual_ratio(request), progress)
+    return tuning.tune(resolved, told, rates, values, None if out is None else Path(out))
 
 
 def compare(
@@ -282,6 +340,11 @@ def _options(given: Mapping[str, Any]) -> Options:
             raise UserError(f"no option {name!r}; there are: {', '.join(names)}")
     paths = {name: Path(given[name]) for name in ("data_root", "mask_file") if given.get(name) is not None}
     return Options(**{**given, **paths})
+
+
+def _tuned(tuned: bool | str | Path) -> dict[str, Any]:
+    """The fields of a request that say where tuned values come from."""
+    return {"tuned": tuned} if isinstance(tuned, bool) else {"tuned_file": Path(tuned)}
 
 
 def _reading(

@@ -44,6 +44,8 @@ class Request:
         only_these_rows: whether other methods' records are left out of the table.
         leaderboard: whether the table gets its reference rows (the registered aliases), and is written to files.
         published: whether the papers' own numbers get a table.
+        tuned: whether methods have the values that `tune` chose, from the file beside the data set's tables.
+        tuned_file: the file with these values, in place of that one.
         out: the folder for the files of the leaderboard, None for that of the data set in the first of `results`.
     """
 
@@ -63,6 +65,8 @@ class Request:
     only_these_rows: bool = False
     leaderboard: bool = False
     published: bool = False
+    tuned: bool = False
+    tuned_file: Path | None = None
     out: Path | None = None
 
     def seed_pairs(self) -> list[tuple[int, int]]:
@@ -99,8 +103,7 @@ class Request:
             raise UserError(f"a request has no {', '.join(unknown)}; it was written by another version")
         values |= {name: tuple(map(Path, values[name])) for name in PATHS if name in values}
         values |= {name: tuple(values[name]) for name in ("methods", "ratios") if values.get(name) is not None}
-        if values.get("out") is not None:
-            values["out"] = Path(values["out"])
+        values |= {name: Path(values[name]) for name in ("out", "tuned_file") if values.get(name) is not None}
         if "options" in values:
             values["options"] = Options.from_json(values["options"])
         return cls(**values)

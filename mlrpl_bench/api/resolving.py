@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mlrpl_bench.api.request import Request
+from mlrpl_bench.api.tuned import Tuned
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data.protocol import check_ratios
+from mlrpl_bench.models.hyperparameters import rate_factor
 from mlrpl_bench.models.registry import (
     DatasetEntry,
     MethodEntry,
@@ -21,7 +24,7 @@ from mlrpl_bench.models.registry import (
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.utils.errors import UserError
 
-Rows = Sequence[tuple[MethodEntry, Mapping[str, str]]]
+Rows = Sequence[tuple[MethodEntry, Mapping[str, Any]]]
 """This type holds methods, each with the hyper-parameters that the user changed."""
 
 
@@ -37,6 +40,7 @@ class Resolved:
         rows: the methods that are asked for, each with the hyper-parameters that the user changed.
         ratios: known ratios, ascending.
         seeds: pairs of training seed and mask seed.
+        tuned: the values that `tune` chose, where the rows are those; known once the data set is loaded.
     """
 
     request: Request
@@ -46,6 +50,7 @@ class Resolved:
     rows: Rows
     ratios: Sequence[float]
     seeds: Sequence[tuple[int, int]]
+    tuned: Tuned | None = None
 
 
 def resolve(request: Request, watcher: Watcher, *, needs_ratios: bool = True) -> Resolved:
@@ -109,5 +114,6 @@ def _rows(
         names, ratios = (alias.method,), (alias.ratio,)
     entries = chosen_methods(methods, names)
     for entry in entries:
-        entry.hyperparameters(dict(request.overrides))  # refuse before anything is loaded
+        _, changed = rate_factor(request.overrides, entry.name)
+        entry.hyperparameters(changed)  # refuse before anything is loaded
     return [(entry, request.overrides) for entry in entries], tuple(sorted(ratios))

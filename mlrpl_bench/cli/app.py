@@ -17,6 +17,7 @@ from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
 from mlrpl_bench.cli.commands.train import leaderboard, run
+from mlrpl_bench.cli.commands.tune import tune
 from mlrpl_bench.cli.commands.verify import verify
 from mlrpl_bench.cli.options import program
 from mlrpl_bench.cli.streams import print_anything
@@ -38,6 +39,7 @@ app.add_typer(data_app, name="data")
 app.command("list")(list_)
 app.command()(run)
 app.command()(leaderboard)
+app.command()(tune)
 app.command("test-method")(test_method)
 app.command()(new)
 app.command()(compare)

@@ -102,7 +102,9 @@ class CacheKey:
 
     def _path(self) -> Path:
         request = self.request
-        places = [str(folder.resolve()) for folder in (*request.results, request.out or Path())]
+        places = [
+            str(folder.resolve()) for folder in (*request.results, request.out or Path(), request.tuned_file or Path())
+        ]
         asked = json.dumps([places, request.to_json()], sort_keys=True)
         return cache_folder() / FOLDER / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
 
@@ -119,12 +121,16 @@ class CacheKey:
             # Of every data set: ranks go over all of them.
             for folder in sorted(root.glob("*/*/*/")):
                 yield from ((path, _facts(path)) for path in sorted(folder.iterdir()) if path.name != MADE_ANEW)
-            yield root / request.dataset / "profile.json", _facts(root / request.dataset / "profile.json")
+            for path in (
+                root / request.dataset / "profile.json",
+                *sorted((root / request.dataset).glob("tuned*.json")),
+            ):
+                yield path, _facts(path)
         for code in CODE:
             yield from ((path, _facts(path)) for path in sorted(code.rglob("*.py")))
         yield from ((path, _facts(path)) for path in sorted((cache_folder() / "words").glob("*")))
         options = request.options
-        named = [Path(name) for name in (options.weights, options.mask_file) if name is not None]
+        named = [Path(name) for name in (options.weights, options.mask_file, request.tuned_file) if name is not None]
         yield from ((path, _facts(path)) for path in (*request.plugins, *named, *self.imported))
         if options.data_root is not None:
             yield from _label_files(options.data_root)

@@ -72,10 +72,10 @@ def evaluate(scores_NC: ArrayLike, labels_NC: ArrayLike, *, surely_logits: bool 
     return {
         "mAP": mean_average_precision(AP_C),
         "average_precision": mean_average_precision(plain_C),
-        **_threshold_metrics(predicted_NC, present_NC, has_positives_C),
+        **threshold_metrics(predicted_NC, present_NC, has_positives_C),
         **{
             f"{name}_top{PER_IMAGE}": value
-            for name, value in _threshold_metrics(predicted_NC & highest_NC, present_NC, has_positives_C).items()
+            for name, value in threshold_metrics(predicted_NC & highest_NC, present_NC, has_positives_C).items()
         },
         "AP_C": AP_C,
         "categories_without_positives": int((~has_positives_C).sum()),
@@ -195,9 +195,15 @@ def _highest(scores_NC: Scores, evaluated_NC: NDArray[np.bool_], count: int) -> 
     return highest_NC & evaluated_NC
 
 
-def _threshold_metrics(
+def threshold_metrics(
     predicted_NC: NDArray[np.bool_], present_NC: NDArray[np.bool_], has_positives_C: NDArray[np.bool_]
 ) -> dict[str, float]:
+    """Compute `THRESHOLDED` of predictions, see `evaluate`.
+
+    Args:
+        predicted_NC, present_NC: which entries are predicted, and which are PRESENT; both False where not evaluated.
+        has_positives_C: the categories that means over categories are over.
+    """
     num_correct_C = (predicted_NC & present_NC).sum(axis=0)
     num_predicted_C = predicted_NC.sum(axis=0)
     num_present_C = present_NC.sum(axis=0)

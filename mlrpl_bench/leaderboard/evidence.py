@@ -3,16 +3,19 @@
 - Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`intervals`).
 - Recovery: how well the trained method ranks the training labels that were hidden from it, the mAP over these entries
   alone. Methods that learn to fill in labels should be good at it, and no test image is needed.
+- Precision, recall and F1 with one threshold a category, chosen on the training labels that the method was given.
+- mAP of each epoch: what another choice of the epoch would have reported.
 - Loss fluctuation: how much the training loss jumps from step to step.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,14 +23,14 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.evaluation import influences, metrics
+from mlrpl_bench.evaluation import influences, metrics, thresholds
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.records.record import Record, read_arrays
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
 
 FILE = "evidence.npz"
-VERSION = 1
+VERSION = 2
 """Raised by hand whenever the same record would give other evidence; what is kept of another version is made anew."""
 
 SUPERVISED_TERM = "partial_bce"
@@ -49,6 +52,10 @@ class Evidence:
         recovery: mAP over the training entries that were hidden, in [0, 1]; NaN where nothing was.
         recovery_AP_C: the same by category; NaN for one without a hidden present label.
         loss_fluctuation: see `loss_fluctuation`; NaN where the method has no such term.
+        chosen: `metrics.THRESHOLDED` with `thresholds.chosen` on the known training labels, fractions.
+        oracle: `thresholds.ORACLE` with thresholds chosen on the evaluated labels themselves, fractions.
+        course_E: mAP of each epoch on the evaluated images, in [0, 1].
+        validated_epoch: the best epoch, from 0, of the same training on validation images; None where there is none.
     """
 
     record: Record
@@ -56,6 +63,10 @@ class Evidence:
     recovery: float
     recovery_AP_C: NDArray[np.float64]
     loss_fluctuation: float
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    oracle: Mapping[str, float] = field(default_factory=dict)
+    course_E: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    validated_epoch: int | None = None
 
     @property
     def seeds(self) -> Seeds:
@@ -108,25 +119,31 @@ class Collector:
                     f"{record.metrics[name]:.6f}; move the folder away, then run again to train the cell anew"
                 )
         by_metric = influences.influences(scores_NC, self.test.labels_NC)
-        recovery, recovery_AP_C = self._recovery(record)
+        mask_NC = self.masks(record.cell.ratio, record.cell.mask_seed)
+        if protocol.mask_hash(mask_NC) != record.cell.mask_hash:
+            raise UserError(f"{record.folder}: the mask that it was trained with is not the one drawn here")
+        train_scores_NC = read_scores(record, "train_scores.npz", self.train)
+        recovery, recovery_AP_C = self._recovery(train_scores_NC, mask_NC)
+        thresholds_C = thresholds.chosen(train_scores_NC, protocol.hide(self.train.labels_NC, mask_NC))
         return Evidence(
             record,
             {name: by_metric[name].astype(np.float32) for name in metrics.REPORTED},
             recovery,
             recovery_AP_C,
             loss_fluctuation(record),
+            thresholds.evaluate(scores_NC, self.test.labels_NC, thresholds_C),
+            thresholds.oracle(scores_NC, self.test.labels_NC, [thresholds_C]),
+            _course(record),
         )
 
-    def _recovery(self, record: Record) -> tuple[float, NDArray[np.float64]]:
-        mask_NC = self.masks(record.cell.ratio, record.cell.mask_seed)
-        if protocol.mask_hash(mask_NC) != record.cell.mask_hash:
-            raise UserError(f"{record.folder}: the mask that it was trained with is not the one drawn here")
+    def _recovery(
+        self, train_scores_NC: NDArray[np.float32], mask_NC: NDArray[np.bool_]
+    ) -> tuple[float, NDArray[np.float64]]:
         labels_NC = np.where(mask_NC, protocol.UNKNOWN, self.train.labels_NC)  # UNKNOWN entries are not evaluated
         none_C = np.full(labels_NC.shape[1], np.nan)
         if not (labels_NC == protocol.PRESENT).any() or not (labels_NC == protocol.ABSENT).any():
             return float("nan"), none_C
-        scores_NC = read_scores(record, "train_scores.npz", self.train)
-        AP_C = metrics.average_precisions(scores_NC, labels_NC)
+        AP_C = metrics.average_precisions(train_scores_NC, labels_NC)
         return metrics.mean_average_precision(AP_C), AP_C
 
 
@@ -148,6 +165,21 @@ def loss_fluctuation(record: Record) -> float:
     second_differences_S = np.diff(term_S[first:].astype(np.float64), n=2)
     finite_S = second_differences_S[np.isfinite(second_differences_S)]
     return float(np.abs(finite_S).mean()) if len(finite_S) else float("nan")
+
+
+def _course(record: Record) -> NDArray[np.float64]:
+    """mAP of each epoch; empty where the history does not say it."""
+    path = record.folder / "history.csv"
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        course_E = np.array([float(row["test.mAP"]) for row in rows])
+        if not ((course_E >= 0) & (course_E <= 1)).all():
+            raise ValueError("its test.mAP are no shares between 0 and 1")
+        return course_E
+    except KeyError:
+        return np.empty(0)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}); move its folder away") from error
 
 
 def read_scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
@@ -178,6 +210,7 @@ def _source(record: Record) -> str:
         record.cell.key,
         stated,
         *(files.get(f"{name}.npz") for name in ("scores", "train_scores", "steps")),
+        files.get("history.csv"),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -188,12 +221,16 @@ def _kept(record: Record, source: str) -> Evidence | None:
         arrays = read_arrays(record.folder / FILE)
         if str(arrays["source"]) != source:
             return None
+        shares = arrays["thresholds"].tolist()
         return Evidence(
             record,
             {name: arrays[name] for name in metrics.REPORTED},
             float(arrays["recovery"]),
             arrays["recovery_AP_C"],
             float(arrays["loss_fluctuation"]),
+            dict(zip(metrics.THRESHOLDED, shares[: len(metrics.THRESHOLDED)], strict=True)),
+            dict(zip(thresholds.ORACLE, shares[len(metrics.THRESHOLDED) :], strict=True)),
+            arrays["course_E"],
         )
     except Exception:  # missing, cut short, of another kind: it is only a copy of what the record gives
         return None
@@ -202,7 +239,9 @@ def _kept(record: Record, source: str) -> Evidence | None:
 def _keep(found: Evidence, source: str) -> None:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"source": source, "recovery": found.recovery, "loss_fluctuation": found.loss_fluctuation}
-    arrays |= {"recovery_AP_C": found.recovery_AP_C, **found.influences}
+    arrays |= {"recovery_AP_C": found.recovery_AP_C, "course_E": found.course_E, **found.influences}
+    chosen, oracle = found.chosen, found.oracle
+    arrays["thresholds"] = [*(chosen[name] for name in metrics.THRESHOLDED), *(oracle[n] for n in thresholds.ORACLE)]
     np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})  # type: ignore[arg-type]
     try:
         write_atomically(found.record.folder / FILE, buffer.getvalue())

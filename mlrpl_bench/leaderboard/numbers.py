@@ -5,10 +5,11 @@ Shares are in percent, so differences of them are in percent points; the loss fl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.evaluation import metrics, thresholds
 from mlrpl_bench.leaderboard.evidence import Evidence
 
 CATEGORY = "AP: "
@@ -60,6 +61,34 @@ def best_epoch(metric: str) -> str:
     return f"{metric} (best epoch)"
 
 
+def best_on_validation(metric: str) -> str:
+    """Name a metric of the epoch that was the best on validation images: ``mAP (best epoch on validation)``."""
+    return f"{metric} (best epoch on validation)"
+
+
+def at_chosen(metric: str) -> str:
+    """Name a metric with thresholds chosen on known training labels: ``OF1 (chosen thresholds)``."""
+    return f"{metric} (chosen thresholds)"
+
+
+def at_oracle(metric: str) -> str:
+    """Name a metric with thresholds chosen on the evaluated labels: ``OF1 (oracle thresholds)``."""
+    return f"{metric} (oracle thresholds)"
+
+
+def _at_chosen(name: str) -> Metric:
+    return Metric(at_chosen(name), "%", lambda evidence: 100 * evidence.chosen.get(name, math.nan))
+
+
+def _at_oracle(name: str) -> Metric:
+    return Metric(at_oracle(name), "%", lambda evidence: 100 * evidence.oracle.get(name, math.nan))
+
+
+def _validated(evidence: Evidence) -> float:
+    epoch, course_E = evidence.validated_epoch, evidence.course_E
+    return 100 * float(course_E[epoch]) if epoch is not None and epoch < len(course_E) else math.nan
+
+
 def _share(name: str) -> Metric:
     return Metric(name, "%", lambda evidence: 100 * evidence.record.metrics[name])
 
@@ -76,6 +105,9 @@ def _cost(key: str) -> Metric:
 METRICS = {
     **{name: _share(name) for name in metrics.SHARES},
     **{best_epoch(name): _share_of_best_epoch(name) for name in metrics.REPORTED},
+    best_on_validation("mAP"): Metric(best_on_validation("mAP"), "%", _validated),
+    **{at_chosen(name): _at_chosen(name) for name in metrics.THRESHOLDED},
+    **{at_oracle(name): _at_oracle(name) for name in thresholds.ORACLE},
     RECOVERY: Metric(RECOVERY, "%", lambda evidence: 100 * evidence.recovery),
     FLUCTUATION: Metric("loss fluctuation", "", lambda evidence: evidence.loss_fluctuation),
     **{COST_UNITS[key][0]: _cost(key) for key in COST_UNITS},

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell
-from mlrpl_bench.records.matching import reason_against
+from mlrpl_bench.records.matching import as_seen_here, reason_against
 from mlrpl_bench.records.record import Record, read_arrays
 from mlrpl_bench.records.store import ResultStore, left_out_line
 from mlrpl_bench.training import checkpoint, steps
@@ -67,7 +68,10 @@ def select(
     survey = store.survey(study.setting.dataset)
     problems, excluded = list(survey.problems), defaultdict(list, survey.left_out)
     in_table, of_this_setting = [], []
+    asked = list(asked)
+    asked_by_key = {cell.key: cell for cell in asked}
     for record in survey.records:
+        record = replace(record, cell=as_seen_here(record.cell, study, methods, asked_by_key))
         reason = reason_against(record.cell, study, methods)
         if reason is not None:
             excluded[reason].append(record.folder)
@@ -75,14 +79,16 @@ def select(
         of_this_setting.append(record)
         if wanted(record.cell):
             in_table.append(record)
-    found = _evidence(in_table, study, problems, report)
+    validated = _best_epochs_on_validation(survey.records, study)
+    found = _evidence(in_table, study, validated, problems, report)
     cells: dict[tuple[str, float], dict[Seeds, Evidence]] = defaultdict(dict)
     for key, evidence in found.items():
         assert key == evidence.record.cell.key
         cells[evidence.record.cell.label, evidence.record.cell.ratio][evidence.seeds] = evidence
     by_key = {record.cell.key: record for record in of_this_setting}
     for name, row_cells in (reference_rows or {}).items():
-        drawn = _evidence([by_key[cell.key] for cell in row_cells if cell.key in by_key], study, problems, report)
+        of_row = [by_key[cell.key] for cell in row_cells if cell.key in by_key]
+        drawn = _evidence(of_row, study, validated, problems, report)
         for ratio in ratios if drawn else ():
             cells[name, ratio] = {evidence.seeds: evidence for evidence in drawn.values()}
     reasons = {record.cell.key: "record damaged" for record in in_table if record.cell.key not in found}
@@ -92,17 +98,45 @@ def select(
     return Selection(dict(cells), missing, lines, problems, _stalled(list(found.values()), study))
 
 
-def _evidence(records: Sequence[Record], study: Study, problems: list[str], report: Report) -> dict[str, Evidence]:
-    """By key; a record whose scores cannot be used becomes a problem."""
+def _evidence(
+    records: Sequence[Record], study: Study, validated: Mapping[str, int], problems: list[str], report: Report
+) -> dict[str, Evidence]:
+    """By key; a record whose scores cannot be used becomes a problem.
+
+    Args:
+        validated: see `_best_epochs_on_validation`.
+    """
     collector = Collector(study.train, study.test, study.masks)
     found = {}
     for number, record in enumerate(records):
         try:
-            found[record.cell.key] = collector.collect(record)
+            epoch = validated.get(_training(record.cell)) if validated else None
+            found[record.cell.key] = replace(collector.collect(record), validated_epoch=epoch)
         except UserError as error:
             problems.append(str(error))
         report("reading scores", number + 1, len(records))
     return found
+
+
+def _best_epochs_on_validation(records: Sequence[Record], study: Study) -> dict[str, int]:
+    """The best epoch of each training that was also done without the validation images and evaluated on them."""
+    if study.setting.evaluate_on != "test":
+        return {}
+    others = [record for record in records if record.cell.setting.evaluate_on == "val"]
+    if not others:
+        return {}
+    setting = study.validation_setting()
+    return {
+        _training(record.cell): record.content["best_epoch"]
+        for record in others
+        if record.cell.setting == setting and type(record.content.get("best_epoch")) is int
+    }
+
+
+def _training(cell: Cell) -> str:
+    """Identifies what is trained whatever the setting: method, values, ratio and seeds."""
+    parts = [cell.method, cell.hyperparameters, vars(cell.recipe), cell.source_digest]
+    return json.dumps([*parts, cell.ratio, cell.seed, cell.mask_seed], sort_keys=True)
 
 
 def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:

@@ -12,6 +12,11 @@ from typing import Any
 
 from mlrpl_bench.utils.errors import UserError
 
+RATE = "lr"
+"""Among a row's overrides this is the factor on its learning rate; no method has a hyper-parameter of this name."""
+SMALLEST_FACTOR = 1e-6
+"""On a learning rate; the largest is as far from 1 on the other side."""
+
 
 def parameter(
     default: Any,
@@ -38,6 +43,29 @@ def parse_assignments(pairs: Sequence[str], option: str = "--set") -> dict[str, 
             raise UserError(f"{option} {pair!r} is not valid; write it as name=value")
         changed[name.strip()] = value.strip()
     return changed
+
+
+def rate_factor(changed: Mapping[str, Any], owner: str) -> tuple[float, dict[str, Any]]:
+    """Split a row's overrides into the factor on its learning rate (1 where there is none) and the others.
+
+    Raises:
+        UserError: the factor is no number, or out of range.
+
+    >>> rate_factor({"lr": "3", "alpha": "0.5"}, "sarb")
+    (3.0, {'alpha': '0.5'})
+    """
+    others = {name: value for name, value in changed.items() if name != RATE}
+    given = changed.get(RATE, 1.0)
+    try:
+        factor = float(given)
+    except (TypeError, ValueError):
+        factor = math.nan
+    if isinstance(given, bool) or not SMALLEST_FACTOR <= factor <= 1 / SMALLEST_FACTOR:
+        raise UserError(
+            f"{owner}: {RATE}={given} is not valid, it is a factor on the learning rate, "
+            f"from {SMALLEST_FACTOR:g} to {1 / SMALLEST_FACTOR:g}"
+        )
+    return factor, others
 
 
 def build(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:

@@ -137,11 +137,15 @@ class Recipe:
             return 1 - 0.96 * (1 + math.cos(math.pi * position / rise)) / 2
         return (1 + math.cos(math.pi * (position - rise) / (1 - rise))) / 2
 
-    def resolve(self, preset: Preset) -> Recipe:
-        """The recipe with the preset's epochs, batch and learning rate multiplier filled in."""
+    def resolve(self, preset: Preset, lr_factor: float = 1.0) -> Recipe:
+        """The recipe with the preset's epochs, batch and learning rate multiplier filled in.
+
+        Args:
+            lr_factor: a row's own factor on the learning rate, besides the preset's.
+        """
         return replace(
             self,
-            lr=self.lr * preset.lr_multiplier,
+            lr=self.lr * (preset.lr_multiplier * lr_factor),
             epochs=self.epochs or preset.epochs,
             batch=self.batch or preset.batch,
         )

@@ -26,6 +26,7 @@ from mlrpl_bench.data.images.transforms import (
     ImageTransform,
     PixelFormat,
 )
+from mlrpl_bench.models.hyperparameters import RATE
 from mlrpl_bench.models.method import Method, Recipe
 from mlrpl_bench.utils.errors import UserError
 
@@ -113,6 +114,8 @@ class Cell:
         method: the name of the method.
         hyperparameters: the resolved hyper-parameters of the method, by name.
         changed: the names of the hyper-parameters that the user changed; they are part of the row's label.
+        lr_factor: this row's own factor on the setting's learning rate, which `recipe` has; part of the row's label.
+        row: what a table calls the row in place of the label that is made from these; no part of a record.
         recipe: the resolved recipe of the method.
         source_digest: a hash that identifies the method's file, see `registry.source_digest`.
         ratio: the known ratio in (0, 1].
@@ -131,20 +134,31 @@ class Cell:
     seed: int
     mask_seed: int
     mask_hash: str
+    lr_factor: float = 1.0
+    row: str = ""
 
     @property
     def key(self) -> str:
-        """Return the SHA-256 of the cell's canonical JSON; which values are defaults does not count."""
+        """Return the SHA-256 of the canonical JSON of everything that could change the numbers.
+
+        Which values are defaults, and what the row is called, does not count; the learning rate is in the recipe.
+        """
         content = {**asdict(self), "setting": self.setting.to_json()}
-        del content["changed"]
+        for name in ("changed", "lr_factor", "row"):
+            del content[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
     def label(self) -> str:
-        """Return the row of the cell: the method, with the changed hyper-parameters, ``sarb[prototypes=5]``."""
-        if not self.changed:
-            return self.method
-        return f"{self.method}[{', '.join(f'{name}={self.hyperparameters[name]}' for name in self.changed)}]"
+        """Return the row of the cell: the method, with what was changed, ``sarb[lr=3, prototypes=5]``."""
+        return self.row or self.full_label
+
+    @property
+    def full_label(self) -> str:
+        """Return the method with the rate and hyper-parameters that were changed, whatever a table calls the row."""
+        changed = [f"{RATE}={self.lr_factor:g}"] if self.lr_factor != 1 else []
+        changed += [f"{name}={self.hyperparameters[name]}" for name in self.changed]
+        return f"{self.method}[{', '.join(changed)}]" if changed else self.method
 
     @property
     def title(self) -> str:
@@ -153,7 +167,11 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """Return the cell as plain data, which `from_json` reads back."""
-        return json.loads(json.dumps({**asdict(self), "setting": self.setting.to_json()}))
+        content = {**asdict(self), "setting": self.setting.to_json()}
+        del content["row"]
+        if self.lr_factor == 1:  # so that records are what they were before there was this field
+            del content["lr_factor"]
+        return json.loads(json.dumps(content))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Cell:
@@ -174,9 +192,13 @@ class Cell:
             cell = cls(**values)
         except (KeyError, TypeError) as error:
             raise UserError(f"this is not a cell of this version: {error}") from error
+        if cell.row:
+            raise UserError("this is not a cell of this version: it has a row")
         for part in (cell, cell.setting, cell.recipe):
             _refuse_other_types(part)
         _refuse_impossible_pixels(cell.setting.pixels)
+        if cell.lr_factor <= 0:
+            raise UserError(f"this is not a cell of this version: lr_factor is {cell.lr_factor!r}")
         if lost := [name for name in cell.changed if name not in cell.hyperparameters]:
             raise UserError(f"this is not a cell of this version: no hyper-parameter {lost[0]!r}")
         return cell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Protocol
 
 from mlrpl_bench.data.dataset import Preset
@@ -70,11 +70,29 @@ def reason_against(cell: Cell, today: Today, methods: Mapping[str, MethodEntry])
         return "of a method that is not registered (a plug-in that is not named with --plugin?)"
     if cell.source_digest != entry.source_digest():
         return "trained before the method's file was edited"
-    if cell.recipe != entry.cls.recipe.resolve(today.preset):
+    recipe = entry.cls.recipe
+    if cell.recipe not in (recipe.resolve(today.preset), recipe.resolve(today.preset, cell.lr_factor)):
         return "trained with another recipe of the method"
     if not _defaults_are_the_same(cell, entry):
         return "trained with other default hyper-parameters"
     return None
+
+
+def as_seen_here(cell: Cell, today: Today, methods: Mapping[str, MethodEntry], asked: Mapping[str, Cell]) -> Cell:
+    """A record's cell with the row that it has under today's setting.
+
+    The same rate is one factor on the learning rate under one ``--lr`` and another factor under another one. A cell
+    that was asked for belongs to the row that it was asked for as.
+
+    Args:
+        asked: the cells that were asked for, by key.
+    """
+    if (same := asked.get(cell.key)) is not None:
+        return same
+    entry = methods.get(cell.method)
+    if cell.lr_factor != 1 and entry is not None and cell.recipe == entry.cls.recipe.resolve(today.preset):
+        return replace(cell, lr_factor=1.0)
+    return cell
 
 
 def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:

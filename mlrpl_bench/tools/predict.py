@@ -116,7 +116,7 @@ def find(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wa
     fitting = [
         record
         for record in own
-        if wanted.fits(record.cell) and not record.cell.changed and not obstacle(record.cell, entry, study)
+        if wanted.fits(record.cell) and record.cell.full_label == entry.name and not obstacle(record.cell, entry, study)
     ]
     if not fitting:
         ratio = "" if wanted.ratio is None else f" with known ratio {wanted.ratio:g}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data.choices import BACKENDS, SCHEMES
-from mlrpl_bench.models.hyperparameters import parameter, plain_type
+from mlrpl_bench.models.hyperparameters import SMALLEST_FACTOR, parameter, plain_type
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ MOST_STAGES = 1000
 """More than any network has; how many there are is known when it is built."""
 LARGEST_WIDTH = 65_536
 """A square matrix of this width takes 17 GB; the papers' are 1,024 and 512."""
-SMALLEST_FACTOR = 1e-6
-"""On a learning rate; the largest is as far from 1 on the other side."""
 MOST_WORKERS = 1024
 """More processes than any one machine has cores for."""
 

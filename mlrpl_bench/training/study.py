@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data import masks, protocol
-from mlrpl_bench.data.dataset import PAPERS, Split
+from mlrpl_bench.data.dataset import PAPERS, Split, held_out
 from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
 from mlrpl_bench.models import backbones
 from mlrpl_bench.models.hyperparameters import build as build_options
+from mlrpl_bench.models.hyperparameters import rate_factor
 from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
@@ -93,10 +94,18 @@ class Study:
         """Of the ``training`` and the ``evaluation`` images those that a run goes on without, as (id, reason)."""
         return self.inputs.left_out
 
-    def job(self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any]) -> Job:
-        """The cell of a method at a known ratio, ready to be trained."""
+    def job(
+        self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any], row: str = ""
+    ) -> Job:
+        """The cell of a method at a known ratio, ready to be trained.
+
+        Args:
+            changed: hyper-parameters, and under `hyperparameters.RATE` the factor on the row's learning rate.
+            row: what tables call its row, where not by what was changed.
+        """
+        lr_factor, changed = rate_factor(changed, entry.name)
         hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
-        recipe = entry.cls.recipe.resolve(self.preset)
+        recipe = entry.cls.recipe.resolve(self.preset, lr_factor)
         inputs.refuse_batch(recipe.batch or self.preset.batch, self.inputs, entry.name)
         cell = Cell(
             setting=self.setting,
@@ -109,6 +118,8 @@ class Study:
             seed=seed,
             mask_seed=mask_seed,
             mask_hash=self._mask_hash(ratio, mask_seed),
+            lr_factor=lr_factor,
+            row=row,
         )
         return Job(cell, entry.cls, hyperparameters)
 
@@ -222,6 +233,14 @@ class Study:
             folded=backbones.is_folded(self.preset.backbone),
             **self._chosen_widths(),
         )
+
+    def validation_setting(self) -> Setting:
+        """The same setting with the validation images in place of the test images, as ``evaluate_on=val`` has it."""
+        whole, rows = self.inputs.sources["train"]
+        held_N = held_out(len(whole))[rows]
+        parts = [whole.rows(part).fingerprint()[:16] for part in (rows[~held_N], rows[held_N])]
+        fingerprint = "-".join([*parts, *self._data_options()])
+        return dataclasses.replace(self.setting, evaluate_on="val", fingerprint=fingerprint)
 
     def _chosen_widths(self) -> dict[str, Any]:
         """The widths that are not the backbone's own; None for the others."""

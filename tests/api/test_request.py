@@ -32,6 +32,8 @@ FULL = Request(
     only_these_rows=True,
     leaderboard=True,
     published=True,
+    tuned=True,
+    tuned_file=Path("tuned.json"),
     out=Path("tables"),
 )
 

@@ -90,6 +90,21 @@ class Plain(Method):
         return {"bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}
 '''
 
+WEIGHTED = (
+    METHOD.replace('"plain"', '"weighted"')
+    .replace(
+        "\n\n@register_method",
+        "\nfrom dataclasses import dataclass\nfrom mlrpl_bench.models.hyperparameters import parameter\n\n\n"
+        "@register_method",
+    )
+    .replace(
+        "class Plain(Method):\n",
+        "class Plain(Method):\n    @dataclass(frozen=True)\n    class Hyperparameters:\n"
+        '        alpha: float = parameter(0.5, "a weight", low=0, high=1)\n\n',
+    )
+)
+"""It has a hyper-parameter, which changes nothing."""
+
 EXPLODING = METHOD.replace('"plain"', '"explodes"').replace(
     """return {"bce": partial_bce(self(batch.frozen_BDHW), batch.labels_BC)}""",
     """bce = partial_bce(self(batch.frozen_BDHW), batch.labels_BC)

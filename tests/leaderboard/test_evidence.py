@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from mlrpl_bench.data import protocol
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
-from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.evaluation import metrics, thresholds
 from mlrpl_bench.evaluation.influences import influences
 from mlrpl_bench.leaderboard import evidence
 from mlrpl_bench.leaderboard.evidence import Collector, loss_fluctuation
@@ -189,3 +190,51 @@ def test_a_record_of_other_categories_is_refused(world):
     record.metrics["AP_C"] = record.metrics["AP_C"][:-1]
     with pytest.raises(UserError, match="not one AP_C for each category"):
         collector(of).collect(record)
+
+
+def test_thresholds_are_chosen_on_the_labels_that_the_method_was_given(world):
+    of, put = world
+    record = put(ratio=0.5)
+    with np.load(record.folder / "scores.npz") as test, np.load(record.folder / "train_scores.npz") as train:
+        scores_NC, train_scores_NC = test["scores"], train["scores"]
+    known_NC = np.where(of.masks(0.5, 0), of.train.labels_NC, protocol.UNKNOWN)
+    thresholds_C = thresholds.chosen(train_scores_NC, known_NC)
+    found = collector(of).collect(record)
+    assert found.chosen == thresholds.evaluate(scores_NC, of.test.labels_NC, thresholds_C)
+    assert found.oracle == thresholds.oracle(scores_NC, of.test.labels_NC, [thresholds_C])
+    assert found.oracle["OF1"] >= max(found.chosen["OF1"], record.metrics["OF1"])
+
+
+def test_hidden_labels_do_not_move_the_thresholds(world):
+    of, put = world
+    random = np.random.default_rng(5).normal(size=(12, 4)).astype(np.float32)
+    hidden_NC = ~of.masks(0.5, 0)
+    other = np.where(hidden_NC, -random, random)
+    first, second = (collector(of).collect(put(train_scores_NC=each)).chosen for each in (random, other))
+    assert first == second
+
+
+def test_the_course_of_the_metric_is_that_of_the_history(world):
+    of, put = world
+    history = [{"epoch": 0, "test.mAP": 0.5}, {"epoch": 1, "test.mAP": 0.25}]
+    assert collector(of).collect(put(history=history)).course_E.tolist() == [0.5, 0.25]
+    assert collector(of).collect(put(ratio=0.9, history=[{"epoch": 0}])).course_E.tolist() == []
+
+
+@pytest.mark.parametrize("text", ["epoch,test.mAP\n0,much\n", "epoch,test.mAP\n0,7\n", "epoch,test.mAP\n0,nan\n"])
+def test_a_history_that_is_damaged_is_refused(world, text):
+    of, put = world
+    record = put()
+    (record.folder / "history.csv").write_text(text)
+    with pytest.raises(UserError, match=r"history.csv is damaged .* move its folder away"):
+        collector(of).collect(record)
+
+
+def test_what_is_kept_is_read_back_as_it_was(world, monkeypatch):
+    of, put = world
+    record = put()
+    first = collector(of).collect(record)
+    monkeypatch.setattr(Collector, "_made", lambda *_: pytest.fail("made again"))
+    again = collector(of).collect(record)
+    assert (again.chosen, again.oracle) == (first.chosen, first.oracle)
+    np.testing.assert_array_equal(again.course_E, first.course_E)

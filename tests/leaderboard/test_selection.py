@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.leaderboard.selection import select
+from mlrpl_bench.leaderboard.selection import _best_epochs_on_validation, select
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.matching import reason_against
 from mlrpl_bench.records.store import ResultStore
@@ -159,3 +159,32 @@ def test_trainings_that_went_nowhere_are_one_line_with_rows_ratios_rate_and_step
     assert line.startswith("training went nowhere, plain at 50 and 90 %: ")
     for part in ("learning rate 0.001", "3 steps an epoch, 6 in all", "102,600", "--epochs"):
         assert part in line
+
+
+def test_the_best_epoch_on_validation_is_that_of_the_same_training(world, tmp_path):
+    of, entry, store = world
+    validation = study(tmp_path / "set.py", evaluate_on="val")
+    for seed, changed, best_epoch in ((0, {}, 1), (0, {"lr": 3}, 0)):
+        cell = validation.job(entry, 0.5, seed, seed, changed).cell
+        store.write(finished(cell, best_epoch=best_epoch), {})
+    other = study(tmp_path / "set.py", evaluate_on="val", image_size=48)
+    store.write(finished(other.job(entry, 0.5, 1, 1, {}).cell), {})
+    put(*world), put(*world, seed=1)
+    store.write(finished(of.job(entry, 0.5, 0, 0, {"lr": 3}).cell), {})
+    found = select(of, {"plain": entry}, store, lambda _: True).cells
+    assert found["plain", 0.5][0, 0].validated_epoch == 1
+    assert found["plain[lr=3]", 0.5][0, 0].validated_epoch == 0
+    assert found["plain", 0.5][1, 1].validated_epoch is None  # of another setting
+    records = store.survey("tiny").records
+    assert len(_best_epochs_on_validation(records, of)) == 2
+    assert _best_epochs_on_validation(records, validation) == {}  # it is about these images
+
+
+def test_a_cell_that_was_asked_for_has_the_row_that_it_was_asked_for_as(world):
+    of, entry, store = world
+    store.write(finished(of.job(entry, 0.5, 0, 0, {"lr": 3}).cell), {})
+    put(*world)
+    tuned = of.job(entry, 0.5, 0, 0, {"lr": 3}, "plain (tuned)").cell
+    rows = select(of, {"plain": entry}, store, lambda _: True, asked=[tuned]).cells
+    assert set(rows) == {("plain", 0.5), ("plain (tuned)", 0.5)}
+    assert set(select(of, {"plain": entry}, store, lambda _: True).cells) == {("plain", 0.5), ("plain[lr=3]", 0.5)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from mlrpl_bench.models import hyperparameters
-from mlrpl_bench.models.hyperparameters import parameter
+from mlrpl_bench.models.hyperparameters import parameter, rate_factor
 from mlrpl_bench.utils.errors import UserError
 
 
@@ -129,3 +129,14 @@ def test_the_last_of_two_settings_of_one_name_holds():
 def test_a_setting_without_name_or_value_is_refused(pair):
     with pytest.raises(UserError, match="is not valid; write it as name=value"):
         hyperparameters.parse_assignments([pair])
+
+
+def test_a_factor_on_the_learning_rate_is_split_from_the_others():
+    assert rate_factor({"alpha": "0.3", "lr": "3"}, "sarb") == (3.0, {"alpha": "0.3"})
+    assert rate_factor({"alpha": "0.3"}, "sarb") == (1.0, {"alpha": "0.3"})
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e7", "1e-7", "fast", "", None, True])
+def test_a_factor_that_is_none_is_refused(value):
+    with pytest.raises(UserError, match=r"sarb: lr=.* is not valid, it is a factor on the learning rate, from 1e-06"):
+        rate_factor({"lr": value}, "sarb")

@@ -487,3 +487,9 @@ def test_a_bundled_file_that_ends_the_program_leaves_the_others(tmp_path):
 def test_a_folder_as_a_plugin_is_told_to_be_one(tmp_path):
     with pytest.raises(UserError, match=r"--plugin .* is a folder; name each of its \.py files with a --plugin of its"):
         load_methods([tmp_path])
+
+
+def test_a_hyper_parameter_that_is_called_like_the_factor_on_the_rate_is_refused(folder):
+    path = write(folder / "mine.py", METHOD.format(name="mine").replace("width: int", "lr: int"))
+    with pytest.raises(UserError, match=f"{path}: mine has a hyper-parameter 'lr', which is the factor on any method"):
+        load_methods(folder=folder)

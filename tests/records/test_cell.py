@@ -44,7 +44,7 @@ def test_the_key_changes_with_every_part_of_the_recipe(name):
     assert cell(recipe=changed).key != cell().key
 
 
-OF_THEIR_OWN = ("setting", "recipe", "hyperparameters", "changed")
+OF_THEIR_OWN = ("setting", "recipe", "hyperparameters", "changed", "lr_factor", "row")
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Cell) if field.name not in OF_THEIR_OWN])
@@ -61,6 +61,35 @@ def test_the_key_changes_with_every_hyper_parameter(name):
 def test_the_key_does_not_say_who_chose_a_hyper_parameter():
     chosen = cell(hyperparameters=HYPERPARAMETERS, changed=("alpha",))
     assert chosen.key == cell(hyperparameters=HYPERPARAMETERS).key
+
+
+def test_the_key_says_neither_what_a_rate_is_a_multiple_of_nor_what_a_table_calls_the_row():
+    # the rate itself is in the recipe
+    assert cell(lr_factor=3.0, row="plain (tuned)").key == cell().key
+
+
+def test_a_rate_of_its_own_is_in_the_label_and_in_the_record():
+    own = cell(lr_factor=3.0, hyperparameters=HYPERPARAMETERS, changed=("alpha",))
+    assert own.label == own.full_label == "plain[lr=3, alpha=0.5]"
+    assert Cell.from_json(own.to_json()).label == own.label
+    assert cell(lr_factor=0.3).label == "plain[lr=0.3]"
+    assert "lr_factor" not in cell().to_json()  # records are what they were
+
+
+def test_a_tables_name_for_a_row_is_no_part_of_the_record():
+    named = cell(lr_factor=3.0, row="plain (tuned)")
+    assert (named.label, named.full_label, named.title) == (
+        "plain (tuned)",
+        "plain[lr=3]",
+        "plain (tuned) 50 % seed 0",
+    )
+    assert Cell.from_json(named.to_json()).label == "plain[lr=3]"
+
+
+@pytest.mark.parametrize("change", [{"lr_factor": 0}, {"lr_factor": -1.0}, {"lr_factor": "3"}, {"row": "sarb"}])
+def test_a_rate_that_is_none_and_a_row_in_a_record_are_refused(change):
+    with pytest.raises(UserError, match="this is not a cell of this version"):
+        Cell.from_json({**cell().to_json(), **change})
 
 
 def test_the_key_does_not_depend_on_the_order_of_hyper_parameters():

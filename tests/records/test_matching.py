@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mlrpl_bench.models.method import Recipe
-from mlrpl_bench.records.matching import options_to_give, reason_against
+from mlrpl_bench.records.matching import as_seen_here, options_to_give, reason_against
 from mlrpl_bench.records.store import ResultStore
 from tests.helpers.tiny_study import finished, method, study
 
@@ -74,3 +74,27 @@ def test_a_width_that_the_record_did_not_choose_is_an_option_to_leave_out(tmp_pa
     today = study(tmp_path / "tiny_set.py", feature_width=20)
     there = dataclasses.replace(today.setting, feature_width=None, trained_stages=0)
     assert options_to_give(there, today) == ["--trained-stages 0", "no --feature-width"]
+
+
+def test_a_row_with_a_rate_of_its_own_belongs_to_the_setting(world):
+    of, entry, store = world
+    cell = of.job(entry, 0.5, 0, 0, {"lr": 3}).cell
+    assert reason_against(store.write(finished(cell), {}).cell, of, {"plain": entry}) is None
+    lies = dataclasses.replace(cell, lr_factor=2.0)  # the recipe's rate is three times the setting's
+    assert reason_against(lies, of, {"plain": entry}) == "trained with another recipe of the method"
+
+
+def test_a_cell_is_of_the_row_that_it_has_under_this_setting(world, tmp_path):
+    of, entry, _ = world
+    methods = {"plain": entry}
+    own = of.job(entry, 0.5, 0, 0, {"lr": 3}).cell
+    there = study(tmp_path / "set.py", lr_multiplier=300.0)
+    assert there.job(entry, 0.5, 0, 0, {}).cell.key == own.key
+    assert as_seen_here(own, of, methods, {}).label == "plain[lr=3]"
+    assert as_seen_here(own, there, methods, {}).label == "plain"
+    usual_there = there.job(entry, 0.5, 0, 0, {}).cell
+    assert reason_against(as_seen_here(usual_there, of, methods, {}), of, methods) is not None
+    asked = dataclasses.replace(own, row="plain (tuned)")
+    seen = as_seen_here(usual_there, of, methods, {asked.key: asked})
+    assert seen.label == "plain (tuned)" and reason_against(seen, of, methods) is None
+    assert as_seen_here(own, of, {}, {}) is own

@@ -385,7 +385,7 @@ def histories_and_arrays(folder: Path) -> Reader:
         files.damage(whole.folder / damage[0], damage[1])
         if damage[0] in of_curves:
             course([evidence])
-        if damage[0] not in ("evidence.npz", "history.csv"):
+        if damage[0] != "evidence.npz":
             (whole.folder / "evidence.npz").unlink(missing_ok=True)  # nothing is kept, so that the others are read
         if damage[0] == "examples.npz":
             record.read_arrays(whole.folder / damage[0])

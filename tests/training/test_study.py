@@ -521,3 +521,10 @@ def test_images_are_prepared_once_for_backbones_of_any_pixels(plugin):
     ]
     assert len({each.view().pixels for each in studies}) == 3
     assert len({prepared_folder(each.train, each.view()) for each in studies}) == 1
+
+
+def test_the_validation_setting_is_the_one_that_a_study_of_validation_images_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    here = study(tmp_path / "set.py")
+    assert here.validation_setting() == study(tmp_path / "set.py", evaluate_on="val").setting
+    assert here.validation_setting() != here.setting

@@ -46,6 +46,12 @@ CheckpointOption = Annotated[
     float, typer.Option("--checkpoint-every", min=0, help="Minutes of work that may be lost when training is cut off.")
 ]
 KeepWeightsOption = Annotated[str, typer.Option("--keep-weights", help="last or none.")]
+TunedOption = Annotated[
+    bool, typer.Option("--tuned", help="With the values that tune chose, from the file beside the tables.")
+]
+TunedFileOption = Annotated[
+    Path | None, typer.Option("--tuned-file", help="With the values that tune chose, from this file.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
 
 
@@ -60,6 +66,8 @@ def run(
     group: GroupOption = "auto",
     checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
+    tuned: TunedOption = False,
+    tuned_file: TunedFileOption = None,
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
@@ -83,6 +91,8 @@ def run(
         group=group_size(group),
         checkpoint_seconds=60 * checkpoint_every,
         keep_weights=keeps_weights(keep_weights),
+        tuned=tuned,
+        tuned_file=tuned_file,
     )
     _carry_out(request, as_json, dry_run)
 
@@ -100,6 +110,8 @@ def leaderboard(
     group: GroupOption = "auto",
     checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
+    tuned: TunedOption = False,
+    tuned_file: TunedFileOption = None,
     no_train: Annotated[
         bool, typer.Option("--no-train", help="Only make the tables, from the records there are.")
     ] = False,
@@ -130,6 +142,8 @@ def leaderboard(
         group=group_size(group),
         checkpoint_seconds=60 * checkpoint_every,
         keep_weights=keeps_weights(keep_weights),
+        tuned=tuned,
+        tuned_file=tuned_file,
         train=not no_train,
         only_these_rows=methods is not None,
         leaderboard=True,

@@ -8,10 +8,20 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.evaluation import metrics, ranks
+from mlrpl_bench.evaluation import metrics, ranks, thresholds
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import LEVEL, Lookup, average_name
-from mlrpl_bench.leaderboard.numbers import CATEGORY, COSTS, FLUCTUATION, METRICS, RECOVERY, best_epoch
+from mlrpl_bench.leaderboard.numbers import (
+    CATEGORY,
+    COSTS,
+    FLUCTUATION,
+    METRICS,
+    RECOVERY,
+    at_chosen,
+    at_oracle,
+    best_epoch,
+    best_on_validation,
+)
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.utils.tables import Entry, Table
 
@@ -28,10 +38,14 @@ def tables(
     """Make all tables beside the main one; one that would be empty is left out."""
     average = average_name(ratios)
     methods = [label for label in labels if label not in reference_rows]
+    shown = [evidence.record.cell.setting for by_seeds in cells.values() for evidence in by_seeds.values()]
+    is_validation = any(setting.evaluate_on == "val" for setting in shown)
     candidates = [
         _rank(methods, ratios, found),
         _thresholded(labels, average, found),
-        _best_epoch(labels, average, found),
+        _own_thresholds(labels, average, found),
+        _best_epoch(labels, average, found, is_validation),
+        _model_selection(labels, average, found, is_validation),
         _recovery(methods, ratios, found, given),
         _fluctuation(methods, ratios, found, given),
         _by_category(labels, average, found, categories, given),
@@ -74,12 +88,67 @@ def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
     columns = [*metrics.THRESHOLDED, *metrics.TOP]
     rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
     titles = tuple(column.replace("_top3", " top-3") for column in columns)
-    where = "average" if average == "avg" else average if average.startswith("at ") else f"{average} ratios"
-    note = f"percent, {where}; a label is predicted where its logit is 0 or more, top-3: at most three an image"
+    note = (
+        f"percent, {_where(average)}; a label is predicted where its logit is 0 or more, top-3: at most three an image"
+    )
     return Table("thresholded", "Precision, recall and F1", titles, rows, (note,))
 
 
-def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
+def _own_thresholds(labels: Sequence[str], average: str, found: Lookup) -> Table | None:
+    """F1 at logit 0 beside F1 at thresholds that were chosen; None where nothing is known of these."""
+    titles, columns = [], []
+    for metric in thresholds.ORACLE:
+        titles += [f"{metric} at 0.5", f"{metric} chosen", f"{metric} oracle"]
+        columns += [metric, at_chosen(metric), at_oracle(metric)]
+    others = [metric for metric in metrics.THRESHOLDED if metric not in thresholds.ORACLE]
+    titles += [f"{metric} chosen" for metric in others]
+    columns += [at_chosen(metric) for metric in others]
+    rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
+    if all(math.isnan(entries[1].value) for _, entries in rows):
+        return None
+    notes = (
+        f"percent, {_where(average)}; at 0.5: a label is predicted where its probability is 0.5 or more",
+        "chosen: one threshold a category, with the highest F1 on the training labels that the method was given; a "
+        "category without a known present or a known absent label keeps 0.5",
+        "oracle: thresholds chosen on the evaluated labels themselves, which nobody can do who does not have these; "
+        "for OF1 none reach more, for CF1 no change of one of them does",
+        "where chosen is far above 0.5, the scores are ordered well and lie elsewhere than the threshold expects",
+    )
+    return Table("chosen-thresholds", "F1 at thresholds of the scores' own", tuple(titles), rows, notes)
+
+
+def _where(average: str) -> str:
+    """What the numbers of a column are an average of, in words."""
+    return "average" if average == "avg" else average if average.startswith("at ") else f"{average} ratios"
+
+
+def _model_selection(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table:
+    """The mAP that each habit of choosing an epoch would report."""
+    columns = {"last epoch": "mAP"}
+    last = f"mAP in percent, {_where(average)}; last epoch: chosen by nobody, the number of the main table"
+    if is_validation:
+        columns["best on validation"] = best_epoch("mAP")
+        notes = [
+            last,
+            "best on validation: of the epoch that is the best on these validation images, and so too high",
+            "best on test: not known here, these cells were evaluated on validation images alone",
+        ]
+    else:
+        columns |= {"best on validation": best_on_validation("mAP"), "best on test": best_epoch("mAP")}
+        notes = [
+            last,
+            "best on validation: of the epoch that was the best on held-out training images when the same was trained "
+            "without them; only where leaderboard --evaluate-on val has left a record of each ratio and seed",
+            "best on test: of the epoch that is the best on the test images, the literature's habit; it chooses by "
+            "what it reports, and is too high",
+        ]
+    rows = [(label, [found.entry(label, average, column) for column in columns.values()]) for label in labels]
+    if not is_validation and (lacking := [label for label, entries in rows if math.isnan(entries[1].value)]):
+        notes.append(f"without records on validation images, so without a best epoch there: {', '.join(lacking)}")
+    return Table("model-selection", "By which epoch is reported", tuple(columns), rows, tuple(notes))
+
+
+def _best_epoch(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table:
     titles, columns = [], []
     for metric in metrics.REPORTED:
         titles += [metric, f"{metric} best epoch"]
@@ -89,6 +158,11 @@ def _best_epoch(labels: Sequence[str], average: str, found: Lookup) -> Table:
         "best epoch: of the epoch with the highest mAP on the test images, the reference protocol; it looks at the "
         "test labels to choose, and is shown only to compare with published numbers"
     )
+    if is_validation:
+        note = (
+            "best epoch: of the epoch with the highest mAP on the validation images that are evaluated here; it looks "
+            "at their labels to choose"
+        )
     return Table("best-epoch", "Last epoch beside best epoch", tuple(titles), rows, (note,))
 
 

@@ -34,6 +34,7 @@ class Context(NamedTuple):
         excluded_records: lines about records that are not in the tables.
         stalled: lines about trainings that led nowhere.
         given: how many labels were given.
+        tuned: lines about the rows whose values were tuned.
     """
 
     differs: Mapping[str, str] = {}
@@ -43,6 +44,7 @@ class Context(NamedTuple):
     excluded_records: Sequence[str] = ()
     stalled: Sequence[str] = ()
     given: GivenLabels = GivenLabels()
+    tuned: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +241,7 @@ def _notes(
     notes += [
         f"{label} at {context.given.ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())
     ]
-    notes += [*context.stalled, *context.excluded_records]
+    notes += [*context.tuned, *context.stalled, *context.excluded_records]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)

@@ -1,6 +1,10 @@
 """The tables beside the main one, from cells whose numbers are known."""
 
+import dataclasses
 import math
+
+import numpy as np
+import pytest
 
 from mlrpl_bench.leaderboard.measurements import Lookup
 from mlrpl_bench.leaderboard.tables.main import Context, build
@@ -80,3 +84,46 @@ def test_what_is_not_there_is_nan_with_a_reason():
     found = Lookup(board().measurements)
     assert math.isnan(found.row("x", "0.1", "mAP").mean)
     assert found.entry("x", "0.1", "mAP").text == "not run"
+
+
+def with_facts(evaluate_on="test", **facts):
+    """The tables of one row, at one ratio, with these facts in its evidence."""
+    setting = dataclasses.replace(cell().setting, evaluate_on=evaluate_on)
+    one = cells_of([record(cell(method="a", ratio=0.5, setting=setting), mAP=0.5, OF1=0.2, CF1=0.1)])
+    one["a", 0.5] = {seeds: dataclasses.replace(each, **facts) for seeds, each in one["a", 0.5].items()}
+    return {found.name: found for found in build(one, [], [0.5], Context(), {}).others}
+
+
+CHOSEN = {"OP": 0.31, "OR": 0.32, "OF1": 0.33, "CP": 0.34, "CR": 0.35, "CF1": 0.36}
+
+
+def test_f1_at_chosen_thresholds_stands_beside_f1_at_one_half():
+    found = with_facts(chosen=CHOSEN, oracle={"OF1": 0.5, "CF1": 0.6})["chosen-thresholds"]
+    assert dict(zip(found.columns, texts(found)["a"], strict=True)) == {
+        "OF1 at 0.5": "20.0", "OF1 chosen": "33.0", "OF1 oracle": "50.0",
+        "CF1 at 0.5": "10.0", "CF1 chosen": "36.0", "CF1 oracle": "60.0",
+        "OP chosen": "31.0", "OR chosen": "32.0", "CP chosen": "34.0", "CR chosen": "35.0",
+    }  # fmt: skip
+    assert "oracle: thresholds chosen on the evaluated labels themselves" in found.notes[2]
+    assert "chosen-thresholds" not in with_facts()
+
+
+def test_three_ways_to_choose_an_epoch_stand_side_by_side():
+    found = with_facts(course_E=np.array([0.4, 0.7, 0.5]), validated_epoch=0)["model-selection"]
+    assert found.columns == ("last epoch", "best on validation", "best on test")
+    assert texts(found)["a"] == ["50.0", "40.0", "50.0"]
+    assert "the literature's habit" in found.notes[2] and len(found.notes) == 3
+
+
+@pytest.mark.parametrize("facts", [{}, {"validated_epoch": 3, "course_E": np.array([0.4])}])
+def test_where_no_epoch_was_chosen_on_validation_images_that_is_said(facts):
+    found = with_facts(**facts)["model-selection"]
+    assert texts(found)["a"] == ["50.0", "-", "50.0"]
+    assert found.notes[-1] == "without records on validation images, so without a best epoch there: a"
+
+
+def test_a_table_of_validation_images_knows_no_best_epoch_on_test_images():
+    found = with_facts("val")
+    assert found["model-selection"].columns == ("last epoch", "best on validation")
+    assert "not known here" in found["model-selection"].notes[2]
+    assert "validation images" in found["best-epoch"].notes[0] and "test" not in found["best-epoch"].notes[0]

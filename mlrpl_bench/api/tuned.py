@@ -1,0 +1,250 @@
+"""The file that `tune` writes: the values that were chosen for each method, and every trial behind them.
+
+It belongs to one setting. Values that were chosen under another one are refused, not used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlrpl_bench.models.hyperparameters import rate_factor
+from mlrpl_bench.models.registry import MethodEntry, Registry
+from mlrpl_bench.training.options import Options, variant
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import counted
+
+EDGES = ("lowest", "highest")
+
+
+def file_name(study: Study) -> str:
+    """``tuned.json`` for a data set's usual setting; another one is in the name, as it is in names of tables."""
+    options = Options(**{**vars(study.options), "evaluate_on": "test"})
+    ending = variant(options, study.entry.preset_called(options.preset))
+    return f"tuned-{ending}.json" if ending else "tuned.json"
+
+
+def row_name(method: str) -> str:
+    """What a table calls the row of a method with its tuned values."""
+    return f"{method} (tuned)"
+
+
+def facts_of(study: Study) -> dict[str, Any]:
+    """What values are tuned under, whichever images are evaluated: plain data."""
+    setting = study.setting.to_json()
+    data_options = setting["fingerprint"].split("-")[2:]
+    facts = {name: value for name, value in setting.items() if name not in ("evaluate_on", "fingerprint")}
+    whole, _ = study.inputs.sources["train"]
+    facts |= {"training_set": whole.fingerprint()[:16], "data_options": data_options}
+    return json.loads(json.dumps({**facts, "lr": study.preset.lr_multiplier}))
+
+
+@dataclass(frozen=True)
+class Edge:
+    """How far a chosen value is from the edge of the list that it was chosen from.
+
+    Attributes:
+        values: the list in ascending order.
+        edge: the end that is nearer, ``lowest`` or ``highest``.
+        steps: how many values of the list are beyond it on that side; 0 at the edge.
+    """
+
+    values: Sequence[float]
+    edge: str
+    steps: int
+
+    @classmethod
+    def of(cls, value: float, values: Sequence[float]) -> Edge | None:
+        """Where a value stands in a list; None where the list has one value.
+
+        >>> Edge.of(3.0, [1.0, 3.0, 0.3])
+        Edge(values=[0.3, 1.0, 3.0], edge='highest', steps=0)
+        """
+        ordered = sorted(set(values))
+        if len(ordered) < 2:
+            return None
+        below = ordered.index(value)
+        above = len(ordered) - 1 - below
+        return cls(ordered, EDGES[above <= below], min(below, above))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a method.
+
+    Attributes:
+        values: the chosen values: ``lr``, the factor on the learning rate, and any hyper-parameters.
+        mAP: of the chosen values on validation images, averaged over the known ratios; a fraction.
+        trials: how many sets of values were tried, those that failed among them.
+        ratios: the known ratios at which each was trained.
+        seed: of all trials.
+        edges: of each list of numbers, where the chosen value stands in it.
+        source_digest: identifies the method's file.
+    """
+
+    values: Mapping[str, Any]
+    mAP: float
+    trials: int
+    ratios: Sequence[float]
+    seed: int
+    edges: Mapping[str, Edge]
+    source_digest: str
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Choice:
+        """The choice that `tune` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it wrote something else.
+        """
+        edges = {
+            str(name): Edge([float(value) for value in edge["values"]], str(edge["edge"]), int(edge["steps"]))
+            for name, edge in content["edges"].items()
+        }
+        ratios = [float(ratio) for ratio in content["ratios"]]
+        found = cls(
+            dict(content["values"]),
+            float(content["mAP"]),
+            len(content["trials"]),
+            ratios,
+            int(content["seed"]),
+            edges,
+            str(content["source_digest"]),
+        )
+        for name in edges:
+            float(found.values[name])
+        if not ratios or not found.trials or not math.isfinite(found.mAP):
+            raise ValueError("a method without trials")
+        return found
+
+    @property
+    def budget(self) -> str:
+        """``3 trials at 10 % and 50 % known, seed 0``."""
+        known = " and ".join(f"{100 * ratio:g} %" for ratio in self.ratios)
+        return f"{counted(self.trials, 'trial')} at {known} known, seed {self.seed}"
+
+    def warnings(self) -> list[str]:
+        """A line for each value at the edge of its list."""
+        return [
+            f"{name}={self.values[name]:g} is at the edge, the {edge.edge} of "
+            f"{', '.join(f'{value:g}' for value in edge.values)}; a longer list may hold a better one"
+            for name, edge in self.edges.items()
+            if edge.steps == 0
+        ]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The tuned values of one setting.
+
+    Attributes:
+        path: the file.
+        choices: by method.
+    """
+
+    path: Path
+    choices: Mapping[str, Choice]
+
+    def notes(self, rows: Mapping[str, str], digests: Mapping[str, str], evaluate_on: str) -> list[str]:
+        """What a table says of its tuned rows.
+
+        Args:
+            rows: of each tuned method in the table, the row with its values spelt out.
+            digests: of each, what identifies its file today.
+            evaluate_on: the split that the table is about.
+        """
+        by_budget: dict[str, list[str]] = {}
+        for method, label in rows.items():
+            by_budget.setdefault(self.choices[method].budget, []).append(f"{row_name(method)} is {label}")
+        lines = [
+            f"tuned by mAP on validation images, {budget}: {', '.join(each)}" for budget, each in by_budget.items()
+        ]
+        if len(by_budget) > 1:
+            lines.append("the tuned rows had different budgets, so they are not compared on equal terms")
+        lines += [f"{row_name(method)}: {line}" for method in rows for line in self.choices[method].warnings()]
+        edited = [method for method in rows if self.choices[method].source_digest != digests[method]]
+        lines += [f"{row_name(method)} was tuned before its file was edited; tune it again" for method in edited]
+        if evaluate_on == "val":
+            lines.append("tuned rows were chosen on the very images that are evaluated here, so they look too good")
+        return lines
+
+
+def read(path: Path, study: Study, methods: Registry[MethodEntry]) -> Tuned:
+    """Read the tuned values for a setting.
+
+    Raises:
+        UserError: there is no such file, `tune` did not write it, it is of another setting, or it has values of an
+            unknown method or values that the method does not take.
+    """
+    content = _content(path)
+    if content is None:
+        raise UserError(f"there is no {path}; tune first, or name another file with --tuned-file")
+    if differing := differences(content, study):
+        raise UserError(
+            f"{path} was tuned under another setting ({differing}); tune under this one, or give its options"
+        )
+    try:
+        choices = {str(name): Choice.from_json(each) for name, each in content["methods"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _not_ours(path, repr(error)) from error
+    for name, choice in choices.items():
+        if name not in methods.entries:
+            raise UserError(f"{path} has values of {name}, which is no method here; name its file with --plugin")
+        try:
+            _, others = rate_factor(choice.values, name)
+            methods[name].hyperparameters(others)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    return Tuned(path, choices)
+
+
+def methods_in(path: Path, study: Study) -> dict[str, Any]:
+    """What a file has already, to which more methods are added; nothing where there is no file.
+
+    Raises:
+        UserError: `tune` did not write it, or it is of another setting.
+    """
+    content = _content(path)
+    if content is None:
+        return {}
+    if differing := differences(content, study):
+        raise UserError(f"{path} is of another setting ({differing}); move it away, or name another file with --out")
+    if not isinstance(content.get("methods"), dict):
+        raise _not_ours(path, "it has no methods")
+    return content["methods"]
+
+
+def differences(content: Mapping[str, Any], study: Study) -> str:
+    """How a file's setting differs from a study's, in words; empty where it does not."""
+    there, here = content.get("setting"), facts_of(study)
+    if not isinstance(there, dict):
+        return "it says nothing of it"
+    return ", ".join(
+        f"{name.replace('_', ' ')} {there.get(name)} instead of {here.get(name)}"
+        for name in dict.fromkeys([*here, *there])
+        if there.get(name) != here.get(name)
+    )
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    """The object in the file; None where there is no file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); allow it, or name another file") from error
+    except (ValueError, RecursionError) as error:
+        raise _not_ours(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _not_ours(path, "no JSON object")
+    return content
+
+
+def _not_ours(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is no file that tune wrote ({why}); move it away and tune again")
