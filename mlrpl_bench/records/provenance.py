@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "scikit
 
 
 def provenance(device: Any) -> dict[str, Any]:
-    """Commit, versions, device, threads, and whether algorithms had to be deterministic, as plain data for a record.
+    """Commit, versions, node, device, threads, and whether algorithms had to be deterministic, as plain data for a record.
 
     Args:
         device: the `torch.device` that trained.
@@ -27,6 +27,7 @@ def provenance(device: Any) -> dict[str, Any]:
         "mlrpl_bench": mlrpl_bench.__version__,
         "git": git_state(PACKAGE),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "node": platform.node(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
