@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,26 @@ from typing import Any
 
 import pandas as pd
 
+from mlrpl_bench.api import cells, launching
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data.masks import FROM_FILE
-from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
+from mlrpl_bench.launchers.placement import HERE, Placement
+from mlrpl_bench.launchers.starting import WAITING
 from mlrpl_bench.leaderboard import selection
 from mlrpl_bench.leaderboard.claims import claims, published
-from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.report import write
 from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
-from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Cell, Job
-from mlrpl_bench.records.store import Damaged, ResultStore
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.device import find_device
 from mlrpl_bench.training.launchers import sweep
-from mlrpl_bench.training.options import variant
+from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
+from mlrpl_bench.training.launchers.memory import MOST_CELLS
+from mlrpl_bench.training.options import Options, variant
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -41,6 +45,8 @@ class Plan:
     Attributes:
         jobs: all cells that are asked for.
         todo: those without a record.
+        workers: how many are to train them.
+        side_by_side: how many cells are trained side by side at most, before anybody looks at the memory.
         score_bytes: disk space that the scores of one cell take.
         images: how many images there are to train on.
     """
@@ -49,18 +55,28 @@ class Plan:
     todo: Sequence[Job]
     score_bytes: int
     images: int
+    workers: int = 1
+    side_by_side: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         todo = [job.cell.title for job in self.todo]
         trainings = [{"methods": names, **length.to_json()} for length, names in self._lengths().items()]
         size = self.score_bytes * len(todo)
-        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": size, "trainings": trainings}
+        facts = {"cells": len(self.jobs), "to_train": todo, "score_bytes": size, "trainings": trainings}
+        if self.workers > 1:
+            facts |= {"workers": self.workers, "groups": [[job.cell.title for job in each] for each in self.groups()]}
+        return facts
+
+    def groups(self) -> list[list[Job]]:
+        """The cells without a record as so many workers would train them side by side."""
+        return planned(self.todo, self.side_by_side, self.workers) if self.todo else []
 
     def to_text(self) -> str:
         """For people."""
         lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo)} of them without a record:"]
         lines += [f"  {job.cell.title}" for job in self.todo]
+        lines += self._groups_text() if self.workers > 1 else []
         lengths = self._lengths()
         lines += [
             f"{', '.join(names) if len(lengths) > 1 else 'a cell'}: {length.to_text()}"
@@ -68,6 +84,19 @@ class Plan:
         ]
         megabytes = self.score_bytes * len(self.todo) / 1e6
         return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])
+
+    def _groups_text(self) -> list[str]:
+        groups = self.groups()
+        if not groups:
+            return []
+        sizes = [len(group) for group in groups]
+        times = seconds_until_all_ended(sizes, self.workers) / ((sum(sizes) + SHARED * len(sizes)) / self.workers)
+        lines = [
+            f"{counted(self.workers, 'worker')}, {counted(len(groups), 'group')} of at most {max(sizes)} cells side by "
+            f"side (fewer where memory is short); the last ends after {times:.2f} times an even division:"
+        ]
+        named = (", ".join(job.cell.title for job in group) for group in groups)
+        return lines + [f"  group {number}: {titles}" for number, titles in enumerate(named, 1)]
 
     def _lengths(self) -> dict[Length, list[str]]:
         """By learning rate and number of steps, the rows that are trained so."""
@@ -85,6 +114,8 @@ class Result:
     Attributes:
         leaderboard: the tables, or None where there is no record to make them from.
         written: the files of the leaderboard.
+        remark: why there is no table, where none was to be made: only a part of the cells was trained, or workers were
+            handed to a scheduler.
         unwritten: why there are none though they were asked for, or "".
         failures: a line for each cell that failed.
         problems: a line for each record that cannot be used.
@@ -97,6 +128,7 @@ class Result:
     failures: Sequence[str] = ()
     problems: Sequence[str] = ()
     failed_methods: Sequence[str] = ()
+    remark: str = ""
 
     @property
     def measurements(self) -> pd.DataFrame:
@@ -110,16 +142,27 @@ class Result:
         return self.leaderboard.measurements
 
 
-def plan(resolved: Resolved, watcher: Watcher) -> Plan:
-    """Say which cells have no record yet; nothing is trained, written or deleted."""
-    study = Study(resolved.dataset, resolved.request.options, watcher.report)
-    jobs, _ = _jobs(resolved, study)
+def plan(resolved: Resolved, watcher: Watcher, workers: int = 1, placement: Placement = HERE) -> Plan:
+    """Say which cells have no record yet; nothing is trained, written or deleted.
+
+    Args:
+        workers: how many are to train them.
+    """
+    options = _options_here(resolved.request, placement)
+    study = Study(resolved.dataset, options, watcher.report)
+    jobs = cells.part(cells.jobs_of(resolved, study)[0], resolved.request)
     todo = sweep.missing(jobs, resolved.store)
     score_bytes = 4 * (study.train.labels_NC.size + study.test.labels_NC.size)
-    return Plan(jobs, todo, score_bytes, len(study.train))
+    most = resolved.request.group or MOST_CELLS[find_device(options.device)[0]]
+    return Plan(jobs, todo, score_bytes, len(study.train), workers, most)
 
 
-def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], object] = lambda: None) -> Result:
+def execute(
+    resolved: Resolved,
+    watcher: Watcher,
+    on_trained: Callable[[], object] = lambda: None,
+    placement: Placement = HERE,
+) -> Result:
     """Train the requested cells that have no record, and make the table of all the requested ones.
 
     A record that cannot be used is named and stands in no table. One of a cell that was asked for is moved aside and
@@ -127,18 +170,21 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
 
     Args:
         on_trained: called when all is trained, before the records are read.
+        placement: where workers train.
 
     Raises:
         UserError: bad options, missing data, or nothing to show; nothing was trained then.
     """
     request, store, dataset = resolved.request, resolved.store, resolved.dataset
-    study = Study(dataset, request.options, watcher.report)
-    jobs, references = _jobs(resolved, study)
-    failed = _train(jobs, resolved, study, watcher) if request.train else []
+    study = Study(dataset, _options_here(request, placement), watcher.report)
+    jobs, references = cells.jobs_of(resolved, study)
+    failed = _train(cells.part(jobs, request), resolved, study, watcher, placement) if request.train else []
     on_trained()
     found = _selection(resolved, study, jobs, references, watcher)
     failures = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failed]
     failed_methods = list(dict.fromkeys(failure.cell.method for failure in failed))
+    if remark := _why_no_table(request, placement):
+        return Result(failures=failures, failed_methods=failed_methods, remark=remark)
     if not found.cells:
         if failures:
             return Result(failures=failures, problems=found.problems, failed_methods=failed_methods)
@@ -161,58 +207,34 @@ def execute(resolved: Resolved, watcher: Watcher, on_trained: Callable[[], objec
     return Result(table, files, unwritten, failures, [*found.problems, *unusable], failed_methods)
 
 
-def _jobs(resolved: Resolved, study: Study) -> tuple[list[Job], dict[str, list[Job]]]:
-    """All cells that are asked for, and those among them that make the reference rows, by name."""
-    jobs = [
-        study.job(entry, ratio, seed, mask_seed, dict(changed))
-        for entry, changed in resolved.rows
-        for ratio in resolved.ratios
-        for seed, mask_seed in resolved.seeds
-    ]
-    references = _reference_rows(resolved, study)
-    keys = {job.cell.key for job in jobs}
-    return [*jobs, *(job for row in references.values() for job in row if job.cell.key not in keys)], references
+def _options_here(request: Request, placement: Placement) -> Options:
+    """The options of this process: where others train, it needs no GPU."""
+    elsewhere = placement.launcher not in (None, "local")
+    return dataclasses.replace(request.options, device="auto") if elsewhere else request.options
 
 
-def _reference_rows(resolved: Resolved, study: Study) -> dict[str, list[Job]]:
-    """The cells behind the rows that every leaderboard has, such as the upper bound: one for each seed."""
-    if not resolved.request.leaderboard or study.setting.mask_scheme not in COMPLETE_AT_ONE:
-        return {}
-    methods = resolved.methods
-    return {
-        alias.name: [
-            study.job(methods[alias.method], alias.ratio, seed, mask_seed, {}) for seed, mask_seed in resolved.seeds
-        ]
-        for alias in methods.aliases.values()
-    }
+def _why_no_table(request: Request, placement: Placement) -> str:
+    if request.shard is not None:
+        number, of = request.shard
+        return (
+            f"trained part {number} of {of}; when all are trained, bring their folders to one machine and make the "
+            "table there, with --no-train and a --results-dir for each"
+        )
+    if placement.launcher is not None and placement.launcher not in WAITING:
+        return "no table is made now, as workers train later"
+    return ""
 
 
-def _train(jobs: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher) -> list[Failed]:
-    """Train the cells that have no record, and make their evidence from scores at hand; return those that failed."""
-    request, store = resolved.request, resolved.store
-    todo = sweep.missing(jobs, store)
-    sweep.tidy(set(jobs) - set(todo), store)
+def _train(
+    jobs: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher, placement: Placement
+) -> list[Failed]:
+    """Train the cells that have no record; return those that failed."""
+    todo = cells.made_ready(jobs, resolved, watcher)
     if not todo:
         return []
-    all_records = store.survey(study.setting.dataset).records
-    for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, all_records)}):
-        watcher.note(f"the file of {name} changed since its record; its cells are trained anew")
-    for job in todo:
-        status = store.status(job.cell)
-        if isinstance(status, Damaged) and (moved := store.set_aside(job.cell)) is not None:
-            watcher.note(f"{status.reason}; moved to {moved}, trained anew")
-    collector = Collector(study.train, study.test, study.masks)
-    failures, done = [], 0
-    for job, event in sweep.run(todo, study, store, request.keep_weights, request.group, request.checkpoint_seconds):
-        watcher.cells(done, len(todo))
-        watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
-        if isinstance(event, Failed):
-            failures.append(event)
-        if isinstance(event, sweep.Stored):
-            with contextlib.suppress(UserError):  # the table names it
-                collector.collect(event.record)
-        done += sweep.ends_a_cell(event)
-    return failures
+    if placement.launcher is not None:
+        return launching.launch(todo, resolved, watcher, placement)
+    return cells.train_here(todo, resolved, study, watcher, sweep.ALONE)
 
 
 def _selection(

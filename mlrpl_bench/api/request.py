@@ -45,6 +45,7 @@ class Request:
         leaderboard: whether the table gets its reference rows (the registered aliases), and is written to files.
         published: whether the papers' own numbers get a table.
         out: the folder for the files of the leaderboard, None for that of the data set in the first of `results`.
+        shard: only the i-th of n parts of the cells, as (i, n) from (1, n) on; there is no table then.
     """
 
     dataset: str = "scenes"
@@ -64,6 +65,7 @@ class Request:
     leaderboard: bool = False
     published: bool = False
     out: Path | None = None
+    shard: tuple[int, int] | None = None
 
     def seed_pairs(self) -> list[tuple[int, int]]:
         """Training seed and mask seed of each repetition: the same, unless one mask is held fixed.
@@ -98,7 +100,7 @@ class Request:
         if unknown := sorted(set(values) - names):
             raise UserError(f"a request has no {', '.join(unknown)}; it was written by another version")
         values |= {name: tuple(map(Path, values[name])) for name in PATHS if name in values}
-        values |= {name: tuple(values[name]) for name in ("methods", "ratios") if values.get(name) is not None}
+        values |= {name: tuple(values[name]) for name in ("methods", "ratios", "shard") if values.get(name) is not None}
         if values.get("out") is not None:
             values["out"] = Path(values["out"])
         if "options" in values:

@@ -15,7 +15,7 @@ from mlrpl_bench.cli.commands.listing import list_
 from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
-from mlrpl_bench.cli.commands.train import leaderboard, run
+from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.verify import verify
 from mlrpl_bench.cli.options import program
 from mlrpl_bench.cli.streams import print_anything
@@ -37,6 +37,7 @@ app.add_typer(data_app, name="data")
 app.command("list")(list_)
 app.command()(run)
 app.command()(leaderboard)
+app.command("worker", hidden=True)(worker)  # launchers start it
 app.command("test-method")(test_method)
 app.command()(new)
 app.command()(compare)

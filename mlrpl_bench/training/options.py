@@ -45,6 +45,7 @@ def _option(
     unset: str = "",
     variable: str = "",
     in_names: str | None = "",
+    flag: str = "",
     decides: str = "",
     **valid: Any,
 ) -> Any:
@@ -56,10 +57,11 @@ def _option(
         variable: an environment variable that gives it.
         in_names: what names of table files call it: ``""`` as the field is called, None for an option that makes
             no other setting and does not stand there.
+        flag: how the command line calls it, where that is not as the field is called.
         decides: the field of a record's setting that it decides alone, where that has another name.
         valid: see `parameter`.
     """
-    facts = {"unset": unset, "variable": variable, "in_names": in_names, "decides": decides}
+    facts = {"unset": unset, "variable": variable, "in_names": in_names, "flag": flag, "decides": decides}
     return dataclasses.field(default=default, metadata={**parameter(default, doc, **valid).metadata, **facts})
 
 
@@ -109,6 +111,7 @@ class Options:
         "Loader processes; numbers do not depend on it.",
         unset="by device",
         in_names=None,
+        flag="--loader-workers",
         low=0,
         high=MOST_WORKERS,
     )

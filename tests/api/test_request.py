@@ -33,6 +33,7 @@ FULL = Request(
     leaderboard=True,
     published=True,
     out=Path("tables"),
+    shard=(2, 3),
 )
 
 

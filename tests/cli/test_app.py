@@ -360,7 +360,7 @@ BAD = {
     ),
     "device": (["run", "plain", "--dataset=tiny", "--device=tpu"], "no device 'tpu'; there are: auto, cpu, cuda"),
     "no such device": (["run", "plain", "--dataset=tiny", "--device=cuda:999"], "device cuda:999 is not there"),
-    "workers": (["run", "plain", "--dataset=tiny", "--workers=-2"], "--workers -2 must be at least 0"),
+    "loaders": (["run", "plain", "--dataset=tiny", "--loader-workers=-2"], "--loader-workers -2 must be at least 0"),
     "backbone": (
         ["run", "plain", "--dataset=tiny", "--backbone=resnet1", "--weights=random"],
         "no backbone 'resnet1'; there are: small, resnet101, and timm's",
