@@ -64,9 +64,8 @@ class RayPool:
         options = launch.order.request.get("options", {})
         self.gpus = _gpus_of_a_task(options.get("device", "auto"), ray.cluster_resources())
         loaders = options.get("workers") or 0
-        self._task = ray.remote(_task_of(launch.work)).options(
-            **task_options(self.gpus, 1 + loaders, launch.placement.accelerator)
-        )
+        remote = ray.remote(**task_options(self.gpus, 1 + loaders, launch.placement.accelerator))
+        self._task = remote(_task_of(launch.work))
         self.order = {**launch.order.to_json(), "planned": self.workers or max(1, self._there())}
         self._names: dict[Any, str] = {}
         self._started = 0
