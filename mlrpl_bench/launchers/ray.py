@@ -6,7 +6,7 @@ task where one was lost. The loop needs no GPU; this module imports Ray where it
 
 from __future__ import annotations
 
-import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +17,9 @@ PENDING = 2
 """Tasks beyond what there is room for now: an autoscaler sees that more nodes are wanted, and no long queue stands."""
 
 GRACE_SECONDS = 60.0
+"""That tasks get to write checkpoints."""
+
+KNOCK_SECONDS = 10.0
 
 
 def start(launch: Launch) -> None:
@@ -41,15 +44,26 @@ def start(launch: Launch) -> None:
 
 def _connect(ray: Any, address: str) -> None:
     """Join the cluster, or start one on this machine where the address is ``local``."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees what there is
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         words = " ".join(str(error).split())[:200]
         raise UserError(
             f"no Ray cluster answers at --ray-address {address} ({words}); start one with: ray start --head, or write "
             "--ray-address local"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Ask quickly whether anybody answers at ``host:port``: Ray itself would ask for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 class RayPool:

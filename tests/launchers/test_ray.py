@@ -126,6 +126,20 @@ def test_without_ray_a_line_names_the_extra(monkeypatch):
     assert line == "--launcher ray needs Ray; install it with pip install 'mlrpl-bench[ray]'"
 
 
+def test_an_address_that_nobody_answers_on_is_a_line_at_once():
+    ray = SimpleNamespace(init=lambda **options: pytest.fail("Ray would ask for minutes"))
+    line = refusal(lambda: launcher._connect(ray, "127.0.0.1:1"))
+    assert line.startswith("no Ray cluster answers at --ray-address 127.0.0.1:1 (")
+
+
+def test_no_cluster_on_this_machine_is_a_line():
+    def init(**options):
+        raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one")
+
+    line = refusal(lambda: launcher._connect(SimpleNamespace(init=init), "auto"))
+    assert "(Could not find any running Ray instance. Please specify the one); start one with: ray start --head" in line
+
+
 @pytest.mark.parametrize("name", ["driver", "ray", "submitit", "local", "printed", "starting", "placement", "order"])
 def test_a_launcher_imports_neither_torch_nor_its_library_before_it_is_used(name):
     code = f"import sys, mlrpl_bench.launchers.{name}; print({{'torch', 'ray', 'submitit'}} & set(sys.modules))"
