@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlrpl_bench.api import cells
@@ -14,10 +16,15 @@ from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet, Watcher
 from mlrpl_bench.launchers import same_code
 from mlrpl_bench.launchers.order import WorkOrder
-from mlrpl_bench.training.launchers.sweep import Worker
+from mlrpl_bench.records.cell import Finished
+from mlrpl_bench.training.launchers.sweep import SweepEvent, Worker
+from mlrpl_bench.training.trainer import EpochDone, Failed, Note
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted
+
+LINE_SECONDS = 60.0
+"""A log file gets a line about an epoch at most this often."""
 
 
 def carry_out(order: WorkOrder, most: int | None, watcher: Watcher, *, waits: bool = False) -> int:
@@ -51,7 +58,7 @@ def work(content: Mapping[str, Any], most: int | None) -> Mapping[str, Any]:
     """
     code, line = 0, ""
     try:
-        code = int(carry_out(WorkOrder.from_json(dict(content)), most, Quiet(_say)) > 0)
+        code = int(carry_out(WorkOrder.from_json(dict(content)), most, Lines()) > 0)
     except UserError as error:
         code, line = 2, str(error)
     except Interrupted as error:
@@ -63,8 +70,40 @@ def work(content: Mapping[str, Any], most: int | None) -> Mapping[str, Any]:
     return {"code": code, "line": line, "node": platform.node()}
 
 
-def _say(what: str, done: int, total: int) -> None:
-    print(f"{what}: {done} of {total}", file=sys.stderr)
+class Lines(Quiet):
+    """A watcher for a log file: a line for each cell that ends, and at most one a minute for an epoch.
+
+    Args:
+        clock: seconds from any start that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock, self._told = clock, -math.inf
+
+    def event(self, title: str, epochs: int, event: SweepEvent) -> None:
+        """Write what is worth a line."""
+        if isinstance(event, EpochDone) and self._clock() - self._told >= LINE_SECONDS:
+            self._told = self._clock()
+            mean = 100 * event.row["test.mAP"]
+            self._write(f"{title}: epoch {event.row['epoch'] + 1:.0f} of {epochs}, test mAP {mean:.1f}")
+        elif isinstance(event, Finished):
+            self._write(f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s")
+        elif isinstance(event, Failed):
+            self._write(f"{title}: failed, {event.reason}")
+        elif isinstance(event, Note):
+            self._write(f"{title}: {event.text}")
+
+    def note(self, text: str) -> None:
+        """Write it."""
+        self._write(text)
+
+    def warn(self, text: str) -> None:
+        """Write it."""
+        self._write(f"warning: {text}")
+
+    def _write(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _refuse_missing_files(request: Request) -> None:

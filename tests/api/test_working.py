@@ -9,9 +9,11 @@ import pytest
 
 from mlrpl_bench.api import launching
 from mlrpl_bench.api.request import Request
-from mlrpl_bench.api.working import work
+from mlrpl_bench.api.working import Lines, work
 from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.trainer import EpochDone, Failed
+from tests.helpers.tiny_study import cell
 
 
 @pytest.fixture
@@ -97,3 +99,22 @@ def test_paths_of_an_order_hold_in_every_folder(tmp_path, monkeypatch):
     assert found.options.weights == str(tmp_path / "w.pth")
     assert found.results == (tmp_path / "results",)
     assert launching.anywhere(replace(Request(), options=Options(weights="random"))).options.weights == "random"
+
+
+def test_a_log_file_has_a_line_for_a_cells_end_and_at_most_one_a_minute_for_an_epoch(capsys):
+    now = [0.0]
+    lines = Lines(clock=lambda: now[0])
+    for epoch in range(5):
+        lines.event("a", 5, EpochDone(cell(), {"epoch": epoch, "test.mAP": 0.5}))
+        now[0] += 25
+    lines.cells(0, 1)
+    lines.event("a", 5, Failed(cell(), "it broke", ""))
+    lines.note("a word")
+    lines.warn("odd")
+    assert capsys.readouterr().err.splitlines() == [
+        "a: epoch 1 of 5, test mAP 50.0",
+        "a: epoch 4 of 5, test mAP 50.0",
+        "a: failed, it broke",
+        "a word",
+        "warning: odd",
+    ]
