@@ -6,8 +6,11 @@ task where one was lost. The loop needs no GPU; this module imports Ray where it
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlrpl_bench.launchers.driver import Ended, Launch, drive
@@ -46,13 +49,25 @@ def _connect(ray: Any, address: str) -> None:
     """Join the cluster, or start one on this machine where the address is ``local``."""
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        with _own_sigterm():
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (OSError, ValueError, RuntimeError) as error:
         words = " ".join(str(error).split())[:200]
         raise UserError(
             f"no Ray cluster answers at --ray-address {address} ({words}); start one with: ray start --head, or write "
             "--ray-address local"
         ) from error
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the command's own way to stop: Ray's ends the process on SIGTERM, without a word to the tasks."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:

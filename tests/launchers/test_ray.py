@@ -1,5 +1,6 @@
 """The Ray launcher apart from Ray: what a task is given, and what its end means. A cluster has tests of its own."""
 
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -138,6 +139,15 @@ def test_no_cluster_on_this_machine_is_a_line():
 
     line = refusal(lambda: launcher._connect(SimpleNamespace(init=init), "auto"))
     assert "(Could not find any running Ray instance. Please specify the one); start one with: ray start --head" in line
+
+
+def test_ray_does_not_take_the_signal_away_by_which_the_command_is_stopped():
+    def init(**options):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    before = signal.getsignal(signal.SIGTERM)
+    launcher._connect(SimpleNamespace(init=init), "local")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("name", ["driver", "ray", "submitit", "local", "printed", "starting", "placement", "order"])
