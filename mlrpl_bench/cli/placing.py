@@ -18,7 +18,7 @@ _OPTIONS: dict[str, tuple[Any, str, str]] = {
     "ray_address": (str, "With ray: the cluster; local starts one here.", "auto"),
     "accelerator": (str, "With ray: the kind of GPU, such as H100.", "any"),
     "partition": (str, "With submitit: SLURM's partition.", "SLURM's"),
-    "time": (str, "With submitit: a job's time, minutes or [days-]hours:minutes:seconds.", "submitit's"),
+    "time": (str, "With submitit: a job's time, in minutes or such as 1-12:30:00.", "submitit's"),
 }
 
 ShardOption = Annotated[

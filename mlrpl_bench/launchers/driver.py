@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement
+from mlrpl_bench.utils import signals
 from mlrpl_bench.utils.errors import UserError
 
 LOOK_SECONDS = 2.0
@@ -111,32 +112,50 @@ def drive(pool: Pool, folder: Folder, say: Callable[[str], None], most: int | No
 
     Raises:
         UserError: no worker can do anything, or `TRIES` in succession left nothing behind.
+        Interrupted: on Ctrl-C or SIGTERM, after the workers wrote checkpoints and ended.
     """
+    with signals.graceful_stop() as requests:
+        try:
+            _drive(pool, folder, say, most, requests)
+        finally:
+            pool.stop()
+
+
+def _drive(
+    pool: Pool, folder: Folder, say: Callable[[str], None], most: int | None, requests: signals.Requests
+) -> None:
     fruitless, before = 0, folder.progress
-    try:
-        while True:
+    while True:
+        requests.raise_if_asked()
+        folder.look()
+        if not folder.left and not pool.running:
+            return
+        if folder.free and fruitless >= TRIES:
+            raise UserError(_given_up(folder))
+        while folder.free and pool.running < min(pool.room(), len(folder.left)):
+            pool.start(most)
+        for ended in pool.wait(LOOK_SECONDS):
             folder.look()
-            if not folder.left and not pool.running:
-                return
-            if folder.free and fruitless >= TRIES:
-                raise UserError(_given_up(folder))
-            while folder.free and pool.running < min(pool.room(), len(folder.left)):
-                pool.start(most)
-            for ended in pool.wait(LOOK_SECONDS):
-                folder.look()
-                if ended.code == 2:
-                    raise UserError(f"{ended.name}: {ended.line.removeprefix('error: ')}")
-                if ended.code not in (0, 1):
-                    say(f"{ended.name} ended before its work was done ({ended.line})")
-                if ended.out_of_memory:
-                    most = max(1, (most or ASSUMED) // 2)
-                    say(f"its machine ran short of memory; from now on at most {most} cells are trained side by side")
-                if folder.progress != before:
-                    fruitless, before = 0, folder.progress
-                elif folder.free or ended.code not in (0, 1):
-                    fruitless += 1
-    finally:
-        pool.stop()
+            _tell(ended, say)
+            if ended.out_of_memory:
+                most = max(1, (most or ASSUMED) // 2)
+                say(f"its machine ran short of memory; from now on at most {most} cells are trained side by side")
+            if folder.progress != before:
+                fruitless, before = 0, folder.progress
+            elif folder.free or ended.code not in (0, 1):
+                fruitless += 1
+
+
+def _tell(ended: Ended, say: Callable[[str], None]) -> None:
+    """Say of a worker that it ended too early.
+
+    Raises:
+        UserError: no worker can do what it could not.
+    """
+    if ended.code == 2:
+        raise UserError(f"{ended.name}: {ended.line.removeprefix('error: ')}")
+    if ended.code not in (0, 1):
+        say(f"{ended.name} ended before its work was done ({ended.line})")
 
 
 def _given_up(folder: Folder) -> str:

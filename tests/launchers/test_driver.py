@@ -1,10 +1,14 @@
 """The driver keeps workers going, starts new ones for those that died, and gives up on what never gets anywhere."""
 
+import os
+import signal
+
 import pytest
 
 from mlrpl_bench.launchers import driver
 from mlrpl_bench.launchers.driver import Ended, drive
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.signals import Interrupted
 
 
 class World:
@@ -117,9 +121,17 @@ def test_what_no_worker_can_do_stops_all_in_one_line():
     assert world.stopped
 
 
-def test_ctrl_c_stops_the_workers():
-    world = World(5, 2)
-    world.wait = lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_is_heard_between_two_looks_and_stops_the_workers(number):
+    """A library in which the signal arrives is not torn from its work."""
+    world, looks = World(5, 2), []
+
+    def wait(seconds):
+        os.kill(os.getpid(), number)
+        looks.append(seconds)
+        return []
+
+    world.wait = wait
+    with pytest.raises(Interrupted):
         world.drive()
-    assert world.stopped
+    assert world.stopped and len(looks) == 1

@@ -89,7 +89,7 @@ def test_a_stopped_driver_stops_its_workers_which_keep_what_is_trained(folder, a
     grid.wait_for_a_checkpoint(folder, "stopped")
     process.send_signal(signal.SIGTERM)
     said = grid.ended(process, 143)
-    assert said.splitlines()[-1].startswith("error: stopped; finished cells are kept, the same command goes on")
+    assert said.splitlines()[-1].startswith("error: stopped; finished cells and checkpoints of the others are kept")
     assert not list((folder / "stopped").glob("tiny/*/*/claim-*.jsonl"))
     left = [path.parent for path in (folder / "stopped").glob("tiny/*/*/cell.json")]
     assert all("record.json" in contents(path) for path in left)
