@@ -19,12 +19,13 @@ MAY_IMPORT = {
     "data": "utils",
     "evaluation": "utils data.protocol",
     "models": "utils data",
+    "launchers": "utils records.provenance",
     "records": "utils data evaluation.metrics models",
     "training": "utils data evaluation models records",
     "leaderboard": "utils data evaluation models records training",
     "tools": "utils data evaluation models records training leaderboard.report",
-    "api": "utils data models records training leaderboard tools",
-    "cli": "utils data models records training tools api",
+    "api": "utils data models records training leaderboard tools launchers",
+    "cli": "utils data models records training tools launchers api",
 }
 
 FACE = "data models training.options utils api"

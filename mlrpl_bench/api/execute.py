@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mlrpl_bench.api import tuned
+from mlrpl_bench.api import cells, launching, tuned
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data.masks import FROM_FILE
-from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
+from mlrpl_bench.launchers.placement import HERE, Placement
+from mlrpl_bench.launchers.starting import WAITING
 from mlrpl_bench.leaderboard import selection
 from mlrpl_bench.leaderboard.claims import claims, published
-from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.report import write
 from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
-from mlrpl_bench.models.registry import MethodEntry
-from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Cell, Job
-from mlrpl_bench.records.store import Damaged, ResultStore
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.device import find_device
 from mlrpl_bench.training.launchers import sweep
-from mlrpl_bench.training.options import variant
+from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
+from mlrpl_bench.training.launchers.memory import MOST_CELLS
+from mlrpl_bench.training.options import Options, variant
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -44,6 +46,8 @@ class Plan:
     Attributes:
         jobs: all cells that are asked for.
         todo: the cells without a record.
+        workers: how many workers are to train them.
+        side_by_side: how many cells are trained side by side at most, before anybody looks at the memory.
         score_bytes: the disk space that the scores of one cell take, in bytes.
         images: how many images there are to train on.
     """
@@ -52,18 +56,28 @@ class Plan:
     todo: Sequence[Job]
     score_bytes: int
     images: int
+    workers: int = 1
+    side_by_side: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         todo = [job.cell.title for job in self.todo]
         trainings = [{"methods": names, **length.to_json()} for length, names in self._lengths().items()]
         size = self.score_bytes * len(todo)
-        return {"cells": len(self.jobs), "to_train": todo, "score_bytes": size, "trainings": trainings}
+        facts = {"cells": len(self.jobs), "to_train": todo, "score_bytes": size, "trainings": trainings}
+        if self.workers > 1:
+            facts |= {"workers": self.workers, "groups": [[job.cell.title for job in each] for each in self.groups()]}
+        return facts
+
+    def groups(self) -> list[list[Job]]:
+        """The cells without a record as so many workers would train them side by side."""
+        return planned(self.todo, self.side_by_side, self.workers) if self.todo else []
 
     def to_text(self) -> str:
         """Write the plan for people, in lines."""
         lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo)} of them without a record:"]
         lines += [f"  {job.cell.title}" for job in self.todo]
+        lines += self._groups_text() if self.workers > 1 else []
         lengths = self._lengths()
         lines += [
             f"{', '.join(names) if len(lengths) > 1 else 'a cell'}: {length.to_text()}"
@@ -71,6 +85,19 @@ class Plan:
         ]
         megabytes = self.score_bytes * len(self.todo) / 1e6
         return "\n".join([*lines, f"their scores take {megabytes:.1f} MB, weights (--keep-weights none) aside"])
+
+    def _groups_text(self) -> list[str]:
+        groups = self.groups()
+        if not groups:
+            return []
+        sizes = [len(group) for group in groups]
+        times = seconds_until_all_ended(sizes, self.workers) / ((sum(sizes) + SHARED * len(sizes)) / self.workers)
+        lines = [
+            f"{counted(self.workers, 'worker')}, {counted(len(groups), 'group')} of at most {max(sizes)} cells side by "
+            f"side (fewer where memory is short); the last ends after {times:.2f} times an even division:"
+        ]
+        named = (", ".join(job.cell.title for job in group) for group in groups)
+        return lines + [f"  group {number}: {titles}" for number, titles in enumerate(named, 1)]
 
     def _lengths(self) -> dict[Length, list[str]]:
         """Return the rows that are trained so long, by learning rate and number of steps."""
@@ -88,6 +115,8 @@ class Result:
     Attributes:
         leaderboard: the tables, or None where there is no record to make them from.
         written: the files of the leaderboard.
+        remark: why there is no table, where none was to be made: only a part of the cells was trained, or workers were
+            handed to a scheduler.
         unwritten: why there are no such files though they were asked for, or "".
         failures: a line for each cell that failed.
         problems: a line for each record that cannot be used.
@@ -100,6 +129,7 @@ class Result:
     failures: Sequence[str] = ()
     problems: Sequence[str] = ()
     failed_methods: Sequence[str] = ()
+    remark: str = ""
 
     @property
     def measurements(self) -> pd.DataFrame:
@@ -113,18 +143,24 @@ class Result:
         return self.leaderboard.measurements
 
 
-def plan(resolved: Resolved, watcher: Watcher, study: Study | None = None) -> Plan:
+def plan(
+    resolved: Resolved, watcher: Watcher, workers: int = 1, placement: Placement = HERE, study: Study | None = None
+) -> Plan:
     """Say which cells have no record yet; nothing is trained, written or deleted.
 
     Args:
+        workers: how many workers are to train them.
+        placement: where they train.
         study: the data set under the request's setting, where it was made already.
     """
-    study = study or Study(resolved.dataset, resolved.request.options, watcher.report)
-    resolved = _with_tuned_values(resolved, study)
-    jobs, _ = _jobs(resolved, study)
+    options = _options_here(resolved.request, placement)
+    study = study or Study(resolved.dataset, options, watcher.report)
+    resolved = cells.with_tuned_values(resolved, study)
+    jobs = cells.part(cells.jobs_of(resolved, study)[0], resolved.request)
     todo = sweep.missing(jobs, resolved.store)
     score_bytes = 4 * (study.train.labels_NC.size + study.test.labels_NC.size)
-    return Plan(jobs, todo, score_bytes, len(study.train))
+    most = resolved.request.group or MOST_CELLS[find_device(options.device)[0]]
+    return Plan(jobs, todo, score_bytes, len(study.train), workers, most)
 
 
 def execute(
@@ -132,6 +168,7 @@ def execute(
     watcher: Watcher,
     on_trained: Callable[[], object] = lambda: None,
     study: Study | None = None,
+    placement: Placement = HERE,
 ) -> Result:
     """Train the requested cells that have no record, and make the table of all the requested ones.
 
@@ -141,19 +178,22 @@ def execute(
     Args:
         on_trained: called when all is trained, before the records are read.
         study: the data set under the request's setting, where it was made already.
+        placement: where workers train.
 
     Raises:
         UserError: bad options or missing data, in which case nothing was trained; or nothing to show.
     """
     request, store, dataset = resolved.request, resolved.store, resolved.dataset
-    study = study or Study(dataset, request.options, watcher.report)
-    resolved = _with_tuned_values(resolved, study)
-    jobs, references = _jobs(resolved, study)
-    failed = _train(jobs, resolved, study, watcher) if request.train else []
+    study = study or Study(dataset, _options_here(request, placement), watcher.report)
+    resolved = cells.with_tuned_values(resolved, study)
+    jobs, references = cells.jobs_of(resolved, study)
+    failed = _train(cells.part(jobs, request), resolved, study, watcher, placement) if request.train else []
     on_trained()
     found = _selection(resolved, study, jobs, references, watcher)
     failures = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failed]
     failed_methods = list(dict.fromkeys(failure.cell.method for failure in failed))
+    if remark := _why_no_table(request, placement):
+        return Result(failures=failures, failed_methods=failed_methods, remark=remark)
     if not found.cells:
         if failures:
             return Result(failures=failures, problems=found.problems, failed_methods=failed_methods)
@@ -177,91 +217,34 @@ def execute(
     return Result(table, files, unwritten, failures, [*found.problems, *unusable], failed_methods)
 
 
-def _with_tuned_values(resolved: Resolved, study: Study) -> Resolved:
-    """The request with the values that `tune` chose, where it asks for them.
-
-    Raises:
-        UserError: there are none for a method, see `tuned.read`; or hyper-parameters were changed by hand as well.
-    """
-    request = resolved.request
-    if not request.tuned and request.tuned_file is None:
-        return resolved
-    if request.overrides:
-        raise UserError("--tuned chooses the hyper-parameters; leave --set out")
-    name, store = tuned.file_name(study), resolved.store
-    places = [root / resolved.dataset.name / name for root in (store.root, *store.others)]
-    path = request.tuned_file or next((place for place in places if place.is_file()), places[0])
-    found = tuned.read(path, study, resolved.methods)
-    methods = list(found.choices) if request.methods is None else [entry.name for entry, _ in resolved.rows]
-    if left := [method for method in methods if method not in found.choices]:
-        raise UserError(f"{path} has no values of {', '.join(left)}; tune them too, or leave them out")
-    rows = [(resolved.methods[method], found.choices[method].values) for method in methods]
-    return replace(resolved, rows=rows, tuned=found)
+def _options_here(request: Request, placement: Placement) -> Options:
+    """The options of this process: where others train, it needs no GPU."""
+    elsewhere = placement.launcher not in (None, "local")
+    return dataclasses.replace(request.options, device="auto") if elsewhere else request.options
 
 
-def _row_job(
-    resolved: Resolved, study: Study, entry: MethodEntry, ratio: float, seeds: tuple[int, int],
-    changed: Mapping[str, Any],
-) -> Job:  # fmt: skip
-    """A row's cell; where values are tuned the row is called so."""
-    is_tuned = resolved.tuned is not None and entry.name in resolved.tuned.choices
-    return study.job(entry, ratio, *seeds, dict(changed), tuned.row_name(entry.name) if is_tuned else "")
+def _why_no_table(request: Request, placement: Placement) -> str:
+    if request.shard is not None:
+        number, of = request.shard
+        return (
+            f"trained part {number} of {of}; when all are trained, bring their folders to one machine and make the "
+            "table there, with --no-train and a --results-dir for each"
+        )
+    if placement.launcher is not None and placement.launcher not in WAITING:
+        return "no table is made now, as workers train later"
+    return ""
 
 
-def _jobs(resolved: Resolved, study: Study) -> tuple[list[Job], dict[str, list[Job]]]:
-    """Return all cells that are asked for, and those among them that make the reference rows, by name."""
-    jobs = [
-        _row_job(resolved, study, entry, ratio, seeds, changed)
-        for entry, changed in resolved.rows
-        for ratio in resolved.ratios
-        for seeds in resolved.seeds
-    ]
-    references = _reference_rows(resolved, study)
-    keys = {job.cell.key for job in jobs}
-    return [*jobs, *(job for row in references.values() for job in row if job.cell.key not in keys)], references
-
-
-def _reference_rows(resolved: Resolved, study: Study) -> dict[str, list[Job]]:
-    """Return the cells of the rows that every leaderboard has, such as the upper bound: one for each seed."""
-    if not resolved.request.leaderboard or study.setting.mask_scheme not in COMPLETE_AT_ONE:
-        return {}
-    methods, choices = resolved.methods, {} if resolved.tuned is None else resolved.tuned.choices
-    changed = {method: choice.values for method, choice in choices.items()}
-    return {
-        alias.name: [
-            _row_job(resolved, study, methods[alias.method], alias.ratio, seeds, changed.get(alias.method, {}))
-            for seeds in resolved.seeds
-        ]
-        for alias in methods.aliases.values()
-    }
-
-
-def _train(jobs: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher) -> list[Failed]:
-    """Train the cells that have no record, and make their evidence from scores at hand; return those that failed."""
-    request, store = resolved.request, resolved.store
-    todo = sweep.missing(jobs, store)
-    sweep.tidy(set(jobs) - set(todo), store)
+def _train(
+    jobs: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher, placement: Placement
+) -> list[Failed]:
+    """Train the cells that have no record; return those that failed."""
+    todo = cells.made_ready(jobs, resolved, watcher)
     if not todo:
         return []
-    all_records = store.survey(study.setting.dataset).records
-    for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, all_records)}):
-        watcher.note(f"the file of {name} changed since its record; its cells are trained anew")
-    for job in todo:
-        status = store.status(job.cell)
-        if isinstance(status, Damaged) and (moved := store.set_aside(job.cell)) is not None:
-            watcher.note(f"{status.reason}; moved to {moved}, trained anew")
-    collector = Collector(study.train, study.test, study.masks)
-    failures, done = [], 0
-    for job, event in sweep.run(todo, study, store, request.keep_weights, request.group, request.checkpoint_seconds):
-        watcher.cells(done, len(todo))
-        watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
-        if isinstance(event, Failed):
-            failures.append(event)
-        if isinstance(event, sweep.Stored):
-            with contextlib.suppress(UserError):  # the table names it
-                collector.collect(event.record)
-        done += sweep.ends_a_cell(event)
-    return failures
+    if placement.launcher is not None:
+        return launching.launch(todo, resolved, watcher, placement)
+    return cells.train_here(todo, resolved, study, watcher, sweep.ALONE)
 
 
 def _selection(
@@ -331,9 +314,9 @@ def _about_tuning(resolved: Resolved, jobs: Sequence[Job], found: Selection) -> 
     if resolved.tuned is None:
         return []
     asked = {entry.name for entry, _ in resolved.rows}
-    cells = {job.cell.method: job.cell for job in jobs if job.cell.method in asked}
-    labels = {method: cell.full_label for method, cell in cells.items()}
-    digests = {method: cell.source_digest for method, cell in cells.items()}
+    by_method = {job.cell.method: job.cell for job in jobs if job.cell.method in asked}
+    labels = {method: cell.full_label for method, cell in by_method.items()}
+    digests = {method: cell.source_digest for method, cell in by_method.items()}
     lines = resolved.tuned.notes(labels, digests, resolved.request.options.evaluate_on)
     others = {label for label, _ in found.cells} - {tuned.row_name(method) for method in labels}
     others -= set(resolved.methods.aliases)  # what these are has a note of its own

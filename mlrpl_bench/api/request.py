@@ -47,6 +47,7 @@ class Request:
         tuned: whether methods have the values that `tune` chose, from the file beside the data set's tables.
         tuned_file: the file with these values, in place of that one.
         out: the folder for the files of the leaderboard, None for that of the data set in the first of `results`.
+        shard: only the i-th of n parts of the cells, as (i, n) from (1, n) on; there is no table then.
     """
 
     dataset: str = "scenes"
@@ -68,6 +69,7 @@ class Request:
     tuned: bool = False
     tuned_file: Path | None = None
     out: Path | None = None
+    shard: tuple[int, int] | None = None
 
     def seed_pairs(self) -> list[tuple[int, int]]:
         """Return training seed and mask seed of each repetition: the same, unless one mask is held fixed.
@@ -102,7 +104,8 @@ class Request:
         if unknown := sorted(set(values) - names):
             raise UserError(f"a request has no {', '.join(unknown)}; it was written by another version")
         values |= {name: tuple(map(Path, values[name])) for name in PATHS if name in values}
-        values |= {name: tuple(values[name]) for name in ("methods", "ratios") if values.get(name) is not None}
+        lists = ("methods", "ratios", "shard")
+        values |= {name: tuple(values[name]) for name in lists if values.get(name) is not None}
         values |= {name: Path(values[name]) for name in ("out", "tuned_file") if values.get(name) is not None}
         if "options" in values:
             values["options"] = Options.from_json(values["options"])

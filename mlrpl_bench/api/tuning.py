@@ -184,7 +184,7 @@ def plan(
 ) -> execute.Plan:
     """Say which trials have no record yet; nothing is trained. Arguments as for `tune`."""
     planned = _planned(resolved, watcher, rates, values or {}, out)
-    return execute.plan(planned.resolved, watcher, planned.study)
+    return execute.plan(planned.resolved, watcher, study=planned.study)
 
 
 def with_usual_ratio(request: Request) -> Request:

@@ -16,7 +16,7 @@ from mlrpl_bench.cli.commands.listing import list_
 from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
-from mlrpl_bench.cli.commands.train import leaderboard, run
+from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
 from mlrpl_bench.cli.commands.verify import verify
 from mlrpl_bench.cli.options import program
@@ -40,6 +40,7 @@ app.command("list")(list_)
 app.command()(run)
 app.command()(leaderboard)
 app.command()(tune)
+app.command("worker", hidden=True)(worker)  # launchers start it
 app.command("test-method")(test_method)
 app.command()(new)
 app.command()(compare)

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mlrpl_bench.cli.epochs import Epochs
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
@@ -35,12 +36,7 @@ class Display:
         self.began: dict[str, float] = {}
         self.tasks_told: dict[str, float] = {}
         """This holds the time of the last line about each preparation; `began` holds when each began."""
-        self.batch = 0
-        self.steps: StepDone | None = None
-        self.group_began, self.epoch_ended, self.last_line = 0.0, 0.0, -math.inf
-        self.first_step = 0
-        self.rows: list[dict[str, float]] = []
-        """These are the history's rows of the epoch that ended last, one for each cell of the group."""
+        self.epochs = Epochs(LINE_SECONDS, clock)
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -131,41 +127,18 @@ class Display:
             batch: the images in a step of a cell.
             rates: the learning rate of each cell.
         """
-        self.steps, self.rows, self.batch, self.last_line = None, [], batch, -math.inf
         if not self.console.is_terminal:
             rate = " to ".join(f"{rate:.3g}" for rate in sorted({min(rates), max(rates)}))
             words = f"{cells} {'cell' if cells == 1 else 'cells'}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
             self._line(f"training {words} of {steps} steps, learning rate {rate}")
-            self.group_began = self.clock()
 
     def _log(self, epochs: int, event: SweepEvent) -> None:
-        """Log an epoch's line once all cells of the group have ended it: at the next step or a cell's end."""
-        if isinstance(event, EpochDone):
-            self.rows.append(event.row)
-            self.epoch_ended = self.clock()
-            return
-        if self.rows and not isinstance(event, (Note, Working)):
-            self._log_epoch(epochs)
-        if isinstance(event, StepDone):
-            if self.steps is None:
-                self.first_step = event.epoch * event.steps_per_epoch + event.step - 1
-            self.steps = event
-
-    def _log_epoch(self, epochs: int) -> None:
-        rows, self.rows = self.rows, []
-        epoch, now = int(rows[-1]["epoch"]) + 1, self.epoch_ended
-        if not self.batch or self.steps is None or (epoch < epochs and now - self.last_line < LINE_SECONDS):
-            return
-        self.last_line = now
-        loss = sum(value for row in rows for name, value in row.items() if name.startswith("loss.")) / len(rows)
-        precision = sum(row["test.mAP"] for row in rows) / len(rows)
-        made = epoch * self.steps.steps_per_epoch - self.first_step
-        seconds = max(now - self.group_began, 1e-9)
-        left = (epochs - epoch) * self.steps.steps_per_epoch * seconds / max(made, 1)
-        self._line(
-            f"epoch {epoch}/{epochs}: loss {loss:.4f}, test mAP {100 * precision:.1f}, "
-            f"{made * self.batch * len(rows) / seconds:.0f} images/s, {_duration(left)} left"
-        )
+        """Log an epoch's line once all cells of the group have ended it."""
+        if (over := self.epochs.hear(epochs, event)) is not None:
+            self._line(
+                f"epoch {over.epoch}/{over.epochs}: loss {over.loss:.4f}, test mAP {over.test_mAP:.1f}, "
+                f"{over.images_per_second:.0f} images/s, {_duration(over.seconds_left)} left"
+            )
 
     def _log_preparation(self, what: str, done: int, total: int) -> None:
         """Log a preparation, unless it was quick."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import os
 import platform
@@ -37,6 +38,12 @@ LEASE_SECONDS = 60.0
 
 PRESENT_FOLDER = ".processes"
 """This folder, in a dataset's folder of results, holds a claim of each process that trains there or waits."""
+
+BY_HAND = "by hand"
+"""What started a process that no launcher did."""
+
+_LOST = "its machine fell silent"
+_DIED = "it died and its machine lived on"
 
 _COUNTER = re.compile(r"/proc/vmstat|/sys/fs/cgroup/(?!.*\.\.).*memory\.events")
 """These are the files in which Linux counts the processes that it killed for lack of memory."""
@@ -73,7 +80,9 @@ class Lease:
     @property
     def who(self) -> str:
         """Name the owner for people."""
-        return f"process {self.facts.get('pid', 'unknown')} on {self.host}"
+        launcher = self.facts.get("launcher", BY_HAND)
+        by = "" if launcher == BY_HAND else f", started by {launcher}"
+        return f"process {self.facts.get('pid', 'unknown')} on {self.host}{by}"
 
     @property
     def host(self) -> str:
@@ -131,6 +140,8 @@ class Taken:
 
     before: Lease | None
     died_before: bool = False
+    """Whether the owner before had taken it over, in its turn, from one that died with a group and not with its
+    machine."""
 
 
 def in_force(folder: Path) -> Lease | None:
@@ -156,10 +167,11 @@ class Owner:
 
     Args:
         clock: seconds from any start that never go back.
+        launcher: what started this process.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.id, self.clock = secrets.token_hex(16), clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, launcher: str = BY_HAND) -> None:
+        self.id, self.clock, self.launcher = secrets.token_hex(16), clock, launcher
         self._numbers: dict[Path, int] = {}
         self._presences: set[Path] = set()
         self._seen: dict[Path, _Sight] = {}
@@ -235,7 +247,7 @@ class Owner:
             return None
         number = before.number + 1 if before else 1
         try:
-            if not _create(_path(folder, number), self._first_line()):
+            if not _create(_path(folder, number), self._first_line(before)):
                 return None
         except OSError as error:
             advice = "make room" if is_full(error) else "allow it"
@@ -250,10 +262,7 @@ class Owner:
                 _path(folder, number).unlink(missing_ok=True)
                 del self._numbers[folder]
                 return None
-        older = [] if before is None else [n for n in _numbers(folder) if n < before.number]
-        contents = [_read(_path(folder, each)) for each in older]
-        died_before = any(content is not None and Lease(0, content).group > 1 for content in contents)
-        return Taken(before, died_before)
+        return Taken(before, before is not None and _died_in_company(folder, before))
 
     def holds(self, folder: Path) -> bool:
         """Tell whether this process still owns a cell.
@@ -309,9 +318,27 @@ class Owner:
         self._seen[folder] = _Sight(claim, still, now)
         return still >= LEASE_SECONDS or claim.is_of_gone_process()
 
-    def _first_line(self) -> bytes:
-        facts = {"owner": self.id, "pid": os.getpid(), "host": platform.node(), "place": _place(), "kills": _counters()}
+    def _first_line(self, before: Lease | None = None) -> bytes:
+        facts = {
+            "owner": self.id,
+            "pid": os.getpid(),
+            "process_group": os.getpgrp(),
+            "host": platform.node(),
+            "launcher": self.launcher,
+            "place": _place(),
+            "kills": _counters(),
+        }
+        if before is not None:
+            facts["owner_before"] = _DIED if before.is_of_gone_process() else _LOST
         return json.dumps(facts).encode() + b"\n"
+
+
+def _died_in_company(folder: Path, last: Lease) -> bool:
+    """Whether an owner before the last one died while it trained several cells, and its machine lived on."""
+    claims = [Lease(n, content) for n in _numbers(folder) if (content := _read(_path(folder, n))) is not None]
+    by_number = {claim.number: claim for claim in claims if claim.number <= last.number} | {last.number: last}
+    pairs = itertools.pairwise(by_number[number] for number in sorted(by_number))
+    return any(dead.group > 1 and after.facts.get("owner_before") != _LOST for dead, after in pairs)
 
 
 def _numbers(folder: Path) -> list[int]:

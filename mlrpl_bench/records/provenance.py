@@ -16,7 +16,8 @@ PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "scikit
 def provenance(device: Any) -> dict[str, Any]:
     """Collect the provenance of a record as plain data.
 
-    It holds commit, versions, device, threads, and whether algorithms had to be deterministic.
+    It holds commit, versions, node, device, threads, and whether algorithms had to be deterministic.
+
 
     Args:
         device: the `torch.device` that trained.
@@ -28,11 +29,17 @@ def provenance(device: Any) -> dict[str, Any]:
     return {
         "mlrpl_bench": mlrpl_bench.__version__,
         "git": git_state(PACKAGE),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
+        "node": platform.node(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that numbers depend on, by name."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,10 @@ class Survey:
     disagreeing: frozenset[str] = frozenset()
 
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""``s3://bucket``, of which a path keeps one slash; a drive of Windows has one letter."""
+
+
 class ResultStore:
     """A result store reads and writes the records below one folder, which is made when the first one is written.
 
@@ -115,6 +120,11 @@ class ResultStore:
 
     def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
         for folder in (root, *others):
+            if _ADDRESS.match(str(folder)):
+                message = (
+                    f"--results-dir {folder} is an address, and object storage is neither read nor written; copy it"
+                )
+                raise UserError(f"{message} to a folder, or name one that the machines share")
             try:
                 os.listdir(folder)
             except FileNotFoundError:

@@ -138,6 +138,7 @@ class Options:
         "Loader processes; numbers do not depend on it.",
         unset="by device",
         in_names=None,
+        flag="--loader-workers",
         low=0,
         high=MOST_WORKERS,
     )

@@ -19,10 +19,10 @@ HANDLES = (errno.EMFILE, errno.ENFILE)
 
 _ADVICE = {
     **dict.fromkeys(FULL, "make room there"),
-    **dict.fromkeys(HANDLES, "allow more open files (ulimit -n), or use fewer --workers"),
+    **dict.fromkeys(HANDLES, "allow more open files (ulimit -n), or use fewer --loader-workers"),
 }
 _LOADER = re.compile(r"DataLoader worker \(pid\(?s?\)?.*?\) (is killed|exited)")
-_LOADER_ADVICE = "a loader process was ended from outside, perhaps for want of memory; use fewer --workers"
+_LOADER_ADVICE = "a loader process was ended from outside, perhaps for want of memory; use fewer --loader-workers"
 _KEPT = "what is finished and checkpoints are kept, the same command goes on from them"
 
 

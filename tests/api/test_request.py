@@ -35,6 +35,7 @@ FULL = Request(
     tuned=True,
     tuned_file=Path("tuned.json"),
     out=Path("tables"),
+    shard=(2, 3),
 )
 
 

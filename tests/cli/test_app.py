@@ -360,7 +360,23 @@ BAD = {
     ),
     "device": (["run", "plain", "--dataset=tiny", "--device=tpu"], "no device 'tpu'; there are: auto, cpu, cuda"),
     "no such device": (["run", "plain", "--dataset=tiny", "--device=cuda:999"], "device cuda:999 is not there"),
-    "workers": (["run", "plain", "--dataset=tiny", "--workers=-2"], "--workers -2 must be at least 0"),
+    "loaders": (["run", "plain", "--dataset=tiny", "--loader-workers=-2"], "--loader-workers -2 must be at least 0"),
+    "launcher": (["run", "plain", "--dataset=tiny", "--launcher=slum"], "no launcher 'slum'; there are: local, print"),
+    "launcher's workers": (
+        ["run", "plain", "--dataset=tiny", "--workers=2"],
+        "--workers is for --launcher local, print",
+    ),
+    "workers on a CPU": (
+        ["run", "plain", "--dataset=tiny", "--ratios=0.7", "--device=cpu", "--launcher=local"],
+        "--launcher local needs --workers N where there is no GPU",
+    ),
+    "launcher and no training": (
+        ["leaderboard", "--no-train", "--launcher=ray"],
+        "--no-train and --launcher contradict each other; leave one out",
+    ),
+    "shard": (["leaderboard", "--shard=4/3"], "--shard 4/3 is not valid; write 1/3 for the first of three parts"),
+    "planned workers": (["leaderboard", "--workers-planned=3"], "--workers-planned is for --dry-run; add it, or write"),
+    "object storage": (["leaderboard", "--results-dir=s3://bucket"], "--results-dir s3:/bucket is an address"),
     "backbone": (
         ["run", "plain", "--dataset=tiny", "--backbone=resnet1", "--weights=random"],
         "no backbone 'resnet1'; there are: small, resnet101, and timm's",

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -446,3 +447,27 @@ def test_a_second_death_of_a_group_is_told_to_whoever_takes_over(folder, gone):
     owned_by(gone, folder, 1, beats=b"4\n")
     owned_by(gone, folder, 2, beats=b"4\n")
     assert Owner().take(folder).died_before
+
+
+def test_a_claim_says_which_launcher_process_group_and_machine(folder):
+    Owner(launcher="local").take(folder)
+    claim = in_force(folder)
+    assert claim.facts["launcher"] == "local" and claim.facts["process_group"] == os.getpgrp()
+    assert claim.who == f"process {os.getpid()} on {platform.node()}, started by local"
+    sweep_away(folder)
+    Owner().take(folder)
+    assert in_force(folder).who == f"process {os.getpid()} on {platform.node()}"
+
+
+def test_a_death_together_with_its_machine_is_no_death_before(folder, gone, clock):
+    owned_by(gone, folder, 1, beats=b"4\n")
+    path = folder / "claim-1.jsonl"
+    path.write_text(path.read_text().replace('"place"', '"place_of"'))  # as on another machine
+    observer = Owner(clock)
+    for _ in range(14):
+        observer.may_take(folder)
+        clock.now += 5
+    assert observer.take(folder)
+    claim = folder / "claim-2.jsonl"
+    claim.write_text(claim.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {gone}') + "4\n")
+    assert not Owner().take(folder).died_before

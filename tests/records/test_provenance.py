@@ -1,6 +1,7 @@
 """A record says which code, versions and machine its number comes from."""
 
 import json
+import platform
 import subprocess
 
 import pytest
@@ -35,6 +36,7 @@ def test_versions_device_and_threads_are_plain_data():
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert set(facts["versions"]) == {"python", *PACKAGES}
     assert facts["device"].endswith("CPU")
+    assert facts["node"] == platform.node()
     assert facts["threads"] == torch.get_num_threads()
     assert facts["deterministic"] is False
     assert json.loads(json.dumps(facts)) == facts

@@ -247,3 +247,13 @@ def test_a_table_stands_beside_the_records(store, record):
     path = store.write_table("tiny", "leaderboard.csv", "method\n")
     assert (path, path.read_text()) == (store.root / "tiny" / "leaderboard.csv", "method\n")
     assert len(store.survey("tiny").records) == 1
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/results", "gs://bucket"])
+def test_object_storage_is_refused_and_no_folder_of_its_name_is_made(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folders in ((Path(address), ()), (tmp_path, (Path(address),))):
+        assert "is an address, and object storage is neither read nor written" in refusal(
+            lambda folders=folders: ResultStore(*folders)
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -73,6 +73,35 @@ def test_the_groups_benchmark_sets_groups_beside_their_floor_and_beside_cells_al
     assert "ssgrl x 2" in printed
 
 
+def test_the_launchers_benchmark_divides_all_cells_and_counts_what_preemption_costs(tmp_path, capsys):
+    from benchmarks import launchers
+
+    report = tmp_path / "report.json"
+    launchers.main(["--json", str(report)])
+    facts = json.loads(report.read_text())
+    assert facts["cells"] == len(launchers.recorded()) * 9 * 5 >= 1440
+    assert all(1 <= end["planned"] <= end["largest"] for end in facts["ends"].values())
+    assert facts["ratios"]["preempted, checkpoints every 3 minutes"] > 1
+    assert "64 workers" in capsys.readouterr().out
+    assert facts == json.loads((check.RESULTS / "launchers.json").read_text())
+
+
+def test_what_is_trained_between_preemptions_is_kept_from_the_last_checkpoint_on(monkeypatch):
+    from benchmarks import launchers
+
+    monkeypatch.setattr(launchers.random.Random, "expovariate", lambda draw, rate: 25.0)
+    assert launchers.preempted(10, hours=1) == pytest.approx((25 + 2 + 25 + 2 + 20) / 60)
+    monkeypatch.setattr(launchers.random.Random, "expovariate", lambda draw, rate: 100.0)
+    assert launchers.preempted(10, hours=1) == 1
+
+
+def test_a_group_costs_the_shared_part_once_and_workers_take_the_next_that_is_left():
+    from benchmarks import launchers
+
+    assert launchers.time_of([launchers.Cost(2, 1), launchers.Cost(3, 4)]) == 8
+    assert launchers.last_end([4, 1, 1, 3], 2) == 5
+
+
 def test_the_metrics_benchmark_measures_the_floor_in_the_same_run_and_loops_agree(tmp_path):
     report = tmp_path / "report.json"
     command = ["-m", "benchmarks.metrics", "--images", "300", "--categories", "5", "--rounds", "1", "--json", report]

@@ -91,7 +91,7 @@ def variant(path, *changes: tuple[str, str], **options) -> Study:
         ({"batch": 1}, "--batch 1 must be at least 2"),
         ({"image_size": 8}, "--image-size 8 must be at least 16"),
         ({"epochs": 0}, "--epochs 0 must be at least 1"),
-        ({"workers": -1}, "--workers -1 must be at least 0"),
+        ({"workers": -1}, "--loader-workers -1 must be at least 0"),
         ({"weights": "no/such.pth"}, "--weights no/such.pth: there is no such file"),
         ({"weights": "."}, "--weights .: there is no such file"),
     ],

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +28,21 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
+from mlrpl_bench.cli.placing import (
+    LogJsonOption,
+    ShardOption,
+    WorkersPlannedOption,
+    refuse_contradictions,
+    shard_of,
+    with_placement,
+)
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.execute import Result
     from mlrpl_bench.api.resolving import Resolved
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.cli.json_log import JsonLog
+    from mlrpl_bench.launchers.placement import Placement
     from mlrpl_bench.training.options import Options
 
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
@@ -56,6 +68,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what wou
 
 
 @with_setting
+@with_placement
 def run(
     method: Annotated[str, typer.Argument(help="A registered method; see: list methods.")],
     dataset: DatasetOption = "scenes",
@@ -72,12 +85,18 @@ def run(
     results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
+    shard: ShardOption = None,
+    workers_planned: WorkersPlannedOption = None,
+    log_json: LogJsonOption = False,
     *,
     options: Options,
+    placement: Placement,
 ) -> None:
     """Train one method over known ratios (where it has no record yet) and print its row beside the others."""
     from mlrpl_bench.models.hyperparameters import parse_assignments
 
+    part = shard_of(shard)
+    refuse_contradictions(placement, part, workers_planned, dry_run)
     request = Request(
         dataset=dataset,
         methods=(method,),
@@ -93,11 +112,13 @@ def run(
         keep_weights=keeps_weights(keep_weights),
         tuned=tuned,
         tuned_file=tuned_file,
+        shard=part,
     )
-    _carry_out(request, as_json, dry_run)
+    _carry_out(request, Asked(as_json, dry_run, workers_planned, log_json, placement))
 
 
 @with_setting
+@with_placement
 def leaderboard(
     dataset: DatasetOption = "scenes",
     methods: Annotated[
@@ -126,10 +147,16 @@ def leaderboard(
     results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
+    shard: ShardOption = None,
+    workers_planned: WorkersPlannedOption = None,
+    log_json: LogJsonOption = False,
     *,
     options: Options,
+    placement: Placement,
 ) -> None:
     """Train what has no record yet, then write and print the leaderboard of a dataset."""
+    part = shard_of(shard)
+    refuse_contradictions(placement, part, workers_planned, dry_run, no_train)
     request = Request(
         dataset=dataset,
         methods=method_names(methods),
@@ -149,39 +176,86 @@ def leaderboard(
         leaderboard=True,
         published=published,
         out=out,
+        shard=part,
     )
-    _carry_out(request, as_json, dry_run)
+    _carry_out(request, Asked(as_json, dry_run, workers_planned, log_json, placement))
 
 
-def _carry_out(request: Request, as_json: bool, dry_run: bool) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """How a request is to be carried out and shown.
+
+    Attributes:
+        as_json: print JSON for programs.
+        dry_run: only say what would be trained.
+        planned: by how many workers, in a dry run.
+        log_json: whether progress is JSON.
+        placement: where workers train.
+    """
+
+    as_json: bool
+    dry_run: bool
+    planned: int | None
+    log_json: bool
+    placement: Placement
+
+
+def worker(
+    order: Annotated[Path, typer.Argument(help="A file that --launcher print wrote.")],
+    group_most: Annotated[
+        int | None, typer.Option("--group-most", min=1, help="Cells trained side by side at most.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for cells that others train, or end when nothing is left.")
+    ] = False,
+    log_json: LogJsonOption = False,
+) -> None:
+    """Train what nobody else trains of the cells that a work order is for, and end."""
+    from mlrpl_bench.api.working import carry_out
+    from mlrpl_bench.launchers.order import WorkOrder
+
+    with shown(log_json) as display:
+        failed = carry_out(WorkOrder.read(order), group_most, display, waits=wait)
+    if failed:
+        raise typer.Exit(1)
+
+
+def shown(log_json: bool) -> Display | JsonLog:
+    """What shows progress."""
+    from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.cli.json_log import JsonLog
+
+    return JsonLog() if log_json else Display()
+
+
+def _carry_out(request: Request, asked: Asked) -> None:
     """Answer from memory if nothing has changed, else do what is requested and print it."""
     from mlrpl_bench.cli import leaderboard_cache
 
     key = leaderboard_cache.key(request)
-    if not dry_run and key is not None and (cached := key.find()) is not None:
-        print(cached.json) if as_json else cached.table.print()
+    if not asked.dry_run and key is not None and (cached := key.find()) is not None:
+        print(cached.json) if asked.as_json else cached.table.print()
         _say_written("unchanged", [Path(name) for name in cached.written])
         return
     from mlrpl_bench.api import execute
     from mlrpl_bench.api.resolving import resolve
-    from mlrpl_bench.cli.display import Display
 
-    with Display() as display:
+    with shown(asked.log_json) as display:
         resolved = resolve(request, display)
-        if dry_run:
-            planned = execute.plan(resolved, display)
+        if asked.dry_run:
+            planned = execute.plan(resolved, display, asked.planned or asked.placement.workers or 1, asked.placement)
         else:
             key = None if key is None else key.with_imports(_files_of_code(resolved))
             states: list[str] = []
             on_trained = (lambda: None) if key is None else (lambda: states.append(key.state()))
-            result = execute.execute(resolved, display, on_trained)
-    if dry_run:
-        print(json.dumps(planned.to_json(), indent=1) if as_json else planned.to_text())
+            result = execute.execute(resolved, display, on_trained, placement=asked.placement)
+    if asked.dry_run:
+        print(json.dumps(planned.to_json(), indent=1) if asked.as_json else planned.to_text())
         return
     table = result.leaderboard
     if key is not None and table is not None and not (result.failures or result.problems or result.unwritten):
         key.remember(leaderboard_cache.CachedLeaderboard.of(table.main, table.to_json(), result.written), *states)
-    _finish(result, as_json, request.plugins)
+    _finish(result, asked.as_json, request.plugins)
 
 
 def _files_of_code(resolved: Resolved) -> set[Path]:
@@ -197,6 +271,8 @@ def _finish(result: Result, as_json: bool, plugins: Sequence[Path]) -> None:
         else:
             result.leaderboard.print()
     _say_written("wrote", result.written)
+    if result.remark:
+        print(result.remark, file=sys.stderr)
     if result.unwritten:
         print(result.unwritten, file=sys.stderr)
     for problem in result.problems:

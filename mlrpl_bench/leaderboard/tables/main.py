@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
+from mlrpl_bench.records.record import Record
 from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table, counted
 
@@ -241,10 +243,19 @@ def _notes(
     notes += [
         f"{label} at {context.given.ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())
     ]
-    notes += [*context.tuned, *context.stalled, *context.excluded_records]
+    notes += [*_about_devices(records), *context.tuned, *context.stalled, *context.excluded_records]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)
+
+
+def _about_devices(records: Sequence[Record]) -> list[str]:
+    """A line that says so if the cells were trained on different kinds of device, whose last digits differ."""
+    kinds = Counter(str(record.content.get("device", "an unknown device")) for record in records)
+    if len(kinds) < 2:
+        return []
+    words = ", ".join(f"{counted(number, 'cell')} on {kind}" for kind, number in sorted(kinds.items()))
+    return [f"trained on different kinds of device, on which the same training ends in other digits: {words}"]
 
 
 def _differences_from_papers(methods: Sequence[str], differs: Mapping[str, str]) -> list[str]:

@@ -20,7 +20,7 @@ from mlrpl_bench.records.store import Found, ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.launchers import memory
-from mlrpl_bench.training.launchers.groups import Position, alike, halved, portions, position_of
+from mlrpl_bench.training.launchers.groups import Position, alike, halved, portions, position_of, size_for
 from mlrpl_bench.training.launchers.keeper import Keeper
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import EpochDone, Event, Failed, Note, StepDone, Working, train
@@ -92,6 +92,25 @@ class Began:
 SweepEvent = Event | Stored | FoundFinished | Waiting | Began
 
 
+@dataclass(frozen=True)
+class Worker:
+    """What a process is among those that train the same cells.
+
+    Attributes:
+        launcher: what started it, ``by hand`` or the name of a launcher.
+        planned: how many there are to be; groups are sized for as many, also before the others are there.
+        waits: whether it waits for cells that others train. One that does not ends as soon as every cell that is left
+            has an owner that was seen to live, so that it holds no GPU for nothing.
+    """
+
+    launcher: str = lease.BY_HAND
+    planned: int = 1
+    waits: bool = True
+
+
+ALONE = Worker()
+
+
 def ends_a_cell(event: SweepEvent) -> bool:
     """Whether the cell of this event is through, one way or the other."""
     return isinstance(event, (Finished, FoundFinished, Failed))
@@ -126,6 +145,7 @@ def run(
     keep_weights: bool = True,
     group: int | None = 1,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    worker: Worker = ALONE,
 ) -> Iterator[tuple[Job, SweepEvent]]:
     """Train jobs and store what comes out. A cell that fails is stored as failed, and the others still run.
 
@@ -138,6 +158,7 @@ def run(
         group: how many cells are trained side by side; they share reading and the frozen part. None for as many as
             fit in memory.
         checkpoint_seconds: how much work may be lost.
+        worker: what this process is among those that train the same cells.
 
     Yields:
         Each job with what happens to it; `Stored` and `Failed` come after they were stored. A cell that another
@@ -152,9 +173,9 @@ def run(
     if not jobs:
         return
     _ = study.workbench
-    with signals.graceful_stop() as requests, Owner() as owner:
+    with signals.graceful_stop() as requests, Owner(launcher=worker.launcher) as owner:
         try:
-            choices = Choices(keep_weights, group, checkpoint_seconds)
+            choices = Choices(keep_weights, group, checkpoint_seconds, worker)
             yield from Sweep(jobs, study, store, owner, requests, choices).run()
         except RuntimeError as error:  # torch tells of a dead loader process by a signal, wherever it meets it
             if (shortage := shortages.shortage(error)) is not None:
@@ -169,6 +190,7 @@ class Choices:
     keep_weights: bool
     group: int | None
     checkpoint_seconds: float
+    worker: Worker
 
 
 class GroupInTraining:
@@ -207,6 +229,7 @@ class Sweep:
         self.facts = {
             "deviations": study.deviations(),
             "left_out_images": _left_out(study),
+            "launcher": choices.worker.launcher,
             **provenance(study.workbench.fabric.device),
         }
         """What the records of all cells say alike; asked for once, since it runs git."""
@@ -224,6 +247,7 @@ class Sweep:
 
     def run(self) -> Iterator[tuple[Job, SweepEvent]]:
         told: Waiting | None = None
+        seen: dict[Path, Lease] = {}
         for among in self.among:
             self.owner.announce(among)
         while self.left:
@@ -231,12 +255,15 @@ class Sweep:
             yield from self._settle(self.left)
             claimed = yield from self._claim()
             if claimed:
-                told = None
+                told, seen = None, {}
                 yield from self._train_group(claimed)
-            elif self.left and (waiting := self._waiting()) is not None:
+            elif self.left and (claims := self._claims_of_others()):
+                waiting = Waiting(len(claims), tuple(sorted({claim.host for claim in claims.values()})))
                 if waiting != told:
                     yield self.left[0], waiting
                 told = waiting
+                if not self.choices.worker.waits and _all_live(claims, seen):
+                    return
                 time.sleep(LOOK_SECONDS)
 
     def _settle(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, SweepEvent]]:
@@ -260,8 +287,9 @@ class Sweep:
         members = alike(free, self.positions)[0]
         size = memory.fitting(members, self.study.workbench) if self.choices.group is None else self.choices.group
         self.processes = self._processes()
-        size = min(size, self._share())
-        size = len(portions(members, self._at_most(size))[0])
+        kinds = [len(kind) for kind in alike(self.left, self.positions)]
+        size = size_for(kinds, self._at_most(size), self.processes)
+        size = len(portions(members, size)[0])
         claimed: list[Job] = []
         for job in members:  # others may be claiming too: go on until there are enough
             if len(claimed) < self._at_most(size) and (taken := self.owner.take(self._folder(job))) is not None:
@@ -279,7 +307,9 @@ class Sweep:
         return {job: states[job] for job in together}
 
     def _processes(self) -> int:
-        return max(self.owner.processes(among) for among in self.among)
+        """How many processes train here or are to come."""
+        there = max(self.owner.processes(among) for among in self.among)
+        return max(there, self.choices.worker.planned)
 
     def _share(self) -> int:
         """The most cells that we take while others want some: of all that are not finished, theirs included."""
@@ -295,11 +325,11 @@ class Sweep:
     def _report_takeover(self, job: Job, claim: Lease, died_before: bool) -> Iterator[tuple[Job, Note]]:
         """Say whose cells are taken over; if it trained several and died for lack of memory, groups get smaller.
 
-        Whether it did, the kernel may tell; a machine that was taken away looks like any other death. A group that
-        dies a second time is taken to be too large.
+        Whether it did, the kernel may tell. A group that dies a second time while its machine lives on is taken to be
+        too large; of a machine that fell silent nothing is known, it was taken away most likely.
         """
         text = f"taken over from {claim.who}, which is gone"
-        if claim.group > 1 and (claim.out_of_memory or died_before):
+        if claim.group > 1 and (claim.out_of_memory or (died_before and claim.is_of_gone_process())):
             self.most = self._at_most(halved(claim.group))
             others = "1 other" if claim.group == 2 else f"{claim.group - 1} others"
             why = (
@@ -331,12 +361,12 @@ class Sweep:
         except UserError:  # it is looked at again when the cell is ours
             return None
 
-    def _waiting(self) -> Waiting | None:
-        """For whom we wait; None if there is something to do, after all."""
-        if any(self.owner.may_take(self._folder(job)) for job in self.left):
-            return None
-        claims = [claim for job in self.left if (claim := lease.in_force(self._folder(job))) is not None]
-        return Waiting(len(claims), tuple(sorted({claim.host for claim in claims}))) if claims else None
+    def _claims_of_others(self) -> dict[Path, Lease]:
+        """The claims for which we wait, by the cells' folders; none if there is something to do, after all."""
+        folders = [self._folder(job) for job in self.left]
+        if any(self.owner.may_take(folder) for folder in folders):
+            return {}
+        return {folder: claim for folder in folders if (claim := lease.in_force(folder)) is not None}
 
     def _train_group(self, members: Mapping[Job, State | None]) -> Iterator[tuple[Job, SweepEvent]]:
         """Train cells side by side and store each. Those for which memory ran out, or that were lost, stay left."""
@@ -437,6 +467,14 @@ class Sweep:
 
     def _folder(self, job: Job) -> Path:
         return self.store.folder(job.cell)
+
+
+def _all_live(claims: Mapping[Path, Lease], seen: dict[Path, Lease]) -> bool:
+    """Whether each claim has beaten since it was first seen, which is remembered in `seen`.
+
+    A claim that stands still may be of a machine that was taken away; whoever ends now would leave its cells undone.
+    """
+    return all(seen.setdefault(folder, claim) != claim for folder, claim in claims.items())
 
 
 def _left_out(study: Study) -> dict[str, list[dict[str, str]]]:

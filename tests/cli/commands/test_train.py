@@ -12,7 +12,7 @@ def asked(monkeypatch):
     """Call the command line; the request that it makes is returned and not carried out."""
     found = []
     monkeypatch.setattr(
-        train, "_carry_out", lambda request, as_json, dry_run: found.append((request, as_json, dry_run))
+        train, "_carry_out", lambda request, asked: found.append((request, asked.as_json, asked.dry_run))
     )
 
     def asked(*arguments):

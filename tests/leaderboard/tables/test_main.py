@@ -311,3 +311,12 @@ def test_one_ratio_is_no_average_and_one_epoch_no_epochs():
         assert wrong not in text
     assert ", 1 epoch, " in text
     assert leaderboard.to_csv().startswith("method,50 %,50 % low,50 % high,OF1 (at 50 %),CF1 (at 50 %)")
+
+
+def test_cells_of_different_kinds_of_device_are_told_of_and_those_of_one_kind_are_not():
+    records = row("a", 50, 60)
+    on = [dataclasses.replace(each, content={**each.content, "device": "H100"}) for each in records]
+    assert not [note for note in table(on).notes if "kinds of device" in note]
+    on[1] = dataclasses.replace(on[1], content={**on[1].content, "device": "x86_64 CPU"})
+    (note,) = (note for note in table([*on, *row("b", 40, 50)]).notes if "kinds of device" in note)
+    assert note.endswith(": 1 cell on H100, 2 cells on an unknown device, 1 cell on x86_64 CPU")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import signal
 import subprocess
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.records import lease, matching, provenance, record
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.lease import Lease, Owner
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint
@@ -199,6 +200,7 @@ def test_a_record_says_where_it_comes_from_and_how_its_setting_differs(trained, 
     content = store.find(jobs[1].cell).content
     assert content["deviations"] == of.deviations()
     assert {"git", "versions", "device", "threads"} <= content.keys()
+    assert (content["launcher"], content["node"]) == ("by hand", platform.node())
 
 
 def test_a_trained_cells_metrics_can_be_computed_again_from_its_scores(trained, of):
@@ -627,6 +629,60 @@ def test_after_the_second_death_of_a_group_groups_are_half_as_large(of, store, e
     sizes, note = sizes_and_note(eight, of, store)
     assert sizes == [2] * 8
     assert "was killed, and so was one before it, perhaps for lack of memory (process " in note
+
+
+def test_a_group_that_twice_lost_its_machine_goes_on_as_large_as_it_was(of, store, eight, quick, monkeypatch):
+    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    for number in (1, 2):
+        die(store, eight[:4], group=4, number=number)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", -1.0)  # both fell silent, and no process of theirs can be seen
+    monkeypatch.setattr(Lease, "is_of_gone_process", lambda claim: False)
+    sizes, _ = sizes_and_note(eight, of, store)
+    assert sizes == [4] * 8
+
+
+def test_a_group_that_died_once_after_it_lost_its_machine_goes_on_as_large(of, store, eight, quick, monkeypatch):
+    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    die(store, eight[:4], group=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "LEASE_SECONDS", -1.0)
+        patch.setattr(Lease, "is_of_gone_process", lambda claim: False)
+        die(store, eight[:4], group=4, number=2)
+    sizes, _ = sizes_and_note(eight, of, store)
+    assert sizes == [4] * 8
+
+
+def test_a_worker_ends_when_others_are_seen_to_train_all_that_is_left(of, store, three, quick):
+    other = Owner()
+    other.take(store.folder(three[0].cell))
+    told = []
+    worker = sweep.Worker("local", planned=2, waits=False)
+    for job, event in sweep.run(three, of, store, worker=worker):
+        told.append(event)
+        if isinstance(event, sweep.Waiting):
+            assert job == three[0]
+            other.beat()
+    assert [type(event) for event in told if isinstance(event, (Stored, sweep.Waiting))] == [
+        *[Stored] * 2,
+        sweep.Waiting,
+    ]
+    assert store.find(three[0].cell) is None and other.holds(store.folder(three[0].cell))
+
+
+def test_a_worker_does_not_end_before_an_owner_that_stands_still_is_seen_to_live_or_to_be_gone(
+    of, store, three, quick, monkeypatch
+):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(Lease, "is_of_gone_process", lambda claim: False)  # as on another machine
+    Owner().take(store.folder(three[0].cell))
+    events = [e for _, e in sweep.run(three[:1], of, store, worker=sweep.Worker(waits=False))]
+    assert isinstance(events[0], sweep.Waiting) and isinstance(events[-1], Stored)
+
+
+def test_groups_are_sized_for_workers_that_are_still_to_come(of, store, eight):
+    events = run(eight, of, store, group=4, worker=sweep.Worker(planned=4))
+    assert [event.cells_in_group for event in events] == [2] * 4 + [1] * 4  # the others never came
 
 
 def test_a_cell_that_was_trained_alone_says_nothing_about_memory(of, store, three, quick):

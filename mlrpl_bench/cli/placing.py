@@ -1,0 +1,89 @@
+"""The options that say where workers train, and their checks."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+from mlrpl_bench.cli.options import Command
+from mlrpl_bench.launchers.placement import LAUNCHERS, MOST_WORKERS, Placement
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.utils.errors import UserError
+
+_OPTIONS: dict[str, tuple[Any, str, str]] = {
+    "launcher": (str, f"Who starts workers: {', '.join(LAUNCHERS)}.", "none, train here"),
+    "workers": (int, "How many workers a --launcher starts.", "one a GPU"),
+    "ray_address": (str, "With ray: the cluster; local starts one here.", "auto"),
+    "accelerator": (str, "With ray: the kind of GPU, such as H100.", "any"),
+    "partition": (str, "With submitit: SLURM's partition.", "SLURM's"),
+    "time": (str, "With submitit: a job's time, in minutes or such as 1-12:30:00.", "submitit's"),
+}
+
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", help="Train one part of several, such as 1/3; needs no shared folder.")
+]
+WorkersPlannedOption = Annotated[
+    int | None, typer.Option("--workers-planned", help="With --dry-run: print the groups for so many workers.")
+]
+LogJsonOption = Annotated[
+    bool, typer.Option("--log-json", help="Progress as one JSON object a line on standard error.")
+]
+
+
+def with_placement(command: Command) -> Command:
+    """Give a command the options of `Placement` in place of its parameter ``placement``, which is checked."""
+    shared = [_parameter(name, *facts) for name, facts in _OPTIONS.items()]
+
+    def with_given(**given: Any) -> None:
+        placement = Placement(**{name: given.pop(f"place_{name}") for name in _OPTIONS})
+        placement.check(given["options"].device)
+        command(**given, placement=placement)
+
+    names = {"Options": Options, "Placement": Placement}
+    own = inspect.signature(command, eval_str=True, locals=names).parameters
+    merged = [*(own[name] for name in own if name != "placement"), *shared]
+    merged.sort(key=lambda each: each.kind)  # keyword-only parameters stand last
+    with_given.__name__, with_given.__doc__ = command.__name__, command.__doc__
+    with_given.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+    return with_given
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """``2/3`` to (2, 3); None stays None.
+
+    Raises:
+        UserError: it is no part of anything.
+    """
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    if not all(part.isascii() and part.isdecimal() for part in (number, of)) or not 1 <= int(number) <= int(of):
+        raise UserError(f"--shard {text} is not valid; write 1/3 for the first of three parts")
+    return int(number), int(of)
+
+
+def refuse_contradictions(
+    placement: Placement, shard: tuple[int, int] | None, planned: int | None, dry_run: bool, no_train: bool = False
+) -> None:
+    """Refuse choices that contradict each other.
+
+    Raises:
+        UserError: names them.
+    """
+    if planned is not None and not dry_run:
+        raise UserError("--workers-planned is for --dry-run; add it, or write --workers with a --launcher")
+    if planned is not None and not 1 <= planned <= MOST_WORKERS:
+        raise UserError(f"--workers-planned {planned} must be between 1 and {MOST_WORKERS}")
+    if no_train and (placement.launcher is not None or shard is not None):
+        other = "--launcher" if placement.launcher is not None else "--shard"
+        raise UserError(f"--no-train and {other} contradict each other; leave one out")
+
+
+def _parameter(name: str, kind: Any, text: str, unset: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=unset)
+    annotation = Annotated[kind | None, option]
+    # Not the bare name: `Options`, too, has workers, which are others.
+    own = f"place_{name}"
+    return inspect.Parameter(own, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)

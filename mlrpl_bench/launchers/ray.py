@@ -1,0 +1,169 @@
+"""Runs workers as tasks of a Ray cluster, one a GPU. Nothing that counts passes through Ray.
+
+A task pulls its cells by leases, so that it is never tied to any: Ray retries nothing, the driver's loop starts a new
+task where one was lost. The loop needs no GPU; this module imports Ray where it is used, and never torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mlrpl_bench.launchers.driver import Ended, Launch, drive
+from mlrpl_bench.utils.errors import UserError
+
+PENDING = 2
+"""Tasks beyond what there is room for now: an autoscaler sees that more nodes are wanted, and no long queue stands."""
+
+GRACE_SECONDS = 60.0
+"""That tasks get to write checkpoints."""
+
+KNOCK_SECONDS = 10.0
+
+
+def start(launch: Launch) -> None:
+    """Train on a cluster until nothing is left.
+
+    Raises:
+        UserError: Ray is not installed, nobody answers at the address, or what `drive` raises.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--launcher ray needs Ray; install it with pip install 'mlrpl-bench[ray]'") from None
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, launch.placement.ray_address or "auto")
+    try:
+        drive(RayPool(ray, launch), launch.folder, launch.say, launch.order.request.get("group"))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Join the cluster, or start one on this machine where the address is ``local``."""
+    try:
+        _knock(address)
+        with _own_sigterm():
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"no Ray cluster answers at --ray-address {address} ({words}); start one with: ray start --head, or write "
+            "--ray-address local"
+        ) from error
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the command's own way to stop: Ray's ends the process on SIGTERM, without a word to the tasks."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _knock(address: str) -> None:
+    """Ask quickly whether anybody answers at ``host:port``: Ray itself would ask for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+
+
+class RayPool:
+    """Tasks of a Ray cluster.
+
+    Args:
+        ray: the module.
+    """
+
+    def __init__(self, ray: Any, launch: Launch) -> None:
+        self.ray, self.workers = ray, launch.placement.workers
+        options = launch.order.request.get("options", {})
+        self.gpus = _gpus_of_a_task(options.get("device", "auto"), ray.cluster_resources())
+        loaders = options.get("workers") or 0
+        remote = ray.remote(**task_options(self.gpus, 1 + loaders, launch.placement.accelerator))
+        self._task = remote(_task_of(launch.work))
+        self.order = {**launch.order.to_json(), "planned": self.workers or max(1, self._there())}
+        self._names: dict[Any, str] = {}
+        self._started = 0
+
+    @property
+    def running(self) -> int:
+        """How many tasks are in flight, those included that wait for room."""
+        return len(self._names)
+
+    def room(self) -> int:
+        """As many as the cluster has room for now and a few more, or as many as were asked for."""
+        return self.workers or self._there() + PENDING
+
+    def _there(self) -> int:
+        return int(self.ray.cluster_resources().get("GPU" if self.gpus else "CPU", 0))
+
+    def start(self, most: int | None) -> None:
+        """Start a task."""
+        self._started += 1
+        self._names[self._task.remote(self.order, most)] = f"Ray task {self._started}"
+
+    def wait(self, seconds: float) -> Sequence[Ended]:
+        """The tasks that end within so many seconds; as soon as there is one."""
+        done, _ = self.ray.wait(list(self._names), num_returns=1, timeout=seconds) if self._names else ([], [])
+        return [_end_of(self.ray, reference, self._names.pop(reference)) for reference in done]
+
+    def stop(self) -> None:
+        """Interrupt all tasks, and wait for their checkpoints."""
+        for reference in self._names:
+            self.ray.cancel(reference)
+        if self._names:
+            self.ray.wait(list(self._names), num_returns=len(self._names), timeout=GRACE_SECONDS)
+        self._names = {}
+
+
+def task_options(gpus: int, cpus: int, accelerator: str | None) -> dict[str, Any]:
+    """How Ray runs a task: it retries none, keeps no process for the next, and spreads them over the nodes."""
+    kind = {} if accelerator is None else {"accelerator_type": accelerator}
+    return {
+        "num_cpus": cpus,
+        "num_gpus": gpus,
+        "max_retries": 0,
+        "max_calls": 1,
+        "scheduling_strategy": "SPREAD",
+        **kind,
+    }
+
+
+def _gpus_of_a_task(device: str, resources: Mapping[str, float]) -> int:
+    """One where GPUs are asked for, or where the cluster has any and nobody asked for a CPU."""
+    return int(device.startswith("cuda") or (device == "auto" and resources.get("GPU", 0) >= 1))
+
+
+def _task_of(work: Callable[..., Mapping[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def task(order: Mapping[str, Any], most: int | None) -> dict[str, Any]:
+        return dict(work(order, most))
+
+    return task
+
+
+def _end_of(ray: Any, reference: Any, name: str) -> Ended:
+    try:
+        found = ray.get(reference)
+    except ray.exceptions.OutOfMemoryError as error:
+        return Ended(name, None, _first_line(error), out_of_memory=True)
+    except (ray.exceptions.RayError, KeyboardInterrupt) as error:
+        return Ended(name, None, f"{type(error).__name__}: {_first_line(error)}")
+    return Ended(f"{name} on {found['node']}", found["code"], found["line"])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

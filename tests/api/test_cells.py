@@ -1,0 +1,87 @@
+"""The parts of a grid are disjoint and make the whole; a worker trains what is left and makes no table."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlrpl_bench.api import cells, execute
+from mlrpl_bench.api.request import Request
+from mlrpl_bench.api.resolving import resolve
+from mlrpl_bench.api.watching import Quiet
+from mlrpl_bench.training.launchers.sweep import Worker
+from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.study import Study
+from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, write_plugin
+
+
+@pytest.fixture(scope="module")
+def request_(tmp_path_factory):
+    """Twelve cells of two seeds, of a method that works and one that does not."""
+    folder = tmp_path_factory.mktemp("cells")
+    plugins = [write_plugin(folder / "tiny_set.py", DATASET), write_plugin(folder / "plain.py", METHOD)]
+    plugins.append(write_plugin(folder / "explodes.py", EXPLODING))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRPL_CACHE", str(folder / "cache"))
+        yield Request(
+            "tiny",
+            ("plain", "explodes"),
+            ratios=(0.2, 0.5, 0.9),
+            seeds=2,
+            options=Options(epochs=2, device="cpu"),
+            plugins=tuple(plugins),
+            only_these_rows=True,
+        )
+
+
+@pytest.fixture
+def jobs(request_):
+    resolved = resolve(request_, Quiet())
+    return cells.jobs_of(resolved, Study(resolved.dataset, request_.options))[0]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 5, 12, 20])
+def test_parts_are_even_disjoint_and_make_the_whole(request_, jobs, of):
+    parts = [cells.part(jobs, replace(request_, shard=(number, of))) for number in range(1, of + 1)]
+    assert sorted(jobs.index(job) for part in parts for job in part) == list(range(12))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_cells_that_can_be_trained_together_stay_together(request_, jobs):
+    parts = [cells.part(jobs, replace(request_, shard=(number, 2))) for number in (1, 2)]
+    assert [{job.cell.seed for job in part} for part in parts] == [{0}, {1}]
+
+
+def test_a_plan_of_a_part_and_for_several_workers_shows_the_groups(request_, tmp_path):
+    asked = replace(request_, shard=(1, 2), results=(tmp_path / "r",), group=4)
+    found = execute.plan(resolve(asked, Quiet()), Quiet(), workers=3)
+    assert len(found.todo) == 6
+    assert sorted(map(len, found.groups())) == [2, 2, 2]
+    assert found.to_json()["workers"] == 3 and len(found.to_json()["groups"]) == 3
+    assert "3 workers, 3 groups of at most 2 cells side by side" in found.to_text()
+    assert "group 3: " in found.to_text()
+    assert "groups" not in execute.plan(resolve(asked, Quiet()), Quiet()).to_json()
+
+
+def test_tables_of_parts_that_were_brought_together_are_those_of_the_whole(request_, tmp_path):
+    plain = replace(request_, methods=("plain",), ratios=(0.2, 0.9))
+    whole = execute.execute(resolve(replace(plain, results=(tmp_path / "whole",)), Quiet()), Quiet())
+    for number in (1, 2):
+        part = replace(plain, results=(tmp_path / f"part-{number}",), shard=(number, 2))
+        result = execute.execute(resolve(part, Quiet()), Quiet())
+        assert result.leaderboard is None and result.remark.startswith(f"trained part {number} of 2; when all")
+    folders = (tmp_path / "part-1", tmp_path / "part-2")
+    merged = execute.execute(resolve(replace(plain, results=folders, train=False), Quiet()), Quiet())
+    for of in (lambda table: table.to_csv(), lambda table: table.main.markdown(1), lambda table: table.main.latex()):
+        assert of(merged.leaderboard).encode() == of(whole.leaderboard).encode()
+
+
+def test_a_worker_tries_again_only_what_had_failed_before_its_order(request_, tmp_path):
+    asked = replace(request_, methods=("explodes",), ratios=(0.5,), seeds=1, results=(tmp_path / "r",))
+    resolved = resolve(asked, Quiet())
+    assert cells.train_as_worker(resolved, Quiet(), Worker("local"), {}) == 1
+    ((job,), _) = cells.jobs_of(resolved, Study(resolved.dataset, asked.options))
+    first = resolved.store.failed_try(job.cell)
+    assert cells.train_as_worker(resolved, Quiet(), Worker("local"), {}) == 0
+    assert resolved.store.failed_try(job.cell) == first
+    assert cells.train_as_worker(resolved, Quiet(), Worker("local"), {job.cell.key: first}) == 1
+    assert resolved.store.failed_try(job.cell) != first

@@ -1,0 +1,98 @@
+"""What the results folder says of cells that others train, and how failures come back."""
+
+import pytest
+
+from mlrpl_bench.api import cells, launching
+from mlrpl_bench.launchers import starting
+from mlrpl_bench.launchers.order import WorkOrder
+from mlrpl_bench.launchers.placement import Placement
+from mlrpl_bench.records import lease
+from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.training import checkpoint
+from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.study import Study
+from mlrpl_bench.training.trainer import Failed
+from tests.helpers.tiny_study import finished
+
+
+class Told:
+    """A watcher that keeps what it is told of cells."""
+
+    def __init__(self):
+        self.events, self.counts = [], []
+
+    def event(self, title, epochs, event):
+        self.events.append((title, event))
+
+    def cells(self, done, total):
+        self.counts.append((done, total))
+
+    def note(self, text):
+        pass
+
+
+@pytest.fixture
+def jobs(resolved):
+    return cells.jobs_of(resolved, Study(resolved.dataset, resolved.request.options))[0]
+
+
+def test_a_cell_is_left_until_it_has_a_record_or_has_failed_anew(resolved, jobs):
+    store, told = resolved.store, Told()
+    store.write_failure(jobs[2].cell, "before", "")
+    found = launching.CellsInFolder(jobs, store, told)
+    assert found.left == [job.cell.title for job in jobs] and found.free == 3
+    store.write(finished(jobs[0].cell), {})
+    store.write_failure(jobs[1].cell, "it broke", "")
+    found.look()
+    found.look()
+    assert found.left == [jobs[2].cell.title]
+    assert [(title, type(event)) for title, event in told.events] == [
+        (jobs[0].cell.title, FoundFinished),
+        (jobs[1].cell.title, Failed),
+    ]
+    assert [(each.cell, each.reason) for each in found.failures()] == [(jobs[1].cell, "it broke")]
+    assert told.counts[-1] == (2, 3)
+
+
+def test_a_cell_is_free_if_nobody_trains_it_or_its_owner_fell_silent(resolved, jobs, monkeypatch):
+    Owner().take(resolved.store.folder(jobs[0].cell))
+    found = launching.CellsInFolder(jobs, resolved.store, Told())
+    assert found.free == 2
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.0)
+    found.look()
+    assert found.free == 3
+
+
+def test_checkpoints_and_records_are_progress_and_heartbeats_are_none(resolved, jobs):
+    found = launching.CellsInFolder(jobs, resolved.store, Told())
+    seen = [found.progress]
+    owner = Owner()
+    owner.take(resolved.store.folder(jobs[0].cell))
+    owner.beat()
+    found.look()
+    assert found.progress == seen[0]
+    for act in (
+        lambda: checkpoint.write(resolved.store.folder(jobs[0].cell), jobs[0].cell, {"epoch": 0, "step": 1}),
+        lambda: resolved.store.write(finished(jobs[1].cell), {}),
+    ):
+        act()
+        found.look()
+        assert found.progress not in seen
+        seen.append(found.progress)
+
+
+def test_a_launcher_is_given_the_order_and_what_fails_meanwhile_comes_back(resolved, jobs, monkeypatch):
+    given = []
+
+    def start(launch):
+        given.append(launch)
+        resolved.store.write_failure(jobs[0].cell, "it broke", "")
+
+    monkeypatch.setattr(starting, "start", start)
+    resolved.store.write_failure(jobs[1].cell, "before", "")
+    failed = launching.launch(jobs, resolved, Told(), Placement("print", workers=3))
+    assert [(each.cell, each.reason) for each in failed] == [(jobs[0].cell, "it broke")]
+    (launch,) = given
+    assert (launch.order.planned, launch.order.launcher) == (3, "print")
+    assert list(launch.order.failed) == [jobs[1].cell.key]
+    assert WorkOrder.read(launch.path) == launch.order

@@ -1,0 +1,54 @@
+"""An epoch of a group is told of once, when all of its cells have ended it."""
+
+import pytest
+
+from mlrpl_bench.cli.epochs import Epoch, Epochs
+from mlrpl_bench.training.launchers.sweep import Began
+from mlrpl_bench.training.trainer import EpochDone, Note, StepDone
+from tests.helpers.tiny_study import cell
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def ends(epoch: int, loss: float, precision: float) -> EpochDone:
+    return EpochDone(cell(), {"epoch": epoch, "loss.a": loss, "loss.b": 1.0, "test.mAP": precision})
+
+
+def group(epochs: Epochs, clock: Clock, number: int = 3, seconds: float = 10) -> list[Epoch]:
+    """Two cells, ten steps of eight images an epoch."""
+    told = [epochs.hear(number, Began(2, 10, 8, (0.1, 0.2)))]
+    for epoch in range(number):
+        told += [epochs.hear(number, StepDone(epoch, step, 10)) for step in range(1, 11)]
+        clock.now += seconds
+        told += [epochs.hear(number, ends(epoch, 0.5, 0.4)), epochs.hear(number, ends(epoch, 1.5, 0.6))]
+        told.append(epochs.hear(number, Note(cell(), "a checkpoint cannot be written")))
+    told.append(epochs.hear(number, StepDone(number, 1, 10)))
+    return [each for each in told if each is not None]
+
+
+def test_an_epoch_has_the_means_over_its_cells_and_the_time_that_is_left(clock):
+    first, second, third = group(Epochs(0, clock), clock)
+    assert first == Epoch(2, 1, 3, loss=2.0, test_mAP=50.0, images_per_second=16.0, seconds_left=20.0)
+    assert (second.epoch, second.seconds_left) == (2, 10.0)
+    assert (third.epoch, third.seconds_left) == (3, 0.0)
+
+
+def test_epochs_that_follow_soon_are_left_out_but_the_last_is_told(clock):
+    assert [each.epoch for each in group(Epochs(25, clock), clock, number=6)] == [1, 4, 6]
+
+
+def test_a_group_without_a_step_here_tells_nothing(clock):
+    epochs = Epochs(0, clock)
+    epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
+    epochs.hear(3, ends(0, 0.5, 0.5))
+    assert epochs.hear(3, StepDone(1, 1, 10)) is None

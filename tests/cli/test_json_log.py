@@ -1,0 +1,82 @@
+"""Each line of the log for machines is one JSON object that says what happened."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from mlrpl_bench.cli.json_log import JsonLog
+from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, Waiting
+from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
+from tests.helpers.tiny_study import cell, finished
+
+
+@pytest.fixture
+def lines(capsys):
+    def lines():
+        found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert all(isinstance(line.pop("time"), float) for line in found)
+        return found
+
+    return lines
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_group_and_each_of_its_epochs_are_lines(lines):
+    with JsonLog(Clock()) as log:
+        log.event("a", 2, Began(1, 3, 4, (0.1,)))
+        for epoch in (0, 1):
+            log.event("a", 2, StepDone(epoch, 3, 3))
+            log.event("a", 2, EpochDone(cell(), {"epoch": epoch, "loss.a": math.nan, "test.mAP": 0.5}))
+        log.event("a", 2, replace(finished(cell()), seconds=1.5))
+    group, first, second, end = lines()
+    assert group == {"event": "group", "epochs": 2, "cells": 1, "steps_per_epoch": 3, "batch": 4, "rates": [0.1]}
+    assert first["event"] == second["event"] == "epoch"
+    assert (first["epoch"], first["epochs"], first["cells"], first["test_mAP"]) == (1, 2, 1, 50.0)
+    assert first["loss"] is None  # JSON has no number for it
+    assert end["event"] == "finished" and end["cell"] == "a" and end["seconds"] == 1.5
+
+
+def test_whatever_else_happens_to_a_cell_is_a_line(lines):
+    log = JsonLog()
+    log.event("a", 2, Waiting(3, ("here", "there")))
+    log.event("a", 2, Note(cell(), "goes on"))
+    log.event("a", 2, FoundFinished(cell()))
+    log.event("a", 2, Failed(cell(), "it broke", ""))
+    assert lines() == [
+        {"event": "waiting", "cells": 3, "hosts": ["here", "there"]},
+        {"event": "note", "cell": "a", "text": "goes on"},
+        {"event": "finished elsewhere", "cell": "a"},
+        {"event": "failed", "cell": "a", "reason": "it broke"},
+    ]
+
+
+def test_words_for_people_are_lines_too(lines):
+    log = JsonLog()
+    log.note("a note")
+    log.warn("odd")
+    log.problem("damaged")
+    assert [line["event"] for line in lines()] == ["note", "warning", "problem"]
+
+
+def test_the_number_of_cells_is_told_when_it_changes(lines):
+    log = JsonLog()
+    for done in (0, 0, 1, 1, 2):
+        log.cells(done, 2)
+    assert [line["done"] for line in lines()] == [0, 1, 2]
+
+
+def test_a_preparation_is_told_once_a_minute_and_at_its_end(lines):
+    clock = Clock()
+    log = JsonLog(clock)
+    for done in range(1, 11):
+        log.report("reading", done, 10)
+        clock.now += 20
+    assert [(line["what"], line["done"]) for line in lines()] == [("reading", 4), ("reading", 7), ("reading", 10)]
