@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlrpl_bench.api.execute import Result
-    from mlrpl_bench.api.functions import claims, compare, fill, leaderboard, predict, records, run, tune
+    from mlrpl_bench.api.actions.execute import Result
+    from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
@@ -123,7 +123,7 @@ def _of_models() -> dict[str, Any]:
 
 def _of_api() -> dict[str, Any]:
     """For a notebook; imports everything."""
-    from mlrpl_bench.api.execute import Result
-    from mlrpl_bench.api.functions import claims, compare, fill, leaderboard, predict, records, run, tune
+    from mlrpl_bench.api.actions.execute import Result
+    from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
 
     return dict(locals())

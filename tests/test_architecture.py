@@ -39,6 +39,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "leaderboard.claims": "above",
     "leaderboard.report": "above",
     "leaderboard.tables": "above",
+    "api.actions": "above",
     "tools.conformance": "above",
     "tools.filling": "above",
     "tools.inspection": "above",

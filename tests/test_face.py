@@ -26,7 +26,9 @@ def test_every_name_is_there_and_documented(name):
 @pytest.mark.parametrize("name", ["leaderboard", "records", "claims", "compare"])
 @pytest.mark.parametrize("first", ["mlrpl_bench.records.store", "mlrpl_bench.leaderboard.claims.claims"])
 def test_functions_are_not_hidden_by_folders_of_their_name(name, first):
-    code = f"import mlrpl_bench as mb; import {first}; import mlrpl_bench.api.execute; print(callable(mb.{name}))"
+    code = (
+        f"import mlrpl_bench as mb; import {first}; import mlrpl_bench.api.actions.execute; print(callable(mb.{name}))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (found.stdout, found.stderr) == ("True\n", "")
 

@@ -572,7 +572,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(bench, world, results, monkeypatch
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlrpl_bench.api.execute.execute", interrupted)
+    monkeypatch.setattr("mlrpl_bench.api.actions.execute.execute", interrupted)
     answer = bench("run", "plain", *OF_TINY, *world.plugins, "--results-dir", results)
     assert (answer.code, answer.out) == (130, "")
     assert answer.err == "error: interrupted; finished cells are kept, the same command goes on with the rest\n"
@@ -595,7 +595,7 @@ def test_what_was_finished_before_ctrl_c_is_kept(bench, world, results, monkeypa
 
 
 def test_an_error_in_the_program_is_not_taken_for_bad_input(bench, world, monkeypatch):
-    monkeypatch.setattr("mlrpl_bench.api.execute.execute", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("mlrpl_bench.api.actions.execute.execute", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         bench("run", "plain", *OF_TINY, *world.plugins)
 

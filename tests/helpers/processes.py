@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PRELOADED = (
-    *("mlrpl_bench.cli.app", "mlrpl_bench.api.execute", "mlrpl_bench.tools.predict"),
+    *("mlrpl_bench.cli.app", "mlrpl_bench.api.actions.execute", "mlrpl_bench.tools.predict"),
     *("sklearn.cluster", "scipy.stats"),
 )
 

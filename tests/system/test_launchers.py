@@ -68,7 +68,7 @@ def test_parts_trained_in_two_folders_are_the_bytes_of_one_process(folder, alone
 
 def test_slurm_jobs_and_a_process_started_by_hand_divide_the_cells(folder, alone):
     pytest.importorskip("submitit")
-    from mlrpl_bench.api.working import work
+    from mlrpl_bench.api.actions.working import work
     from mlrpl_bench.launchers import submitit
     from mlrpl_bench.launchers.driver import Launch
     from mlrpl_bench.launchers.order import WorkOrder

@@ -46,7 +46,7 @@ def compare(
     options: Options,
 ) -> None:
     """Compare two methods on the same images and seeds, with intervals and corrected p-values, from their records."""
-    from mlrpl_bench.api import reading
+    from mlrpl_bench.api.actions import reading
 
     resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)
     with display:
@@ -74,7 +74,7 @@ def claims(
 
     Claims about another setting than the data set's usual one have that setting in the file's name, as other tables do.
     """
-    from mlrpl_bench.api import reading
+    from mlrpl_bench.api.actions import reading
     from mlrpl_bench.training.options import variant
 
     resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)

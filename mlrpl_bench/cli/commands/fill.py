@@ -23,7 +23,7 @@ from mlrpl_bench.training.options import Options, check_values, described
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from mlrpl_bench.api.filling import Filled
+    from mlrpl_bench.api.actions.filling import Filled
 
 
 @with_options(*(name for name in described() if name != "precision"))
@@ -51,7 +51,7 @@ def fill(
     options: Options,
 ) -> None:
     """Fill in labels that nobody gave: calibrated probabilities, and those sure enough for a promised precision."""
-    from mlrpl_bench.api import filling
+    from mlrpl_bench.api.actions import filling
     from mlrpl_bench.api.resolving import resolve
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.tools.filling import tables

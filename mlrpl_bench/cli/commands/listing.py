@@ -92,7 +92,7 @@ def cells(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
     """Return a row for each cell that has a record of this protocol version; standard error tells of the others."""
-    from mlrpl_bench.api.reading import list_records
+    from mlrpl_bench.api.actions.reading import list_records
     from mlrpl_bench.cli.display import Display
 
     rows = []

@@ -51,7 +51,7 @@ def predict(
     options: Options,
 ) -> None:
     """Score images with a trained cell, and draw a picture of where each category looks."""
-    from mlrpl_bench.api import reading
+    from mlrpl_bench.api.actions import reading
     from mlrpl_bench.api.resolving import resolve
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.tools import predict_picture

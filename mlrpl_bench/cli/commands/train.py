@@ -38,7 +38,7 @@ from mlrpl_bench.cli.placing import (
 )
 
 if TYPE_CHECKING:
-    from mlrpl_bench.api.execute import Result
+    from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.resolving import Resolved
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.cli.json_log import JsonLog
@@ -211,7 +211,7 @@ def worker(
     log_json: LogJsonOption = False,
 ) -> None:
     """Train what nobody else trains of the cells that a work order is for, and end."""
-    from mlrpl_bench.api.working import carry_out
+    from mlrpl_bench.api.actions.working import carry_out
     from mlrpl_bench.launchers.order import WorkOrder
 
     with shown(log_json) as display:
@@ -237,7 +237,7 @@ def _carry_out(request: Request, asked: Asked) -> None:
         print(cached.json) if asked.as_json else cached.table.print()
         _say_written("unchanged", [Path(name) for name in cached.written])
         return
-    from mlrpl_bench.api import execute
+    from mlrpl_bench.api.actions import execute
     from mlrpl_bench.api.resolving import resolve
 
     with shown(asked.log_json) as display:

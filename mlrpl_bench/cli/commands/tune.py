@@ -69,7 +69,7 @@ def tune(
     Every method gets the same trials: each rate with each combination of the values. The test images are not looked at.
     What was chosen is used by leaderboard --tuned and run --tuned.
     """
-    from mlrpl_bench.api import tuning
+    from mlrpl_bench.api.actions import tuning
     from mlrpl_bench.api.resolving import resolve
     from mlrpl_bench.cli.display import Display
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlrpl_bench as mb
-from mlrpl_bench.api import tuning
+from mlrpl_bench.api.actions import tuning
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.models.registry import load_methods
 from mlrpl_bench.training.launchers import sweep

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlrpl_bench.api import cells, execute
+from mlrpl_bench.api.actions import cells, execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet

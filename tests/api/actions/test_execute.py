@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrpl_bench.api import execute
+from mlrpl_bench.api.actions import execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Quiet

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlrpl_bench.api.reading import named, surveyed
+from mlrpl_bench.api.actions.reading import named, surveyed
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data import protocol

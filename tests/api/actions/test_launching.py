@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlrpl_bench.api import cells, launching
+from mlrpl_bench.api.actions import cells, launching
 from mlrpl_bench.launchers import starting
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement

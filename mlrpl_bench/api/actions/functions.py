@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mlrpl_bench.api import execute, reading, tuning
-from mlrpl_bench.api.execute import Result
+from mlrpl_bench.api.actions import execute, reading, tuning
+from mlrpl_bench.api.actions.execute import Result
+from mlrpl_bench.api.actions.tuning import Tuning
 from mlrpl_bench.api.request import CHECKPOINT_SECONDS, Request
 from mlrpl_bench.api.resolving import Resolved, resolve, store_of
-from mlrpl_bench.api.tuning import Tuning
 from mlrpl_bench.api.watching import Progress, Quiet, Watcher, watcher
 from mlrpl_bench.leaderboard.claims.claims import Claims
 from mlrpl_bench.leaderboard.comparison import Comparison
@@ -21,7 +21,7 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from mlrpl_bench.api.filling import Filled
+    from mlrpl_bench.api.actions.filling import Filled
 
 Folders = str | Path | Sequence[str | Path]
 """This type names one folder of records, or several, of which the first is written to."""
@@ -300,7 +300,7 @@ def fill(
     Raises:
         UserError: there is no such record, no label is unknown, or too few given labels were hidden to calibrate.
     """
-    from mlrpl_bench.api import filling
+    from mlrpl_bench.api.actions import filling
 
     request = _reading(dataset, None, None, results, plugins, {**options, "precision": trained_precision})
     told = watcher(progress)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlrpl_bench.api import reading
+from mlrpl_bench.api.actions import reading
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve, store_of
 from mlrpl_bench.api.watching import Quiet

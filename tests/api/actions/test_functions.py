@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import mlrpl_bench as mb
-from mlrpl_bench.api import execute
+from mlrpl_bench.api.actions import execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet

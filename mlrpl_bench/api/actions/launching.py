@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlrpl_bench.api.actions.working import work
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
-from mlrpl_bench.api.working import work
 from mlrpl_bench.launchers import same_code, starting
 from mlrpl_bench.launchers.driver import Launch
 from mlrpl_bench.launchers.order import WorkOrder
