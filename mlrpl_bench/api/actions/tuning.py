@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from mlrpl_bench.api.actions import execute, tuned
+from mlrpl_bench.api import tuned
+from mlrpl_bench.api.actions import execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.tuned import Edge
