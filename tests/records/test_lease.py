@@ -474,7 +474,7 @@ def test_a_death_together_with_its_machine_is_no_death_before(folder, gone, cloc
 
 
 def test_twenty_workers_spend_under_two_percent_of_their_time_on_leases(tmp_path):
-    """Between two heartbeats a worker adds a line for each of its cells, and looks at all cells and all workers once."""
+    """Between two heartbeats a worker adds a line to each of its cells, and looks once at all cells and workers."""
     owners = [Owner() for _ in range(20)]
     cells = [tmp_path / "set" / "method" / f"cell-{number}" for number in range(20 * 9)]
     for number, owner in enumerate(owners):
