@@ -471,3 +471,18 @@ def test_a_death_together_with_its_machine_is_no_death_before(folder, gone, cloc
     claim = folder / "claim-2.jsonl"
     claim.write_text(claim.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {gone}') + "4\n")
     assert not Owner().take(folder).died_before
+
+
+def test_twenty_workers_spend_under_two_percent_of_their_time_on_leases(tmp_path):
+    """Between two heartbeats a worker adds a line to each of its cells, and looks once at all cells and workers."""
+    owners = [Owner() for _ in range(20)]
+    cells = [tmp_path / "set" / "method" / f"cell-{number}" for number in range(20 * 9)]
+    for number, owner in enumerate(owners):
+        owner.announce(tmp_path / "set")
+        assert all(owner.take(cell) for cell in cells[9 * number : 9 * number + 9])
+    start = time.process_time()
+    for owner in owners:
+        owner.beat()
+        assert owner.processes(tmp_path / "set") == 20
+        assert not any(owner.may_take(cell) for cell in cells)
+    assert time.process_time() - start < 0.02 * len(owners) * BEAT_SECONDS

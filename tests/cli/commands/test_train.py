@@ -5,6 +5,8 @@ import pytest
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli import app
 from mlrpl_bench.cli.commands import train
+from mlrpl_bench.launchers.order import WorkOrder
+from mlrpl_bench.utils.errors import UserError
 
 
 @pytest.fixture
@@ -48,3 +50,32 @@ def test_options_of_a_leaderboard_are_in_the_request(asked):
     assert str(request.out) == "tables"
     usual, *_ = asked("leaderboard")
     assert (usual.methods, usual.only_these_rows, usual.train, usual.out) == (None, False, True, None)
+
+
+def test_the_number_of_planned_workers_and_the_launcher_are_asked_for(monkeypatch):
+    found = []
+    monkeypatch.setattr(train, "_carry_out", lambda request, asked: found.append((request, asked)))
+    app.app(["leaderboard", "--dry-run", "--workers-planned=8", "--shard=2/3", "--log-json"], standalone_mode=False)
+    app.app(["run", "sarb", "--launcher=local", "--workers=2"], standalone_mode=False)
+    (request, asked), (_, other) = found
+    assert request.shard == (2, 3) and (asked.planned, asked.log_json, asked.placement.launcher) == (8, True, None)
+    assert (other.placement.launcher, other.placement.workers) == ("local", 2)
+
+
+def test_a_worker_does_the_order_in_a_file_and_fails_if_a_cell_did(monkeypatch, tmp_path):
+    order = WorkOrder({}, "print", 2, "", {}, {})
+    path, done = order.write(tmp_path), []
+
+    def carry_out(order, most, watcher, *, waits):
+        done.append((order, most, waits))
+        return len(done) - 1
+
+    monkeypatch.setattr("mlrpl_bench.api.working.carry_out", carry_out)
+    app.app(["worker", str(path)], standalone_mode=False)
+    assert app.app(["worker", str(path), "--group-most=3", "--wait"], standalone_mode=False) == 1
+    assert done == [(order, None, False), (order, 3, True)]
+
+
+def test_a_worker_without_an_order_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none.json cannot be read .*; name a file that --launcher wrote"):
+        app.app(["worker", str(tmp_path / "none.json")], standalone_mode=False)
