@@ -34,6 +34,7 @@ from mlrpl_bench import (
     Task,
     parameter,
     register_method,
+    torch_draws_from,
 )
 from mlrpl_bench.data.images.transforms import DEVIATION_3, MEAN_3
 from mlrpl_bench.models.layers import ClassMaps, EpochMeans
@@ -173,9 +174,6 @@ def strong_view(images_B3HW: Tensor, generator: torch.Generator, operations: int
 
 
 def _rand_augment(pixels_B3HW: Tensor, generator: torch.Generator, operations: int, magnitude: int) -> Tensor:
-    seed = int(torch.randint(2**31, (), generator=generator, device=pixels_B3HW.device))
     augment = v2.RandAugment(operations, magnitude)
-    # Torchvision draws from the global generator of the CPU.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with torch_draws_from(generator):  # torchvision takes no generator
         return torch.stack([augment(pixels_3HW) for pixels_3HW in pixels_B3HW])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.training.options import Options
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
-    from mlrpl_bench.utils.randomness import generator_at, seed_of
+    from mlrpl_bench.utils.randomness import generator_at, seed_of, torch_draws_from
 
 __version__ = "0.1.0"
 
@@ -60,6 +60,7 @@ __all__ = [
     "register_method",
     "run",
     "seed_of",
+    "torch_draws_from",
     "tune",
 ]
 
@@ -116,7 +117,7 @@ def _of_models() -> dict[str, Any]:
     from mlrpl_bench.models.backbones import Backbone
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
     from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
-    from mlrpl_bench.utils.randomness import generator_at, seed_of
+    from mlrpl_bench.utils.randomness import generator_at, seed_of, torch_draws_from
 
     return dict(locals())
 

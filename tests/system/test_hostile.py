@@ -565,13 +565,23 @@ def test_a_name_of_a_backbone_never_fetches_code_or_weights_from_elsewhere():
         assert "no backbone" in refusal(lambda: backbones.build(name))  # noqa: B023
 
 
+PLUGINS_ALONE = (
+    *("plugins", "request.plugins", "list(training.plugins)"),
+    "[path.resolve() for path in plugin or ()]",
+)
+
+
 def test_the_registry_alone_runs_files_and_only_bundled_ones_and_plugins():
     for word in (RUNS_FILES, "exec_module", "module_from_spec"):
         running = {path.name for path in SOURCES if word in path.read_text(encoding="utf-8")}
         assert running == {"registry.py"}
     for name, call in ((name, call) for path in SOURCES for name, call in calls(path)):
         if name in ("load_methods", "load_datasets") and call.args:
-            assert ast.unparse(call.args[0]) in ("plugins", "[path.resolve() for path in plugin or ()]")
+            assert ast.unparse(call.args[0]) in (
+                "plugins",
+                "request.plugins",
+                "[path.resolve() for path in plugin or ()]",
+            )
 
 
 def with_plugin(group: Any, *before: str) -> list[tuple[str, ...]]:

@@ -120,7 +120,7 @@ def _assert_recovery_is_of_hidden_given_labels(record, of):
         if (labels_N == PRESENT).any():
             scores = scores_NC[hidden, column, None]
             by_category.append(metrics.average_precisions(scores, labels_N[:, None])[0])
-    found = Collector(of.train, of.test, of.masks).of(record).recovery
+    found = Collector(of.train, of.test, of.masks).collect(record).recovery
     assert np.isnan(found) if record.cell.ratio == 1 else found == pytest.approx(np.mean(by_category))
 
 

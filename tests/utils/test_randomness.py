@@ -2,7 +2,7 @@
 
 import torch
 
-from mlrpl_bench.utils.randomness import generator_at, seed_of
+from mlrpl_bench.utils.randomness import generator_at, seed_of, torch_draws_are_lent, torch_draws_from
 
 
 def test_one_address_gives_one_seed_in_every_process_and_release():
@@ -36,3 +36,25 @@ def test_making_and_using_a_generator_leaves_the_global_one_alone():
     torch.manual_seed(7)
     torch.rand(10, generator=generator_at("order", 0))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_library_that_takes_no_generator_draws_from_the_given_one_and_leaves_the_global_one_alone():
+    torch.manual_seed(7)
+    expected_next = torch.rand(3)
+    torch.manual_seed(7)
+    drawn = []
+    for address in (1, 1, 2):
+        with torch_draws_from(generator_at("strong", address)):
+            assert torch_draws_are_lent()
+            drawn.append(torch.rand(3))
+    assert not torch_draws_are_lent()
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    assert torch.equal(torch.rand(3), expected_next)
+
+
+def test_two_uses_of_one_generator_draw_differently():
+    generator, drawn = generator_at("strong", 1), []
+    for _ in range(2):
+        with torch_draws_from(generator):
+            drawn.append(torch.rand(3))
+    assert not torch.equal(*drawn)

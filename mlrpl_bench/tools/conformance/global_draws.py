@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from mlrpl_bench.models.method import Method
+from mlrpl_bench.utils.randomness import torch_draws_are_lent
 
 HOOKS = ("forward", "losses", "observe", "end_pass", "after_step", "passes", "scalars", "pseudo_labels_NC", "attention")
 """The trainer calls these functions of a method."""
@@ -66,7 +67,8 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(function, "__name__", "")
         # Weights are drawn from it, and layers that drop out can draw from no other.
-        if self.within in ([], ["__init__"]) or any(part in name for part in DRAW_FOR_DROPOUT):
+        is_free = self.within in ([], ["__init__"]) or torch_draws_are_lent()
+        if is_free or any(part in name for part in DRAW_FOR_DROPOUT):
             return function(*args, **(kwargs or {}))
         before = self._states_of_torch()
         result = function(*args, **(kwargs or {}))

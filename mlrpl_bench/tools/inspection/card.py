@@ -21,9 +21,11 @@ KNOWN_EXPLAINED = (
 )
 
 
-GIVEN_EXPLAINED = """\
-Some labels are unknown, since nobody gave them: ratio and shares are of the given labels, and images of a category
-are those that are known to have it. % given: share of the training images of which the category's label was given."""
+GIVEN_EXPLAINED = (
+    "some labels are unknown, since nobody gave them: ratio and shares are of the given labels, and images of a "
+    "category are those that are known to have it",
+    "% given: share of the training images of which the category's label was given",
+)
 
 
 def print_card(statistics: Statistics, name: str, about: str) -> None:
@@ -112,7 +114,7 @@ def _every_category(statistics: Statistics) -> Table:
 def _known(statistics: Statistics) -> Table:
     head = ["ratio", "% present", "% absent", "fewest known", f"below {FEW}", "no label", "no present"]
     rows = [_known_row(counts, statistics.categories) for counts in statistics.known]
-    explained = f"{KNOWN_EXPLAINED}\n{GIVEN_EXPLAINED}" if statistics.train.unknown else KNOWN_EXPLAINED
+    explained = (*KNOWN_EXPLAINED, *GIVEN_EXPLAINED) if statistics.train.unknown else KNOWN_EXPLAINED
     return _table(f"Known training labels, mask seed {statistics.mask_seed}", head, rows, explained)
 
 

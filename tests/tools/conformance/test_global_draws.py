@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mlrpl_bench.tools.conformance.global_draws import Watch
+from mlrpl_bench.utils.randomness import torch_draws_from
 
 
 def found_in(draw, hook="losses"):
@@ -84,3 +85,11 @@ def test_the_first_draw_is_told_with_the_innermost_hook():
     with torch.random.fork_rng(devices=[]), watch:
         network.losses(torch.ones(2))
     assert watch.found == "forward() draws from torch's global generator (rand)"
+
+
+def test_what_a_library_draws_under_a_given_generator_is_not_noted():
+    def draw():
+        with torch_draws_from(torch.Generator().manual_seed(1)):
+            torch.rand(2)
+
+    assert found_in(draw) is None

@@ -266,19 +266,12 @@ def test_what_breaks_outside_the_method_fails_one_cell_and_not_the_sweep(of, pla
     assert store.failure(jobs[0].cell) == "MemoryError: tried to allocate 20 GiB"
 
 
-def test_weights_that_do_not_fit_are_refused_before_anything_is_trained(of, plain, store, tmp_path, monkeypatch):
+def test_weights_that_do_not_fit_are_refused_before_anything_is_trained(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
     weights = write_plugin(tmp_path / "weights.pth", "none")
-    other = study(tmp_path / "tiny_set.py", weights=str(weights))
     with pytest.raises(UserError, match=r"weights\.pth cannot be read"):
-        run([other.job(plain, 0.5, 0, 0, {})], other, store)
+        study(tmp_path / "tiny_set.py", weights=str(weights))
     assert not store.root.exists()
-
-
-def test_nothing_to_train_needs_no_weights(plain, store, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
-    other = study(tmp_path / "tiny_set.py", weights=str(write_plugin(tmp_path / "weights.pth", "none")))
-    assert run([], other, store) == []
 
 
 @pytest.fixture
@@ -862,8 +855,8 @@ def test_a_request_is_heard_while_images_are_looked_at_and_the_cell_goes_on_to_t
         np.testing.assert_array_equal(found[name], array, err_msg=str(name))
 
 
-def test_only_what_is_finished_or_failed_ends_a_cell(tmp_path):
-    cell = study(tmp_path).job(method(tmp_path), 0.5, 0, 0, {}).cell
+def test_only_what_is_finished_or_failed_ends_a_cell(three):
+    cell = three[0].cell
     through = [finished(cell), sweep.FoundFinished(cell), Failed(cell, "", "")]
     goes_on = [StepDone(0, 1, 10), EpochDone(cell, {"epoch": 0.0}), Note(cell, ""), sweep.Waiting(1, ())]
     assert all(sweep.ends_a_cell(event) for event in through)
