@@ -577,11 +577,7 @@ def test_the_registry_alone_runs_files_and_only_bundled_ones_and_plugins():
         assert running == {"registry.py"}
     for name, call in ((name, call) for path in SOURCES for name, call in calls(path)):
         if name in ("load_methods", "load_datasets") and call.args:
-            assert ast.unparse(call.args[0]) in (
-                "plugins",
-                "request.plugins",
-                "[path.resolve() for path in plugin or ()]",
-            )
+            assert ast.unparse(call.args[0]) in PLUGINS_ALONE
 
 
 def with_plugin(group: Any, *before: str) -> list[tuple[str, ...]]:
