@@ -20,8 +20,8 @@ Peculiarities: an unknown training label stays unknown at every known ratio, whi
 is used. An unknown test label is not evaluated. A category of which no training image has a label is refused, or left
 out with ``--set-data empty=drop``.
 
-The preset is that of the photographs in the literature; nothing in it was tuned for your images. Licence: that of your
-images.
+The usual preset is that of the photographs in the literature; ``--preset laptop`` is one for a few thousand images
+without a GPU. Nothing in them was tuned for your images. Licence: that of your images.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrpl_bench import Dataset, Preset, Split, UserError, parameter, register_dataset
+from mlrpl_bench import Dataset, Split, UserError, parameter, register_dataset
+from mlrpl_bench.data.dataset import PHOTOGRAPHS
 from mlrpl_bench.data.file_lists import refuse_outside
 from mlrpl_bench.data.label_tables import reading
 from mlrpl_bench.data.label_tables.files import SUFFIXES, open_table
 from mlrpl_bench.data.label_tables.values import LabelValues
 
 
-@register_dataset("table", preset=Preset(image_size=448, backbone="resnet101", epochs=20, batch=16))
+@register_dataset("table", preset=PHOTOGRAPHS["paper"], presets=PHOTOGRAPHS)
 class Table(Dataset):
     """Any images with a table of labels, of which some may be unknown."""
 

@@ -97,6 +97,9 @@ def _command_of(error: Any) -> str:
     """The command, as it is typed, whose arguments an error of typer is about."""
     names: list[str] = []
     context = getattr(error, "ctx", None)
+    if context is None:  # some errors of parsing do not say where they come from
+        known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+        names = [word for word in sys.argv[1:2] if word in known]
     while context is not None and context.parent is not None:
         names.insert(0, context.info_name)
         context = context.parent

@@ -102,11 +102,11 @@ class _Curve(NamedTuple):
         return float(self.thresholds_K[np.argmax(2 * self.correct_K / (self.predicted_K + self.present))])
 
     def precisions_and_recalls(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of each threshold."""
+        """Compute precision and recall at each threshold."""
         return self.correct_K / np.maximum(self.predicted_K, 1), self.correct_K / self.present
 
     def precision_and_recall_at(self, threshold: float) -> tuple[float, float]:
-        """Of any threshold."""
+        """Compute precision and recall at any threshold."""
         correct, predicted = _at_least(self.present_P, threshold), _at_least(self.evaluated_N, threshold)
         return float(correct / max(predicted, 1)), float(correct / self.present)
 

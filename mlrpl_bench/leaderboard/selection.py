@@ -150,7 +150,7 @@ def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:
             read_arrays(record.folder / "steps.npz"), length.epochs, precision, labels_NC
         ):
             by_length[length][record.cell.label].add(record.cell.ratio)
-    share = f"{100 * steps.share_of_positives(labels_NC):.1f} % of the test labels are present"
+    share = f"{100 * steps.share_of_positives(labels_NC):.1f} %, the mean share of present labels of a category"
     return [
         f"training went nowhere, {_named(rows)}: the mean loss hardly fell and mAP is at chance level ({share}); "
         f"{length.to_text()}; {steps.ADVICE}"

@@ -285,7 +285,8 @@ def bundled_folder(name: str) -> Path:
 def describe_failure(path: Path, error: Exception) -> str:
     """One line for a file that could not be imported."""
     message = str(error).splitlines()[0] if str(error) else ""
-    return f"{path} could not be loaded ({type(error).__name__}: {message}{line_in_file(path, error)})"
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{path} could not be loaded ({kind}{message}{line_in_file(path, error)})"
 
 
 def line_in_file(path: Path, error: BaseException) -> str:

@@ -38,7 +38,7 @@ def provenance(device: Any) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that numbers depend on, by name."""
+    """Return the versions of Python and of the libraries that numbers depend on, by name."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 

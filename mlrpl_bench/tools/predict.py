@@ -146,7 +146,8 @@ def _by_key(records: Sequence[Record], entry: MethodEntry, study: Study, prefix:
 def _listed(records: Sequence[Record], entry: MethodEntry, study: Study) -> str:
     """List the records of a method, each with its key and what keeps it from being used."""
     if not records:
-        return f"there is none of {entry.name} at all, train it with: run {entry.name}"
+        command = f"run {entry.name} --dataset {study.entry.name}"
+        return f"there is none of {entry.name} at all, train it with: {command}, and the same options"
     reasons = (obstacle(record.cell, entry, study) for record in records[:LISTED])
     described = [
         f"{record.cell.title} ({', '.join(filter(None, (record.cell.key[:8], reason)))})"

@@ -39,7 +39,7 @@ MOST_WORKERS = 1024
 """More processes than any one machine has cores for."""
 
 LONGEST_VARIANT = 150
-"""Of the part of a file's name that says the setting, in characters."""
+"""The part of a file's name that says the setting has at most so many characters."""
 
 
 def _option(

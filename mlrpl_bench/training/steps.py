@@ -23,8 +23,8 @@ LEAST_GAIN = 0.05
 """A precision that covers a smaller share of the way from chance to 1 is at chance level."""
 
 ADVICE = (
-    "try more epochs (--epochs), fewer images a step (--batch) or a higher learning rate (lr_multiplier in the data "
-    "set's file), and look whether labels and images belong together (data show)"
+    "try more epochs (--epochs), fewer images a step (--batch) or a higher learning rate (--lr), and look whether "
+    "labels and images belong together (data show)"
 )
 
 
@@ -141,8 +141,8 @@ def note_of_cell(
     first, last = loss_at_both_ends(terms, length.epochs)
     return (
         f"went nowhere: the mean loss went from {first:.4g} to {last:.4g} and test mAP {100 * metrics['mAP']:.1f} is "
-        f"at chance level ({100 * share_of_positives(labels_NC):.1f} % of the test labels are present); "
-        f"{length.to_text()}; {ADVICE}"
+        f"at chance level ({100 * share_of_positives(labels_NC):.1f} %, the mean share of present labels of a "
+        f"category); {length.to_text()}; {ADVICE}"
     )
 
 

@@ -91,7 +91,7 @@ class Study:
 
     @property
     def left_out(self) -> dict[str, list[tuple[int | str, str]]]:
-        """Of the ``training`` and the ``evaluation`` images those that a run goes on without, as (id, reason)."""
+        """Return the ``training`` and the ``evaluation`` images that a run goes on without, as (id, reason)."""
         return self.inputs.left_out
 
     def job(

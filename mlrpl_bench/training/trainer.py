@@ -25,7 +25,7 @@ from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import Workbench
 from mlrpl_bench.utils import shortages
-from mlrpl_bench.utils.errors import one_line
+from mlrpl_bench.utils.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,8 @@ class Failed:
         message = one_line(error) or "no message"
         if isinstance(error, SystemExit):
             message = f"the method's code called sys.exit({error.code!r}); it may raise an exception instead"
-        reason = (
-            f"{type(error).__name__}: {message}"
-            if len(message) < 300
-            else f"{type(error).__name__}: {message[:300]} ..."
-        )
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "  # a user needs no class's name
+        reason = f"{kind}{message}" if len(message) < 300 else f"{kind}{message[:300]} ..."
         return cls(cell, reason, "".join(traceback.format_exception(error)), at_restoring)
 
 

@@ -198,7 +198,10 @@ def execute(
     if not found.cells:
         if failures:
             return Result(failures=failures, problems=found.problems, failed_methods=failed_methods)
-        reasons = "".join(f"; {line}" for line in [*found.problems, *found.excluded_records][:3])
+        begun = [
+            f"{label} at {100 * ratio:g} %: {why}" for (label, ratio), why in found.missing.items() if why[:3] != "not"
+        ]
+        reasons = "".join(f"; {line}" for line in [*found.problems, *begun, *found.excluded_records][:3])
         raise UserError(
             f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
         )
@@ -225,15 +228,14 @@ def _options_here(request: Request, placement: Placement) -> Options:
 
 
 def _why_no_table(request: Request, placement: Placement) -> str:
+    later = placement.launcher is not None and placement.launcher not in WAITING
     if request.shard is not None:
         number, of = request.shard
         return (
-            f"trained part {number} of {of}; when all are trained, bring their folders to one machine and make the "
-            "table there, with --no-train and a --results-dir for each"
+            f"part {number} of {of} {'is left to the workers' if later else 'is trained'}; when all are trained, bring "
+            "their folders to one machine and make the table there, with --no-train and a --results-dir for each"
         )
-    if placement.launcher is not None and placement.launcher not in WAITING:
-        return "no table is made now, as workers train later"
-    return ""
+    return "no table is made now, as workers train later" if later else ""
 
 
 def _train(

@@ -31,12 +31,12 @@ def run(
     method: str,
     dataset: str = "scenes",
     *,
-    ratios: Iterable[float] | None = None,
+    ratios: float | Iterable[float] | None = None,
     seeds: int = 1,
     mask_seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     results: Folders = "results",
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     group: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_weights: bool = True,
@@ -67,7 +67,7 @@ def run(
         seeds=seeds,
         mask_seed=mask_seed,
         options=_options(options),
-        plugins=tuple(map(Path, plugins)),
+        plugins=_folders(plugins),
         results=_folders(results),
         group=group,
         checkpoint_seconds=checkpoint_seconds,
@@ -80,12 +80,12 @@ def run(
 def leaderboard(
     dataset: str = "scenes",
     *,
-    methods: Iterable[str] | None = None,
-    ratios: Iterable[float] | None = None,
+    methods: str | Iterable[str] | None = None,
+    ratios: float | Iterable[float] | None = None,
     seeds: int = 1,
     mask_seed: int | None = None,
     results: Folders = "results",
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     group: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_weights: bool = True,
@@ -114,12 +114,12 @@ def leaderboard(
     """
     request = Request(
         dataset=dataset,
-        methods=None if methods is None else tuple(methods),
+        methods=_names(methods),
         ratios=_ratios(ratios),
         seeds=seeds,
         mask_seed=mask_seed,
         options=_options(options),
-        plugins=tuple(map(Path, plugins)),
+        plugins=_folders(plugins),
         results=_folders(results),
         group=group,
         checkpoint_seconds=checkpoint_seconds,
@@ -140,9 +140,9 @@ def tune(
     *,
     rates: Sequence[float] = tuning.RATES,
     values: Mapping[str, Sequence[Any]] | None = None,
-    ratios: Iterable[float] | None = None,
+    ratios: float | Iterable[float] | None = None,
     results: Folders = "results",
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     group: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_weights: bool = False,
@@ -174,7 +174,7 @@ def tune(
         methods=tuple(methods),
         ratios=_ratios(ratios),
         options=_options({"evaluate_on": "val", **options}),
-        plugins=tuple(map(Path, plugins)),
+        plugins=_folders(plugins),
         results=_folders(results),
         group=group,
         checkpoint_seconds=checkpoint_seconds,
@@ -190,10 +190,10 @@ def compare(
     b: str,
     dataset: str = "scenes",
     *,
-    ratios: Iterable[float] | None = None,
+    ratios: float | Iterable[float] | None = None,
     mask_seed: int | None = None,
     results: Folders = "results",
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     progress: Progress | Watcher | None = None,
     **options: Any,
 ) -> Comparison:
@@ -216,10 +216,10 @@ def compare(
 def claims(
     dataset: str = "scenes",
     *,
-    ratios: Iterable[float] | None = None,
+    ratios: float | Iterable[float] | None = None,
     mask_seed: int | None = None,
     results: Folders = "results",
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     progress: Progress | Watcher | None = None,
     **options: Any,
 ) -> Claims:
@@ -236,14 +236,14 @@ def claims(
 
 def predict(
     method: str,
-    images: Sequence[str | Path],
+    images: Folders,
     dataset: str = "scenes",
     *,
     ratio: float | None = None,
     seed: int | None = None,
     cell: str | None = None,
     results: Folders = "results",
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     progress: Progress | Watcher | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -266,7 +266,7 @@ def predict(
         UserError: there is no such record, it has no weights, or an image cannot be read.
     """
     request = _reading(dataset, None, None, results, plugins, options)
-    paths = list(map(Path, images))
+    paths = list(_folders(images))
     told = watcher(progress)
     resolved = resolve(request, told, needs_ratios=False)
     return reading.ask(resolved, told, method, paths, Wanted(cell, ratio, seed)).frame()
@@ -282,7 +282,7 @@ def fill(
     seed: int | None = None,
     cell: str | None = None,
     results: Folders = "results",
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     progress: Progress | Watcher | None = None,
     **options: Any,
 ) -> Filled:
@@ -329,8 +329,20 @@ def _folders(results: Folders) -> tuple[Path, ...]:
     return (Path(results),) if isinstance(results, (str, Path)) else tuple(map(Path, results))
 
 
-def _ratios(ratios: Iterable[float] | None) -> tuple[float, ...] | None:
-    return None if ratios is None else tuple(sorted({float(ratio) for ratio in ratios}))
+def _names(names: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """One name or several."""
+    return (names,) if isinstance(names, str) else None if names is None else tuple(names)
+
+
+def _ratios(ratios: float | Iterable[float] | None) -> tuple[float, ...] | None:
+    """One known ratio or several, ascending."""
+    if ratios is None:
+        return None
+    several = [ratios] if isinstance(ratios, (int, float, str)) else ratios
+    try:
+        return tuple(sorted({float(ratio) for ratio in several}))
+    except (TypeError, ValueError):
+        raise UserError(f"ratios={ratios!r}: known ratios are numbers such as [0.1, 0.5]") from None
 
 
 def _options(given: Mapping[str, Any]) -> Options:
@@ -338,8 +350,12 @@ def _options(given: Mapping[str, Any]) -> Options:
     for name in given:
         if name not in names:
             raise UserError(f"no option {name!r}; there are: {', '.join(names)}")
-    paths = {name: Path(given[name]) for name in ("data_root", "mask_file") if given.get(name) is not None}
-    return Options(**{**given, **paths})
+    content = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    if isinstance(data := given.get("data"), Mapping):
+        content["data"] = {name: str(value) for name, value in data.items()}
+    if isinstance(content.get("lr_multiplier"), int):
+        content["lr_multiplier"] = float(content["lr_multiplier"])
+    return Options.from_json(content)
 
 
 def _tuned(tuned: bool | str | Path) -> dict[str, Any]:
@@ -349,10 +365,10 @@ def _tuned(tuned: bool | str | Path) -> dict[str, Any]:
 
 def _reading(
     dataset: str,
-    ratios: Iterable[float] | None,
+    ratios: float | Iterable[float] | None,
     mask_seed: int | None,
     results: Folders,
-    plugins: Sequence[str | Path],
+    plugins: Folders,
     options: Mapping[str, Any],
 ) -> Request:
     """Make a request that only reads records."""
@@ -362,7 +378,7 @@ def _reading(
         ratios=_ratios(ratios),
         mask_seed=mask_seed,
         options=_options(options),
-        plugins=tuple(map(Path, plugins)),
+        plugins=_folders(plugins),
         results=_folders(results),
         train=False,
     )

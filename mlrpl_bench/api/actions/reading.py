@@ -107,6 +107,14 @@ def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
     return survey.records
 
 
+COLUMNS_OF_RECORDS = (
+    *("dataset", "method", "known_ratio", "seed", "mask_seed", "key", "title"),
+    *("evaluate_on", "mask_scheme", "backbone", "image_size", "epochs", "batch", "precision"),
+    *("mAP", "OF1", "CF1", "seconds", "folder"),
+)
+"""A frame without records has these columns; with records it has every metric."""
+
+
 def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> pd.DataFrame:
     """Read which cells have records, see `functions.records`."""
     there = store.datasets()
@@ -129,7 +137,7 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
             row |= {name: 100 * value for name, value in numbers.items()}
             row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan), "folder": str(record.folder)}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
 
 
 def _evidence(

@@ -21,6 +21,7 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
+from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.resolving import Resolved
@@ -83,12 +84,14 @@ def claims(
     chosen = resolved.request.options
     ending = variant(chosen, resolved.dataset.preset_called(chosen.preset))
     name = f"claims-{ending}.md" if ending else "claims.md"
-    path = resolved.store.write_table(dataset, name, found.to_markdown())
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
         found.table().print()
-    print(f"wrote {path}", file=sys.stderr)
+    try:
+        print(f"wrote {resolved.store.write_table(dataset, name, found.to_markdown())}", file=sys.stderr)
+    except UserError as error:  # records may be read-only; what was asked for is printed
+        print(f"only printed: {error}", file=sys.stderr)
     if display.problems:
         raise typer.Exit(1)
 

@@ -81,6 +81,13 @@ class GivenLabels(NamedTuple):
                 f"{self.test_unknown:,} of the {self.test_entries:,} labels of the images evaluated on are unknown and "
                 "not evaluated"
             )
+            measured = [count for count in self.positives.values() if count]
+            few = sum(count < FEW_POSITIVES for count in measured)
+            if few or len(measured) < len(self.positives):
+                lines.append(
+                    f"mAP is the mean over {len(measured)} of {len(self.positives)} categories; {few} of them rest on "
+                    f"fewer than {FEW_POSITIVES} images that are known to have the category"
+                )
         return lines
 
     def category_title(self, name: str) -> str:

@@ -40,10 +40,11 @@ def draw(filling: Filling, title: str) -> bytes:
 def chosen(filling: Filling) -> Iterator[list[tuple[int, int, int]]]:
     """The entries that are drawn, as (row, column, kind): PRESENT and ABSENT are the surest, UNKNOWN the doubtful."""
     probabilities_NC = filling.probabilities_NC
+    more_present_NC, is_open_NC = probabilities_NC >= 0.5, filling.decisions_NC == UNKNOWN
     for kind, doubt_NC in (
-        (PRESENT, 1 - probabilities_NC),
-        (ABSENT, probabilities_NC),
-        (UNKNOWN, np.abs(probabilities_NC - 0.5)),
+        (PRESENT, np.where(more_present_NC, 1 - probabilities_NC, np.nan)),
+        (ABSENT, np.where(more_present_NC, np.nan, probabilities_NC)),
+        (UNKNOWN, np.where(is_open_NC, np.abs(probabilities_NC - 0.5), np.nan)),
     ):
         yield [(row, column, kind) for row, column in _lowest(doubt_NC)]
 

@@ -89,7 +89,7 @@ def _filled(filling: Filling, sources: Sources) -> Iterator[list[str]]:
 
 
 def _probabilities(filling: Filling, names: Sequence[str]) -> Iterator[list[str]]:
-    """Of each image that was trained on the probability of its unknown labels; empty where a label was given."""
+    """Yield the probability of each unknown label of the training images; empty where a label was given."""
     yield ["image", *filling.split.categories]
     for name, probabilities_C in zip(names, filling.probabilities_NC, strict=True):
         yield [name, *("" if one != one else f"{one:.6g}" for one in probabilities_C.tolist())]  # NaN is not itself

@@ -123,7 +123,7 @@ def _mark_unknown(panel: Axes, places: Sequence[int], positives_B: NDArray[np.in
 
 
 def _draw_matrix(figure: SubFigure, statistics: Statistics) -> None:
-    """Of the images with the row's category, the share that also shows the column's."""
+    """Draw which share of the images with the row's category also shows the column's."""
     from matplotlib.colors import PowerNorm
 
     order = statistics.by_frequency()[:MATRIX_NAMES]

@@ -35,13 +35,13 @@ from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import KEEP_FEATURES_BYTES, Workbench
 
 MOST_CELLS = {"cpu": 9, "cuda": 18}
-"""Of a group, by kind of device. Reading, which is shared, weighs more beside a GPU."""
+"""A group has at most so many cells, by kind of device; it is larger on a GPU, where image reading dominates."""
 
 PASSES = 4
 """How often a step may hold what one forward keeps: SARB classifies three times, and gradients pass through."""
 
 USED_SHARE = 0.8
-"""Of free memory: the rest is for fragments, for the libraries, and for other programs."""
+"""Cells may use this share of the free memory; the rest is for fragments, the libraries and other programs."""
 
 _WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "_alloc_failed")
 

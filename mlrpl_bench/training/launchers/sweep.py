@@ -234,7 +234,7 @@ class Sweep:
         }
         """What the records of all cells say alike; asked for once, since it runs git."""
         self.most: int | None = None
-        """Of a group; known once memory ran out, here or in a process that was killed for it."""
+        """The largest group; it is known once memory ran out, here or in a process that was killed for it."""
         self.failed_before = {job.cell: store.failed_try(job.cell) for job in jobs}
         self.positions = {job.cell: self._position(job) for job in jobs}
         """Where cells probably go on; certain only after they were claimed."""

@@ -90,7 +90,13 @@ def test_records_are_listed(trained):
 
 
 def test_no_records_are_an_empty_frame(tmp_path):
-    assert mb.records(tmp_path / "nothing").empty
+    frame = mb.records(tmp_path / "nothing")
+    assert frame.empty and {"method", "known_ratio", "mAP", "folder"} <= set(frame.columns)
+
+
+def test_one_of_something_may_be_given_as_it_is(trained):
+    one = mb.leaderboard(methods="plain", ratios=0.5, train=False, **trained)
+    assert set(one.measurements.method) == {"plain", "upper_bound"}
 
 
 def test_a_damaged_record_is_a_warning(trained, tmp_path):
@@ -106,6 +112,11 @@ def test_a_damaged_record_is_a_warning(trained, tmp_path):
         (lambda kw: mb.run("plain", **{**kw, "epoch": 3}), "no option 'epoch'; there are: "),
         (lambda kw: mb.run("plainn", **kw), "no method 'plainn'; did you mean 'plain'?"),
         (lambda kw: mb.run("plain", ratios=[2], **kw), r"outside \(0, 1\]"),
+        (lambda kw: mb.run("plain", ratios=2, **kw), r"outside \(0, 1\]"),
+        (lambda kw: mb.run("plain", ratios=["a"], **kw), "known ratios are numbers"),
+        (lambda kw: mb.run("plain", **{**kw, "epochs": "x"}), "the option epochs is 'x'; it must be int"),
+        (lambda kw: mb.predict("plain", "no.png", ratio=0.5, **kw), "no.png"),
+        (lambda kw: mb.leaderboard(methods="plainn", **kw), "no method 'plainn'"),
         (lambda kw: mb.leaderboard(**{**kw, "dataset": "no"}), "no dataset 'no'"),
         (lambda kw: mb.compare("plain", "plain", **kw), "compared with itself"),
         (lambda kw: mb.predict("plain", ["no.png"], ratio=0.5, **kw), "no.png"),
