@@ -283,8 +283,9 @@ def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float
     if marked:
         basis = "the same images and seeds" if num_seeds > 1 else "the same images"
         lines.append(
-            f"the best of a column is bold, in plain text *; {NOT_DISTINGUISHED}: not significantly different from it at "
-            f"the 5 % level, compared on {basis}, with Holm's correction over the table{' (which two seeds often cannot do)' * (num_seeds == 2)}"
+            f"the best of a column is bold, in plain text *; {NOT_DISTINGUISHED}: not significantly different from it "
+            f"at the 5 % level, compared on {basis}, with Holm's correction over the table"
+            f"{' (which two seeds often cannot do)' * (num_seeds == 2)}"
         )
         if num_seeds > 1:
             lines.append(
