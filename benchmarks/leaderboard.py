@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mlrpl_bench.api.actions import execute
+from mlrpl_bench.api.actions import cells, execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet
@@ -262,7 +262,7 @@ class Stages:
 
 COUNTED: tuple[tuple[Any, str, str], ...] = (
     (Study, "__init__", "data set"),
-    (execute, "_jobs", "planning cells (masks)"),
+    (cells, "jobs_of", "planning cells (masks)"),
     (sweep, "missing", "reading records"),
     (ResultStore, "survey", "reading records"),
     (Collector, "collect", "reading evidence"),

@@ -394,7 +394,7 @@ BAD = {
     ),
     "plugin that exits": (
         ["list", "--plugin=exits.py"],
-        "exits.py could not be loaded (UserError: it calls sys.exit(3) while it is loaded, line 2; take the call out)",
+        "exits.py could not be loaded (it calls sys.exit(3) while it is loaded, line 2; take the call out)",
     ),
     "plugin that exits in a hyper-parameter": (
         ["run", "quits", "--dataset=tiny", "--plugin=quits.py"],

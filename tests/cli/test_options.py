@@ -148,7 +148,7 @@ def test_every_field_of_the_options_can_be_set(call):
         "workers": "2", "evaluate_on": "val", "mask_scheme": "by_id", "mask_file": "m", "on_bad_image": "skip",
         "image_backend": "fast", "preset": "p", "trained_stages": "0", "feature_width": "9", "attention_width": "5",
     }  # fmt: skip
-    arguments = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", value)]
+    arguments = [part for name, value in values.items() for part in (training_options.flag(name), value)]
     made = call("sarb", *arguments, "--deterministic", "--compile", "--set-data", "a=b", "--lr=0.5")["options"]
     converted = {
         "data_root": Path("d"),

@@ -183,7 +183,8 @@ def test_no_record_of_the_ratio_or_seed_lists_those_there_are(trained):
 def test_a_method_that_was_never_trained_is_told_so(trained, tmp_path):
     entry = method(tmp_path / "other.py", METHOD.replace('"plain"', '"other"'))
     assert refusal(trained, entry) == (
-        "no record of other at this setting; there is none of other at all, train it with: run other"
+        "no record of other at this setting; there is none of other at all, train it with: run other "
+        "--dataset tiny, and the same options"
     )
 
 

@@ -68,7 +68,7 @@ def test_tables_of_parts_that_were_brought_together_are_those_of_the_whole(reque
     for number in (1, 2):
         part = replace(plain, results=(tmp_path / f"part-{number}",), shard=(number, 2))
         result = execute.execute(resolve(part, Quiet()), Quiet())
-        assert result.leaderboard is None and result.remark.startswith(f"trained part {number} of 2; when all")
+        assert result.leaderboard is None and result.remark.startswith(f"part {number} of 2 is trained; when all")
     folders = (tmp_path / "part-1", tmp_path / "part-2")
     merged = execute.execute(resolve(replace(plain, results=folders, train=False), Quiet()), Quiet())
     for of in (lambda table: table.to_csv(), lambda table: table.main.markdown(1), lambda table: table.main.latex()):
