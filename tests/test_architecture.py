@@ -61,7 +61,7 @@ MOST_ENTRIES = {"": 12}
 MOST_ENTRIES_OF_A_FOLDER = 10
 
 WITHOUT_TESTS_OF_THEIR_OWN: set[str] = set()
-"""Nothing to test by itself: one class without a body."""
+"""Modules with nothing to test by itself; there is none now."""
 
 
 def name_of(path: Path, package: Path = PACKAGE) -> str:

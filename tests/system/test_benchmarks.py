@@ -124,6 +124,7 @@ def test_the_prototypes_benchmark_says_what_share_of_an_epoch_they_take(tmp_path
     assert "assumed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_heads_benchmark_sets_the_short_form_beside_the_literal_one_that_it_equals(tmp_path):
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.head", "--quick", "--json", report]
@@ -152,6 +153,7 @@ def run_gpu(parts, report):
     return ended.value.code, json.loads(report.read_text())
 
 
+@pytest.mark.slow
 def test_the_gpus_benchmark_runs_to_its_end_on_a_cpu_and_finds_nothing_wrong(tmp_path):
     code, facts = run_gpu(["correctness", "group", "compile", "steps"], tmp_path / "report.json")
     assert code == 0 and facts["device"] == "CPU"
