@@ -135,7 +135,9 @@ def went_nowhere(
 def note_of_cell(
     length: Length, terms: Mapping[str, NDArray[np.floating]], metrics: Mapping[str, Any], labels_NC: NDArray[np.int8]
 ) -> str | None:
-    """Return the note on a trained cell that went nowhere; None for any other."""
+    """Return the note on a trained cell that went nowhere, or whose loss stood still; None for any other."""
+    if (value := _constant(terms)) is not None:
+        return f"the loss was {value:.4g} at every step: nothing can be learned from it; look at the method's losses"
     if not went_nowhere(terms, length.epochs, metrics["average_precision"], labels_NC):
         return None
     first, last = loss_at_both_ends(terms, length.epochs)
@@ -144,6 +146,14 @@ def note_of_cell(
         f"at chance level ({100 * share_of_positives(labels_NC):.1f} %, the mean share of present labels of a "
         f"category); {length.to_text()}; {ADVICE}"
     )
+
+
+def _constant(terms: Mapping[str, NDArray[np.floating]]) -> float | None:
+    """Return the loss where it is the same at each of several steps; None otherwise."""
+    if not terms:
+        return None
+    total_S = np.nansum([np.asarray(term_S, dtype=np.float64) for term_S in terms.values()], axis=0)
+    return float(total_S[0]) if len(total_S) > 1 and (total_S == total_S[0]).all() else None
 
 
 def _counts(labels_NC: NDArray[np.int8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

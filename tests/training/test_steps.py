@@ -69,10 +69,20 @@ def test_both_a_flat_loss_and_chance_level_are_nowhere(terms, epochs, precision,
 
 def test_the_note_names_rate_steps_and_what_to_try():
     metrics = {"average_precision": 0.21, "mAP": 0.22}
-    note = steps.note_of_cell(steps.Length(1e-5, 2, 5), {"bce": FLAT}, metrics, random_labels(1000, (0.2, 0.2)))
+    nearly_flat = {"bce": np.linspace(0.7, 0.699999, 10)}
+    note = steps.note_of_cell(steps.Length(1e-5, 2, 5), nearly_flat, metrics, random_labels(1000, (0.2, 0.2)))
     for part in ("from 0.7 to 0.7", "mAP 22.0", "learning rate 1e-05", "10 in all", "102,600", "--epochs", "data show"):
         assert part in note
     assert steps.note_of_cell(steps.Length(1e-5, 2, 5), {"bce": FALLING}, metrics, random_labels(99, (0.2,))) is None
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_a_loss_that_stands_still_is_named_whatever_the_precision(value):
+    metrics = {"mAP": 0.9, "average_precision": 0.9}
+    length, labels_NC = steps.Length(1e-5, 2, 5), random_labels(99, (0.2,))
+    note = steps.note_of_cell(length, {"bce": np.full(10, value)}, metrics, labels_NC)
+    assert note is not None and f"the loss was {value:.4g} at every step" in note
+    assert steps.note_of_cell(length, {"bce": FALLING}, metrics, labels_NC) is None
 
 
 @pytest.mark.parametrize("learns", [False, True])
