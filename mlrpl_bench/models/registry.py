@@ -9,9 +9,7 @@ Files are loaded by path: ``methods/`` and ``datasets/`` are not packages (see d
 
 from __future__ import annotations
 
-import ast
 import difflib
-import functools
 import hashlib
 import importlib.util
 import sys
@@ -21,30 +19,17 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlrpl_bench.data.dataset import Dataset, Preset
 from mlrpl_bench.models import hyperparameters
-from mlrpl_bench.models.local_imports import LocalModule, local_modules
+from mlrpl_bench.models.source_digest import source_digest
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import PACKAGE
 
 if TYPE_CHECKING:
     from mlrpl_bench.models.method import Method
-
-
-DESCRIPTIONS: dict[str, set[str | int]] = {
-    "register_method": {"idea", "paper", "published", "differs", "default"},
-    "parameter": {1, "doc"},
-}
-"""Arguments, by name or place, that are words for people: rewording one makes no other method."""
-
-OURS = "mlrpl_bench"
-"""Which names a file imports from this package is part of its digest, from which module is not: moving a shared module
-must not make another method. What shared code computes is identified by `protocol.VERSION`."""
-
-MAY_HAVE_A_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
@@ -295,39 +280,6 @@ def line_in_file(path: Path, error: BaseException) -> str:
     return f", line {lines[-1]}" if lines else ""
 
 
-def source_digest(path: Path) -> str:
-    """SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments, layout.
-
-    Covers the local modules that the file imports, see `local_imports`; a file without any has its own digest.
-    """
-    own = _digest_of_text(path.read_text(encoding="utf-8"))
-    modules = local_modules(path)
-    if not modules:
-        return own
-    lines = [own, *(f"{module.name} {_digest_of_module(module)}" for module in modules)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _digest_of_module(module: LocalModule) -> str:
-    content = module.path.read_bytes()
-    try:
-        return _digest_of_text(content.decode())
-    except (SyntaxError, ValueError):  # compiled, or not to be read: every byte counts
-        return hashlib.sha256(content).hexdigest()
-
-
-@functools.lru_cache(maxsize=256)  # asked for once a record, and parsing takes ten milliseconds
-def _digest_of_text(text: str) -> str:
-    tree = ast.parse(text)
-    shared = sorted({_canonical(name) for node in ast.walk(tree) if _imports_ours(node) for name in node.names})
-    return hashlib.sha256("\n".join([_canonical(tree), *shared]).encode()).hexdigest()
-
-
-def _imports_ours(node: Any) -> TypeGuard[ast.ImportFrom]:
-    """Whether a statement is ``from mlrpl_bench... import ...``."""
-    return isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == OURS
-
-
 def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) -> Registry:
     registry: Registry = Registry(kind)
     for path in sorted(folder.glob("[!_]*.py")):
@@ -398,23 +350,3 @@ def _with_family_facts(entries: list[Any]) -> list[Any]:
         else entry
         for entry in entries
     ]
-
-
-def _canonical(node: Any) -> str:
-    """A syntax tree as text that is the same on every Python version.
-
-    Left out are empty fields, docstrings, descriptions and the imports from this package.
-    """
-    if isinstance(node, list):
-        return "[" + ",".join(_canonical(each) for each in node if not _imports_ours(each)) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, MAY_HAVE_A_DOCSTRING) and ast.get_docstring(node) is not None:
-        fields["body"] = fields["body"][1:]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DESCRIPTIONS:
-        described = DESCRIPTIONS[node.func.id]
-        fields["keywords"] = [keyword for keyword in fields["keywords"] if keyword.arg not in described]
-        fields["args"] = [argument for place, argument in enumerate(fields["args"]) if place not in described]
-    kept = (f"{name}={_canonical(value)}" for name, value in fields.items() if value not in (None, []))
-    return f"{type(node).__name__}({','.join(kept)})"

@@ -1,12 +1,13 @@
-"""This module finds the local modules that a Python file imports: neither installed packages nor this one.
+"""This module identifies what a Python file computes, together with the local modules that it imports.
 
-It reads the syntax trees and runs nothing.
+Local are neither installed packages nor this one. Syntax trees are read, and nothing is run.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import importlib.machinery
 import os
 import site
@@ -15,9 +16,22 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 OWN = "mlrpl_bench"
-"""This package; `protocol.VERSION` stands for what its code computes."""
+"""This package; `protocol.VERSION` stands for what its code computes.
+
+Which of its names a file imports is part of the file's digest, from which module is not: moving a shared module must
+not make another method.
+"""
+
+DESCRIPTIONS: dict[str, set[str | int]] = {
+    "register_method": {"idea", "paper", "published", "differs", "default"},
+    "parameter": {1, "doc"},
+}
+"""Arguments, by name or place, that are words for people: rewording one makes no other method."""
+
+MAY_HAVE_A_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 SUFFIXES = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
 
@@ -53,6 +67,59 @@ class _Imported:
     name: str
     level: int = 0
     of_it: tuple[str, ...] = ()
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments, layout.
+
+    Covers the local modules that the file imports, see `local_modules`; a file without any has its own digest.
+    """
+    own = _digest_of_text(path.read_text(encoding="utf-8"))
+    modules = local_modules(path)
+    if not modules:
+        return own
+    lines = [own, *(f"{module.name} {_digest_of_module(module)}" for module in modules)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest_of_module(module: LocalModule) -> str:
+    content = module.path.read_bytes()
+    try:
+        return _digest_of_text(content.decode())
+    except (SyntaxError, ValueError):  # compiled, or not to be read: every byte counts
+        return hashlib.sha256(content).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)  # asked for once a record, and parsing takes ten milliseconds
+def _digest_of_text(text: str) -> str:
+    tree = ast.parse(text)
+    shared = sorted({_canonical(name) for node in ast.walk(tree) if _imports_ours(node) for name in node.names})
+    return hashlib.sha256("\n".join([_canonical(tree), *shared]).encode()).hexdigest()
+
+
+def _imports_ours(node: Any) -> TypeGuard[ast.ImportFrom]:
+    """Whether a statement is ``from mlrpl_bench... import ...``."""
+    return isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == OWN
+
+
+def _canonical(node: Any) -> str:
+    """A syntax tree as text that is the same on every Python version.
+
+    Left out are empty fields, docstrings, descriptions and the imports from this package.
+    """
+    if isinstance(node, list):
+        return "[" + ",".join(_canonical(each) for each in node if not _imports_ours(each)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, MAY_HAVE_A_DOCSTRING) and ast.get_docstring(node) is not None:
+        fields["body"] = fields["body"][1:]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DESCRIPTIONS:
+        described = DESCRIPTIONS[node.func.id]
+        fields["keywords"] = [keyword for keyword in fields["keywords"] if keyword.arg not in described]
+        fields["args"] = [argument for place, argument in enumerate(fields["args"]) if place not in described]
+    kept = (f"{name}={_canonical(value)}" for name, value in fields.items() if value not in (None, []))
+    return f"{type(node).__name__}({','.join(kept)})"
 
 
 def local_modules(path: Path) -> list[LocalModule]:
