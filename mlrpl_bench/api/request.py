@@ -71,6 +71,28 @@ class Request:
     out: Path | None = None
     shard: tuple[int, int] | None = None
 
+    @classmethod
+    def for_reading(
+        cls,
+        dataset: str,
+        options: Options,
+        plugins: tuple[Path, ...],
+        results: tuple[Path, ...],
+        ratios: tuple[float, ...] | None = None,
+        mask_seed: int | None = None,
+    ) -> Request:
+        """Make a request that only reads records: it names no method and trains nothing."""
+        return cls(
+            dataset=dataset,
+            methods=(),
+            ratios=ratios,
+            mask_seed=mask_seed,
+            options=options,
+            plugins=plugins,
+            results=results,
+            train=False,
+        )
+
     def seed_pairs(self) -> list[tuple[int, int]]:
         """Return training seed and mask seed of each repetition: the same, unless one mask is held fixed.
 

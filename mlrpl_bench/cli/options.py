@@ -119,6 +119,12 @@ def result_folders(results_dirs: list[Path] | None) -> tuple[Path, ...]:
     return tuple(results_dirs or [Path("results")])
 
 
+def say_which_record(title: str, key: str, fitting: int) -> None:
+    """Say on standard error which record answers, and whether others would have fitted too."""
+    others = f"; chosen from {fitting} that fit, see --ratio, --seed and --cell" if fitting > 1 else ""
+    print(f"asked: {title} ({key[:8]}){others}", file=sys.stderr)
+
+
 def result_store(results_dirs: list[Path] | None) -> ResultStore:
     """Return a record store that writes into the first folder and reads from all."""
     from mlrpl_bench.records.store import ResultStore

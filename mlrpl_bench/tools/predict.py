@@ -55,6 +55,10 @@ class Wanted:
     ratio: float | None = None
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.cell is not None and (self.ratio is not None or self.seed is not None):
+            raise UserError("--cell names one record; leave --ratio and --seed out")
+
     def fits(self, cell: Cell) -> bool:
         """Whether ratio and seed are those that were asked for."""
         return self.ratio in (None, cell.ratio) and self.seed in (None, cell.seed)

@@ -372,16 +372,8 @@ def _reading(
     options: Mapping[str, Any],
 ) -> Request:
     """Make a request that only reads records."""
-    return Request(
-        dataset=dataset,
-        methods=(),
-        ratios=_ratios(ratios),
-        mask_seed=mask_seed,
-        options=_options(options),
-        plugins=_folders(plugins),
-        results=_folders(results),
-        train=False,
-    )
+    folders = _folders(plugins), _folders(results)
+    return Request.for_reading(dataset, _options(options), *folders, _ratios(ratios), mask_seed)
 
 
 def _resolved(request: Request, progress: Progress | Watcher | None) -> tuple[Resolved, Watcher]:

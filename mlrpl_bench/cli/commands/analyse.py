@@ -109,14 +109,6 @@ def _resolve(
     from mlrpl_bench.cli.display import Display
 
     display = Display()
-    request = Request(
-        dataset=dataset,
-        methods=(),
-        ratios=ratio_numbers(ratios),
-        mask_seed=mask_seed,
-        options=options,
-        plugins=plugin_files(plugin),
-        results=result_folders(results_dir),
-        train=False,
-    )
+    folders = plugin_files(plugin), result_folders(results_dir)
+    request = Request.for_reading(dataset, options, *folders, ratio_numbers(ratios), mask_seed)
     return resolve(request, display), display

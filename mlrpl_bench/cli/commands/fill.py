@@ -17,6 +17,7 @@ from mlrpl_bench.cli.options import (
     ResultsOptions,
     plugin_files,
     result_folders,
+    say_which_record,
     with_options,
 )
 from mlrpl_bench.training.options import Options, check_values, described
@@ -57,25 +58,16 @@ def fill(
     from mlrpl_bench.tools.filling import tables
     from mlrpl_bench.tools.predict import Wanted
 
-    if cell is not None and (ratio is not None or seed is not None):
-        raise UserError("--cell names one record; leave --ratio and --seed out")
+    wanted = Wanted(cell, ratio, seed)
     filling.check_precision(promised)
     options = dataclasses.replace(options, precision=trained_precision)
     check_values(options)
     _refuse_folder(output)
-    request = Request(
-        dataset=dataset,
-        methods=(),
-        options=options,
-        plugins=plugin_files(plugin),
-        results=result_folders(results_dir),
-        train=False,
-    )
+    request = Request.for_reading(dataset, options, plugin_files(plugin), result_folders(results_dir))
     with Display() as display:
         resolved = resolve(request, display, needs_ratios=False)
-        filled = filling.fill(resolved, display, method, Wanted(cell, ratio, seed), promised)
-    others = f"; chosen from {filled.fitting} that fit, see --ratio, --seed and --cell" if filled.fitting > 1 else ""
-    print(f"asked: {filled.title} ({filled.key[:8]}){others}", file=sys.stderr)
+        filled = filling.fill(resolved, display, method, wanted, promised)
+    say_which_record(filled.title, filled.key, filled.fitting)
     written = filled.write(output)
     if as_json:
         content = {"cell": filled.title, "key": filled.key, **tables.to_json(filled.filling)}

@@ -17,6 +17,7 @@ from mlrpl_bench.cli.options import (
     ResultsOptions,
     plugin_files,
     result_folders,
+    say_which_record,
     with_setting,
 )
 from mlrpl_bench.utils.errors import UserError
@@ -58,20 +59,13 @@ def predict(
     from mlrpl_bench.tools.predict import Wanted
     from mlrpl_bench.utils.files import write_atomically
 
-    _check(images, cell, ratio, seed, top, output)
-    request = Request(
-        dataset=dataset,
-        methods=(),
-        options=options,
-        plugins=plugin_files(plugin),
-        results=result_folders(results_dir),
-        train=False,
-    )
+    wanted = Wanted(cell, ratio, seed)
+    _check(images, top, output)
+    request = Request.for_reading(dataset, options, plugin_files(plugin), result_folders(results_dir))
     with Display() as display:
         resolved = resolve(request, display, needs_ratios=False)
-        answer = reading.ask(resolved, display, method, images, Wanted(cell, ratio, seed))
-    others = f"; chosen from {answer.fitting} that fit, see --ratio, --seed and --cell" if answer.fitting > 1 else ""
-    print(f"asked: {answer.title} ({answer.key[:8]}){others}", file=sys.stderr)
+        answer = reading.ask(resolved, display, method, images, wanted)
+    say_which_record(answer.title, answer.key, answer.fitting)
     title, key, categories, predictions = answer.title, answer.key, answer.categories, answer.predictions
     picture = predict_picture.draw_prediction(predictions[:DRAWN], categories, title, top, threshold)
     write_atomically(output, picture)
@@ -86,12 +80,10 @@ def predict(
     print(f"wrote {output}{only}", file=sys.stderr)
 
 
-def _check(images: list[Path], cell: str | None, ratio: float | None, seed: int | None, top: int, output: Path) -> None:
+def _check(images: list[Path], top: int, output: Path) -> None:
     """Refuse bad arguments before anything is loaded."""
     from mlrpl_bench.data.images.decoding import decode
 
-    if cell is not None and (ratio is not None or seed is not None):
-        raise UserError("--cell names one record; leave --ratio and --seed out")
     if top < 1:
         raise UserError(f"--top {top} must be at least 1")
     if output.suffix.lower() != ".png":

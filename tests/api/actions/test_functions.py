@@ -117,6 +117,7 @@ def test_a_damaged_record_is_a_warning(trained, tmp_path):
         (lambda kw: mb.run("plain", **{**kw, "epochs": "x"}), "the option epochs is 'x'; it must be int"),
         (lambda kw: mb.predict("plain", "no.png", ratio=0.5, **kw), "no.png"),
         (lambda kw: mb.leaderboard(methods="plainn", **kw), "no method 'plainn'"),
+        (lambda kw: mb.predict("plain", [], cell="ab", ratio=0.5, **kw), "--cell names one record"),
         (lambda kw: mb.leaderboard(**{**kw, "dataset": "no"}), "no dataset 'no'"),
         (lambda kw: mb.compare("plain", "plain", **kw), "compared with itself"),
         (lambda kw: mb.predict("plain", ["no.png"], ratio=0.5, **kw), "no.png"),
