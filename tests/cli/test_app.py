@@ -16,7 +16,7 @@ import typer
 from mlrpl_bench.cli import app as cli
 from mlrpl_bench.data import protocol
 from mlrpl_bench.models.registry import load_methods
-from tests.helpers.command import FIRST, OF_TINY, Answer, copy_of, in_a_process, in_folder
+from tests.helpers.command import FIRST, OF_TINY, Answer, call, copy_of, in_a_process, in_folder
 from tests.helpers.places import BENCH
 from tests.helpers.tiny_study import EXPLODING, METHOD, contents, make_of_another_version, write_plugin
 
@@ -576,6 +576,22 @@ def test_ctrl_c_is_one_line_and_exit_code_130(bench, world, results, monkeypatch
     answer = bench("run", "plain", *OF_TINY, *world.plugins, "--results-dir", results)
     assert (answer.code, answer.out) == (130, "")
     assert answer.err == "error: interrupted; finished cells are kept, the same command goes on with the rest\n"
+
+
+@pytest.mark.parametrize("arguments", [("run", "plain", "--ratios"), ("run", "plain", "--no-such-option")])
+def test_a_wrong_argument_of_a_command_points_to_that_commands_help(arguments):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "") and err.endswith("; see python bench.py run --help\n")
+
+
+@pytest.mark.parametrize("command", [("list", "methods", "-v"), ("list", "datasets")])
+def test_a_reader_that_goes_away_ends_the_command_without_a_word(command, world, tmp_path):
+    environment = {**os.environ, "MLRPL_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(BENCH), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    process.stdout.close()
+    assert (process.wait(), process.stderr.read()) == (1, b"")
 
 
 def test_what_was_finished_before_ctrl_c_is_kept(bench, world, results, monkeypatch):

@@ -98,7 +98,7 @@ def test_the_papers_setting_is_that_of_the_photographs():
     assert {load_datasets()[name].preset for name in ("coco", "coco_json", "voc2007", "vg200")} == {PAPERS}
 
 
-@pytest.mark.parametrize("name", ["coco", "coco_json", "voc2007", "vg200", "vg200_rebuilt"])
+@pytest.mark.parametrize("name", ["coco", "coco_json", "table", "voc2007", "vg200", "vg200_rebuilt"])
 def test_data_sets_of_photographs_have_the_papers_setting_and_one_for_a_laptop(name):
     entry = load_datasets()[name]
     assert entry.preset_called("paper") == entry.preset_called(None) == PAPERS

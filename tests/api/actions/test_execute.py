@@ -11,8 +11,10 @@ from mlrpl_bench.api.actions import execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Quiet
+from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
@@ -132,6 +134,23 @@ def test_without_records_of_what_is_asked_and_without_training_there_is_no_table
     ):
         ask("basic", leaderboard=True)
     assert contents(store.root) == before
+
+
+def test_a_stopped_cell_is_named_where_there_is_nothing_to_show(put, ask, store, dataset, methods):
+    job = Study(dataset, OPTIONS).job(methods["basic"], 0.5, 0, 0, {})
+    checkpoint.write(store.folder(job.cell), job.cell, {"epoch": 0, "step": 2})
+    with pytest.raises(UserError, match=r"basic at 50 %: stopped at epoch 1 of 2 \(seed 0\); train some first"):
+        ask("basic")
+
+
+def test_workers_that_train_later_leave_a_part_to_be_trained():
+    later = Placement(launcher="print")
+    for number in (1, 2):
+        request = Request(dataset="tiny", shard=(number, 2))
+        assert execute._why_no_table(request, later).startswith(f"part {number} of 2 is left to the workers; when all")
+        assert execute._why_no_table(request, Placement()).startswith(f"part {number} of 2 is trained; when all")
+    assert execute._why_no_table(Request(dataset="tiny"), later) == "no table is made now, as workers train later"
+    assert execute._why_no_table(Request(dataset="tiny"), Placement()) == ""
 
 
 def test_the_files_are_what_is_shown(put, ask, store):

@@ -7,6 +7,7 @@ import pytest
 
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.models.registry import load_datasets, load_methods
+from mlrpl_bench.records import store as store_module
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
@@ -58,6 +59,17 @@ def test_the_claims_are_judged_from_the_rows_there_are_and_written(bench, tmp_pa
     assert "no records" in out  # of plrb and the others
     assert (tmp_path / "results/tiny/claims.md").read_text(encoding="utf-8").startswith("# The papers' claims on tiny")
     assert "wrote results/tiny/claims.md" in err
+
+
+def test_claims_beside_records_that_are_read_only_are_printed(bench, tmp_path, monkeypatch):
+    def refuse(path, content):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(store_module, "write_atomically", refuse)
+    code, out, err = bench("claims")
+    assert code == 0 and "sarb - kggr, mAP, avg of 2" in out
+    assert err.startswith("only printed: ") and "Read-only file system" in err
+    assert not (tmp_path / "results/tiny/claims.md").exists()
 
 
 def test_claims_of_another_setting_do_not_overwrite_those_of_the_usual_one(bench, tmp_path):

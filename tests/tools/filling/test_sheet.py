@@ -32,6 +32,15 @@ def test_the_surest_and_the_most_doubtful_are_shown(filling):
     assert min(doubts) == np.nanmin(np.abs(filling.probabilities_NC - 0.5))
 
 
+def test_what_is_rather_absent_is_not_among_the_surest_present_and_what_was_set_is_not_doubtful(filling):
+    low = replace(filling, probabilities_NC=0.3 * filling.probabilities_NC)
+    present, absent, doubtful = sheet.chosen(low)
+    assert present == [] and absent
+    decided = replace(filling, decisions_NC=np.where(filling.probabilities_NC > 0.45, PRESENT, UNKNOWN).astype(np.int8))
+    *_, doubtful = sheet.chosen(decided)
+    assert doubtful and all(decided.decisions_NC[row, column] == UNKNOWN for row, column, _ in doubtful)
+
+
 def test_no_category_takes_all_the_places(filling):
     for kind in sheet.chosen(filling):
         columns = [column for _, column, _ in kind]
