@@ -44,8 +44,8 @@ class Table(Dataset):
 
     @dataclass(frozen=True)
     class Options(Dataset.Options):
-        file: str = parameter("", "the table; empty: the root's only .csv, .tsv or .parquet file")
-        images: str = parameter(".", "folder to which the paths of images are relative")
+        file: str = parameter("", "the table; empty: the root's only .csv, .tsv or .parquet file", path_to="labels")
+        images: str = parameter(".", "folder to which the paths of images are relative", path_to="training images")
         image_column: str = parameter("image", "column with the path of each image")
         split_column: str = parameter("split", "column that says train, val or test; may be missing")
         category_column: str = parameter("category", "column of a long table with the name of the category")

@@ -69,6 +69,22 @@ class Split:
         return digest.hexdigest()
 
 
+def images_digest(split: Split) -> str:
+    """Identify the images of a split by their ids and by the sizes of their files, wherever these lie.
+
+    Returns:
+        Sixteen hexadecimal digits. A file that is not there has size -1.
+    """
+    digest = hashlib.sha256()
+    for identity, path in zip(split.ids, split.image_paths, strict=True):
+        try:
+            size = path.stat().st_size
+        except OSError:  # who reads the image says what is wrong with it
+            size = -1
+        digest.update(json.dumps([str(identity), size]).encode())
+    return digest.hexdigest()[:16]
+
+
 def refuse_unmeasurable(split: Split, name: str) -> None:
     """Refuse to evaluate on images of whose labels no metric can be made, before anything is trained.
 
@@ -156,7 +172,8 @@ class Dataset(ABC):
     class Options:
         """Fields made with `hyperparameters.parameter`; ``--set-data name=value`` changes them.
 
-        Those that differ from the defaults are part of a cell's key, since they may name other pictures.
+        Those that differ from the defaults are part of a cell's key, since they may name other pictures. Of an option
+        with ``path_to`` it is what lies there, so that the same files in another place are the same setting.
         """
 
     expected_files = ""
