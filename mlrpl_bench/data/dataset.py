@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,6 +204,14 @@ class Dataset(ABC):
             UserError: what tells which splits there are is missing or damaged.
         """
         return ("train", "test")
+
+    def source_table(self, root: Path) -> Any:
+        """The table that all splits were read from, a `label_tables.rewriting.SourceTable`; None where there is none.
+
+        Args:
+            root: as in `load`.
+        """
+        return None
 
     @abstractmethod
     def load(self, root: Path, split: str) -> Split:

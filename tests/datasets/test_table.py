@@ -1,6 +1,7 @@
 """A user's own images with a table of labels: what is found, what is read, and what is refused."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mlrpl_bench.cli.app import main
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.models import hyperparameters
 from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.training.study import Options, Study
 from tests.helpers.tiny_study import refusal
 
 ENTRY = load_datasets()["table"]
@@ -188,6 +190,37 @@ def test_data_stats_and_show_count_unknown_labels_apart(tmp_path, command, monke
     assert np.asarray(Image.open(tmp_path / "table-images.png")).std() > 0
     code, output = command("data", "show", "table", "--root", root, "--split", "val")
     assert code == 2 and "no split 'val'; there are: train, test" in output
+
+
+def study_of(root, **options):
+    return Study(ENTRY, Options(data_root=root, data=options, weights="random", device="cpu", batch=2))
+
+
+def test_one_table_in_several_places_is_one_setting_whose_notes_name_the_file(tmp_path):
+    root = write(tmp_path / "mine")
+    usual = study_of(root).setting
+    (root / "again").mkdir()
+    for name in ("copy.tsv", "again/labels.csv"):
+        (root / name).write_text(WIDE.replace(",", "\t") if name.endswith("tsv") else WIDE)
+    places = [study_of(root, file=name) for name in ("labels.csv", "copy.tsv", str(root / "again" / "labels.csv"))]
+    assert all(place.setting == usual for place in places)
+    assert "dataset option file=copy.tsv" in places[1].deviations()
+    names = {place.variant(whichever) for place in places for whichever in (True, False)}
+    assert len({name.removesuffix("-batch=2-weights=random") for name in names}) == 1, names
+    (root / "other.csv").write_text(WIDE.replace("a.jpg,train,1,0", "a.jpg,train,1,1"))
+    other = study_of(root, file="other.csv")
+    assert other.setting != usual and other.variant() not in names
+
+
+def test_the_folder_of_images_is_identified_by_its_images_and_not_by_its_path(tmp_path):
+    write(tmp_path / "one")
+    (tmp_path / "one" / "labels.csv").rename(tmp_path / "labels.csv")
+    (tmp_path / "one").rename(tmp_path / "pictures")
+    shutil.copytree(tmp_path / "pictures", tmp_path / "moved")
+    places = [study_of(tmp_path, images=name) for name in ("pictures", "./pictures/", str(tmp_path / "moved"))]
+    assert len({place.setting for place in places}) == len({place.variant() for place in places}) == 1
+    Image.new("RGB", (400, 300)).save(tmp_path / "moved" / "a.jpg")
+    assert study_of(tmp_path, images="moved").setting != places[0].setting
 
 
 REAL = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco18"
