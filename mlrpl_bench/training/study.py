@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data import masks, protocol
-from mlrpl_bench.data.dataset import PAPERS, Split, held_out
+from mlrpl_bench.data.dataset import PAPERS, Split
 from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
@@ -254,11 +254,19 @@ class Study:
             **self._chosen_widths(),
         )
 
+    @cached_property
+    def validation(self) -> inputs.Inputs:
+        """The images and labels that this setting has with the validation images in place of the test images.
+
+        Raises:
+            UserError: nothing can be measured on the validation images.
+        """
+        options = dataclasses.replace(self.options, evaluate_on="val", mask_file=None)
+        return inputs.read(self.dataset, self.entry.name, self.root, options, self.report, reads_files=False)
+
     def validation_setting(self) -> Setting:
         """The same setting with the validation images in place of the test images, as ``evaluate_on=val`` has it."""
-        whole, rows = self.inputs.sources["train"]
-        held_N = held_out(len(whole))[rows]
-        fingerprint = self._fingerprint(whole.rows(rows[~held_N]), whole.rows(rows[held_N]), "val")
+        fingerprint = self._fingerprint(self.validation.train, self.validation.test, "val")
         return dataclasses.replace(self.setting, evaluate_on="val", fingerprint=fingerprint)
 
     def _fingerprint(self, train: Split, evaluated: Split, evaluate_on: str) -> str:
