@@ -126,6 +126,15 @@ class Choice:
         known = " and ".join(f"{100 * ratio:g} %" for ratio in self.ratios)
         return f"{counted(self.trials, 'trial')} at {known} known, seed {self.seed}"
 
+    def places(self) -> list[str]:
+        """A line for each value inside its list, with how many values are beyond it on the nearer side."""
+        return [
+            f"{name}={self.values[name]:g} is not at the edge: {counted(edge.steps, 'value')} of "
+            f"{', '.join(f'{value:g}' for value in edge.values)} lie{'s' * (edge.steps == 1)} beyond it"
+            for name, edge in self.edges.items()
+            if edge.steps
+        ]
+
     def warnings(self) -> list[str]:
         """A line for each value at the edge of its list."""
         return [
