@@ -223,6 +223,12 @@ def test_the_folder_of_images_is_identified_by_its_images_and_not_by_its_path(tm
     assert study_of(tmp_path, images="moved").setting != places[0].setting
 
 
+def test_a_check_says_an_error_of_the_table_once(tmp_path, command):
+    root = write(tmp_path / "mine", WIDE.replace("a.jpg,train,1", "a.jpg,train,maybe"))
+    code, output = command("data", "check", "table", "--root", root)
+    assert code == 1 and output.count("'maybe' is no label") == 1 and "error: train and test: " in output
+
+
 def test_the_validation_setting_of_a_table_with_val_is_that_of_its_val(tmp_path):
     root = write(tmp_path / "mine", WIDE + "e.jpg,val,1,0\n", images="abcde")
     options = Options(data_root=root, weights="random", device="cpu", batch=2, evaluate_on="val")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,12 @@ def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
 
 def _own_thresholds(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table | None:
     """F1 at logit 0 beside F1 at thresholds that were chosen; None where nothing is known of these."""
-    kinds = {"at 0.5": str, "chosen": at_chosen, "on validation": at_validated, "oracle": at_oracle}
+    kinds: dict[str, Callable[[str], str]] = {
+        "at 0.5": str,
+        "chosen": at_chosen,
+        "on validation": at_validated,
+        "oracle": at_oracle,
+    }
     if lacks_validation := all(math.isnan(found.row(label, average, at_validated("OF1")).mean) for label in labels):
         del kinds["on validation"]
     columns = {f"{metric} {kind}": of(metric) for metric in thresholds.ORACLE for kind, of in kinds.items()}
