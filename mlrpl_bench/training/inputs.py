@@ -71,6 +71,10 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
         train_rows, test_rows = np.arange(len(whole)), np.arange(len(evaluated))
     else:
         evaluated, held_N = whole, held_out(len(whole))
+        if not held_N.any():
+            raise UserError(
+                f"{name}: {len(whole):,} training images are too few to hold a tenth of them out; give more"
+            )
         train_rows, test_rows = np.flatnonzero(~held_N), np.flatnonzero(held_N)
     if whole.categories != evaluated.categories:
         raise UserError(f"{name}: train and test split have different categories, or in different order")

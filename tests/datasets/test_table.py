@@ -229,6 +229,20 @@ def test_a_check_says_an_error_of_the_table_once(tmp_path, command):
     assert code == 1 and output.count("'maybe' is no label") == 1 and "error: train and test: " in output
 
 
+def test_a_column_of_words_may_be_no_category_and_that_is_said(tmp_path):
+    root = write(tmp_path / "mine", WIDE.replace("dog", "note").replace(",train,1,0", ",train,1,by Ann"))
+    assert "is left out with --set-data ignore=note" in refused(root)
+    write(root, WIDE.replace(",train,1,0", ",train,1,7"))
+    assert "ignore=" not in refused(root)
+
+
+def test_too_few_images_to_hold_some_out_are_refused_in_one_line(tmp_path):
+    root = write(tmp_path / "mine", "image,cat\na.jpg,1\nb.jpg,0\nc.jpg,1\n")
+    options = Options(data_root=root, weights="random", device="cpu", batch=2, evaluate_on="val")
+    line = refusal(lambda: Study(ENTRY, options))
+    assert line == "table: 3 training images are too few to hold a tenth of them out; give more"
+
+
 def test_the_validation_setting_of_a_table_with_val_is_that_of_its_val(tmp_path):
     root = write(tmp_path / "mine", WIDE + "e.jpg,val,1,0\n", images="abcde")
     options = Options(data_root=root, weights="random", device="cpu", batch=2, evaluate_on="val")

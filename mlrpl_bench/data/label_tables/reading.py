@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data.file_lists import is_text
 from mlrpl_bench.data.label_tables.files import CHUNK_ROWS, Chunk, TableFile
-from mlrpl_bench.data.label_tables.values import LabelValues, NoLabel
+from mlrpl_bench.data.label_tables.values import NUMBER, LabelValues, NoLabel
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.utils.errors import UserError
 
@@ -206,15 +206,19 @@ def _states(table: TableFile, chunk: Chunk, columns: Sequence[int], values: Labe
     except NoLabel:
         for number, row in zip(*chunk, strict=True):
             for column in columns:
-                _state(table, number, table.columns[column], row[column], values)
+                _state(table, number, table.columns[column], row[column], values, may_be_ignored=True)
         raise AssertionError("a value that has no meaning is found again") from None
 
 
-def _state(table: TableFile, number: int, column: str, text: str, values: LabelValues) -> bytes:
+def _state(
+    table: TableFile, number: int, column: str, text: str, values: LabelValues, may_be_ignored: bool = False
+) -> bytes:
     try:
         return values[text]
     except NoLabel as error:
         value, advice = error.args
+        if may_be_ignored and not NUMBER.fullmatch(value.strip()):
+            advice += f"; a column that is no category is left out with --set-data ignore={column}"
         raise UserError(f"{table.path}, row {number}, column {column!r}: {value!r} is no label; {advice}") from None
 
 
