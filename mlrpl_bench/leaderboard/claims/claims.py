@@ -2,7 +2,9 @@
 
 The claims and their published differences are in ``facts/claims.csv``, how each is tested in
 ``facts/claim_tests.csv``: whether row a is expected to be more or less than row b, over which ratios, to which row it
-should be about equal besides, and which control stands beside it.
+should be about equal besides, and which control stands beside it. ``X+cft`` is a row of method X with a finishing step,
+``X+held`` its base with the same images held out for the step's choices. A row that nothing was trained for, or that no
+file registers, leaves its claim open.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class Claim:
         over: the known ratios that it is tested over: `EVERY_RATIO`, `AVERAGE_RATIO` or `FIRST_LESS_LAST`.
         equal_to: the row that row a should be about equal to besides; empty without one.
         control: the row that stands beside row b without a part in the verdict; empty without one.
+        control_is: what the control is, in words.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Claim:
     over: str
     equal_to: str
     control: str
+    control_is: str
 
     def parts(self, ratios: Sequence[float]) -> list[Part]:
         """List the differences that the claim is about, where these ratios are looked at."""
@@ -155,14 +159,14 @@ class Claims:
         findings = [finding for verdict in self.verdicts for finding in verdict.findings]
         masks = {mask_seed for finding in findings for _, mask_seed in finding.seeds}
         seeds = {len(finding.seeds) for finding in findings if finding.seeds}
-        sources = ", ".join(sorted({verdict.claim.source for verdict in self.verdicts}))
+        sources = "; ".join(sorted({verdict.claim.source for verdict in self.verdicts}))
         notes = [
             f"claims and published differences: {sources}",
             f"measured: a - b in percent points (loss: in its own unit) with {100 * self.level:g} % interval over "
             "seeds and test images, paired; the loss over seeds alone. p is corrected over all claims (Holm)",
             f"about equal: the {100 * (2 * self.level - 1):g} % interval, which is shown, lies within "
             f"±{self.margin:g} points; p is of two one-sided tests",
-            "beside: a control in which known labels count as often and nothing is blended; no part of the verdict",
+            *self._about_controls(),
             "a verdict follows p, which is corrected, and not the interval, which is not; needs about N more seeds: "
             "until p allows one in 80 % of repetitions, if difference and spread stay what they are; from few seeds a "
             "rough guess",
@@ -173,6 +177,17 @@ class Claims:
         notes += [pairing.ONE_MASK] if len(masks) == 1 and max(seeds, default=0) > 1 else []
         notes += [f"left out, {line}" for finding in findings for line in finding.unpaired_seeds if finding.part.counts]
         return list(dict.fromkeys(notes))
+
+    def _about_controls(self) -> list[str]:
+        """Say what the rows are that stand beside, a line for those of one kind."""
+        by_words: dict[str, list[str]] = {}
+        for claim in (verdict.claim for verdict in self.verdicts):
+            if claim.control:
+                by_words.setdefault(claim.control_is, []).append(claim.control)
+        return [
+            f"beside {', '.join(dict.fromkeys(names))}: a control, {words}; no part of the verdict"
+            for words, names in by_words.items()
+        ]
 
     @property
     def title(self) -> str:
@@ -280,6 +295,7 @@ def _claim(first: Mapping[str, str], rows: Sequence[Mapping[str, str]], test: Ma
         over=test["over"],
         equal_to=test["equal_to"],
         control=test["control"],
+        control_is=test["control_is"],
     )
 
 
