@@ -17,6 +17,7 @@ from typing import Any
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.evaluation.intervals import TWO_SEEDS
 from mlrpl_bench.leaderboard import numbers, pairing, verdicts
+from mlrpl_bench.leaderboard.claims import heads
 from mlrpl_bench.leaderboard.claims.published import AVERAGE, facts
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, MORE, Finding, Part
@@ -115,6 +116,7 @@ class Claims:
         level: of the intervals and verdicts, in (0, 1).
         margin: percent points within which rows are about equal.
         verdicts: one for each claim.
+        heads: every head under every training.
     """
 
     dataset: str
@@ -122,6 +124,7 @@ class Claims:
     level: float
     margin: float
     verdicts: list[Verdict]
+    heads: heads.Heads
 
     def measured(self) -> Claims:
         """Keep only the claims about which something was measured."""
@@ -203,11 +206,11 @@ class Claims:
         return from_text("claims", title or self.title, HEADER, self.rows(), self.notes(), wraps=True, repeated=1)
 
     def to_markdown(self) -> str:
-        """Write a pipe table with title and notes."""
+        """Write a pipe table with title and notes, and that of heads and trainings below it."""
         rows = [[escape_markdown(cell) for cell in row] for row in self.rows()]
         table = pipe_table(HEADER, rows, [True] * len(HEADER))
         notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes())
-        return f"# {self.title}\n\n{table}\n\n{notes}\n"
+        return f"# {self.title}\n\n{table}\n\n{notes}\n\n{self.heads.table().markdown(2)}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, see `Finding.to_json`."""
@@ -223,7 +226,7 @@ class Claims:
             for verdict in self.verdicts
         ]
         setting = {"dataset": self.dataset, "ratios": list(self.ratios), "level": self.level, "margin": self.margin}
-        return {**setting, "claims": claims, "notes": self.notes()}
+        return {**setting, "claims": claims, "notes": self.notes(), "head_and_training": self.heads.to_json()}
 
 
 def load() -> list[Claim]:
@@ -237,8 +240,9 @@ def load() -> list[Claim]:
 
 
 def rows_needed() -> set[str]:
-    """List the rows that claims speak of, controls included."""
-    return {row for claim in load() for row in (claim.a, claim.b, claim.equal_to, claim.control) if row}
+    """List the rows that claims speak of, controls included, and those of the table of heads and trainings."""
+    of_claims = {row for claim in load() for row in (claim.a, claim.b, claim.equal_to, claim.control) if row}
+    return of_claims | heads.rows_needed()
 
 
 def judge(
@@ -259,7 +263,8 @@ def judge(
     for claim in claims:
         findings = [next(found) for _ in claim.parts(ratios)]
         judged.append(Verdict(claim, findings, *_together([one for one in findings if one.part.counts])))
-    return Claims(dataset, tuple(sorted(ratios)), level, margin, judged)
+    beside = heads.compare(cells, dataset, ratios, level)
+    return Claims(dataset, tuple(sorted(ratios)), level, margin, judged, beside)
 
 
 def _together(findings: Sequence[Finding]) -> tuple[str, str]:
