@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.records.packed import TRAIN_SCORES, tolerance_of
 from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays
 from mlrpl_bench.tools.recompute.labels import Truth
 
@@ -67,14 +68,13 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
         DamagedRecord: a file holds no scores, no losses or no history.
         Unreadable: the system could not read a file.
     """
-    scores_NC, train_scores_NC = (_scores(record, name) for name in ("scores.npz", "train_scores.npz"))
+    names = [name for name in ("scores.npz", TRAIN_SCORES) if name in record.files]
+    scores = {name: _scores(record, name) for name in names}
+    scores_NC = scores["scores.npz"]
     if truth is not None:
-        for name, shape, wanted in (
-            ("scores.npz", scores_NC.shape, truth.test_NC.shape),
-            ("train_scores.npz", train_scores_NC.shape, truth.train_NC.shape),
-        ):
-            if shape != wanted:
-                yield Disagreement(f"the shape of {name}", shape, wanted, "the labels")
+        for name, wanted in (("scores.npz", truth.test_NC.shape), (TRAIN_SCORES, truth.train_NC.shape)):
+            if name in scores and scores[name].shape != wanted:
+                yield Disagreement(f"the shape of {name}", scores[name].shape, wanted, "the labels")
                 return
     history = _history(record)
     yield from _against_scores(record, scores_NC, truth, last_epoch=len(history["epoch"]) - 1)
@@ -83,7 +83,9 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
         shares = protocol.known_share(truth.train_NC, truth.mask_NC)
         yield from _differing("the known share of {} labels", stated, shares, "the mask")
     yield from _against_history(record, history)
-    yield from _against_steps(record, history, len(train_scores_NC))
+    num_train = len(scores[TRAIN_SCORES]) if TRAIN_SCORES in scores else None if truth is None else len(truth.train_NC)
+    if num_train is not None:
+        yield from _against_steps(record, history, num_train)
     examples = read_arrays(record.folder / "examples.npz")
     rows, shown = examples.get("rows"), examples.get("scores")
     if rows is None or shown is None or not _is_copy(shown, scores_NC, rows):
@@ -96,7 +98,10 @@ def _against_scores(
     """Compare the metrics of both epochs; of a best epoch that is not the last, only with each other."""
     last = record.metrics
     if truth is not None:
+        scores_NC = scores_NC.astype(np.float32) if record.is_rounded() else scores_NC
         last = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
+        if record.is_rounded():
+            last = {name: _as_stated(name, record.metrics.get(name), value) for name, value in last.items()}
         yield from _differing("{}", record.metrics, last, "scores.npz")
     else:
         yield from _differing("{}", record.metrics, _implied(record.metrics), "its other metrics")
@@ -105,6 +110,15 @@ def _against_scores(
         yield from _differing("{} of the best epoch", best, last, "the last epoch, which is the best one,")
     else:
         yield from _differing("{} of the best epoch", best, _implied(best), "its other metrics")
+
+
+def _as_stated(name: str, stated: Any, found: Any) -> Any:
+    """Return what was stated where a metric of rounded scores is as near to it as rounding lets it be."""
+    if isinstance(found, np.ndarray) and isinstance(stated, np.ndarray) and found.shape == stated.shape:
+        near_C = (np.abs(found - stated) <= tolerance_of(name)) & ~np.isnan(found) & ~np.isnan(stated)
+        return np.where(near_C, stated, found)
+    is_number = isinstance(stated, float) and isinstance(found, float)
+    return stated if is_number and abs(found - stated) <= tolerance_of(name) else found
 
 
 def _best_metrics(record: Record) -> dict[str, Any]:
