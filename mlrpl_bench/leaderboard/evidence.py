@@ -26,7 +26,7 @@ from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.evaluation import influences, metrics, thresholds
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.records.packed import TRAIN_EVIDENCE, TRAIN_SCORES, tolerance_of
-from mlrpl_bench.records.record import Record, read_arrays
+from mlrpl_bench.records.record import Record, read_arrays, read_arrays_of
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
 
@@ -253,13 +253,13 @@ def read_scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
     """
     if name not in record.files:
         raise UserError(f"{record.folder} came in a pack without {name}; ask for a pack with --train-scores")
-    scores_NC = read_arrays(record.folder / name).get("scores")
+    scores_NC = read_arrays_of(record, name.removesuffix(".npz")).get("scores")
     if scores_NC is None or scores_NC.shape != split.labels_NC.shape:
         found = "no scores" if scores_NC is None else f"scores of shape {scores_NC.shape}"
         raise UserError(f"{record.folder / name} holds {found}, not {split.labels_NC.shape}; move its folder away")
     if scores_NC.dtype.kind != "f" or not np.isfinite(scores_NC).all():
         raise UserError(f"{record.folder / name} holds scores that are no finite numbers; move its folder away")
-    return scores_NC.astype(np.float32) if record.is_rounded() else scores_NC
+    return scores_NC
 
 
 def _source(record: Record) -> str:

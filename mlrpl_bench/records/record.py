@@ -20,7 +20,7 @@ from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation.metrics import SHARES
 from mlrpl_bench.records.cell import Cell, Finished
 from mlrpl_bench.records.origin import OWN, Origin, read_origin
-from mlrpl_bench.records.packed import PACKED, Packed
+from mlrpl_bench.records.packed import EXAMPLES, MAY_BE_ROUNDED, PACKED, Packed, expanded
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 
@@ -240,6 +240,28 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         of_the_file = (errno.ENOENT, errno.EINVAL)  # the latter: a damaged file leads to a place that it has not
         if isinstance(cause, OSError) and cause.errno not in of_the_file:
             raise _unreadable(path, cause) from error
+        raise DamagedRecord(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
+
+
+def read_arrays_of(record: Record, name: str) -> dict[str, NDArray]:
+    """Read the arrays of a record's ``.npz`` file as training wrote them; what a pack rounded has fewer digits.
+
+    Args:
+        name: the name of the file, without the ending.
+
+    Raises:
+        DamagedRecord: the file is damaged.
+        Unreadable: the system could not read it.
+    """
+    path = record.folder / f"{name}.npz"
+    found = read_arrays(path)
+    if not record.is_rounded() or path.name not in MAY_BE_ROUNDED:
+        return found
+    if path.name == EXAMPLES:
+        return {name: each.astype(np.float32) if each.dtype == np.float16 else each for name, each in found.items()}
+    try:
+        return {"scores": expanded(found)}
+    except ValueError as error:
         raise DamagedRecord(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
 
 

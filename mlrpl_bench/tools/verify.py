@@ -25,7 +25,7 @@ from mlrpl_bench.records.record import (
     Record,
     Unreadable,
     digest,
-    read_arrays,
+    read_arrays_of,
     read_record,
     to_plain,
 )
@@ -311,7 +311,7 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
         Unreadable: the system could not read a file.
     """
     kept = [name for name in ("scores", "train_scores", "steps") if f"{name}.npz" in record.files]
-    then = {name: read_arrays(record.folder / f"{name}.npz") for name in kept}
+    then = {name: read_arrays_of(record, name) for name in kept}
     now = {
         "scores": {"scores": again.scores_NC},
         "train_scores": {"scores": again.train_scores_NC},

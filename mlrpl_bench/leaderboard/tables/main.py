@@ -244,7 +244,13 @@ def _notes(
     notes += [
         f"{label} at {context.given.ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())
     ]
-    notes += [*_about_origins(evidence), *_about_devices(records), *context.tuned, *context.stalled, *context.excluded_records]
+    notes += [
+        *_about_origins(evidence),
+        *_about_devices(records),
+        *context.tuned,
+        *context.stalled,
+        *context.excluded_records,
+    ]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from mlrpl_bench.records.origin import ORIGIN, Origin, write_origin
-from mlrpl_bench.records.packed import MAY_BE_ROUNDED, PACKED, TRAIN_EVIDENCE, TRAIN_SCORES
+from mlrpl_bench.records.packed import PACKED, SCORES, TRAIN_EVIDENCE, TRAIN_SCORES
 from mlrpl_bench.records.packs import reading, signatures
 from mlrpl_bench.records.packs.manifest import BadPack, Manifest
 from mlrpl_bench.records.packs.signatures import SIGNATURE
-from mlrpl_bench.records.record import RECORD, Record, digest, read_arrays, read_record, to_json, to_plain
+from mlrpl_bench.records.record import RECORD, Record, digest, read_arrays_of, read_record, to_json, to_plain
 from mlrpl_bench.records.store import FAILED, ResultStore, place_of
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import sync_folder, write_atomically
@@ -196,12 +196,9 @@ def _check_arrays(record: Record) -> None:
     for name in record.files:
         if not name.endswith(".npz"):
             continue
-        found = read_arrays(record.folder / name)
-        if name in ("scores.npz", TRAIN_SCORES):
+        found = read_arrays_of(record, name.removesuffix(".npz"))  # rounded scores are of their own form
+        if name in (SCORES, TRAIN_SCORES):
             _check_scores(name, found, len(record.metrics["AP_C"]))
-        changed = record.packed is not None and name in record.packed.files
-        if changed and name in MAY_BE_ROUNDED and any(values.dtype == np.float32 for values in found.values()):
-            raise ValueError(f"{name} is stated to be rounded and is not")
         if name == TRAIN_EVIDENCE and any(values.dtype != np.float64 for values in found.values()):
             raise ValueError(f"{name} holds something else than numbers of 64 bits")
 
@@ -245,7 +242,7 @@ def _records_here(record: Record, store: ResultStore, unusable: list[str]) -> It
 
 def _same(a: Record, b: Record) -> bool:
     """Tell whether two records are of one cell and have the same scores before any rounding, and the same metrics."""
-    scores = (record.content["files"]["scores.npz"].get("sha256") for record in (a, b))
+    scores = (record.content["files"][SCORES].get("sha256") for record in (a, b))
     return a.cell.key == b.cell.key and len(set(scores)) == 1 and to_plain(a.metrics) == to_plain(b.metrics)
 
 
@@ -254,7 +251,7 @@ def _facts(record: Record) -> dict[str, str]:
     machine = " ".join(str(content[name]) for name in ("node", "device") if content.get(name)) or "unknown machine"
     return {
         "mAP": f"{100 * record.metrics['mAP']:.4f}",
-        "scores": str(content["files"]["scores.npz"].get("sha256"))[:8],
+        "scores": str(content["files"][SCORES].get("sha256"))[:8],
         "machine": "".join(letter for letter in machine if letter.isprintable()),
         "origin": record.origin.to_text(),
     }

@@ -11,8 +11,8 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.records.packed import (
+    EXAMPLES,
     FULL,
-    MAY_BE_ROUNDED,
     PACKED,
     ROUNDED,
+    SCORES,
     TRAIN_EVIDENCE,
     TRAIN_SCORES,
     WEIGHTS,
     Packed,
+    expanded,
     rounded,
 )
 from mlrpl_bench.records.packs.manifest import MANIFEST, Manifest
@@ -64,9 +66,32 @@ class Contents:
     weights: bool = False
 
 
+@dataclass(frozen=True)
+class Exported:
+    """This class says what was written into a pack.
+
+    Attributes:
+        path: the pack.
+        records: how many records are in it.
+        bytes: the size of their files; an archive's own size is less.
+        scores: the number format of their scores.
+        sha256: the digest of the pack, which is that of every byte of every file.
+    """
+
+    path: Path
+    records: int
+    bytes: int
+    scores: str
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**asdict(self), "path": str(self.path)}
+
+
 def write(
     records: Sequence[Record], out: Path, contents: Contents, of_training: OfTraining, report: Report = silent
-) -> Manifest:
+) -> Exported:
     """Write records into a pack, which appears whole or not at all.
 
     Args:
@@ -101,13 +126,14 @@ def write(
             build_folder_once(out, lambda folder: fill(lambda name, content: _write_file(folder / name, content)))
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}); make room, or name another --out") from error
-    return written[0]
+    sizes = [facts["bytes"] for _, facts in written[0].members()]
+    return Exported(out, len(in_order), sum(sizes), contents.scores, written[0].sha256)
 
 
 def _files_of(record: Record, contents: Contents, of_training: OfTraining) -> dict[str, bytes]:
     """Return the bytes of a record's files in a pack, by name."""
     before = record.packed
-    scores = contents.scores if before is None else before.scores
+    scores = FULL if before is None else before.scores
     if before is not None and contents.scores == FULL and scores == ROUNDED:
         raise UserError(f"{record.folder} came in a pack with scores in {ROUNDED}; leave --scores {FULL} out")
     if contents.train_scores and TRAIN_SCORES not in record.files:
@@ -118,7 +144,7 @@ def _files_of(record: Record, contents: Contents, of_training: OfTraining) -> di
     files = {name: _checked(record, name) for name in wanted}
     stated = record.content["files"]
     if contents.scores == ROUNDED and scores == FULL:
-        files |= {name: _rounded(record, name) for name in wanted & set(MAY_BE_ROUNDED)}
+        files |= _rounded(record, sorted(wanted & {SCORES, TRAIN_SCORES}))
     if TRAIN_SCORES not in files and TRAIN_EVIDENCE not in files:
         files[TRAIN_EVIDENCE] = compressed(of_training(record))
     changed = {name: _facts(content) for name, content in files.items() if _facts(content) != stated.get(name)}
@@ -144,12 +170,36 @@ def _checked(record: Record, name: str) -> bytes:
     return content
 
 
-def _rounded(record: Record, name: str) -> bytes:
-    arrays = read_arrays(record.folder / name)
+def _rounded(record: Record, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the bytes of those files of a record that hold scores, with scores rounded."""
+    files = {}
+    for name in names:
+        path = record.folder / name
+        try:
+            scores_NC = read_arrays(path)["scores"]
+            if scores_NC.dtype != np.float32 or scores_NC.ndim != 2 or not np.isfinite(scores_NC).all():
+                raise ValueError("its scores are no finite numbers of 32 bits")
+            arrays = rounded(scores_NC)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{path} cannot be packed in {ROUNDED} ({error}); give --scores {FULL}") from error
+        files[name] = compressed(arrays)
+        if name == SCORES:
+            files[EXAMPLES] = _examples(record, expanded(arrays))
+    return files
+
+
+def _examples(record: Record, scores_NC: NDArray[np.float32]) -> bytes:
+    """Return the bytes of the file of examples, which repeats rows of the scores."""
+    path = record.folder / EXAMPLES
+    arrays = read_arrays(path)
     try:
-        return compressed({key: rounded(f"{record.folder / name}", values) for key, values in arrays.items()})
-    except ValueError as error:
-        raise UserError(f"{error}; give --scores {FULL}") from error
+        arrays["scores"] = scores_NC[arrays["rows"]]
+    except (KeyError, IndexError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); see verify --files") from error
+    for name in set(arrays) - {"rows", "scores"}:
+        if arrays[name].dtype == np.float32:
+            arrays[name] = arrays[name].astype(np.float16)
+    return compressed(arrays)
 
 
 def compressed(arrays: Mapping[str, NDArray]) -> bytes:
@@ -196,9 +246,3 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-
-def summary(manifest: Manifest) -> dict[str, Any]:
-    """Return what a pack holds in numbers, as plain data."""
-    sizes = [facts["bytes"] for _, facts in manifest.members()]
-    return {"records": len(manifest.records), "bytes": sum(sizes), "scores": manifest.scores, "sha256": manifest.sha256}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.records.packed import TRAIN_SCORES, tolerance_of
-from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays
+from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays_of
 from mlrpl_bench.tools.recompute.labels import Truth
 
 TOLERANCE = 1e-9
@@ -86,7 +86,7 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
     num_train = len(scores[TRAIN_SCORES]) if TRAIN_SCORES in scores else None if truth is None else len(truth.train_NC)
     if num_train is not None:
         yield from _against_steps(record, history, num_train)
-    examples = read_arrays(record.folder / "examples.npz")
+    examples = read_arrays_of(record, "examples")
     rows, shown = examples.get("rows"), examples.get("scores")
     if rows is None or shown is None or not _is_copy(shown, scores_NC, rows):
         yield Disagreement("examples.npz", "something else", "its rows", "scores.npz")
@@ -98,7 +98,6 @@ def _against_scores(
     """Compare the metrics of both epochs; of a best epoch that is not the last, only with each other."""
     last = record.metrics
     if truth is not None:
-        scores_NC = scores_NC.astype(np.float32) if record.is_rounded() else scores_NC
         last = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
         if record.is_rounded():
             last = {name: _as_stated(name, record.metrics.get(name), value) for name, value in last.items()}
@@ -144,7 +143,7 @@ def _against_steps(
     record: Record, history: Mapping[str, NDArray[np.float64]], num_train: int
 ) -> Iterator[Disagreement]:
     """Compare what follows from the number of steps, and the losses of each epoch with those of its steps."""
-    terms = read_arrays(record.folder / "steps.npz")
+    terms = read_arrays_of(record, "steps")
     recipe = record.cell.recipe
     are_losses = bool(terms) and all(term_S.ndim == 1 and term_S.dtype.kind == "f" for term_S in terms.values())
     if not recipe.epochs or not recipe.batch or not are_losses:
@@ -207,7 +206,7 @@ def _same(stated: Any, found: Any) -> bool:
 
 
 def _scores(record: Record, name: str) -> NDArray[np.floating]:
-    scores_NC = read_arrays(record.folder / name).get("scores")
+    scores_NC = read_arrays_of(record, name.removesuffix(".npz")).get("scores")
     if scores_NC is None or scores_NC.ndim != 2 or scores_NC.dtype.kind != "f" or not np.isfinite(scores_NC).all():
         raise DamagedRecord(f"{record.folder / name} holds no scores; move {record.folder} away, then run again")
     return scores_NC
