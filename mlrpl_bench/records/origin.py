@@ -82,20 +82,13 @@ def counted_origins(origins: Iterable[Origin]) -> str:
     """Count submitted records by what is known of each, in words; "" where all were measured here.
 
     >>> counted_origins([OWN, Origin("p"), Origin("p", signed_by="a@b"), Origin("p", remeasured="bit-identical")])
-    '3 of 4 cells rest on submitted records: 1 re-measured here, 1 signed, 1 neither'
+    'measured elsewhere and submitted: 3 of 4 cells (1 re-measured here, 1 signed, 1 neither)'
     """
     number = Counter(origin.status for origin in origins)
     total = sum(number.values())
     if not (submitted := total - number[OWN_STATUS]):
         return ""
     words = {REMEASURED: "re-measured here", SIGNED: "signed", SUBMITTED: "neither"}
-    parts = ", ".join(f"{number[status]} {word}" for status, word in words.items() if number[status])
-    cells = (
-        "1 cell rests on a submitted record"
-        if (submitted, total) == (1, 1)
-        else (
-            f"{submitted} of {total} cells rest{'s' * (submitted == 1)} on {'a ' * (submitted == 1)}submitted "
-            f"record{'s' * (submitted > 1)}"
-        )
-    )
-    return f"{cells}: {parts}"
+    parts = [f"{number[status]} {word}" for status, word in words.items() if number[status]]
+    known = ", ".join(parts) if len(parts) > 1 or not number[SUBMITTED] else "none re-measured here or signed"
+    return f"measured elsewhere and submitted: {submitted} of {total} cells ({known})"

@@ -110,8 +110,9 @@ def rounded(scores_NC: NDArray[np.float32]) -> dict[str, NDArray]:
     """Return scores in 16 bits each, as the arrays that `expanded` reads.
 
     Each number is the half-precision distance from its category's median, as a method that separates little has scores
-    that half precision alone does not tell apart. Scores of a category that differ keep their order where moving them by
-    `MOST_MOVED` of the last place is enough, and every score keeps its side of 0, where a label begins to be predicted.
+    that half precision alone does not tell apart. Different scores of a category stay different and in order where
+    moves by `MOST_MOVED` steps of the last place are enough, and each keeps its side of 0, where a label begins to be
+    predicted.
 
     Args:
         scores_NC: finite numbers.

@@ -261,7 +261,7 @@ def _about_origins(evidence: Sequence[Evidence]) -> list[str]:
     by_key = {e.record.cell.key: e for e in evidence}.values()  # a reference row has the same cell at every ratio
     counted_line = counted_origins(e.record.origin for e in by_key)
     labels = sorted({_label(e) for e in by_key if e.record.origin.pack})
-    return [f"{counted_line} (rows {', '.join(labels)})"] if counted_line else []
+    return [f"{counted_line}, in rows {', '.join(labels)}"] if counted_line else []
 
 
 def _about_devices(records: Sequence[Record]) -> list[str]:

@@ -119,13 +119,9 @@ def bring_in(pack: Path, store: ResultStore, trusted_keys: Path | None = None, r
             records = [_checked(pack, place, folder, manifest) for place, folder in folders.items()]
             found = _sorted_out(records, store, manifest)
             _look_at_signatures(found, records, trusted_keys)
-            here = {record.cell.key: record for record in found.already}
-            for record in records:
-                origin = Origin(pack=manifest.sha256, signed_by=found.signed.get(record.cell.key, ""))
-                if record in found.imported:
-                    write_origin(record.folder, origin)
-                elif origin.signed_by and (there := here.get(record.cell.key)) is not None and there.origin.pack:
-                    write_origin(there.folder, replace(there.origin, signed_by=origin.signed_by))
+            for record in found.imported:
+                write_origin(record.folder, Origin(manifest.sha256, found.signed.get(record.cell.key, "")))
+            _note_signatures(records, found)
             placed = [_moved(record, store) for record in found.imported]
     return replace(found, imported=placed)
 
@@ -267,6 +263,16 @@ def _look_at_signatures(found: Imported, records: list[Record], trusted_keys: Pa
             raise BadPack(str(error)) from error
         if name:
             found.signed[record.cell.key] = name
+
+
+def _note_signatures(records: list[Record], found: Imported) -> None:
+    """Write beside records that are here already who signed them, where the pack's are the same to the byte."""
+    here = {record.cell.key: record for record in found.already}
+    for record in records:
+        name, there = found.signed.get(record.cell.key), here.get(record.cell.key)
+        if name and there is not None and there.origin.pack and there.content["sha256"] == record.content["sha256"]:
+            shutil.copyfile(record.folder / SIGNATURE, there.folder / SIGNATURE)
+            write_origin(there.folder, replace(there.origin, signed_by=name))
 
 
 def _moved(record: Record, store: ResultStore) -> Record:

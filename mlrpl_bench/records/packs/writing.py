@@ -147,7 +147,7 @@ def _files_of(record: Record, contents: Contents, of_training: OfTraining) -> di
         files |= _rounded(record, sorted(wanted & {SCORES, TRAIN_SCORES}))
     if TRAIN_SCORES not in files and TRAIN_EVIDENCE not in files:
         files[TRAIN_EVIDENCE] = compressed(of_training(record))
-    changed = {name: _facts(content) for name, content in files.items() if _facts(content) != stated.get(name)}
+    changed = {name: _facts(content) for name, content in sorted(files.items()) if _facts(content) != stated.get(name)}
     left_out = tuple(sorted(set(stated) - set(files)))
     if changed or left_out:
         is_rounded = ROUNDED if ROUNDED in (contents.scores, scores) else FULL
@@ -196,8 +196,8 @@ def _examples(record: Record, scores_NC: NDArray[np.float32]) -> bytes:
         arrays["scores"] = scores_NC[arrays["rows"]]
     except (KeyError, IndexError) as error:
         raise UserError(f"{path} is damaged ({error!r}); see verify --files") from error
-    for name in set(arrays) - {"rows", "scores"}:
-        if arrays[name].dtype == np.float32:
+    for name in arrays:
+        if name not in ("rows", "scores") and arrays[name].dtype == np.float32:
             arrays[name] = arrays[name].astype(np.float16)
     return compressed(arrays)
 
