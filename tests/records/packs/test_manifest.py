@@ -13,7 +13,7 @@ FITTING = Manifest("float16", {"tiny/plain/0.5-s0-01234567": {"record.json": FAC
 
 
 def read(change):
-    content = FITTING.to_json()
+    content = json.loads(json.dumps(FITTING.to_json()))
     change(content)
     content["sha256"] = _digest({name: value for name, value in content.items() if name != "sha256"})
     return Manifest.read("a.zip", json.dumps(content).encode())
