@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mlrpl_bench.api.resolving import store_of
 from mlrpl_bench.api.watching import Progress, Watcher, watcher
@@ -18,6 +19,7 @@ from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore, left_out_line
 from mlrpl_bench.utils.errors import UserError
 
+Value = TypeVar("Value")
 Folders = str | Path | Sequence[str | Path]
 
 
@@ -55,16 +57,20 @@ class Chosen:
         Raises:
             UserError: it names what there is.
         """
-        there = {
+        there: dict[str, set[Any]] = {
             "data set": {cell.setting.dataset for cell in cells},
             "method": {name for cell in cells for name in (cell.method, cell.label)},
             "known ratio": {cell.ratio for cell in cells},
         }
-        asked = {"data set": self.datasets, "method": self.methods, "known ratio": self.ratios}
+        asked: dict[str, Sequence[Any] | None] = {
+            "data set": self.datasets,
+            "method": self.methods,
+            "known ratio": self.ratios,
+        }
         for kind, names in asked.items():
             for name in names or ():
                 if name not in there[kind]:
-                    known = ", ".join(map(str, sorted(there[kind]))) or "none at all"  # type: ignore[type-var]
+                    known = ", ".join(map(str, sorted(there[kind]))) or "none at all"
                     raise UserError(f"no record is of the {kind} {name!r}; there are: {known}")
         for beginning in self.cells or ():
             if not beginning or not any(cell.key.startswith(beginning) for cell in cells):
@@ -120,8 +126,10 @@ def export_records(
     Raises:
         UserError: there are no such records, one is damaged, or the pack cannot be written; there is no pack then.
     """
-    names = (None if each is None else tuple(each) for each in (datasets, methods, ratios))
-    chosen = Chosen(*names, seeds, None if cells is None else tuple(cells))  # type: ignore[arg-type]
+    for name, values in (("datasets", datasets), ("methods", methods), ("cells", cells)):
+        if isinstance(values, str):
+            raise UserError(f"{name}={values!r} must be a list of names")
+    chosen = Chosen(_several(datasets), _several(methods), _several(ratios), seeds, _several(cells))
     contents = Contents(scores, train_scores, weights)
     return export(store_of(_folders(results)), Path(out), chosen, contents, watcher(progress))
 
@@ -148,6 +156,11 @@ def import_records(
     """
     keys = None if trusted_keys is None else Path(trusted_keys)
     return importing.bring_in(Path(pack), store_of(_folders(results)), keys, watcher(progress).report)
+
+
+def _several(values: Iterable[Value] | None) -> tuple[Value, ...] | None:
+    """Return values as a tuple; None stays None."""
+    return None if values is None else tuple(values)
 
 
 def _folders(results: Folders) -> tuple[Path, ...]:

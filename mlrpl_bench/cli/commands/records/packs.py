@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,19 +106,11 @@ def _print(found: Imported, trusted_keys: Path | None, plugin: list[Path] | None
     if trusted_keys is not None:
         names = ", ".join(sorted(set(found.signed.values()))) or "nobody"
         print(f"signed by a key in {trusted_keys}: {len(found.signed) or 'none'} of them, by {names}")
-    known, _ = registries(plugin)
-    unknown: dict[str, int] = {}
-    for record in found.imported:
-        if record.cell.method not in known:
-            unknown[record.cell.method] = unknown.get(record.cell.method, 0) + 1
-    for method, number in sorted(unknown.items()):
-        print(
-            f"{method}: {counted(number, 'record')} of a method that is not registered here; listed by list cells, "
-            "in no table until its file is named with --plugin"
-        )
+    for line in _unregistered(found, plugin):
+        print(line)
     if found.conflicts:
-        number = counted(len(found.conflicts), "cell")
-        print(f"not imported, as {number} have other numbers here (import into another --results-dir to keep both):")
+        cells = counted(len(found.conflicts), "cell") + (" has" if len(found.conflicts) == 1 else " have")
+        print(f"not imported, as {cells} other numbers here (import into another --results-dir to keep both):")
     lines = [conflict.to_text() for conflict in found.conflicts]
     for line in lines[:NAMED]:
         print(f"  {line}")
@@ -125,3 +118,14 @@ def _print(found: Imported, trusted_keys: Path | None, plugin: list[Path] | None
         print(f"  and {len(lines) - NAMED} more; --json has all")
     for reason in found.unusable:
         print(f"not imported: {reason}", file=sys.stderr)
+
+
+def _unregistered(found: Imported, plugin: list[Path] | None) -> list[str]:
+    """Return a line for each method of imported records that is not registered here."""
+    known, _ = registries(plugin)
+    numbers = Counter(record.cell.method for record in found.imported if record.cell.method not in known)
+    return [
+        f"{method}: {counted(number, 'record')} of a method that is not registered here; listed by list cells, "
+        "in no table until its file is named with --plugin"
+        for method, number in sorted(numbers.items())
+    ]
