@@ -132,7 +132,20 @@ def first_record(members):
     return next(name for name in members if name.endswith("record.json"))
 
 
+def flip(members, name):
+    """Change a byte of a file of the first record, not its size."""
+    name = first_record(members).replace("record.json", name)
+    members[name] = members[name][:-1] + bytes([members[name][-1] ^ 1])
+
+
+def with_other_costs(members):
+    name = first_record(members)
+    members[name] = members[name].replace(b'"seconds": 1.5', b'"seconds": 9.5')
+
+
 SPOILT = {
+    "a file of the same size": (lambda m, _: flip(m, "history.csv"), "history.csv is not what its record says"),
+    "a record without its digest": (lambda m, _: with_other_costs(m), "record.json is not what was written"),
     "another protocol version": (
         lambda m, _: with_record(m, lambda c: c["cell"]["setting"].update(protocol_version=VERSION + 1)),
         f"protocol version {VERSION + 1}",

@@ -180,6 +180,12 @@ def test_what_a_hub_adds_on_top_of_a_folder_is_never_read(unfolded):
     assert not any(name.endswith(("README.md", ".gitattributes")) for name in contents(store.root))
 
 
+def test_a_changed_byte_in_a_folder_is_refused(unfolded):
+    path = next(unfolded.rglob("history.csv"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert "history.csv is not what was packed (SHA-256 differs)" in refused(unfolded)
+
+
 def test_links_and_strangers_in_a_folder_are_refused(unfolded):
     record = next(unfolded.rglob("record.json"))
     stranger = record.with_name("evidence.npz")
