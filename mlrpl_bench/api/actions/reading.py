@@ -114,7 +114,7 @@ def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
 COLUMNS_OF_RECORDS = (
     *("dataset", "method", "known_ratio", "seed", "mask_seed", "key", "title"),
     *("evaluate_on", "mask_scheme", "backbone", "image_size", "epochs", "batch", "precision"),
-    *("mAP", "OF1", "CF1", "seconds", "folder"),
+    *("mAP", "OF1", "CF1", "seconds", "status", "origin", "folder"),
 )
 """A frame without records has these columns; with records it has every metric."""
 
@@ -139,7 +139,8 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
             row |= {name: getattr(setting, name) for name in ("epochs", "batch", "precision")}
             numbers = {name: value for name, value in record.metrics.items() if isinstance(value, (int, float))}
             row |= {name: 100 * value for name, value in numbers.items()}
-            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan), "folder": str(record.folder)}
+            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan)}
+            row |= {"status": record.origin.status, "origin": record.origin.to_text(), "folder": str(record.folder)}
             rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
 
