@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation.metrics import SHARES
 from mlrpl_bench.records.cell import Cell, Finished
+from mlrpl_bench.records.remote import left_elsewhere
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 
@@ -130,9 +131,12 @@ def read_record(path: Path) -> Record:
                 raise ValueError(f"its cost has no {name}")
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise DamagedRecord(f"record {path} is not a whole record ({error!r}); {advice}") from error
+    elsewhere = left_elsewhere(path.parent)
     for name, size in files.items():
         file = path.parent / name
         found = _size(file)
+        if found is None:
+            found = elsewhere.get(name)
         if found is None:
             raise DamagedRecord(f"{file} is missing though its record names it; {advice}")
         if found != size:

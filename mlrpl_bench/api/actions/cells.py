@@ -120,9 +120,11 @@ def made_ready(jobs: Sequence[Job], resolved: Resolved, watcher: Watcher) -> lis
     """The jobs without a record, of which damaged ones were moved aside."""
     store = resolved.store
     todo = sweep.missing(jobs, store)
-    sweep.tidy(set(jobs) - set(todo), store)
+    if not store.why_not_written:
+        sweep.tidy(set(jobs) - set(todo), store)
     if not todo:
         return []
+    store.refuse_address()
     all_records = store.survey(resolved.dataset.name).records
     for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, all_records)}):
         watcher.note(f"the file of {name} changed since its record; its cells are trained anew")

@@ -17,6 +17,7 @@ from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.records.cell import Job
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.provenance import versions
+from mlrpl_bench.records.remote import address_of
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.checkpoint import FILE
 from mlrpl_bench.training.launchers.sweep import FoundFinished
@@ -68,7 +69,7 @@ def anywhere(request: Request) -> Request:
         request,
         options=dataclasses.replace(options, **chosen, weights=weights),
         plugins=tuple(path.absolute() for path in request.plugins),
-        results=tuple(path.absolute() for path in request.results),
+        results=tuple(path if address_of(path) else path.absolute() for path in request.results),
         out=None,
     )
 
