@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlrpl_bench.records.lease_trial import append
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import unfinished
 from mlrpl_bench.utils.shortages import is_full
@@ -290,7 +291,7 @@ class Owner:
             cells = len(set(held) - self._presences)
             for folder in held:
                 with contextlib.suppress(OSError):  # a full disk, say; the next beat may find room
-                    _append(_path(folder, self._numbers[folder]), b"%d\n" % cells)
+                    append(_path(folder, self._numbers[folder]), b"%d\n" % cells)
 
     def _beat_on(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -379,38 +380,7 @@ def _create_in_folder(path: Path, content: bytes) -> bool:
             os.link(temporary, path)
         except FileExistsError:
             return os.stat(temporary).st_nlink == 2  # over NFS an answer may be lost and the question sent twice
-        except FileNotFoundError:
-            raise
-        except (OSError, AttributeError):  # a file system without hard links
-            return _create_without_link(path, content)
         return True
-
-
-def _create_without_link(path: Path, content: bytes) -> bool:
-    """Make a file on a file system without hard links; False where the name is taken.
-
-    For a moment the file is empty, which counts as a claim of somebody unknown.
-    """
-    try:
-        file = path.open("xb")
-    except FileExistsError:
-        return False
-    try:
-        with file:
-            file.write(content)
-    except BaseException:  # a full disk, say; nobody would beat for what is left
-        path.unlink()
-        raise
-    return True
-
-
-def _append(path: Path, content: bytes) -> None:
-    """Append bytes to a file; one that is not there is not made."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
 
 
 @functools.cache

@@ -376,7 +376,10 @@ BAD = {
     ),
     "shard": (["leaderboard", "--shard=4/3"], "--shard 4/3 is not valid; write 1/3 for the first of three parts"),
     "planned workers": (["leaderboard", "--workers-planned=3"], "--workers-planned is for --dry-run; add it, or write"),
-    "object storage": (["leaderboard", "--results-dir=nostore://bucket"], "--results-dir nostore://bucket cannot be read"),
+    "object storage": (
+        ["leaderboard", "--results-dir=nostore://bucket"],
+        "--results-dir nostore://bucket cannot be read",
+    ),
     "backbone": (
         ["run", "plain", "--dataset=tiny", "--backbone=resnet1", "--weights=random"],
         "no backbone 'resnet1'; there are: small, resnet101, and timm's",

@@ -173,7 +173,9 @@ def test_a_library_that_is_not_installed_is_named_with_the_extra(monkeypatch):
     line = refusal(lambda: copied("s3://bucket/results"))
     assert line == "--results-dir s3://bucket/results needs s3fs; install it with pip install 'mlrpl-bench[remote]'"
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    assert refusal(lambda: copied("memory://a")).endswith("needs fsspec; install it with pip install 'mlrpl-bench[remote]'")
+    assert refusal(lambda: copied("memory://a")).endswith(
+        "needs fsspec; install it with pip install 'mlrpl-bench[remote]'"
+    )
 
 
 @pytest.mark.parametrize(

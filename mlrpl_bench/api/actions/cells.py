@@ -16,6 +16,7 @@ from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Job
+from mlrpl_bench.records.lease_trial import refuse_unfit
 from mlrpl_bench.records.store import Damaged
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.groups import alike
@@ -117,7 +118,11 @@ def train_as_worker(resolved: Resolved, watcher: Watcher, worker: sweep.Worker, 
 
 
 def made_ready(jobs: Sequence[Job], resolved: Resolved, watcher: Watcher) -> list[Job]:
-    """The jobs without a record, of which damaged ones were moved aside."""
+    """The jobs without a record, of which damaged ones were moved aside.
+
+    Raises:
+        UserError: there are some, and the results folder is an address or cannot hold leases.
+    """
     store = resolved.store
     todo = sweep.missing(jobs, store)
     if not store.why_not_written:
@@ -125,6 +130,7 @@ def made_ready(jobs: Sequence[Job], resolved: Resolved, watcher: Watcher) -> lis
     if not todo:
         return []
     store.refuse_address()
+    refuse_unfit(store.root / resolved.dataset.name)
     all_records = store.survey(resolved.dataset.name).records
     for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, all_records)}):
         watcher.note(f"the file of {name} changed since its record; its cells are trained anew")

@@ -214,7 +214,9 @@ def execute(
     table, unusable = _with_secondary_tables(table, resolved)
     folder = request.out or store.root / dataset.name
     unwritten = "" if request.out is not None else store.why_not_written or _why_not_writable(folder)
-    unwritten = f"{unwritten}, so the table is only printed; name a folder for the files with --out" if unwritten else ""
+    unwritten = (
+        f"{unwritten}, so the table is only printed; name a folder for the files with --out" if unwritten else ""
+    )
     setting = variant(request.options, dataset.preset_called(request.options.preset))
     ending = "-".join(filter(None, (setting, "tuned" if resolved.tuned is not None else "")))
     files = (

@@ -119,7 +119,9 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
     """Read which cells have records, see `functions.records`."""
     there = store.datasets()
     if dataset is not None and dataset not in there:
-        raise UserError(f"no records of {dataset!r} in {store.in_words(store.root)}; there are: {', '.join(there) or 'none'}")
+        raise UserError(
+            f"no records of {dataset!r} in {store.in_words(store.root)}; there are: {', '.join(there) or 'none'}"
+        )
     rows = []
     for name in there if dataset is None else [dataset]:
         survey = store.survey(name)
@@ -135,7 +137,10 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
             row |= {name: getattr(setting, name) for name in ("epochs", "batch", "precision")}
             numbers = {name: value for name, value in record.metrics.items() if isinstance(value, (int, float))}
             row |= {name: 100 * value for name, value in numbers.items()}
-            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan), "folder": store.in_words(record.folder)}
+            row |= {
+                "seconds": record.content.get("cost", {}).get("seconds", math.nan),
+                "folder": store.in_words(record.folder),
+            }
             rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
 

@@ -1,5 +1,6 @@
 """The parts of a grid are disjoint and make the whole; a worker trains what is left and makes no table."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,11 @@ from mlrpl_bench.api.actions import cells, execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet
+from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.training.launchers.sweep import Worker
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
+from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, write_plugin
 
 
@@ -49,6 +52,20 @@ def test_parts_are_even_disjoint_and_make_the_whole(request_, jobs, of):
 def test_cells_that_can_be_trained_together_stay_together(request_, jobs):
     parts = [cells.part(jobs, replace(request_, shard=(number, 2))) for number in (1, 2)]
     assert [{job.cell.seed for job in part} for part in parts] == [{0}, {1}]
+
+
+@pytest.mark.parametrize("launcher", [None, "print"])
+def test_a_folder_that_cannot_hold_leases_is_refused_before_anything_is_written(
+    request_, tmp_path, monkeypatch, launcher
+):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    asked = resolve(replace(request_, results=(tmp_path / "mounted",)), Quiet())
+    with pytest.raises(UserError, match="is refused, as no hard link can be made there"):
+        execute.execute(asked, Quiet(), placement=Placement(launcher))
+    assert list((tmp_path / "mounted" / "tiny").iterdir()) == []
 
 
 def test_a_plan_of_a_part_and_for_several_workers_shows_the_groups(request_, tmp_path):
