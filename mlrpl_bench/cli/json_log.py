@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from mlrpl_bench.cli.epochs import Epochs
 from mlrpl_bench.cli.streams import write_json
+from mlrpl_bench.cli.worker_lines import EndedEpochs
 from mlrpl_bench.records.cell import Finished
+from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.record import Record
+from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
 from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import Failed, Note
 
 LINE_SECONDS = 60.0
 """A preparation gets a line at most this often, and one at its end."""
+
+
+EPOCH = tuple(field.name for field in dataclasses.fields(Epoch))
+"""The facts of an epoch, whoever has ended it."""
 
 
 class JsonLog:
@@ -26,6 +34,7 @@ class JsonLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._epochs = Epochs(0.0, clock)
+        self._ended = EndedEpochs(0.0, clock)
         self._told: dict[str, float] = {}
 
     def __enter__(self) -> JsonLog:
@@ -48,6 +57,12 @@ class JsonLog:
         if self._told.get("cells") != done:
             self._told["cells"] = done
             write_json("cells", done=done, total=total)
+
+    def workers(self, at_work: Sequence[AtWork]) -> None:
+        """Write a line for each epoch that a process elsewhere has ended."""
+        for each in self._ended.news(at_work):
+            facts = {field: getattr(each, field) for field in EPOCH}
+            write_json("epoch", node=each.node, process=each.process, device=each.device, **facts)
 
     def note(self, text: str) -> None:
         """A line that a person should read."""
@@ -75,6 +90,14 @@ class JsonLog:
             mean = 100 * float(event.metrics["mAP"])
             write_json("finished", cell=title, test_mAP=mean, seconds=event.seconds)
         elif isinstance(event, FoundFinished):
-            write_json("finished elsewhere", cell=title)
+            write_json("finished elsewhere", cell=title, **_facts(event.record))
         elif isinstance(event, Failed):
             write_json("failed", cell=title, reason=event.reason)
+
+
+def _facts(record: Record | None) -> dict[str, Any]:
+    """What the record of another process says of its cell; nothing where it cannot be read."""
+    if record is None:
+        return {}
+    mean, content = 100 * float(record.metrics["mAP"]), record.content
+    return {"test_mAP": mean, "seconds": content["cost"]["seconds"], "node": content.get("node")}

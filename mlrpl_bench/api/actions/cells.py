@@ -17,8 +17,10 @@ from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Job
 from mlrpl_bench.records.lease_trial import refuse_unfit
+from mlrpl_bench.records.provenance import device_name
 from mlrpl_bench.records.store import Damaged
 from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.training.launchers.epochs import Epochs
 from mlrpl_bench.training.launchers.groups import alike
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -148,10 +150,13 @@ def train_here(
     request = resolved.request
     collector = Collector(study.train, study.test, study.masks)
     failures, done = [], 0
+    epochs = Epochs(0.0)
+    worker = replace(worker, says=lambda: {**epochs.standing, "device": device_name(study.workbench.fabric.device)})
     for job, event in sweep.run(
         todo, study, resolved.store, request.keep_weights, request.group, request.checkpoint_seconds, worker
     ):
         watcher.cells(done, len(todo))
+        epochs.hear(job.cell.recipe.epochs or 0, event)
         watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
             failures.append(event)
