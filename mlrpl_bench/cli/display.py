@@ -121,7 +121,7 @@ class Display:
             elif isinstance(event, FoundFinished) and event.record is not None:
                 cost, node = event.record.content["cost"], event.record.content.get("node", "another machine")
                 mean = 100 * event.record.metrics["mAP"]
-                line = f"{title}: mAP {mean:.1f} in {cost['seconds']:.0f} s, by another process on {node}"
+                line = f"{title}: mAP {mean:.1f} in {cost['seconds']:.0f} s on {node}"
             elif isinstance(event, FoundFinished):
                 line = f"{title}: trained by another process"
             else:
@@ -140,11 +140,11 @@ class Display:
         for each in at_work:
             if each.owner not in self.tasks:
                 self.tasks[each.owner] = self.progress.add_task(each.name, total=each.steps, facts="")
-            mean = "" if each.test_mAP is None else f"  mAP {each.test_mAP:.1f}"
-            facts = (
-                f"{each.device}, {counted(each.cells, 'cell')}, epoch {min(each.epoch + 1, each.epochs)}/{each.epochs}"
-            )
-            self.progress.update(self.tasks[each.owner], total=each.steps, completed=each.step, facts=f"{facts}{mean}")
+            epoch = min(each.epoch + 1, each.epochs)
+            mean = "" if each.test_mAP is None else f", mAP {each.test_mAP:.1f}"
+            # The device last: where a terminal is narrow, the end is cut.
+            facts = f"{counted(each.cells, 'cell')}, epoch {epoch}/{each.epochs}{mean}, {each.device}"
+            self.progress.update(self.tasks[each.owner], total=each.steps, completed=each.step, facts=facts)
 
     def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
         """Show that a group of cells begins to train side by side.

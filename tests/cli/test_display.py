@@ -148,7 +148,7 @@ def test_a_cell_that_another_process_trained_is_a_line(display, capsys, cell):
 def test_a_cell_that_another_process_trained_has_its_map_from_its_record(display, capsys, cell, finished, tmp_path):
     record = ResultStore(tmp_path).write(finished, {"node": "far"})
     display.event(TITLE, 4, FoundFinished(cell, record))
-    assert capsys.readouterr().err == f"{TITLE}: mAP 61.8 in 13 s, by another process on far\n"
+    assert capsys.readouterr().err == f"{TITLE}: mAP 61.8 in 13 s on far\n"
 
 
 AT_WORK = AtWork("a", "far", 7, "H100", 3, 1, 4, 13, 40, 0.75, 45.67, 80.0, 130.0)
@@ -158,7 +158,7 @@ def test_a_process_elsewhere_has_a_bar_until_it_ends(display, bars, monkeypatch)
     monkeypatch.setattr(display.console, "_force_terminal", True)
     display.workers([AT_WORK, replace(AT_WORK, owner="b", process=8, epoch=0, test_mAP=None, step=2)])
     first, second = (line for line in bars().splitlines() if line.startswith("far"))
-    assert first.startswith("far 7 ") and "13/40" in first and "3 cells, epoch 2/4  mAP 45.7" in first
+    assert first.startswith("far 7 ") and "13/40" in first and "3 cells, epoch 2/4, mAP 45.7, H100" in first
     assert second.startswith("far 8 ") and "epoch 1/4" in second and "mAP" not in second
     display.workers([replace(AT_WORK, step=21, epoch=2, steps=80)])
     assert "21/80" in bars() and "far 8" not in bars()
