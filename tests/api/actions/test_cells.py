@@ -121,6 +121,7 @@ class Looking(Quiet):
         until = time.monotonic() + 20
         while isinstance(event, StepDone) and not self.seen and time.monotonic() < until:
             self.seen = at_work(self.among, Owner())
+            time.sleep(0.01)
 
 
 def test_a_process_that_trains_says_in_the_folder_how_far_it_is(request_, tmp_path, monkeypatch):
