@@ -108,7 +108,11 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
     Args:
         datasets: the names of the data sets whose records are checked.
         report: told about the progress as (what, done, total).
+
+    Raises:
+        UserError: a folder is an address.
     """
+    store.refuse_copies("every byte is compared, of weights too")
     paths = [path for dataset in datasets for path in store.record_files(dataset)]
     found = FilesFound()
     for number, path in enumerate(paths, start=1):

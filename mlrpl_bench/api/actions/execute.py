@@ -203,7 +203,8 @@ def execute(
         ]
         reasons = "".join(f"; {line}" for line in [*found.problems, *begun, *found.excluded_records][:3])
         raise UserError(
-            f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
+            f"no records of this setting in {store.in_words(store.root / dataset.name)}{reasons}; train some first, "
+            "without --no-train"
         )
     table = _leaderboard(resolved, study, jobs, references, found)
     if request.published:
@@ -212,7 +213,10 @@ def execute(
         return Result(table, (), "", failures, found.problems, failed_methods)
     table, unusable = _with_secondary_tables(table, resolved)
     folder = request.out or store.root / dataset.name
-    unwritten = "" if request.out is not None else _why_not_writable(folder)
+    unwritten = "" if request.out is not None else store.why_not_written or _why_not_writable(folder)
+    unwritten = (
+        f"{unwritten}, so the table is only printed; name a folder for the files with --out" if unwritten else ""
+    )
     ending = "-".join(filter(None, (study.variant(), "tuned" if resolved.tuned is not None else "")))
     files = (
         [] if unwritten else write.write(table, folder, ending, resolved.methods.entries, study.test, watcher.report)
@@ -377,4 +381,4 @@ def _why_not_writable(folder: Path) -> str:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if os.access(there, os.W_OK):
         return ""
-    return f"{folder} is read-only, so the table is only printed; name a folder for the files with --out"
+    return f"{folder} is read-only"

@@ -123,7 +123,9 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
     """Read which cells have records, see `functions.records`."""
     there = store.datasets()
     if dataset is not None and dataset not in there:
-        raise UserError(f"no records of {dataset!r} in {store.root}; there are: {', '.join(there) or 'none'}")
+        raise UserError(
+            f"no records of {dataset!r} in {store.in_words(store.root)}; there are: {', '.join(there) or 'none'}"
+        )
     rows = []
     for name in there if dataset is None else [dataset]:
         survey = store.survey(name)
@@ -140,7 +142,8 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
             numbers = {name: value for name, value in record.metrics.items() if isinstance(value, (int, float))}
             row |= {name: 100 * value for name, value in numbers.items()}
             row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan)}
-            row |= {"status": record.origin.status, "origin": record.origin.to_text(), "folder": str(record.folder)}
+            row |= {"status": record.origin.status, "origin": record.origin.to_text()}
+            row |= {"folder": store.in_words(record.folder)}
             rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
 
@@ -176,7 +179,7 @@ def _evidence(
     for line in found.excluded_records:
         watcher.note(line)
     if not found.cells:
-        place = resolved.store.root / resolved.dataset.name
+        place = resolved.store.in_words(resolved.store.root / resolved.dataset.name)
         raise UserError(f"no records of these methods and of this setting in {place}; train some first")
     check()
     return found.cells

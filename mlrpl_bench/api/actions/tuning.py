@@ -276,6 +276,8 @@ def _planned(
         raise UserError("with one trial a method nothing is chosen; name two --rates or more, or two --set-values")
     study = Study(resolved.dataset, request.options, watcher.report)
     path = out or resolved.store.root / resolved.dataset.name / tuned.file_name(study)
+    if out is None:
+        resolved.store.refuse_address()
     tuned.methods_in(path, study)  # refuse before anything is trained
     watcher.note(f"{counted(len(points), 'trial')} at {counted(len(resolved.ratios), 'known ratio')}")
     return _Planned(replace(resolved, rows=points), study, points, path)

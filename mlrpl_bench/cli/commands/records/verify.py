@@ -147,7 +147,9 @@ def _datasets(store: ResultStore, dataset: str | None) -> list[str]:
     if dataset is None:
         return there
     if dataset not in there:
-        raise UserError(f"no records of {dataset!r} in {store.root}; there are: {', '.join(there) or 'none'}")
+        raise UserError(
+            f"no records of {dataset!r} in {store.in_words(store.root)}; there are: {', '.join(there) or 'none'}"
+        )
     return [dataset]
 
 
