@@ -90,7 +90,8 @@ def _the_one(launchers: Sequence[str]) -> str | None:
 
 
 def _parameter(name: str, kind: Any, text: str, unset: str) -> inspect.Parameter:
-    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=unset)
+    metavar = "<str>" if kind == list[str] else None
+    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=unset, metavar=metavar)
     annotation = Annotated[kind | None, option]
     # Not the bare name: `Options`, too, has workers, which are others.
     own = f"place_{name}"

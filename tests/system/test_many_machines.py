@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.command import in_folder
 from tests.helpers.places import ROOT
 from tests.helpers.tiny_study import DATASET, METHOD, write_plugin
-from tests.system.test_readme import commands_in
+from tests.system.test_readme import FENCE, commands_in
 
 PAGE = (ROOT / "docs" / "many-machines.md").read_text(encoding="utf-8")
 SHOWN = commands_in(PAGE)
@@ -59,6 +59,16 @@ def test_a_command_ends_as_the_page_says(shell, shown):
     answer = shell(shown)
     assert answer.code == code and words in answer.out + answer.err
     assert "Traceback" not in answer.err
+
+
+def test_the_files_for_clusters_are_yaml_and_the_first_is_as_ray_wants_it():
+    yaml, util = pytest.importorskip("yaml"), pytest.importorskip("ray.autoscaler._private.util")
+    cluster, job, task = (yaml.safe_load(block) for language, block in FENCE.findall(PAGE) if language == "yaml")
+    util.validate_config(util.prepare_config(cluster))
+    assert (job["kind"], list(task)) == ("RayJob", ["resources", "volumes", "run"])
+    assert set(commands_in(f"    python bench.py {job['spec']['entrypoint'].removeprefix('mlrpl-bench ')}")) == {
+        f"{ALL} --device cuda --launcher ray --results-dir /shared/results"
+    }
 
 
 def test_the_table_of_parts_that_were_trained_apart_is_that_of_one_folder(shell):
