@@ -2,7 +2,7 @@
 
     python -m benchmarks.launchers [--json PATH]             simulated, with recorded step times
     python -m benchmarks.launchers --grid [--json PATH]      measured: 12 cells of `scenes`, on a quiet machine
-    python -m benchmarks.launchers --grid --quick            two cells and few epochs: does it run?
+    python -m benchmarks.launchers --grid --quick            two cells, two epochs, small images: does it run?
 
 The simulation takes what a step of each method costs at the papers' setting from ``results/profile-80.json``: a group
 costs the dearest frozen part once, and each cell's own parts. Groups are formed by the very code that workers use. The
@@ -106,26 +106,28 @@ class Grid(NamedTuple):
         seeds: a cell for each, of each ratio.
         epochs: more than one.
         rounds: how often; the shortest time counts.
+        image_size: side in pixels; None for that of `scenes`.
     """
 
     ratios: str = "0.1,0.3,0.5,0.9"
     seeds: int = 3
     epochs: int = 10
     rounds: int = 2
+    image_size: int | None = None
 
     def seconds(self, options: Sequence[str], epochs: int, threads: int) -> float:
         """The wall time of the command that trains all cells into a folder of its own."""
         with tempfile.TemporaryDirectory() as folder:
-            cells = ["partial_bce", f"--ratios={self.ratios}", f"--seeds={self.seeds}", f"--epochs={epochs}"]
-            command = [sys.executable, str(ROOT / "bench.py"), "run", *cells, "--device=cpu", "--loader-workers=0"]
+            cells = ["run", "partial_bce", f"--ratios={self.ratios}", f"--seeds={self.seeds}", f"--epochs={epochs}"]
+            size = [] if self.image_size is None else [f"--image-size={self.image_size}"]
+            where = ["--device=cpu", "--loader-workers=0", f"--results-dir={folder}"]
             environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))}
             start = time.perf_counter()
             subprocess.run(
-                [*command, f"--results-dir={folder}", *options],
+                [sys.executable, str(ROOT / "bench.py"), *cells, *size, *where, *options],
                 check=True,
                 env=environment,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
             )
             return time.perf_counter() - start
 
@@ -171,7 +173,7 @@ def over_the_ideal(rows: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def main_of_grid(given: argparse.Namespace) -> None:
     """Measure, print and write."""
-    grid = Grid("0.5", 2, 2, 1) if given.quick else Grid(epochs=given.epochs, rounds=given.rounds)
+    grid = Grid("0.3,0.5", 1, 2, 1, image_size=32) if given.quick else Grid(epochs=given.epochs, rounds=given.rounds)
     rows = measured(grid, [name for name in STARTED if name != RAY or given.ray])
     ratios = over_the_ideal(rows)
     for name, row in rows.items():
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--grid", action="store_true", help="measure a grid of 12 cells")
     parser.add_argument("--epochs", type=int, default=10, help="of the measured grid, at least 2")
     parser.add_argument("--rounds", type=int, default=2, help="of which the shortest time counts")
-    parser.add_argument("--quick", action="store_true", help="with --grid: two cells of two epochs")
+    parser.add_argument("--quick", action="store_true", help="with --grid: two cells, two epochs, small images")
     parser.add_argument("--ray", action="store_true", help="measure it on Ray, too")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)

@@ -28,14 +28,32 @@ from tests.helpers.tiny_study import DATASET, METHOD, contents, write_plugin
 GRID = ("run", "plain", "--dataset=tiny", "--ratios=0.2,0.4,0.6,0.8", "--epochs=3", "--checkpoint-every=0")
 CELLS = 4
 
-SLOW = METHOD.replace("from torch import nn", "import os\nimport time\n\nfrom torch import nn").replace(
-    """        return {"bce\"""",
-    """        until = time.monotonic() + 1
-        while os.path.exists(SLOWLY) and time.monotonic() < until:
-            time.sleep(0.01)
+PATIENCE_SECONDS = 400
+"""A process that imports everything may need a minute on a busy machine, and a test has half a dozen."""
+
+SLOW = (
+    METHOD.replace("from torch import nn", "import pathlib\nimport time\n\nfrom torch import nn")
+    .replace(
+        """        return {"bce\"""",
+        """        if progress.epoch + progress.step > 0:
+            take_time()
         return {"bce\"""",
+    )
+    .replace(
+        "@register_method",
+        """def take_time(path=pathlib.Path(SLOWLY)):
+    start = time.monotonic()
+    try:
+        while time.monotonic() < start + float(path.read_text()):
+            time.sleep(0.01)
+    except FileNotFoundError:
+        pass
+
+
+@register_method""",
+    )
 )
-"""Its steps take a second each while a file is there: what is to happen in mid-training then does."""
+"""Each step but the first takes as many seconds as a file says while it is there, so that a kill meets mid-training."""
 
 
 def write_files(folder: Path) -> dict[str, str]:
@@ -55,7 +73,7 @@ def started(folder: Path, results: str, *options: str) -> subprocess.Popen[str]:
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
     """What a command said until it ended as it should."""
-    said = process.communicate(timeout=170)[0]
+    said = process.communicate(timeout=PATIENCE_SECONDS)[0]
     assert process.returncode == code, said
     return said
 
@@ -80,9 +98,9 @@ def trained_alone(folder: Path) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def slowly(folder: Path) -> Iterator[None]:
-    """Let all training in the folder take its time until the end of the context."""
-    (folder / "slowly").touch()
+def slowly(folder: Path, seconds: int = 60) -> Iterator[None]:
+    """Let each step of all training in the folder take so long, until the end of the context."""
+    (folder / "slowly").write_text(str(seconds))
     try:
         yield
     finally:
@@ -126,7 +144,7 @@ def submitted(path: Path, workers: int) -> list[Any]:
 
 
 def _wait(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE_SECONDS
     while not happened():
         assert time.monotonic() < until, "it never happened"
         time.sleep(0.05)

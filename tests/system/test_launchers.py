@@ -47,7 +47,7 @@ def test_the_printed_command_runs_in_a_shell_and_beside_a_process_started_by_han
     assert not list((folder / "printed").glob("tiny/*/*/record.json"))
     workers = [subprocess.Popen(["sh", "-c", line], cwd="/", stderr=subprocess.DEVNULL)]
     by_hand = grid.started(folder, "printed", "--device=cpu")
-    assert [worker.wait(170) for worker in workers] == [0]
+    assert [worker.wait(grid.PATIENCE_SECONDS) for worker in workers] == [0]
     grid.ended(by_hand)
     assert grid.arrays(folder, "printed") == alone
 
@@ -72,7 +72,7 @@ def test_slurm_jobs_and_a_process_started_by_hand_divide_the_cells(folder, alone
 
 
 def test_a_stopped_driver_stops_its_workers_which_keep_what_is_trained(folder, alone):
-    with grid.slowly(folder):
+    with grid.slowly(folder, seconds=3):
         process = grid.started(folder, "stopped", "--device=cpu", "--launcher=local", "--workers=2")
         grid.wait_for_a_checkpoint(folder, "stopped")
         process.send_signal(signal.SIGTERM)

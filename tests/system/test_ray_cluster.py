@@ -96,7 +96,7 @@ def test_ray_submitit_and_a_process_started_by_hand_divide_the_cells(folder, clu
 
 
 def test_a_task_that_is_interrupted_writes_checkpoints_and_gives_its_cells_up(folder, cluster):
-    with grid.slowly(folder):
+    with grid.slowly(folder, seconds=3):
         process = on_cluster(folder, "stopped", cluster)
         grid.wait_for_a_checkpoint(folder, "stopped")
         process.terminate()
