@@ -169,7 +169,7 @@ def test_a_process_elsewhere_has_a_bar_until_it_ends(display, bars, monkeypatch)
 def test_a_log_file_gets_a_line_for_an_epoch_that_a_process_elsewhere_has_ended(display, capsys):
     display.workers([AT_WORK])
     display.workers([AT_WORK])
-    line = "far 7 (H100): 3 cells, epoch 1/4: loss 0.7500, test mAP 45.7, 80 images/s, 2 min left\n"
+    line = "far 7 (H100): 3 cells, epoch 1/4: loss 0.7500, mAP 45.7, 80 images/s, 2 min left\n"
     assert capsys.readouterr().err == line
 
 

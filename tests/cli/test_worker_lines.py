@@ -24,7 +24,7 @@ def clock():
 
 
 def test_a_line_names_who_trains_how_many_cells_and_what_came_of_the_epoch():
-    line = "far 7 (H100): 3 cells, epoch 1/4: loss 0.7500, test mAP 45.7, 80 images/s, 2 min left"
+    line = "far 7 (H100): 3 cells, epoch 1/4: loss 0.7500, mAP 45.7, 80 images/s, 2 min left"
     assert worker_line(DONE) == line
     assert worker_line(replace(DONE, loss=None, test_mAP=None)).count("nan") == 2
 
