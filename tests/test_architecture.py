@@ -5,8 +5,8 @@ no data set by name; a method's file imports the public face and shared building
 """
 
 import ast
-import sys
 import graphlib
+import sys
 from pathlib import Path
 
 import pytest
