@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 PRELOADED = (
     *("mlrpl_bench.cli.app", "mlrpl_bench.api.actions.execute", "mlrpl_bench.tools.predict"),
-    *("sklearn.cluster", "scipy.stats"),
+    *("mlrpl_bench.leaderboard.report.write", "mlrpl_bench.leaderboard.report.figures", "rich.markdown"),
+    *("lightning_fabric", "sklearn.cluster", "scipy.stats", "matplotlib.pyplot"),
 )
 
 

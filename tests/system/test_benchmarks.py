@@ -170,9 +170,10 @@ def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly(tmp_
     monkeypatch.setattr(gpu, "tanh_scores", lambda *values, chunk: 1.001 * head.plain(*values))
     monkeypatch.setattr(gpu.Session, "methods", lambda session, few: [])
     monkeypatch.setitem(gpu.PARTS, "head", failing)
+    monkeypatch.setitem(gpu.PARTS, "compile", lambda session: iter([("it", {"ratio": 1.5})]))
     code, facts = run_gpu(["correctness", "head", "compile"], tmp_path / "report.json")
     assert code == 1 and "above the tolerance" in facts["correctness"]["results"]["tanh_scores"]["wrong"]
-    assert facts["head"]["failed"] == "RuntimeError: no luck" and "compile" in facts
+    assert facts["head"]["failed"] == "RuntimeError: no luck" and facts["compile"]["results"] == {"it": {"ratio": 1.5}}
 
 
 @pytest.mark.parametrize("now, lines", [(1.5, 0), (1.99, 0), (2.01, 1), (float("nan"), 1), (0.1, 0)])
