@@ -66,7 +66,7 @@ def select(
         report: told about the making of evidence as (what, done, total).
     """
     survey = store.survey(study.setting.dataset)
-    problems, excluded = list(survey.problems), defaultdict(list, survey.left_out)
+    problems, excluded = list(survey.problems), defaultdict(list, survey.excluded_folders)
     in_table, of_this_setting = [], []
     asked = list(asked)
     asked_by_key = {cell.key: cell for cell in asked}
@@ -144,7 +144,7 @@ def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:
     labels_NC = study.test.labels_NC
     by_length: dict[steps.Length, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))
     for record in (evidence.record for evidence in found):
-        length = steps.Length.of(record.cell.recipe, len(study.train))
+        length = steps.Length.from_recipe(record.cell.recipe, len(study.train))
         precision = record.metrics["average_precision"]
         if steps.is_at_chance(precision, labels_NC) and steps.went_nowhere(
             read_arrays(record.folder / "steps.npz"), length.epochs, precision, labels_NC

@@ -93,13 +93,13 @@ class Survey:
     Attributes:
         records: the records that are whole, in a fixed order, one for a key.
         problems: a line for everything that is there and cannot be used.
-        left_out: the folders of records that are of another protocol version, by that reason.
+        excluded_folders: the folders of records that are of another protocol version, by that reason.
         disagreeing: the keys of cells whose records state different metrics.
     """
 
     records: list[Record]
     problems: list[str]
-    left_out: dict[str, list[Path]]
+    excluded_folders: dict[str, list[Path]]
     disagreeing: frozenset[str] = frozenset()
 
 
@@ -194,12 +194,12 @@ class ResultStore:
         """
         by_key: dict[str, list[Record]] = {}
         problems = []
-        left_out: dict[str, list[Path]] = {}
+        excluded_folders: dict[str, list[Path]] = {}
         for path in self.record_files(dataset):
             try:
                 record = read_record(path)
             except OtherVersion as error:
-                left_out.setdefault(error.reason, []).append(path.parent)
+                excluded_folders.setdefault(error.reason, []).append(path.parent)
             except UserError as error:
                 problems.append(str(error))
             else:
@@ -213,7 +213,7 @@ class ResultStore:
                 folders = " and ".join(str(record.folder) for record in of_key)
                 problems.append(f"{folders} are of one cell and disagree; move the wrong one away")
                 disagreeing.add(of_key[0].cell.key)
-        return Survey(records, problems, left_out, frozenset(disagreeing))
+        return Survey(records, problems, excluded_folders, frozenset(disagreeing))
 
     def set_aside(self, cell: Cell) -> Path | None:
         """Move a cell's folder out of the way, see the function `set_aside`."""

@@ -105,7 +105,7 @@ class Prediction:
         return {"image": str(self.path), "scores": rows}
 
 
-def find(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wanted) -> tuple[Record, int]:
+def find_record(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wanted) -> tuple[Record, int]:
     """Find the record that is asked for, and how many fit; of several, take the highest ratio and the lowest seed.
 
     Args:

@@ -13,13 +13,12 @@ from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
 from mlrpl_bench.models import backbones
-from mlrpl_bench.models.hyperparameters import build as build_options
-from mlrpl_bench.models.hyperparameters import rate_factor
+from mlrpl_bench.models.hyperparameters import make_instance, rate_factor
 from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
 from mlrpl_bench.training import inputs
-from mlrpl_bench.training.options import Options, apply, check, flags_of_setting
+from mlrpl_bench.training.options import Options, apply_options, check_options, flags_of_setting
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder
 from mlrpl_bench.utils.processes import usable_cores
@@ -56,10 +55,10 @@ class Study:
     """Whether the images are files, which must be there."""
 
     def __init__(self, entry: DatasetEntry, options: Options, report: Report = silent) -> None:
-        check(options)
+        check_options(options)
         self.entry, self.options, self.report = entry, options, report
-        self.preset = apply(options, entry.preset_called(options.preset))
-        self.dataset = entry.cls(build_options(entry.cls.Options, dict(options.data), entry.name, "option"))
+        self.preset = apply_options(options, entry.preset_called(options.preset))
+        self.dataset = entry.cls(make_instance(entry.cls.Options, dict(options.data), entry.name, "option"))
         self.dataset.report = report
         if options.data_root is None and self.dataset.needs_root:
             raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
@@ -90,9 +89,9 @@ class Study:
         return self.inputs.masks
 
     @property
-    def left_out(self) -> dict[str, list[tuple[int | str, str]]]:
+    def skipped_images(self) -> dict[str, list[tuple[int | str, str]]]:
         """Return the ``training`` and the ``evaluation`` images that a run goes on without, as (id, reason)."""
-        return self.inputs.left_out
+        return self.inputs.skipped_images
 
     def job(
         self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any], row: str = ""
@@ -187,7 +186,9 @@ class Study:
         lines += inputs.unexpected_counts(self.inputs, self.dataset, self.options.evaluate_on)
         if not self.inputs.has_word_vectors:
             lines.append("no word vectors given: fixed pseudo-random ones, a name's words averaged (papers: GloVe)")
-        lines += [f"{len(bad)} {of} images left out, missing or damaged" for of, bad in self.left_out.items() if bad]
+        lines += [
+            f"{len(bad)} {of} images left out, missing or damaged" for of, bad in self.skipped_images.items() if bad
+        ]
         return lines
 
     def _of_backbone(self) -> list[str]:

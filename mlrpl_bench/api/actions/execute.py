@@ -104,7 +104,7 @@ class Plan:
         """Return the rows that are trained so long, by learning rate and number of steps."""
         found: dict[Length, list[str]] = {}
         for job in self.jobs:
-            labels = found.setdefault(Length.of(job.cell.recipe, self.images), [])
+            labels = found.setdefault(Length.from_recipe(job.cell.recipe, self.images), [])
             labels += [job.cell.label] if job.cell.label not in labels else []
         return found
 
@@ -290,7 +290,7 @@ def _leaderboard(
     methods = resolved.methods
     keys = {job.cell.key for row in references.values() for job in row}
     own_validation = "val" in study.dataset.splits(study.root)
-    given = GivenLabels.of(study.train, study.test, own_validation)
+    given = GivenLabels.from_splits(study.train, study.test, own_validation)
     return main.build(
         found.cells,
         [job.cell.label for job in jobs if job.cell.key not in keys],

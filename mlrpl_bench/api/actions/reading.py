@@ -72,7 +72,7 @@ def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path
     dataset = resolved.dataset
     entry, wanted = named(resolved, method, wanted)
     study = Study(dataset, resolved.request.options, watcher.report)
-    record, fitting = predict.find(surveyed(resolved, watcher), entry, study, wanted)
+    record, fitting = predict.find_record(surveyed(resolved, watcher), entry, study, wanted)
     predictor = predict.Predictor(record, entry, study)
     predictions = []
     for done, path in enumerate(images, start=1):
@@ -102,7 +102,7 @@ def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
     survey = resolved.store.survey(resolved.dataset.name)
     for problem in survey.problems:
         watcher.problem(problem)
-    for reason, folders in survey.left_out.items():
+    for reason, folders in survey.excluded_folders.items():
         watcher.note(left_out_line(reason, folders))
     return survey.records
 
@@ -125,7 +125,7 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
         survey = store.survey(name)
         for problem in survey.problems:
             watcher.problem(problem)
-        for reason, folders in survey.left_out.items():
+        for reason, folders in survey.excluded_folders.items():
             watcher.note(left_out_line(reason, folders))
         for record in survey.records:
             cell, setting = record.cell, record.cell.setting

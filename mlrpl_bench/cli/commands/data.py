@@ -16,7 +16,7 @@ import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_options
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
-from mlrpl_bench.training.options import apply, flag
+from mlrpl_bench.training.options import apply_options, flag
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def check(
     folder = _root(entry, options)
     with Display() as display:
         instance.report = display.report
-        preset = apply(options, entry.preset_called(options.preset))
+        preset = apply_options(options, entry.preset_called(options.preset))
         findings = checking.check(instance, folder, quick, workers, display.report, preset)
     content = json.dumps({"dataset": dataset, **findings.to_json()}, indent=1)
     if as_json:
@@ -242,11 +242,11 @@ def _prepare_images(
 
     kind, side = view.backend, view.enlarged
     folders = {name: prepared_folder(split, view) for name, split in splits.items()}
-    left_out: dict[str, dict[int, str]] = {name: {} for name in splits}
+    skipped_rows: dict[str, dict[int, str]] = {name: {} for name in splits}
     for name, split in splits.items():
         if skip:
             look = functools.partial(display.report, "looking for damaged images")
-            left_out[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
+            skipped_rows[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
         else:
             refuse_missing(split.image_paths, f"{name} images", ", or leave them out with --on-bad-image skip")
     try:
@@ -259,17 +259,17 @@ def _prepare_images(
         cache_writer.refuse_to_fill_the_disk([(split, folders[name]) for name, split in splits.items()], kind, side)
         for name, split in splits.items():
             report = functools.partial(display.report, f"resizing {name} images")
-            made = cache_writer.prepare(split, folders[name], kind, side, report, workers, left_out[name])
+            made = cache_writer.prepare(split, folders[name], kind, side, report, workers, skipped_rows[name])
             print(f"wrote {folders[name]}")
-            _tell_left_out(name, split, made.left_out)
+            _tell_skipped(name, split, made.skipped_rows)
     except BadImage as error:
         raise UserError(f"{error}, or leave it out with --on-bad-image skip") from error
 
 
-def _tell_left_out(name: str, split: Split, left_out: dict[int, str]) -> None:
-    for number, (row, reason) in enumerate(left_out.items()):
+def _tell_skipped(name: str, split: Split, skipped_rows: dict[int, str]) -> None:
+    for number, (row, reason) in enumerate(skipped_rows.items()):
         if number == SHOWN:
-            print(f"  and {len(left_out) - SHOWN:,} more {name} images")
+            print(f"  and {len(skipped_rows) - SHOWN:,} more {name} images")
             break
         print(f"left out: {split.image_paths[row]} ({reason})")
 
@@ -292,7 +292,7 @@ def _dataset(name: str, options: Options, plugin: list[Path] | None) -> tuple[Da
     for path, error in registry.failures.items():
         print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
     entry = registry[name]
-    return entry, entry.cls(hyperparameters.build(entry.cls.Options, dict(options.data), entry.name, "option"))
+    return entry, entry.cls(hyperparameters.make_instance(entry.cls.Options, dict(options.data), entry.name, "option"))
 
 
 def _root(entry: DatasetEntry, options: Options) -> Path:
@@ -383,5 +383,5 @@ def _print_next(findings: CheckResult, dataset: str, options: Options, plugin: l
         print(f"next:\n  {again}")
     else:
         print(f"next: mend what is named above, then\n  {again}")
-    if findings.images_can_be_left_out:
+    if findings.images_can_be_skipped:
         print(f"or go on without these images:\n  {' '.join(run)} --on-bad-image skip")

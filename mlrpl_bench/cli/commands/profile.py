@@ -87,10 +87,10 @@ def _bench(
     from mlrpl_bench.tools.profiling import settings
 
     if setting == PAPER:
-        return settings.of_paper(options, 80 if classes is None else classes, ratio, report)
+        return settings.paper_setting(options, 80 if classes is None else classes, ratio, report)
     if setting not in datasets:
         raise UserError(f"no setting {setting!r}; there are: {PAPER}, {', '.join(datasets)}")
-    return settings.of_dataset(datasets[setting], options, ratio, report)
+    return settings.dataset_setting(datasets[setting], options, ratio, report)
 
 
 def _check(setting: str, classes: int | None, ratio: float, steps: int, save: bool) -> None:

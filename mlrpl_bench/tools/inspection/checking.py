@@ -106,7 +106,7 @@ class CheckResult:
         return len(self.obstacles) <= len(self.to_add) and all(split.ok for split in self.splits)
 
     @property
-    def images_can_be_left_out(self) -> bool:
+    def images_can_be_skipped(self) -> bool:
         """Whether a run fails for images alone, and would go on with ``--on-bad-image skip``."""
         bad = any(split.missing or split.broken for split in self.splits)
         return bad and not self.obstacles and not any(split.problem for split in self.splits)
@@ -279,7 +279,9 @@ def _length(preset: Preset, images: int) -> str:
     from mlrpl_bench.models.method import Recipe
     from mlrpl_bench.training.steps import Length
 
-    return f"a run of {counted(preset.epochs, 'epoch')}: {Length.of(Recipe().resolve(preset), images).to_text()}"
+    return (
+        f"a run of {counted(preset.epochs, 'epoch')}: {Length.from_recipe(Recipe().resolve(preset), images).to_text()}"
+    )
 
 
 def _trained(preset: Preset) -> str:

@@ -78,7 +78,7 @@ class ProfilingSetting:
         }
 
 
-def of_dataset(entry: DatasetEntry, options: Options, ratio: float, report: Report) -> ProfilingSetting:
+def dataset_setting(entry: DatasetEntry, options: Options, ratio: float, report: Report) -> ProfilingSetting:
     """A data set's own setting, with its images."""
     bench = ProfilingSetting(entry.name, Study(entry, options, report), ratio, reads=True)
     workbench, batch = bench.study.workbench, bench.batch
@@ -89,7 +89,7 @@ def of_dataset(entry: DatasetEntry, options: Options, ratio: float, report: Repo
     return bench
 
 
-def of_paper(options: Options, classes: int, ratio: float, report: Report) -> ProfilingSetting:
+def paper_setting(options: Options, classes: int, ratio: float, report: Report) -> ProfilingSetting:
     """The papers' setting (`PAPER`, unless options say otherwise) on images and labels that are made up."""
     batch = options.batch or PAPER.batch
     data = {"categories": str(classes), "images": str(4 * max(batch, 1))}

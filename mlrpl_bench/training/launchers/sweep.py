@@ -228,7 +228,7 @@ class Sweep:
         self.choices = choices
         self.facts = {
             "deviations": study.deviations(),
-            "left_out_images": _left_out(study),
+            "left_out_images": _skipped_images(study),
             "launcher": choices.worker.launcher,
             **provenance(study.workbench.fabric.device),
         }
@@ -477,11 +477,11 @@ def _all_live(claims: Mapping[Path, Lease], seen: dict[Path, Lease]) -> bool:
     return all(seen.setdefault(folder, claim) != claim for folder, claim in claims.items())
 
 
-def _left_out(study: Study) -> dict[str, list[dict[str, str]]]:
+def _skipped_images(study: Study) -> dict[str, list[dict[str, str]]]:
     """The images that could not be used, by split, each with its reason."""
     return {
         name: [{"id": str(identity), "reason": reason} for identity, reason in images]
-        for name, images in study.left_out.items()
+        for name, images in study.skipped_images.items()
     }
 
 
