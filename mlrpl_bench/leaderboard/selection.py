@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds
 from mlrpl_bench.models.registry import MethodEntry
@@ -182,11 +183,25 @@ def _missing(cells: Sequence[Cell], store: ResultStore, known: Mapping[str, str]
 
 def _why_missing(cell: Cell, store: ResultStore) -> str:
     """What the store says; of a cell that was stopped and goes on from its checkpoint, where it stands."""
-    reason, position = store.why_missing(cell), checkpoint.position(store.folder(cell))
-    epochs = cell.recipe.epochs or 0
-    if position is None or position[0] >= epochs:
+    position, epochs = checkpoint.position(store.folder(cell)), cell.recipe.epochs or 0
+    place = "" if position is None or position[0] >= epochs else f"at epoch {position[0] + 1} of {epochs}"
+    return _standing(store.why_missing(cell), place)
+
+
+def unfinished(store: ResultStore, dataset: str) -> dict[Path, str]:
+    """List the folders of a data set's cells that were begun and have no record, each with where it stands."""
+    found = {}
+    for folder, reason in store.unfinished(dataset).items():
+        position = checkpoint.position(folder)
+        if position is not None or reason != NOT_RUN:
+            found[folder] = _standing(reason, "" if position is None else f"at epoch {position[0] + 1}")
+    return found
+
+
+def _standing(reason: str, place: str) -> str:
+    """Put what the store says and the place of a checkpoint, which may be empty, into a few words."""
+    if not place:
         return reason
-    place = f"at epoch {position[0] + 1} of {epochs}"
     if reason == NOT_RUN:
         return f"stopped {place}"
     return reason.replace(INTERRUPTED, f"{INTERRUPTED} {place}", 1) if reason.startswith(INTERRUPTED) else reason

@@ -224,6 +224,16 @@ class ResultStore:
         reasons = (_why_missing(root / _place(cell)) for root in (self.root, *self.others))
         return next((reason for reason in reasons if reason is not None), "not run")
 
+    def unfinished(self, dataset: str) -> dict[Path, str]:
+        """List the folders below `root` of a data set's cells without a record, with what `why_missing` says of each.
+
+        Raises:
+            UserError: a folder cannot be read.
+        """
+        with _readable(self.root):
+            folders = [folder for folder in _cell_folders(self.root / dataset) if not (folder / RECORD).exists()]
+        return {folder: _why_missing(folder) or "not run" for folder in folders}
+
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
         """Store a finished cell and return its record, which appears last, by one rename.
 
@@ -334,8 +344,12 @@ def _place(cell: Cell) -> Path:
 def _record_files(folder: Path) -> list[Path]:
     """List the records below a dataset's folder, in a fixed order."""
     with _readable(folder):
-        cells = [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
-        return [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
+        return [cell / RECORD for cell in _cell_folders(folder) if (cell / RECORD).is_file()]
+
+
+def _cell_folders(folder: Path) -> list[Path]:
+    """List the cells' folders below a dataset's folder, in a fixed order, but those that were set aside."""
+    return [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
 
 
 def _folders_in(folder: Path) -> list[Path]:

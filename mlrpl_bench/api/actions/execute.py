@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import is_writable
 from mlrpl_bench.utils.tables import Table, counted
 
 
@@ -374,7 +374,6 @@ def _claims(table: Leaderboard, dataset: str) -> list[Table]:
 
 def _why_not_writable(folder: Path) -> str:
     """Say why tables cannot be written to a folder; "" if they can."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if os.access(there, os.W_OK):
+    if is_writable(folder):
         return ""
     return f"{folder} is read-only, so the table is only printed; name a folder for the files with --out"

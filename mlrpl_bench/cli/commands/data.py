@@ -18,6 +18,7 @@ from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_opti
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
 from mlrpl_bench.training.options import apply_options, flag
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import is_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -335,7 +336,10 @@ def _loaded(entry: DatasetEntry, instance: Dataset, folder: Path, wanted: tuple[
 
 
 def _picture_path(output: Path | None, usual: str) -> Path:
-    """Return the path of a picture; one that is no PNG's or lies in no folder is refused before anything is loaded."""
+    """Return the path of a picture; one that is no PNG's or lies in no folder is refused before anything is loaded.
+
+    So is a place that is read-only.
+    """
     path = output or Path(usual)
     if path.suffix.lower() != ".png":
         raise UserError(f"--output {path}: the picture is a PNG; name it something.png")
@@ -346,6 +350,8 @@ def _picture_path(output: Path | None, usual: str) -> Path:
 def _refuse_no_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"--output {path}: there is no folder {path.parent}")
+    if not is_writable(path.parent):
+        raise UserError(f"{path} cannot be written: {path.parent} is read-only; name another place with --output")
 
 
 def _about(entry: DatasetEntry) -> str:
