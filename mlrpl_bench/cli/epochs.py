@@ -47,7 +47,7 @@ class Epochs:
         self._steps: StepDone | None = None
         self._rows: list[dict[str, float]] = []  # what the cells said of the epoch that ended last
         self._began, self._ended, self._told = 0.0, 0.0, -math.inf
-        self._first_step = 0
+        self._first_step = self._cells = 0
 
     def hear(self, epochs: int, event: SweepEvent) -> Epoch | None:
         """The epoch that this event shows to be over, if it is time to tell of it.
@@ -56,21 +56,24 @@ class Epochs:
             epochs: for how many the event's cell is trained.
         """
         if isinstance(event, Began):
-            self.begin(event.batch)
+            self.begin(event.batch, event.cells)
             return None
         if isinstance(event, EpochDone):
             self._rows.append(event.row)
             self._ended = self.clock()
             return None
-        over = self._over(epochs) if self._rows and not isinstance(event, (Note, Working)) else None
+        # A note may come between the ends of two cells; one after the last of them belongs below the epoch's line.
+        early = isinstance(event, Working) or (isinstance(event, Note) and len(self._rows) < self._cells)
+        over = self._over(epochs) if self._rows and not early else None
         if isinstance(event, StepDone):
             if self._steps is None:
                 self._first_step = event.epoch * event.steps_per_epoch + event.step - 1
             self._steps = event
         return over
 
-    def begin(self, batch: int) -> None:
-        """A group begins, whose steps have so many images."""
+    def begin(self, batch: int, cells: int) -> None:
+        """Begin with a group of so many cells, whose steps have so many images each."""
+        self._cells = cells
         self._steps, self._rows, self._batch, self._told = None, [], batch, -math.inf
         self._began = self.clock()
 

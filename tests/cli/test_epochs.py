@@ -52,3 +52,12 @@ def test_a_group_without_a_step_here_tells_nothing(clock):
     epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
     epochs.hear(3, ends(0, 0.5, 0.5))
     assert epochs.hear(3, StepDone(1, 1, 10)) is None
+
+
+def test_a_note_ends_an_epoch_that_all_cells_have_ended_and_no_other(clock):
+    epochs, note = Epochs(0, clock), Note(cell(), "went nowhere")
+    epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
+    epochs.hear(3, StepDone(2, 10, 10))
+    assert [epochs.hear(3, event) for event in (ends(2, 0.5, 0.5), note, ends(2, 0.5, 0.5))] == [None] * 3
+    over = epochs.hear(3, note)
+    assert (over.epoch, over.cells) == (3, 2) and epochs.hear(3, note) is None

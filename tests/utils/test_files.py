@@ -11,6 +11,7 @@ import pytest
 from mlrpl_bench.utils.files import (
     build_folder_once,
     cache_folder,
+    is_writable,
     set_aside,
     sha256_of_file,
     unfinished,
@@ -179,4 +180,4 @@ def test_a_folder_that_does_not_exist_yet_is_as_writable_as_the_one_that_it_woul
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "closed")
     (tmp_path / "closed").mkdir()
     (tmp_path / "open").mkdir()
-    assert files.is_writable(tmp_path / "open" / "a" / "b") and not files.is_writable(tmp_path / "closed" / "a" / "b")
+    assert is_writable(tmp_path / "open" / "a" / "b") and not is_writable(tmp_path / "closed" / "a" / "b")

@@ -85,7 +85,7 @@ def test_bad_input_is_one_line(profile, arguments, complaint):
 
 
 def test_a_table_that_could_not_be_kept_is_refused_before_anything_is_measured(profile, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     monkeypatch.setattr(step_costs, "profile", lambda *_: pytest.fail("it was measured"))
     code, out, err = profile("plain", "--setting=tiny", "--save")
     assert (code, out) == (2, "")
