@@ -1,4 +1,4 @@
-"""A dataset under one setting: from names and options to cells, and to the workbench that trains them."""
+"""This module turns names and options into cells of one setting, and into the workbench that trains them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WIDTHS = {
 
 
 class Study:
-    """Loads a dataset, knows the setting, makes cells, and builds the workbench when something is to be trained.
+    """A study loads a dataset, knows the setting, makes cells, and builds the workbench when a cell is to be trained.
 
     Args:
         report: told about long preparations as (what, done, total).
@@ -70,22 +70,22 @@ class Study:
 
     @property
     def train(self) -> Split:
-        """What is trained on, with complete labels."""
+        """Return the training split, with complete labels."""
         return self.inputs.train
 
     @property
     def test(self) -> Split:
-        """What is evaluated on."""
+        """Return the split that is evaluated on."""
         return self.inputs.test
 
     @property
     def flags(self) -> dict[str, str]:
-        """The command-line option that decides a field of the setting alone, by the field's name."""
+        """Return the command-line option that decides a field of the setting alone, by the field's name."""
         return flags_of_setting()
 
     @property
     def masks(self) -> masks.Masks:
-        """Which training labels are known, for a ratio and a mask seed."""
+        """Return which training labels are known, for a ratio and a mask seed."""
         return self.inputs.masks
 
     @property
@@ -96,7 +96,7 @@ class Study:
     def job(
         self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any], row: str = ""
     ) -> Job:
-        """The cell of a method at a known ratio, ready to be trained.
+        """Make the cell of a method at a known ratio, ready to be trained.
 
         Args:
             changed: hyper-parameters, and under `hyperparameters.RATE` the factor on the row's learning rate.
@@ -123,14 +123,14 @@ class Study:
         return Job(cell, entry.cls, hyperparameters)
 
     def _mask_hash(self, ratio: float, mask_seed: int) -> str:
-        """Drawn once for all methods: a thousand cells share some forty masks."""
+        """Return the hash of a mask, which is drawn once for all methods: a thousand cells share some forty masks."""
         if (ratio, mask_seed) not in self._mask_hashes:
             self._mask_hashes[ratio, mask_seed] = protocol.mask_hash(self.masks(ratio, mask_seed))
         return self._mask_hashes[ratio, mask_seed]
 
     @cached_property
     def workbench(self) -> Workbench:
-        """Readers, device and backbone; made once, on first use."""
+        """Return the readers, device and backbone; they are made once, on first use."""
         from mlrpl_bench.training.device import make_fabric
         from mlrpl_bench.training.workbench import Workbench
 
@@ -162,7 +162,7 @@ class Study:
         )
 
     def deviations(self) -> list[str]:
-        """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
+        """Say how this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
         s, papers = self.setting, PAPERS
         compared: list[tuple[str, object, object]] = [
             ("backbone", s.backbone, papers.backbone),
@@ -192,7 +192,7 @@ class Study:
         return lines
 
     def _of_backbone(self) -> list[str]:
-        """What is trained of a backbone, and the widths, where these are not what the notes' readers expect."""
+        """Say what is trained of a backbone, and the widths, where these are not what the notes' readers expect."""
         s, usual = self.setting, backbones.widths(self.setting.backbone)
         chosen = {"feature_width": s.feature_width, "attention_width": s.attention_width, "pool": s.pool}
         lines = [
@@ -236,7 +236,7 @@ class Study:
         )
 
     def validation_setting(self) -> Setting:
-        """The same setting with the validation images in place of the test images, as ``evaluate_on=val`` has it."""
+        """Return the same setting with validation images in place of test images, as ``evaluate_on=val`` has it."""
         whole, rows = self.inputs.sources["train"]
         held_N = held_out(len(whole))[rows]
         parts = [whole.rows(part).fingerprint()[:16] for part in (rows[~held_N], rows[held_N])]
@@ -244,16 +244,16 @@ class Study:
         return dataclasses.replace(self.setting, evaluate_on="val", fingerprint=fingerprint)
 
     def _chosen_widths(self) -> dict[str, Any]:
-        """The widths that are not the backbone's own; None for the others."""
+        """Return the widths that are not the backbone's own; None for the others."""
         usual = backbones.widths(self.preset.backbone)
         chosen = {name: getattr(self.preset, name) for name in usual}
         return {name: value if value != usual[name] else None for name, value in chosen.items()}
 
     def _data_options(self) -> list[str]:
-        """The dataset's options that are not the usual ones: they may change pictures under the same labels."""
+        """Return the dataset's options that are not the usual ones: they may change pictures under the same labels."""
         chosen, usual = dataclasses.asdict(self.dataset.options), dataclasses.asdict(self.entry.cls.Options())
         return [f"{name}={chosen[name]}" for name in chosen if chosen[name] != usual[name]]
 
     def view(self) -> ImageTransform:
-        """How images become the network's input."""
+        """Return the transform that makes the network's input from images."""
         return self.setting.view()

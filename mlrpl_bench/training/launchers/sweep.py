@@ -1,4 +1,4 @@
-"""Trains the cells that have no record yet, alone or side by side, and stores each as it finishes.
+"""This module trains the cells that have no record yet, alone or side by side, and stores each as it finishes.
 
 Several processes may sweep over the same results folder: each cell is one's at a time, see `lease`.
 """
@@ -48,7 +48,7 @@ class Stored(Finished):
 
     @classmethod
     def from_finished(cls, finished: Finished, record: Record) -> Stored:
-        """From what training left behind and the record that was made of it."""
+        """Make the event from what training left behind and the record of it."""
         return cls(**{each.name: getattr(finished, each.name) for each in fields(finished)}, record=record)
 
 
@@ -94,7 +94,7 @@ SweepEvent = Event | Stored | FoundFinished | Waiting | Began
 
 @dataclass(frozen=True)
 class Worker:
-    """What a process is among those that train the same cells.
+    """A worker says what a process is among those that train the same cells.
 
     Attributes:
         launcher: what started it, ``by hand`` or the name of a launcher.
@@ -112,12 +112,12 @@ ALONE = Worker()
 
 
 def ends_a_cell(event: SweepEvent) -> bool:
-    """Whether the cell of this event is through, one way or the other."""
+    """Tell whether the cell of this event is through, one way or the other."""
     return isinstance(event, (Finished, FoundFinished, Failed))
 
 
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
-    """The jobs whose cells have no record, or one that is damaged. Nothing is touched.
+    """Return the jobs whose cells have no record, or a damaged one; nothing is touched.
 
     Raises:
         OtherVersion: see `ResultStore.status`.
@@ -185,7 +185,7 @@ def run(
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user chose about a sweep, see `run`."""
+    """Choices hold what the user chose about a sweep, see `run`."""
 
     keep_weights: bool
     group: int | None
@@ -194,7 +194,7 @@ class Choices:
 
 
 class GroupInTraining:
-    """The cells that are trained side by side.
+    """This group holds the cells that are trained side by side.
 
     Attributes:
         size: how many they were at the beginning.
@@ -213,7 +213,7 @@ class GroupInTraining:
 
 
 class Sweep:
-    """The jobs that are left, and what is known of them."""
+    """A sweep holds the jobs that are left, and what is known of them."""
 
     def __init__(
         self,
@@ -307,16 +307,16 @@ class Sweep:
         return {job: states[job] for job in together}
 
     def _processes(self) -> int:
-        """How many processes train here or are to come."""
+        """Return how many processes train here or are to come."""
         there = max(self.owner.processes(among) for among in self.among)
         return max(there, self.choices.worker.planned)
 
     def _share(self) -> int:
-        """The most cells that we take while others want some: of all that are not finished, theirs included."""
+        """Return the most cells that we take while others want some: of all that are not finished, theirs included."""
         return -(-len(self.left) // self.processes)
 
     def _is_to_share(self, step: StepDone, in_group: int) -> bool:
-        """Whether a process came since the group was formed that could train some of its cells, at an epoch's end."""
+        """Tell at an epoch's end whether a process came since the group was formed that could train some cells."""
         if in_group == 1 or step.step < step.steps_per_epoch or (now := self._processes()) <= self.processes:
             return False
         self.processes = now
@@ -344,7 +344,7 @@ class Sweep:
             yield job, Note(job.cell, text)
 
     def _states(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Note], None, dict[Job, State | None]]:
-        """The checkpoints of cells that are ours; one that is of no use is named and moved aside."""
+        """Read the checkpoints of cells that are ours; one that is of no use is named and moved aside."""
         states: dict[Job, State | None] = {}
         for job in jobs:
             try:
@@ -362,7 +362,7 @@ class Sweep:
             return None
 
     def _claims_of_others(self) -> dict[Path, Lease]:
-        """The claims for which we wait, by the cells' folders; none if there is something to do, after all."""
+        """Return the claims for which we wait, by the cells' folders; none if there is something to do, after all."""
         folders = [self._folder(job) for job in self.left]
         if any(self.owner.may_take(folder) for folder in folders):
             return {}
@@ -453,7 +453,7 @@ class Sweep:
         return failed
 
     def _begin_anew(self, job: Job, event: Failed) -> Note:
-        """What is in the checkpoint cannot be gone on from, whole as its file is; the cell stays left."""
+        """Say that training cannot go on from a checkpoint, whole as its file is; the cell stays left."""
         moved = checkpoints.set_aside(self._folder(job))
         self.positions[job.cell] = None
         path = self._folder(job) / checkpoints.FILE
@@ -470,7 +470,7 @@ class Sweep:
 
 
 def _all_live(claims: Mapping[Path, Lease], seen: dict[Path, Lease]) -> bool:
-    """Whether each claim has beaten since it was first seen, which is remembered in `seen`.
+    """Tell whether each claim has beaten since it was first seen, which is remembered in `seen`.
 
     A claim that stands still may be of a machine that was taken away; whoever ends now would leave its cells undone.
     """
@@ -478,7 +478,7 @@ def _all_live(claims: Mapping[Path, Lease], seen: dict[Path, Lease]) -> bool:
 
 
 def _skipped_images(study: Study) -> dict[str, list[dict[str, str]]]:
-    """The images that could not be used, by split, each with its reason."""
+    """Return the images that could not be used, by split, each with its reason."""
     return {
         name: [{"id": str(identity), "reason": reason} for identity, reason in images]
         for name, images in study.skipped_images.items()
