@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlrpl_bench.training.launchers.sweep import Began, SweepEvent
+from mlrpl_bench.training.launchers.events import Began, SweepEvent
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlrpl_bench.cli.epochs import Epochs
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import Failed, Note
 
 LINE_SECONDS = 60.0

@@ -3,7 +3,7 @@
 import pytest
 
 from mlrpl_bench.cli.epochs import Epoch, Epochs
-from mlrpl_bench.training.launchers.sweep import Began
+from mlrpl_bench.training.launchers.events import Began
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone
 from tests.helpers.tiny_study import cell
 

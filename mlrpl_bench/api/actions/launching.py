@@ -19,7 +19,7 @@ from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.provenance import versions
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.checkpoint import FILE
-from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.launchers.events import FoundFinished
 from mlrpl_bench.training.trainer import Failed
 
 

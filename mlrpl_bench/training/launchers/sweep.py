@@ -8,18 +8,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlrpl_bench.records import lease
-from mlrpl_bench.records.cell import Cell, Finished, Job
+from mlrpl_bench.records.cell import Finished, Job
 from mlrpl_bench.records.lease import Lease, Owner
 from mlrpl_bench.records.provenance import provenance
-from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import Found, ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.launchers import memory
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, Stored, SweepEvent, Waiting
 from mlrpl_bench.training.launchers.groups import Position, alike, halved, portions, position_of, size_for
 from mlrpl_bench.training.launchers.keeper import Keeper
 from mlrpl_bench.training.study import Study
@@ -34,62 +34,6 @@ LOOK_SECONDS = 2.0
 
 PAUSE_SECONDS = 1.0
 """Between two places to stop while images are scored; a cluster grants some 30 s from SIGTERM on."""
-
-
-@dataclass(frozen=True, eq=False)
-class Stored(Finished):
-    """A cell is trained and its record is written.
-
-    Attributes:
-        record: as it was read back and checked.
-    """
-
-    record: Record
-
-    @classmethod
-    def from_finished(cls, finished: Finished, record: Record) -> Stored:
-        """Make the event from what training left behind and the record of it."""
-        return cls(**{each.name: getattr(finished, each.name) for each in fields(finished)}, record=record)
-
-
-@dataclass(frozen=True)
-class FoundFinished:
-    """Another process finished a cell that was asked for here too."""
-
-    cell: Cell
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """All cells that are left are other processes'.
-
-    Attributes:
-        cells: how many cells are left.
-        hosts: the machines on which these processes run.
-    """
-
-    cells: int
-    hosts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Began:
-    """A group of cells begins to train side by side, or goes on.
-
-    Attributes:
-        cells: the number of cells in the group.
-        steps_per_epoch: the steps in an epoch.
-        batch: the images in a step of a cell.
-        rates: the highest learning rate of each cell.
-    """
-
-    cells: int
-    steps_per_epoch: int
-    batch: int
-    rates: tuple[float, ...]
-
-
-SweepEvent = Event | Stored | FoundFinished | Waiting | Began
 
 
 @dataclass(frozen=True)
@@ -109,11 +53,6 @@ class Worker:
 
 
 ALONE = Worker()
-
-
-def ends_a_cell(event: SweepEvent) -> bool:
-    """Tell whether the cell of this event is through, one way or the other."""
-    return isinstance(event, (Finished, FoundFinished, Failed))
 
 
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
