@@ -56,6 +56,7 @@ class Evidence:
         oracle: `thresholds.ORACLE` with thresholds chosen on the evaluated labels themselves, fractions.
         course_E: mAP of each epoch on the evaluated images, in [0, 1].
         validated_epoch: the best epoch, from 0, of the same training on validation images; None where there is none.
+        validated: as `chosen`, with thresholds from the same training on validation images; empty where there is none.
     """
 
     record: Record
@@ -67,6 +68,7 @@ class Evidence:
     oracle: Mapping[str, float] = field(default_factory=dict)
     course_E: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     validated_epoch: int | None = None
+    validated: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seeds(self) -> Seeds:

@@ -31,7 +31,7 @@ from mlrpl_bench.training.device import find_device
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
 from mlrpl_bench.training.launchers.memory import MOST_CELLS
-from mlrpl_bench.training.options import Options, variant
+from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -213,8 +213,7 @@ def execute(
     table, unusable = _with_secondary_tables(table, resolved)
     folder = request.out or store.root / dataset.name
     unwritten = "" if request.out is not None else _why_not_writable(folder)
-    setting = variant(request.options, dataset.preset_called(request.options.preset))
-    ending = "-".join(filter(None, (setting, "tuned" if resolved.tuned is not None else "")))
+    ending = "-".join(filter(None, (study.variant(), "tuned" if resolved.tuned is not None else "")))
     files = (
         [] if unwritten else write.write(table, folder, ending, resolved.methods.entries, study.test, watcher.report)
     )
@@ -367,9 +366,10 @@ def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]
 
 
 def _claims(table: Leaderboard, dataset: str) -> list[Table]:
-    """Judge those of the papers' claims that the table's rows say something about."""
+    """Judge those of the papers' claims that the table's rows say something about; set heads beside trainings."""
     judged = claims.judge(table.cells, dataset, table.ratios).measured()
-    return [judged.table("The papers' claims")] if judged.verdicts else []
+    tables = [judged.table("The papers' claims")] if judged.verdicts else []
+    return [*tables, judged.heads.table()] if judged.heads.heads_measured > 1 else tables
 
 
 def _why_not_writable(folder: Path) -> str:

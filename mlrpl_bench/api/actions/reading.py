@@ -36,9 +36,13 @@ def compare_rows(resolved: Resolved, watcher: Watcher, a: str, b: str) -> compar
     return comparison.compare(grid, a, b, resolved.ratios)
 
 
-def judge_claims(resolved: Resolved, watcher: Watcher) -> claims.Claims:
-    """Judge the papers' claims, see `functions.claims`."""
-    grid = _evidence(resolved, claims.rows_needed().__contains__, watcher)
+def judge_claims(resolved: Resolved, watcher: Watcher, study: Study | None = None) -> claims.Claims:
+    """Judge the papers' claims, see `functions.claims`.
+
+    Args:
+        study: the dataset under the request's setting, where it was made already.
+    """
+    grid = _evidence(resolved, claims.rows_needed().__contains__, watcher, study=study)
     return claims.judge(grid, resolved.dataset.name, resolved.ratios)
 
 
@@ -140,16 +144,26 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
 
 
+def unfinished(store: ResultStore, dataset: str) -> dict[Path, str]:
+    """List the folders of a data set's cells that were begun and have no record, each with where it stands."""
+    return selection.unfinished(store, dataset)
+
+
 def _evidence(
-    resolved: Resolved, is_wanted: Callable[[str], bool], watcher: Watcher, check: Callable[[], None] = lambda: None
+    resolved: Resolved,
+    is_wanted: Callable[[str], bool],
+    watcher: Watcher,
+    check: Callable[[], None] = lambda: None,
+    study: Study | None = None,
 ) -> EvidenceGrid:
     """Collect the evidence of the rows that are wanted, of all seeds.
 
     Args:
         check: called when all row labels have been asked for.
+        study: as in `judge_claims`.
     """
     mask_seed = resolved.request.mask_seed
-    study = Study(resolved.dataset, resolved.request.options, watcher.report)
+    study = study or Study(resolved.dataset, resolved.request.options, watcher.report)
     found = selection.select(
         study,
         resolved.methods.entries,

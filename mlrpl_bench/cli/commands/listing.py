@@ -97,9 +97,8 @@ def cells(
 
     Standard error tells of records that cannot be used.
     """
-    from mlrpl_bench.api.actions.reading import list_records
+    from mlrpl_bench.api.actions.reading import list_records, unfinished
     from mlrpl_bench.cli.display import Display
-    from mlrpl_bench.leaderboard.selection import unfinished
 
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():

@@ -18,7 +18,7 @@ from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.launchers import sweep
-from mlrpl_bench.training.launchers.sweep import Stored
+from mlrpl_bench.training.launchers.events import Stored
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from mlrpl_bench.utils.errors import UserError
