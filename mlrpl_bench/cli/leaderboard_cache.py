@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.api.request import Request
-from mlrpl_bench.records.remote import address_of
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.utils.files import PACKAGE, cache_folder, write_atomically
 from mlrpl_bench.utils.tables import Entry, Table
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation.metrics import SHARES
 from mlrpl_bench.records.cell import Cell, Finished
-from mlrpl_bench.records.origin import OWN, Origin, read_origin
-from mlrpl_bench.records.packed import EXAMPLES, MAY_BE_ROUNDED, PACKED, Packed, expanded
-from mlrpl_bench.records.remote import left_elsewhere
+from mlrpl_bench.records.elsewhere.origin import OWN, Origin, read_origin
+from mlrpl_bench.records.elsewhere.packed import EXAMPLES, MAY_BE_ROUNDED, PACKED, Packed, expanded
+from mlrpl_bench.records.elsewhere.remote import left_elsewhere
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mlrpl_bench.data import protocol
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Finished, Job
+from mlrpl_bench.records.elsewhere.origin import write_origin
 from mlrpl_bench.records.matching import obstacle, reason_against
-from mlrpl_bench.records.origin import write_origin
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.record import (
     RECORD,

@@ -99,7 +99,7 @@ def cells(
     """
     from mlrpl_bench.api.actions.reading import list_records, unfinished
     from mlrpl_bench.cli.display import Display
-    from mlrpl_bench.records.origin import OWN
+    from mlrpl_bench.records.elsewhere.origin import OWN
 
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():

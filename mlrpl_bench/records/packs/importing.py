@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mlrpl_bench.records.origin import ORIGIN, Origin, write_origin
-from mlrpl_bench.records.packed import PACKED, SCORES, TRAIN_EVIDENCE, TRAIN_SCORES
+from mlrpl_bench.records.elsewhere.origin import ORIGIN, Origin, write_origin
+from mlrpl_bench.records.elsewhere.packed import PACKED, SCORES, TRAIN_EVIDENCE, TRAIN_SCORES
 from mlrpl_bench.records.packs import reading, signatures
 from mlrpl_bench.records.packs.manifest import BadPack, Manifest
 from mlrpl_bench.records.packs.signatures import SIGNATURE

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records.packed import TRAIN_SCORES, tolerance_of
+from mlrpl_bench.records.elsewhere.packed import TRAIN_SCORES, tolerance_of
 from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays_of
 from mlrpl_bench.tools.recompute.labels import Truth
 
