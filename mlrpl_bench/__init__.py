@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
     from mlrpl_bench.models.backbones import Backbone
     from mlrpl_bench.models.hyperparameters import parameter
@@ -43,6 +44,7 @@ __all__ = [
     "Request",
     "Result",
     "Split",
+    "StrongView",
     "Task",
     "UserError",
     "__version__",
@@ -114,6 +116,7 @@ def _of_data() -> dict[str, Any]:
 
 def _of_models() -> dict[str, Any]:
     """For the author of a method; imports torch."""
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.models.backbones import Backbone
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
     from mlrpl_bench.models.registry import register_alias, register_dataset, register_method

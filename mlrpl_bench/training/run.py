@@ -59,6 +59,7 @@ class CellRun:
         if workbench.compiled:
             for part in self.method.parts_to_compile():
                 part.compile()
+        self.strong_view = self.method.strong_view()
         self.optimizer, self.base_rates = _optimizer(self.method, self.cell.recipe)
         self.history: list[dict[str, float]] = []
         self.steps: list[dict[str, float]] = []
@@ -257,7 +258,8 @@ class CellRun:
         torch.manual_seed(seed_of("global", *address))
         generator = generator_at(*address, device=shared.index_B.device)
         labels_BC = self.labels_NC[shared.index_B]
-        return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator)
+        strong = shared.strong.get(self.strong_view, (None, None))
+        return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator, *strong)
 
     def _fetch_losses(self) -> None:
         """Fetch the loss terms of the epoch's steps from the device in one transfer.

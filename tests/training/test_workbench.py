@@ -41,7 +41,7 @@ def equal(batches, others):
     return all(
         torch.equal(tensor, other)
         for batch, other_batch in zip(batches, others, strict=True)
-        for tensor, other in zip(batch, other_batch, strict=True)
+        for tensor, other in zip(batch[:3], other_batch[:3], strict=True)
     )
 
 
