@@ -163,6 +163,7 @@ class Workbench:
         views = [view for view in dict.fromkeys(strong) if view is not None]
         for pixels_B3HW, index_B, strong_B3HW in self.readers["train"].training(seed, epoch, batch, first_step, views):
             shared = self._share(pixels_B3HW, index_B)
+            seen: dict[StrongView | None, tuple[Tensor, Tensor]]
             seen = {view: self._see(view_B3HW) for view, view_B3HW in zip(views, strong_B3HW, strict=True)}
             yield shared._replace(strong=seen)
 
