@@ -195,10 +195,10 @@ def draw(num_images: int, probability: float, most: int, generator: torch.Genera
 
 
 def mean_of_members(images_B3HW: Tensor, mixing: Mixing, rows_M: Tensor) -> Tensor:
-    """The mixtures at some rows of the batch (M, 3, H, W): means over their members, in float32."""
+    """The mixtures at some rows of the batch (M, 3, H, W): means over their members, in float32 under autocast too."""
     members_MK, counts_MK = mixing.members_BK[rows_M], mixing.counts_BK[rows_M]
     shares_MK = counts_MK / counts_MK.sum(dim=1, keepdim=True)
-    mixed_M3HW = torch.zeros_like(images_B3HW[rows_M], dtype=torch.float32)
+    mixed_M3HW = torch.zeros_like(images_B3HW[rows_M])
     for member_M, share_M in zip(members_MK.T, shares_MK.T, strict=True):  # one after the other: memory for one each
         mixed_M3HW += share_M[:, None, None, None] * images_B3HW[member_M]
     return mixed_M3HW

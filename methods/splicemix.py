@@ -144,7 +144,7 @@ def splice(images_B3HW: Tensor, splicing: Splicing) -> Tensor:
     """
     rows, columns, members_MG, is_kept_MG = splicing
     height, width = images_B3HW.shape[2] // rows, images_B3HW.shape[3] // columns
-    small_B3HW = _resize(images_B3HW.float(), height, width)
+    small_B3HW = _resize(images_B3HW, height, width)
     cells_MG3HW = small_B3HW[members_MG].masked_fill(~is_kept_MG[..., None, None, None], 0)
     grid_MRQ3HW = cells_MG3HW.view(-1, rows, columns, 3, height, width)
     grid_M3HW = grid_MRQ3HW.permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, rows * height, columns * width)
