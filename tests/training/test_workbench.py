@@ -265,7 +265,7 @@ def test_equal_images_of_several_cells_go_through_the_frozen_part_once_a_step(sa
     assert len(frozen_calls) == 4
 
 
-def test_images_that_differ_in_one_pixel_or_that_are_no_longer_the_same_are_not_shared(sample, frozen_calls):
+def test_images_that_differ_in_a_pixel_or_in_the_number_format_are_not_shared(sample, frozen_calls):
     images_B3HW = torch.rand(3, 3, SIDE, SIDE)
     other_B3HW = images_B3HW.clone()
     other_B3HW[2, 1, 5, 5] += 0.5
