@@ -55,11 +55,11 @@ class CellRun:
         # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
         torch.manual_seed(seed_of("weights", self.cell.seed))
         self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)
+        self.strong_view = self.method.strong_view()
         self.method.to(workbench.fabric.device).to(memory_format=torch.channels_last)
         if workbench.compiled:
             for part in self.method.parts_to_compile():
                 part.compile()
-        self.strong_view = self.method.strong_view()
         self.optimizer, self.base_rates = _optimizer(self.method, self.cell.recipe)
         self.history: list[dict[str, float]] = []
         self.steps: list[dict[str, float]] = []
