@@ -144,8 +144,8 @@ class LogicMix(Method):
     idea="As logicmix; from a third of training on, labels that it is very sure of are filled in before mixing.",
     paper="https://arxiv.org/abs/2405.15860",
     published="2WayAug-PL (LogicMix)",
-    differs="as logicmix; RandAugment, and labels from averaged weights, only where they are asked for (view, and the "
-    "recipe's averaged weights)",
+    differs="V1 weights, last stage trained, one shared augmentation and schedule, partners from the batch, a mean "
+    "over known entries instead of a sum; RandAugment (view), and labels from averaged weights, only where asked for",
 )
 class LogicMixPseudoLabels(LogicMix):
     @dataclass(frozen=True)
