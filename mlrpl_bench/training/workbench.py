@@ -139,7 +139,7 @@ class Workbench:
         backbone.frozen.to(fabric.device).to(memory_format=torch.channels_last).eval()
         if compiled:
             backbone.frozen.compile()
-        self.frozen = FrozenPart(backbone.frozen)
+        self.frozen = FrozenPart(backbone.frozen).eval()
         self.backbone, self.compiled, self.pixels = replace(backbone, frozen=self.frozen), compiled, view.pixels
         pin_memory = fabric.device.type == "cuda"
         self.readers = {
