@@ -35,6 +35,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "data.images": "above",
     "data.label_tables": "above",
     "models.layers": "above",
+    "records.packs": "above",
     "training.launchers": "above",
     "leaderboard.claims": "above",
     "leaderboard.report": "above",

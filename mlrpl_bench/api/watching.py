@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
+from mlrpl_bench.records.presence import AtWork
 from mlrpl_bench.training.launchers import sweep
 
 Progress = Callable[[str, int, int], object]
@@ -23,6 +24,9 @@ class Watcher(Protocol):
 
     def event(self, title: str, epochs: int, event: sweep.SweepEvent) -> None:
         """Show what happened to the cell with this title, which is trained for so many epochs."""
+
+    def workers(self, at_work: Sequence[AtWork]) -> None:
+        """Show how far the processes are that train the cells elsewhere; told every few seconds."""
 
     def note(self, text: str) -> None:
         """Show a line that a person should read."""
@@ -52,6 +56,9 @@ class Quiet:
         """Hand on to the callback which epoch a cell has finished."""
         if isinstance(event, sweep.EpochDone):
             self._progress(title, int(event.row["epoch"]) + 1, epochs)
+
+    def workers(self, at_work: Sequence[AtWork]) -> None:
+        """Ignore how far other processes are; `cells` counts what they finish."""
 
     def note(self, text: str) -> None:
         """Ignore a note, as the result holds what matters."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.api.request import Request
+from mlrpl_bench.records.remote import address_of
 from mlrpl_bench.utils.files import PACKAGE, cache_folder, write_atomically
 from mlrpl_bench.utils.tables import Entry, Table
 
@@ -140,7 +141,12 @@ class CacheKey:
 
 
 def key(request: Request) -> CacheKey | None:
-    """Return the key of a leaderboard that may be kept; None for other requests, and where every image is looked at."""
+    """Return the key of a leaderboard that may be kept; None for other requests, and where every image is looked at.
+
+    None, too, where records are at an address: whether they have changed is only known there.
+    """
+    if any(address_of(folder) for folder in request.results):
+        return None
     return CacheKey(request) if request.leaderboard and request.options.on_bad_image == "error" else None
 
 

@@ -24,6 +24,7 @@ from mlrpl_bench.records import weights
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.matching import obstacle
 from mlrpl_bench.records.record import Record
+from mlrpl_bench.records.remote import where_left
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.workbench import SharedBatch
@@ -170,11 +171,16 @@ class Predictor:
 
     def __init__(self, record: Record, entry: MethodEntry, study: Study) -> None:
         cell = record.cell
-        kept = record.content["files"].get(WEIGHTS)
+        kept = record.files.get(WEIGHTS)
         if kept is None:
             raise UserError(
                 f"{cell.title} ({cell.key[:8]}) was trained with --keep-weights none: there are no weights to ask; "
                 f"move {record.folder} away and run it again"
+            )
+        if (place := where_left(record.folder / WEIGHTS)) is not None:
+            raise UserError(
+                f"the weights of {cell.title} ({cell.key[:8]}) are at {place}, which is read for tables alone; copy "
+                "its folder to a folder of results here"
             )
         if protocol.mask_hash(study.masks(cell.ratio, cell.mask_seed)) != cell.mask_hash:
             raise UserError(f"{cell.title} ({cell.key[:8]}) was trained under another mask; name it with --mask-file")

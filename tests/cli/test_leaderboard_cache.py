@@ -56,6 +56,12 @@ def test_what_is_no_leaderboard_or_looks_at_every_image_is_not_remembered():
     assert leaderboard_cache.key(Request(leaderboard=True, options=Options(on_bad_image="skip"))) is None
 
 
+def test_what_rests_on_records_at_an_address_is_not_remembered():
+    address = Path("s3://bucket/results")
+    for folders in ((address,), (Path("results"), address)):
+        assert leaderboard_cache.key(Request(leaderboard=True, results=folders)) is None
+
+
 def test_while_nothing_changes_it_is_found_as_it_was(asked):
     found = asked.find()
     assert found.table.markdown() == TABLE.markdown()

@@ -1,5 +1,6 @@
 """The benchmark scripts run, and say what they promise. Their numbers are not tested."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -100,6 +101,38 @@ def test_a_group_costs_the_shared_part_once_and_workers_take_the_next_that_is_le
 
     assert launchers.time_of([launchers.Cost(2, 1), launchers.Cost(3, 4)]) == 8
     assert launchers.last_end([4, 1, 1, 3], 2) == 5
+
+
+def test_a_launchers_start_up_is_told_from_training_and_that_is_set_beside_half_of_one_process(
+    tmp_path, monkeypatch, capsys
+):
+    from benchmarks import launchers
+
+    start_up_and_epoch = {launchers.ONE: (5, 4), launchers.TWO_THREADS: (5, 3), launchers.LOCAL: (9, 2.5)}
+
+    def seconds(grid, options, epochs, threads):
+        (name,) = (name for name in start_up_and_epoch if launchers.STARTED[name] == (options, threads))
+        start_up, epoch = start_up_and_epoch[name]
+        return start_up + epochs * epoch
+
+    monkeypatch.setattr(launchers.Grid, "seconds", seconds)
+    report = tmp_path / "report.json"
+    launchers.main(["--grid", "--epochs=11", "--json", str(report)])
+    facts = json.loads(report.read_text())
+    assert facts["rows"][launchers.LOCAL] == {"seconds": 36.5, "start_up": 9, "training": 27.5}
+    assert facts["ratios"] == {"local, two workers: training over ideal": 1.25}
+    assert facts["command"] == ["-m", "benchmarks.launchers", "--grid", "--epochs=11", "--rounds=2"]
+    assert "local, two workers: 36.5 s, of which start-up 9.0 s" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_grid_is_measured_with_each_launcher_that_is_there(tmp_path):
+    report = tmp_path / "report.json"
+    ray = ["--ray"] if importlib.util.find_spec("ray") else []
+    command = [sys.executable, "-m", "benchmarks.launchers", "--grid", "--quick", *ray, "--json", report]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    rows = json.loads(report.read_text())["rows"]
+    assert len(rows) == 3 + len(ray) and all(row["seconds"] > 0 for row in rows.values())
 
 
 def test_the_metrics_benchmark_measures_the_floor_in_the_same_run_and_loops_agree(tmp_path):

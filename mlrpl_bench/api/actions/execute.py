@@ -32,7 +32,7 @@ from mlrpl_bench.training.device import find_device
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
 from mlrpl_bench.training.launchers.memory import MOST_CELLS
-from mlrpl_bench.training.options import Options, variant
+from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -203,7 +203,8 @@ def execute(
         ]
         reasons = "".join(f"; {line}" for line in [*found.problems, *begun, *found.excluded_records][:3])
         raise UserError(
-            f"no records of this setting in {store.root / dataset.name}{reasons}; train some first, without --no-train"
+            f"no records of this setting in {store.in_words(store.root / dataset.name)}{reasons}; train some first, "
+            "without --no-train"
         )
     table = _leaderboard(resolved, study, jobs, references, found)
     if request.published:
@@ -212,9 +213,11 @@ def execute(
         return Result(table, (), "", failures, found.problems, failed_methods)
     table, unusable = _with_secondary_tables(table, resolved)
     folder = request.out or store.root / dataset.name
-    unwritten = "" if request.out is not None else _why_not_writable(folder)
-    setting = variant(request.options, dataset.preset_called(request.options.preset))
-    ending = "-".join(filter(None, (setting, "tuned" if resolved.tuned is not None else "")))
+    unwritten = "" if request.out is not None else store.why_not_written or _why_not_writable(folder)
+    unwritten = (
+        f"{unwritten}, so the table is only printed; name a folder for the files with --out" if unwritten else ""
+    )
+    ending = "-".join(filter(None, (study.variant(), "tuned" if resolved.tuned is not None else "")))
     files = (
         [] if unwritten else write.write(table, folder, ending, resolved.methods.entries, study.test, watcher.report)
     )
@@ -367,9 +370,10 @@ def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]
 
 
 def _claims(table: Leaderboard, dataset: str) -> list[Table]:
-    """Judge those of the papers' claims that the table's rows say something about."""
+    """Judge those of the papers' claims that the table's rows say something about; set heads beside trainings."""
     judged = claims.judge(table.cells, dataset, table.ratios).measured()
-    return [judged.table("The papers' claims")] if judged.verdicts else []
+    tables = [judged.table("The papers' claims")] if judged.verdicts else []
+    return [*tables, judged.heads.table()] if judged.heads.heads_measured > 1 else tables
 
 
 def _why_not_writable(folder: Path) -> str:
@@ -377,4 +381,4 @@ def _why_not_writable(folder: Path) -> str:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if os.access(there, os.W_OK):
         return ""
-    return f"{folder} is read-only, so the table is only printed; name a folder for the files with --out"
+    return f"{folder} is read-only"

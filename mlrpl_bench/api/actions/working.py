@@ -17,6 +17,7 @@ from mlrpl_bench.api.watching import Quiet, Watcher
 from mlrpl_bench.launchers import same_code
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.records.cell import Finished
+from mlrpl_bench.records.remote import address_of
 from mlrpl_bench.training.launchers.sweep import SweepEvent, Worker
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note
 from mlrpl_bench.utils import shortages
@@ -86,7 +87,7 @@ class Lines(Quiet):
         if isinstance(event, EpochDone) and self._clock() - self._told >= LINE_SECONDS:
             self._told = self._clock()
             mean = 100 * event.row["test.mAP"]
-            self._write(f"{title}: epoch {event.row['epoch'] + 1:.0f} of {epochs}, test mAP {mean:.1f}")
+            self._write(f"{title}: epoch {event.row['epoch'] + 1:.0f} of {epochs}, mAP {mean:.1f}")
         elif isinstance(event, Finished):
             self._write(f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s")
         elif isinstance(event, Failed):
@@ -112,7 +113,7 @@ def _refuse_missing_files(request: Request) -> None:
         if path is not None and not path.exists():
             raise UserError(f"{flag} {path} is not there on {platform.node()}; every node needs it under the same path")
     for folder in request.results:
-        if not folder.is_dir():
+        if address_of(folder) is None and not folder.is_dir():
             raise UserError(
                 f"--results-dir {folder} is not there on {platform.node()}; workers share one folder, or each machine "
                 "trains a --shard of its own"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from mlrpl_bench.records import lease
 from mlrpl_bench.records.cell import Cell, Finished, Job
@@ -54,9 +55,15 @@ class Stored(Finished):
 
 @dataclass(frozen=True)
 class FoundFinished:
-    """Another process finished a cell that was asked for here too."""
+    """Another process finished a cell that was asked for here too.
+
+    Attributes:
+        cell: the cell.
+        record: what that process left behind; None where it cannot be read.
+    """
 
     cell: Cell
+    record: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,13 @@ class Worker:
         planned: how many there are to be; groups are sized for as many, also before the others are there.
         waits: whether it waits for cells that others train. One that does not ends as soon as every cell that is left
             has an owner that was seen to live, so that it holds no GPU for nothing.
+        says: returns what other processes may know of its progress, as plain data; asked in another thread.
     """
 
     launcher: str = lease.BY_HAND
     planned: int = 1
     waits: bool = True
+    says: Callable[[], Mapping[str, Any]] = dict
 
 
 ALONE = Worker()
@@ -173,7 +182,7 @@ def run(
     if not jobs:
         return
     _ = study.workbench
-    with signals.graceful_stop() as requests, Owner(launcher=worker.launcher) as owner:
+    with signals.graceful_stop() as requests, Owner(launcher=worker.launcher, says=worker.says) as owner:
         try:
             choices = Choices(keep_weights, group, checkpoint_seconds, worker)
             yield from Sweep(jobs, study, store, owner, requests, choices).run()
@@ -270,8 +279,8 @@ class Sweep:
         """Strike out the jobs that another process has brought to their end since we started."""
         for job in list(jobs):
             event: SweepEvent | None = None
-            if isinstance(self.store.status(job.cell), Found):
-                event = FoundFinished(job.cell)
+            if isinstance(status := self.store.status(job.cell), Found):
+                event = FoundFinished(job.cell, status.record)
             elif (failed_try := self.store.failed_try(job.cell)) != self.failed_before[job.cell] and failed_try:
                 event = Failed(job.cell, self.store.failure(job.cell) or "", traceback="")
             if event is not None:

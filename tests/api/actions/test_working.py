@@ -4,6 +4,7 @@ import json
 import pickle
 import platform
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,15 @@ def test_what_no_worker_here_can_do_is_a_line_with_exit_code_2(order, change, li
         assert platform.node() in found["line"]
 
 
+def test_an_address_of_records_is_the_same_on_every_node(order, resolved, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a file").touch()
+    address = Path(f"file://{tmp_path}/there")
+    assert launching.anywhere(replace(resolved.request, results=(address,))).results == (address,)
+    found = work(changed(order, results=[str(tmp_path / "results"), str(address)]), None)
+    assert found == {"code": 0, "line": "", "node": platform.node()}
+
+
 def changed(order, options=None, **request):
     asked = {**order["request"], **request}
     asked["options"] = {**asked["options"], **(options or {})}
@@ -112,8 +122,8 @@ def test_a_log_file_has_a_line_for_a_cells_end_and_at_most_one_a_minute_for_an_e
     lines.note("a word")
     lines.warn("odd")
     assert capsys.readouterr().err.splitlines() == [
-        "a: epoch 1 of 5, test mAP 50.0",
-        "a: epoch 4 of 5, test mAP 50.0",
+        "a: epoch 1 of 5, mAP 50.0",
+        "a: epoch 4 of 5, mAP 50.0",
         "a: failed, it broke",
         "a word",
         "warning: odd",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mlrpl_bench.cli.epochs import Epoch, Epochs
+from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
 from mlrpl_bench.training.launchers.sweep import Began
-from mlrpl_bench.training.trainer import EpochDone, Note, StepDone
+from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from tests.helpers.tiny_study import cell
 
 
@@ -52,3 +52,34 @@ def test_a_group_without_a_step_here_tells_nothing(clock):
     epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
     epochs.hear(3, ends(0, 0.5, 0.5))
     assert epochs.hear(3, StepDone(1, 1, 10)) is None
+
+
+def test_how_far_a_group_is_stands_there_at_every_step(clock):
+    epochs = Epochs(0, clock)
+    assert epochs.standing == {}
+    epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
+    step = StepDone(0, 1, 10)
+    clock.now += 2.0
+    epochs.hear(3, step)
+    epochs.hear(3, step)  # each cell's
+    assert epochs.standing == {
+        **{"cells": 2, "epoch": 0, "epochs": 3, "step": 1, "steps": 30},
+        **{"images_per_second": 8.0, "seconds_left": 58.0},
+    }
+    for event in (StepDone(0, 10, 10), ends(0, 0.5, 0.4), ends(0, 1.5, 0.6), StepDone(1, 1, 10)):
+        epochs.hear(3, event)
+    assert (epochs.standing["epoch"], epochs.standing["step"], epochs.standing["test_mAP"]) == (1, 11, 50.0)
+    assert epochs.standing["loss"] == 2.0
+    epochs.hear(3, Failed(cell(), "it broke", ""))
+    assert epochs.standing["cells"] == 1
+    epochs.hear(3, Failed(cell(), "it broke", ""))
+    assert epochs.standing == {}
+
+
+def test_a_group_that_goes_on_counts_only_the_steps_made_here(clock):
+    epochs = Epochs(0, clock)
+    epochs.hear(3, Began(1, 10, 8, (0.1,)))
+    clock.now += 2.0
+    epochs.hear(3, StepDone(2, 1, 10))
+    assert (epochs.standing["step"], epochs.standing["images_per_second"]) == (21, 4.0)
+    assert epochs.standing["seconds_left"] == 18.0

@@ -66,11 +66,15 @@ def verify(
     if files:
         holds = _verify_files(store, dataset, plugin, options, as_json)
     else:
+        from mlrpl_bench.tools.verify import confirm
+
         verdicts = (
             _verify_share(store, dataset or "scenes", share, seed, plugin, options)
             if share is not None
             else [_verify_cell(store, dataset, cell or "", plugin, options)]
         )
+        for verdict in verdicts:
+            confirm(verdict, tolerance, store)
         holds = all(verdict.holds(tolerance) for verdict in verdicts)
         _print_verdicts(verdicts, tolerance, as_json)
     if not holds:
@@ -143,7 +147,9 @@ def _datasets(store: ResultStore, dataset: str | None) -> list[str]:
     if dataset is None:
         return there
     if dataset not in there:
-        raise UserError(f"no records of {dataset!r} in {store.root}; there are: {', '.join(there) or 'none'}")
+        raise UserError(
+            f"no records of {dataset!r} in {store.in_words(store.root)}; there are: {', '.join(there) or 'none'}"
+        )
     return [dataset]
 
 

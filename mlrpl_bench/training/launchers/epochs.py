@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from mlrpl_bench.training.launchers.sweep import Began, SweepEvent
+from mlrpl_bench.training.launchers.sweep import Began, SweepEvent, Waiting, ends_a_cell
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 
 
@@ -34,56 +36,96 @@ class Epoch:
 
 
 class Epochs:
-    """Hears the events of a sweep, and tells of an epoch at the next step or a cell's end.
+    """This object hears the events of a sweep, and tells of an epoch at the next step or a cell's end.
 
     Args:
         least_seconds: between two epochs that are told of, the last one aside; no time is shorter than 0.
         clock: seconds from any start that never go back.
+
+    Attributes:
+        standing: how far the group is, as plain data with the fields of `Epoch` (its ``epoch`` counts those that have
+            ended, from 0) and ``step`` of ``steps`` over all epochs; empty while nothing is trained. Another thread may
+            read it.
     """
 
     def __init__(self, least_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.least_seconds, self.clock = least_seconds, clock
-        self._batch = 0
+        self.standing: Mapping[str, Any] = {}
+        self._batch = self._cells = 0
         self._steps: StepDone | None = None
         self._rows: list[dict[str, float]] = []  # what the cells said of the epoch that ended last
         self._began, self._ended, self._told = 0.0, 0.0, -math.inf
         self._first_step = 0
+        self._last: Epoch | None = None
 
     def hear(self, epochs: int, event: SweepEvent) -> Epoch | None:
-        """The epoch that this event shows to be over, if it is time to tell of it.
+        """Return the epoch that this event shows to be over, if it is time to tell of it.
 
         Args:
             epochs: for how many the event's cell is trained.
         """
         if isinstance(event, Began):
-            self.begin(event.batch)
+            self.begin(event.batch, event.cells)
             return None
         if isinstance(event, EpochDone):
             self._rows.append(event.row)
             self._ended = self.clock()
             return None
         over = self._over(epochs) if self._rows and not isinstance(event, (Note, Working)) else None
-        if isinstance(event, StepDone):
+        if isinstance(event, StepDone) and event is not self._steps:
             if self._steps is None:
-                self._first_step = event.epoch * event.steps_per_epoch + event.step - 1
+                self._first_step = _made(event) - 1
             self._steps = event
+            self.standing = self._stands(epochs, event)
+        elif isinstance(event, Waiting) or ends_a_cell(event):
+            self._cells -= ends_a_cell(event)
+            self.standing = {**self.standing, "cells": self._cells} if self._cells > 0 else {}
         return over
 
-    def begin(self, batch: int) -> None:
-        """A group begins, whose steps have so many images."""
+    def begin(self, batch: int, cells: int = 0) -> None:
+        """A group of so many cells begins, whose steps have so many images."""
         self._steps, self._rows, self._batch, self._told = None, [], batch, -math.inf
+        self._cells, self._last, self.standing = cells, None, {}
         self._began = self.clock()
 
     def _over(self, epochs: int) -> Epoch | None:
         rows, self._rows = self._rows, []
         epoch, now = int(rows[-1]["epoch"]) + 1, self._ended
-        if not self._batch or self._steps is None or (epoch < epochs and now - self._told < self.least_seconds):
+        if not self._batch or self._steps is None:
             return None
-        self._told = now
         loss = sum(value for row in rows for name, value in row.items() if name.startswith("loss.")) / len(rows)
         precision = sum(row["test.mAP"] for row in rows) / len(rows)
         made = epoch * self._steps.steps_per_epoch - self._first_step
         seconds = max(now - self._began, 1e-9)
         left = (epochs - epoch) * self._steps.steps_per_epoch * seconds / max(made, 1)
         speed = made * self._batch * len(rows) / seconds
-        return Epoch(len(rows), epoch, epochs, loss, 100 * precision, speed, left)
+        self._last = Epoch(len(rows), epoch, epochs, loss, 100 * precision, speed, left)
+        self.standing = {**self._stands(epochs, self._steps), **_plain(self._last)}
+        if epoch < epochs and now - self._told < self.least_seconds:
+            return None
+        self._told = now
+        return self._last
+
+    def _stands(self, epochs: int, step: StepDone) -> Mapping[str, Any]:
+        """How far the group is after a step; loss and test mAP are those of the epoch that ended last."""
+        made, steps = _made(step), epochs * step.steps_per_epoch
+        seconds = self.clock() - self._began
+        here = made - self._first_step
+        last = {"epoch": 0} if self._last is None else _plain(self._last)
+        return {
+            **last,
+            "cells": self._cells,
+            "epochs": epochs,
+            "step": made,
+            "steps": steps,
+            "images_per_second": here * self._batch * self._cells / max(seconds, 1e-9),
+            "seconds_left": (steps - made) * seconds / here,
+        }
+
+
+def _made(step: StepDone) -> int:
+    return step.epoch * step.steps_per_epoch + step.step
+
+
+def _plain(epoch: Epoch) -> dict[str, Any]:
+    return dataclasses.asdict(epoch)
