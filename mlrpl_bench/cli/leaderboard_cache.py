@@ -51,7 +51,7 @@ class CachedLeaderboard:
     written: dict[str, list[int]]
 
     @classmethod
-    def of(cls, table: Table, as_json: Mapping[str, Any], written: Iterable[Path]) -> CachedLeaderboard:
+    def from_table(cls, table: Table, as_json: Mapping[str, Any], written: Iterable[Path]) -> CachedLeaderboard:
         """Make one from a leaderboard and the files that it was just written to."""
         return cls(table, json.dumps(as_json, indent=1), {str(path): _facts(path) or [] for path in written})
 

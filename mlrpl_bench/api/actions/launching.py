@@ -23,7 +23,7 @@ from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.remote import address_of
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.checkpoint import FILE
-from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.launchers.events import FoundFinished
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
 

@@ -307,7 +307,7 @@ def _choice(
 ) -> dict[str, Any]:
     lists = {name: [trial.values[name] for trial in trials] for name in best.values}
     numeric = {name: each for name, each in lists.items() if all(type(value) in (int, float) for value in each)}
-    edges = {name: Edge.of(best.values[name], each) for name, each in numeric.items()}
+    edges = {name: Edge.find(best.values[name], each) for name, each in numeric.items()}
     return {
         "values": dict(best.values),
         "mAP": best.mean,

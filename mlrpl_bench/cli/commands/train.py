@@ -254,7 +254,9 @@ def _carry_out(request: Request, asked: Asked) -> None:
         return
     table = result.leaderboard
     if key is not None and table is not None and not (result.failures or result.problems or result.unwritten):
-        key.remember(leaderboard_cache.CachedLeaderboard.of(table.main, table.to_json(), result.written), *states)
+        key.remember(
+            leaderboard_cache.CachedLeaderboard.from_table(table.main, table.to_json(), result.written), *states
+        )
     _finish(result, asked.as_json, request.plugins)
 
 

@@ -11,7 +11,7 @@ from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.records import lease
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.training import checkpoint
-from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.launchers.events import FoundFinished
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from tests.helpers.tiny_study import finished
