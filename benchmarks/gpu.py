@@ -262,8 +262,11 @@ def outcome(sample: Sample, state: dict[str, Any], wide: bool) -> tuple[dict[str
         if wide:
             frozen = run.workbench.backbone.frozen.double()
             run.method.double()
-            images_B3HW = batch.images_B3HW.double()
-            batch = dataclasses.replace(batch, images_B3HW=images_B3HW, frozen_BDHW=frozen(images_B3HW))
+            assert batch.strong_images_B3HW is not None
+            views = [images_B3HW.double() for images_B3HW in (batch.images_B3HW, batch.strong_images_B3HW)]
+            of_view = {"images_B3HW": views[0], "frozen_BDHW": frozen(views[0])}
+            of_strong = {"strong_images_B3HW": views[1], "strong_BDHW": frozen(views[1])}
+            batch = dataclasses.replace(batch, **of_view, **of_strong)
         with SameDraws(wide):
             losses = run.method.losses(batch, LATE)
             torch.stack(list(losses.values())).sum().backward()

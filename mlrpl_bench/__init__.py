@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.api.actions.packing import export_records, import_records
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
     from mlrpl_bench.models.backbones import Backbone
     from mlrpl_bench.models.hyperparameters import parameter
@@ -44,6 +45,7 @@ __all__ = [
     "Request",
     "Result",
     "Split",
+    "StrongView",
     "Task",
     "UserError",
     "__version__",
@@ -117,6 +119,7 @@ def _of_data() -> dict[str, Any]:
 
 def _of_models() -> dict[str, Any]:
     """For the author of a method; imports torch."""
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.models.backbones import Backbone
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
     from mlrpl_bench.models.registry import register_alias, register_dataset, register_method

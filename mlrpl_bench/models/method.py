@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlrpl_bench.data.dataset import Preset
+from mlrpl_bench.data.images.strong_view import StrongView
 from mlrpl_bench.models.backbones import Backbone
 
 
@@ -48,6 +49,9 @@ class Batch:
         labels_BC: int8, after hiding.
         index_B: int64, the row of each image in the training set.
         generator: the only source of randomness; addressed by (seed, epoch, step), on the tensors' device.
+        strong_images_B3HW: the strong view of each image, normalised, at training steps of a method that asks for one
+            (`Method.strong_view`); else None.
+        strong_BDHW: the frozen part's output for these; else None.
     """
 
     images_B3HW: Tensor
@@ -55,6 +59,8 @@ class Batch:
     labels_BC: Tensor
     index_B: Tensor
     generator: torch.Generator
+    strong_images_B3HW: Tensor | None = None
+    strong_BDHW: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,14 @@ class Method(nn.Module):
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return named scalar loss terms, weights included; the trainer adds them up, logs and plots each."""
         raise NotImplementedError
+
+    def strong_view(self) -> StrongView | None:
+        """Return the strong view that every batch of a training step is to have besides; None for no second view.
+
+        It is asked once, before training. The view is made and sent through the frozen part once for all methods of a
+        group that ask for the same, and adding it changes no other method's numbers.
+        """
+        return None
 
     def passes(self, progress: Progress) -> bool:
         """Whether the method wants to see the whole training set before this epoch."""

@@ -60,12 +60,12 @@ def step_costs(study: Study, methods: Registry[MethodEntry], reference: str, rep
 
     batch = study.preset.batch
     late = Progress(study.preset.epochs - 1, study.preset.epochs, 1, 10)
-    shared = next(iter(study.workbench.training_batches(0, 0, batch)))
     of_reference = run_of(reference)
     costs = {}
     for done, name in enumerate(methods):
         report("measuring the methods' steps", done, len(methods.entries))
         run = run_of(name)
+        shared = next(iter(study.workbench.training_batches(0, 0, batch, strong=[run.strong_view])))
         ratios = []
         for _ in range(ROUNDS + 1):
             ratios.append(_seconds(lambda: run.step(shared, late)) / _seconds(lambda: of_reference.step(shared, late)))  # noqa: B023

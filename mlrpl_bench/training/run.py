@@ -55,6 +55,7 @@ class CellRun:
         # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
         torch.manual_seed(seed_of("weights", self.cell.seed))
         self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)
+        self.strong_view = self.method.strong_view()
         self.method.to(workbench.fabric.device).to(memory_format=torch.channels_last)
         if workbench.compiled:
             for part in self.method.parts_to_compile():
@@ -257,7 +258,8 @@ class CellRun:
         torch.manual_seed(seed_of("global", *address))
         generator = generator_at(*address, device=shared.index_B.device)
         labels_BC = self.labels_NC[shared.index_B]
-        return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator)
+        strong = shared.strong.get(self.strong_view, (None, None))
+        return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator, *strong)
 
     def _fetch_losses(self) -> None:
         """Fetch the loss terms of the epoch's steps from the device in one transfer.

@@ -153,6 +153,7 @@ class Group:
         assert recipe.epochs and recipe.batch, "the recipe is not resolved"
         self.seed, self.epochs, self.batch = jobs[0].cell.seed, recipe.epochs, recipe.batch
         self.workbench, self.cells_in_group = workbench, len(jobs)
+        workbench.frozen.is_shared = len(jobs) > 1
         self.steps_per_epoch = workbench.steps_per_epoch(self.batch)
         self.runs: list[CellRun] = []
         self.failures: list[Failed] = []
@@ -222,7 +223,8 @@ class Group:
             self.held.clear()
             self._each(lambda run: run.start_epoch(start))
         yield from self._take_failures()
-        batches = self.workbench.training_batches(self.seed, epoch, self.batch, first_step) if self.runs else ()
+        place, strong = (self.seed, epoch, self.batch, first_step), [run.strong_view for run in self.runs]
+        batches = self.workbench.training_batches(*place, strong) if self.runs else ()
         for step, shared in enumerate(batches, start=first_step):
             progress = Progress(epoch, self.epochs, step, self.steps_per_epoch)
             self._each(lambda run: run.step(shared, progress))  # noqa: B023 - called at once

@@ -10,7 +10,7 @@ The estimate, for a group on one device:
   not guessed: the bytes that autograd keeps of a forward on two and on three images, continued to the batch, times
   `PASSES`, as a method may classify several times in a step and gradients come on top; and two copies of its state,
   for a checkpoint;
-- once: the features that the workbench keeps of each split.
+- once: the features that the workbench keeps of each split, and the mixed images that it keeps during a step.
 
 Of the memory that is free now, a share stays unused. On a CPU as on a GPU a group has an upper limit: the shared part
 costs each of n cells 1/n of itself, so that little is gained beyond, while all cells of a group end together, and late.
@@ -32,7 +32,7 @@ from mlrpl_bench.data.protocol import PRESENT
 from mlrpl_bench.models.method import Method
 from mlrpl_bench.records.cell import Job
 from mlrpl_bench.training.run import CellRun
-from mlrpl_bench.training.workbench import KEEP_FEATURES_BYTES, Workbench
+from mlrpl_bench.training.workbench import KEEP_FEATURES_BYTES, KEEP_PASSES, Workbench
 
 MOST_CELLS = {"cpu": 9, "cuda": 18}
 """A group has at most so many cells, by kind of device; it is larger on a GPU, where image reading dominates."""
@@ -72,7 +72,7 @@ def fitting(jobs: Sequence[Job], workbench: Workbench) -> int:
     if not needs:
         return most
     image_size = jobs[0].cell.setting.image_size
-    once = _kept_features(workbench, image_size) + max(each.passing for each in needs)
+    once = _kept_features(workbench, image_size, jobs[0].cell.recipe.batch or 0) + max(each.passing for each in needs)
     room = free_bytes(device) * USED_SHARE - once
     return int(max(1, min(most, room // max(each.kept for each in needs))))
 
@@ -161,13 +161,14 @@ def _kept_by_forward(run: CellRun, images: int) -> int:
     return sum(kept.values())
 
 
-def _kept_features(workbench: Workbench, image_size: int) -> int:
-    """Return the bytes that the workbench holds of both splits at most.
+def _kept_features(workbench: Workbench, image_size: int, batch: int) -> int:
+    """Return the bytes that the workbench holds of both splits, and of a step's mixed images, at most.
 
     An image's features are taken as three times its pixels.
     """
     bytes_of_image = 4 * (4 * 3 * image_size**2)
-    return sum(min(KEEP_FEATURES_BYTES, len(split) * bytes_of_image) for split in workbench.splits.values())
+    of_splits = sum(min(KEEP_FEATURES_BYTES, len(split) * bytes_of_image) for split in workbench.splits.values())
+    return of_splits + KEEP_PASSES * batch * bytes_of_image
 
 
 def _free_of_machine() -> int:

@@ -21,7 +21,7 @@ def jobs(study, tmp_path_factory):
 @pytest.fixture
 def room_for(study, jobs, monkeypatch):
     """Sets the free memory so that a number of the cells fit."""
-    once = memory._kept_features(study.workbench, 32) + memory.need(jobs[0], study.workbench).passing
+    once = memory._kept_features(study.workbench, 32, 4) + memory.need(jobs[0], study.workbench).passing
 
     def limit(cells: float) -> None:
         kept = memory.need(jobs[0], study.workbench).kept
