@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.models.backbones import Backbone
+
+RAW, AVERAGED = "raw", "averaged"
+"""The weights that the optimiser moves, and their moving average, see `Recipe.ema`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,10 @@ class Progress:
         return self.step / self.steps_per_epoch
 
 
+LATER_FIELDS = ("ema", "scored")
+"""These fields of a recipe came later than the first records; a key has them only where they are not usual."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recipe says how the trainer optimises a method.
@@ -114,6 +121,10 @@ class Recipe:
         epochs: the training length, or None for the dataset preset's, so that methods are compared at equal length.
         batch: the images per step, or None for the dataset preset's.
         grad_clip: largest norm of the gradient, or None.
+        ema: the time constant of averaged weights in epochs, at the papers' 20 epochs (`Progress` says how these scale
+            to a run's length), or None for no averaged weights.
+        scored: whose scores are the row's where there are averaged weights: ``averaged`` or ``raw``. The mAP of the
+            others' last epoch stands beside it in a table of its own.
     """
 
     optimizer: str = "adam"
@@ -123,6 +134,22 @@ class Recipe:
     epochs: int | None = None
     batch: int | None = None
     grad_clip: float | None = None
+    ema: float | None = None
+    scored: str = AVERAGED
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data, without the usual values of later fields, so that a key is what it was before."""
+        later = {name: Recipe.__dataclass_fields__[name].default for name in LATER_FIELDS}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+
+    def decay(self, steps_per_epoch: int) -> float:
+        """How much of the averaged weights stays at a step: exp(-1 / T) for a time constant of T steps.
+
+        >>> round(Recipe(ema=2.0, epochs=10).decay(steps_per_epoch=50), 4)  # 2 epochs of 20 are 1 of 10
+        0.9802
+        """
+        assert self.ema is not None and self.epochs is not None
+        return math.exp(-20 / (self.ema * self.epochs * steps_per_epoch))
 
     def rate_factor(self, progress: Progress) -> float:
         """What the learning rate is multiplied by at a step; a function of the position alone."""

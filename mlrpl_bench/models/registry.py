@@ -155,19 +155,19 @@ class Registry(Generic[Entry]):
                 f"two {self.kind}s are called {entry.name!r}: {other.path} and {entry.path}; rename one of them"
             )
         if isinstance(entry, MethodEntry):
-            _refuse_name_of_rate(entry)
+            _refuse_names_of_the_recipe(entry)
         if isinstance(entry, Alias):
             self.aliases[entry.name] = entry
         else:
             self.entries[entry.name] = entry
 
 
-def _refuse_name_of_rate(entry: MethodEntry) -> None:
-    if hyperparameters.RATE in entry.cls.Hyperparameters.__dataclass_fields__:
-        raise UserError(
-            f"{entry.path}: {entry.name} has a hyper-parameter {hyperparameters.RATE!r}, which is "
-            "the factor on any method's learning rate; call it otherwise"
-        )
+def _refuse_names_of_the_recipe(entry: MethodEntry) -> None:
+    for name, meaning in hyperparameters.OF_THE_RECIPE.items():
+        if name in entry.cls.Hyperparameters.__dataclass_fields__:
+            raise UserError(
+                f"{entry.path}: {entry.name} has a hyper-parameter {name!r}, which is {meaning}; call it otherwise"
+            )
 
 
 _registered_by_this_file: list[Any] = []

@@ -237,7 +237,7 @@ class ResultStore:
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
             "steps.npz": _npz(finished.steps),
-            "scores.npz": _npz({"scores": finished.scores_NC}),
+            "scores.npz": _npz(finished.test_scores()),
             "train_scores.npz": _npz({"scores": finished.train_scores_NC}),
             "examples.npz": _npz(finished.examples),
         }

@@ -28,7 +28,7 @@ from mlrpl_bench.records.record import (
     to_plain,
 )
 from mlrpl_bench.records.store import ResultStore, set_aside
-from mlrpl_bench.training.device import threads
+from mlrpl_bench.training.parts.device import threads
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Event, Failed, train
 from mlrpl_bench.utils.errors import UserError
@@ -310,7 +310,7 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
     """
     then = {name: read_arrays(record.folder / f"{name}.npz") for name in ("scores", "train_scores", "steps")}
     now = {
-        "scores": {"scores": again.scores_NC},
+        "scores": again.test_scores(),
         "train_scores": {"scores": again.train_scores_NC},
         "steps": again.steps,
     }

@@ -28,11 +28,11 @@ from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.store import ResultStore
-from mlrpl_bench.training.device import find_device
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
 from mlrpl_bench.training.launchers.memory import MOST_CELLS
 from mlrpl_bench.training.options import Options, variant
+from mlrpl_bench.training.parts.device import find_device
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed

@@ -2,10 +2,10 @@
 
 The estimate, for a group on one device:
 
-- what each cell keeps: its trained parameters four times (weight, gradient, Adam's two moments), its other state once,
-  its labels, and twice the scores of every image, which are gathered and joined when it is evaluated; and, if its
-  method looks at the training set in passes, a feature of every known positive (see `_gathered`) and, on a CPU, its
-  state once more;
+- what each cell keeps: its trained parameters four times (weight, gradient, Adam's two moments), once more if its
+  recipe averages them, its other state once, its labels, and twice the scores of every image, which are gathered and
+  joined when it is evaluated; and, if its method looks at the training set in passes, a feature of every known
+  positive (see `_gathered`) and, on a CPU, its state once more;
 - once for the group, as cells step one after another: what the dearest cell's step holds for a moment. It is measured,
   not guessed: the bytes that autograd keeps of a forward on two and on three images, continued to the batch, times
   `PASSES`, as a method may classify several times in a step and gradients come on top; and two copies of its state,
@@ -97,9 +97,10 @@ def need(job: Job, workbench: Workbench) -> Need:
         gathered = _gathered(run)
         looks = type(run.method).observe is not Method.observe
         held = trained + still if looks and device.type == "cpu" else 0  # see `trainer.Group.hold`
+        averaged = trained if job.cell.recipe.ema is not None else 0
     return Need(
-        kept=4 * trained + still + run.labels_NC.nbytes + 2 * scores + gathered + held,
-        passing=PASSES * activations + 2 * (3 * trained + still) + gathered,
+        kept=4 * trained + averaged + still + run.labels_NC.nbytes + 2 * scores + gathered + held,
+        passing=PASSES * activations + 2 * (3 * trained + averaged + still) + gathered,
     )
 
 

@@ -36,7 +36,7 @@ PAUSE_SECONDS = 1.0
 """Between two places to stop while images are scored; a cluster grants some 30 s from SIGTERM on."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Stored(Finished):
     """A cell is trained and its record is written.
 
