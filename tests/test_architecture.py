@@ -35,7 +35,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "data.images": "above",
     "data.label_tables": "above",
     "models.layers": "above",
-    "models.networks": "below",
+    "models.parts": "below",
     "training.launchers": "above",
     "training.parts": "below",
     "leaderboard.claims": "above",

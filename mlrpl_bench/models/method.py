@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.finishing import FinishingStep, LinearHead
+from mlrpl_bench.utils.errors import UserError
 
 RAW, AVERAGED = "raw", "averaged"
 """The weights that the optimiser moves, and their moving average, see `Recipe.ema`."""
@@ -199,6 +201,9 @@ class Method(nn.Module):
 
     recipe: ClassVar[Recipe] = Recipe()
 
+    finishing: ClassVar[type[FinishingStep] | None] = None
+    """This step follows after the last epoch; the registry sets it for a name such as ``ssgrl+cft``."""
+
     may_lack_gradient: ClassVar[tuple[str, ...]] = ()
     """These parameters may go without a gradient for long, by the design of the method's paper."""
 
@@ -252,3 +257,19 @@ class Method(nn.Module):
     def attention(self, frozen_BDHW: Tensor) -> Tensor | None:
         """Return where each category looks: non-negative maps (B, C, H, W), or None if the method has no such maps."""
         return None
+
+    def final_layer(self) -> LinearHead:
+        """Return the linear layer that gives the logits, which a finishing step (``+cft``) may refit after training.
+
+        By default it is the method's only module that is a `LinearHead`, as the heads of `models.layers` are.
+
+        Raises:
+            UserError: there is none, or there are several.
+        """
+        found = [module for module in self.modules() if isinstance(module, LinearHead)]
+        if len(found) != 1:
+            raise UserError(
+                f"it has {len(found) or 'no'} last linear layer{'s' * (len(found) > 1)}, and a finishing step refits "
+                "one; name it in final_layer(), or leave the step out"
+            )
+        return found[0]

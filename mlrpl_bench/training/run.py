@@ -15,11 +15,13 @@ from torch import Tensor
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_share
 from mlrpl_bench.evaluation import metrics
+from mlrpl_bench.models.finishing import FinishingStep, options_of_step
 from mlrpl_bench.models.method import AVERAGED, RAW, Batch, Progress, Task
 from mlrpl_bench.records.cell import Finished, Job, OtherWeights
 from mlrpl_bench.training.parts import optimizer
 from mlrpl_bench.training.parts.averaged import AveragedWeights
 from mlrpl_bench.training.parts.device import peak_memory
+from mlrpl_bench.training.parts.finishing import HeadRefit, refuse_unless_linear
 from mlrpl_bench.training.workbench import SharedBatch, Workbench
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import generator_at, seed_of
@@ -51,14 +53,16 @@ class CellRun:
         if workbench.steps_per_epoch(batch) == 0:
             raise UserError(f"no batch of {batch} in {len(train)} training images; choose a smaller one with --batch")
         mask_NC = workbench.masks(self.cell.ratio, self.cell.mask_seed)
-        hidden_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
+        known_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
         self.known_share = known_share(train.labels_NC, mask_NC)
+        step, hidden_NC, held_N = self._finishing_step(job, known_NC)
         self.labels_NC = hidden_NC.to(workbench.fabric.device)
         task = Task(train.categories, hidden_NC, self.cell.ratio, torch.from_numpy(train.word_vectors_CE))
         # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
         torch.manual_seed(seed_of("weights", self.cell.seed))
         self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)
         self.method.to(workbench.fabric.device).to(memory_format=torch.channels_last)
+        self.refit = self._refit(step, known_NC, held_N)
         if workbench.compiled:
             for part in self.method.parts_to_compile():
                 part.compile()
@@ -75,6 +79,55 @@ class CellRun:
         self.terms: list[dict[str, Tensor]] = []
         self.attention: list[Tensor] | None = []
         """These are the attention maps of the example images; None where the method does not tell where it looks."""
+
+    def _finishing_step(self, job: Job, known_NC: Tensor) -> tuple[FinishingStep | None, Tensor, Tensor]:
+        """Return the step that follows the method, the labels that the method sees, and the rows without any of them.
+
+        Without a step that is what the mask left known.
+        """
+        kind = job.method_class.finishing
+        if kind is None:
+            return None, known_NC, torch.zeros(len(known_NC), dtype=torch.bool)
+        if self.workbench.compiled:
+            raise UserError(f"{self.cell.method} has a step after training, which --compile rules out; leave it out")
+        step = kind(options_of_step(kind, job.hyperparameters))
+        held_N = step.held_out(len(known_NC), self.cell.seed)
+        return step, known_NC.masked_fill(held_N[:, None], UNKNOWN), held_N
+
+    def _refit(self, step: FinishingStep | None, known_NC: Tensor, held_N: Tensor) -> HeadRefit | None:
+        """Return the refit of the method's last layer, once it is sure that there is such a layer.
+
+        Raises:
+            UserError: there is none, and a training would end in vain.
+        """
+        if step is None:
+            return None
+        device, size = self.workbench.fabric.device, self.cell.setting.image_size
+        refit = HeadRefit(self.method, step, known_NC.to(device), held_N.to(device))
+        self.method.eval()
+        with torch.no_grad(), self.workbench.fabric.autocast():
+            frozen_2DHW = self.workbench.backbone.frozen(torch.zeros(2, 3, size, size, device=device))
+        refuse_unless_linear(self.method, refit.head, frozen_2DHW)
+        return refit
+
+    def gather(self, shared: SharedBatch) -> None:
+        """Keep what the last layer is given for a batch of training images, for the step that follows the training."""
+        assert self.refit is not None
+        with self._weights(self.cell.recipe.scored):
+            self.refit.gather(shared.frozen_BDHW, shared.index_B)
+
+    def end_gathering(self) -> None:
+        """Let the step refit the categories whose features were gathered."""
+        assert self.refit is not None
+        with self._weights(self.cell.recipe.scored):
+            self.refit.end_pass()
+
+    def end_refit(self) -> None:
+        """Put the refitted weights into the last layer, and the step's scalars into the history's last row."""
+        assert self.refit is not None
+        with self._weights(self.cell.recipe.scored):
+            self.refit.put_back()
+        self.history[-1] |= {f"scalar.{name}": float(value) for name, value in self.refit.step.scalars().items()}
 
     def state(self) -> dict[str, Any]:
         """Return everything that training goes on from, after a step: plain data and tensors, see `checkpoint`.

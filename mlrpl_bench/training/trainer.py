@@ -186,6 +186,8 @@ class Group:
         first_epoch, first_step = self.first
         for epoch in range(first_epoch, self.epochs):
             yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
+            if epoch + 1 == self.epochs:
+                yield from self._refit_heads()
             test_scores = yield from self._scores("test")
             self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
             yield from self._take_failures()
@@ -280,6 +282,22 @@ class Group:
         for run in wanting:
             self._each(lambda run: run.end_pass(progress), [run])
             yield from self._pause()
+
+    def _refit_heads(self) -> Iterator[Working | Failed]:
+        """Let the steps that follow training refit last layers, in passes over the training set for all such cells.
+
+        Nothing of it is in a state: whoever goes on from the last step does it again.
+        """
+        following = [run for run in self.runs if run.refit is not None]
+        while wanting := [run for run in following if run.refit and run.refit.wants_pass and run in self.runs]:
+            self._each(lambda run: run.method.eval(), wanting)
+            for shared in self.workbench.in_order("train", self.batch):
+                self._each(lambda run: run.gather(shared), wanting)  # noqa: B023 - called at once
+                yield from self._pause()
+            for run in wanting:
+                self._each(lambda run: run.end_gathering(), [run])
+                yield from self._pause()
+        self._each(lambda run: run.end_refit(), following)
 
     def _look_where(self) -> Iterator[Working | Failed]:
         """Collect attention maps of a few test images, in one pass for all cells whose methods tell where they look."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlrpl_bench.data.dataset import Dataset
+from mlrpl_bench.models.parts.source_digest import source_digest
 from mlrpl_bench.models.registry import (
     bundled_folder,
     chosen_methods,
@@ -14,7 +15,6 @@ from mlrpl_bench.models.registry import (
     load_datasets,
     load_methods,
 )
-from mlrpl_bench.models.source_digest import source_digest
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.places import ROOT
 

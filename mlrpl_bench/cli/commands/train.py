@@ -264,7 +264,7 @@ def _carry_out(request: Request, asked: Asked) -> None:
 
 def _files_of_code(resolved: Resolved) -> set[Path]:
     """The files of all methods and of the data set."""
-    return {resolved.dataset.path, *(entry.path for entry in resolved.methods.entries.values())}
+    return {resolved.dataset.path, *resolved.methods.files()}
 
 
 def _finish(result: Result, as_json: bool, plugins: Sequence[Path]) -> None:
