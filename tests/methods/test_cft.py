@@ -108,7 +108,7 @@ def test_a_shared_number_of_steps_is_the_best_of_the_mean_over_categories():
     )
     means = [sum(held_score(entries, *after(entries, steps)) for entries in each) / 3 for steps in range(7)]
     best = max(range(7), key=lambda steps: (means[steps], -steps))
-    assert 0 < best
+    assert best > 0
     for entries in each:
         found, expected = one.refit(entries, 1), after(entries, best)
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
