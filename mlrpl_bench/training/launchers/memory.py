@@ -59,7 +59,7 @@ def fitting(jobs: Sequence[Job], workbench: Workbench) -> int:
         return 1
     # Of a method one cell is tried, that with the most known labels; masks change little else.
     by_ratio = sorted(jobs, key=lambda job: job.cell.ratio)
-    kinds = {(job.method_class, repr(job.hyperparameters)): job for job in by_ratio}
+    kinds = {(job.method_class, repr(job.hyperparameters), job.cell.recipe.ema is None): job for job in by_ratio}
     needs = []
     for job in kinds.values():
         try:
