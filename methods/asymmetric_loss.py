@@ -6,8 +6,9 @@ that is common, and the most probable ones of the batch. How common a category i
 estimated by a network trained on the known labels alone.
 
 Differs from the papers: on SSGRL's network, averaged over the batch's entries instead of added up, with the shared
-recipe. CSL's estimates come from the network itself, as its mean scores over the training set at the papers' fifth
-epoch, instead of from a temporary model; until then it leaves all unknown labels out.
+recipe: the last stage is trained instead of the whole network, from ImageNet-1k weights (CSL: 21k), without averaged
+weights, cutout and RandAugment. CSL's estimates come from the network itself, as its mean scores over the training set
+at the papers' fifth epoch, instead of from a temporary model; until then it leaves all unknown labels out.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ ASSUMED, IGNORED, SELECTED = "absent", "ignored", "selected"
     "asl",
     idea="Takes unknown labels for absent ones, with a loss that forgets easy negatives.",
     paper="https://arxiv.org/abs/2009.14119",
-    differs="SSGRL's network; a mean over the batch's entries instead of a sum; unknown labels are taken for absent",
+    differs="SSGRL's network, last stage trained instead of all; a mean over the batch's entries instead of a sum; "
+    "unknown labels are taken for absent; no averaged weights; no cutout or RandAugment",
 )
 @register_method(
     "csl",
     idea="Takes an unknown label for absent unless its category is common or its score is among the batch's highest.",
     paper="https://arxiv.org/abs/2110.10955",
     published="CSL",
-    differs="SSGRL's network; a mean instead of a sum; class priors are the method's own mean scores at epoch index 5, "
-    "after training on known labels alone, instead of a temporary model's",
+    differs="SSGRL's network, last stage trained instead of all; a mean instead of a sum; class priors are the "
+    "method's own mean scores at epoch index 5, after training on known labels alone, instead of a temporary model's; "
+    "no ImageNet-21k weights; no averaged weights; no cutout or RandAugment",
     unknown=SELECTED,
     focus_absent=1.0,
     margin=0.0,

@@ -61,8 +61,9 @@ class EntropyMaximisation(SemanticGraphMethod):
     "em_apl",
     idea="As em; from the middle on, each category's least likely unknown entries keep their scores as soft labels.",
     paper="https://arxiv.org/abs/2203.16219",
-    differs="as em, COCO's beta too; rounds of labelling on 20 epochs instead of 10, their scores from the test "
-    "transform",
+    differs="SSGRL's network; known negatives count; COCO's constants (alpha, beta) everywhere; rounds of labelling on "
+    "20 epochs instead of 10, their scores from the test transform; the authors read F1 at a threshold of 0.75, so OF1 "
+    "and CF1 at 0.5 say little",
 )
 class AsymmetricPseudoLabelling(EntropyMaximisation):
     @dataclass(frozen=True)

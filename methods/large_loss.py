@@ -159,6 +159,7 @@ class LargeLoss(ChangesLargeLosses, SemanticGraphMethod):
 @register_method(
     "boostlu_an",
     idea="Takes every unknown label for absent, on class activation maps boosted as for boostlu_ll_r.",
+    differs="last stage trained; class activation maps at the common rate (head_rate)",
     rate=0.0,
 )
 @register_method(

@@ -5,7 +5,8 @@ present and for a low mean score of all images, in which the unlabelled positive
 overfit, the score of a blend of two images is asked to be the blend of their labels, or scores where unlabelled.
 
 Differs from the paper: the loss alone, on SSGRL's network, without the convolutions' local-global branch, and
-averaged over categories instead of added up; the shared recipe, without a moving average of the weights.
+averaged over categories instead of added up; the shared recipe, which trains the last stage's batch norms too and
+lowers its rate once, without a moving average of the weights.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ SMALLEST_TEMPERATURE = 1e-3
     "pu_mlc",
     idea="Throws known negatives away and learns from positives and unlabelled images, steadied by blended images.",
     paper="https://arxiv.org/abs/2306.11635",
-    differs="the loss alone, on SSGRL's network, a mean over categories; no local-global branch, no averaged weights",
+    differs="the loss alone, on SSGRL's network, a mean over categories; no local-global branch; batch norms of the "
+    "last stage train; step schedule instead of one cycle; no averaged weights",
 )
 class PositiveUnlabelled(SemanticGraphMethod):
     @dataclass(frozen=True)

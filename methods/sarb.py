@@ -47,25 +47,47 @@ from mlrpl_bench.models.layers import (
 @register_method(
     "sarb_sam",
     idea="SARB with features collected by semantic attention instead of semantic decoupling.",
-    differs="as sarb; attention weights divided by the number of positions, without a loss of their own",
+    differs="attention weights divided by the number of positions, without a loss of their own; contrastive loss as in "
+    "the code; each image draws its prototype; guards for rare categories",
     attention="attention",
 )
 @register_method(
     "ilrb",
     idea="The instance-level half of SARB: blends with another image of the batch, without the contrastive loss.",
     published="SARB ILRB-only (learned alpha)",
+    differs="without the contrastive loss (whether the paper's row has it is not said)",
     prototype=False,
     contrastive=0.0,
 )
-@register_method("ilrb_fixed", idea="ILRB with alpha fixed at 0.5.", prototype=False, contrastive=0.0, learned=False)
+@register_method(
+    "ilrb_fixed",
+    idea="ILRB with alpha fixed at 0.5.",
+    differs="without the contrastive loss (whether the paper's row has it is not said)",
+    prototype=False,
+    contrastive=0.0,
+    learned=False,
+)
 @register_method(
     "plrb",
     idea="The prototype-level half of SARB: blends with prototypes of categories.",
     published="SARB PLRB-only (learned beta)",
+    differs="contrastive loss as in the code; each image draws its prototype; guards for rare categories",
     instance=False,
 )
-@register_method("plrb_fixed", idea="PLRB with beta fixed at 0.5.", instance=False, learned=False)
-@register_method("plrb_no_contrastive", idea="PLRB without the contrastive loss.", instance=False, contrastive=0.0)
+@register_method(
+    "plrb_fixed",
+    idea="PLRB with beta fixed at 0.5.",
+    differs="contrastive loss as in the code; each image draws its prototype; guards for rare categories",
+    instance=False,
+    learned=False,
+)
+@register_method(
+    "plrb_no_contrastive",
+    idea="PLRB without the contrastive loss.",
+    differs="each image draws its prototype; guards for rare categories",
+    instance=False,
+    contrastive=0.0,
+)
 class SARB(SemanticGraphMethod):
     @dataclass(frozen=True)
     class Hyperparameters(BlendingHyperparameters):

@@ -4,7 +4,8 @@ Two losses for training with unknown labels taken for absent. Hill's loss of a n
 is high, so that a positive that was taken for absent does little harm. SPLC takes an unknown label for present as
 soon as its own score says so.
 
-Differs from the paper: on SSGRL's network, averaged over the batch's entries instead of added up. Differs from the
+Differs from the paper: on SSGRL's network, averaged over the batch's entries instead of added up; the shared recipe
+trains the last stage instead of the whole network, without averaged weights, cutout and RandAugment. Differs from the
 code: SPLC relabels unknown entries only, and never a known negative.
 """
 
@@ -27,7 +28,8 @@ from mlrpl_bench.models.losses import part_of_mean
     "hill",
     idea="Takes unknown labels for absent ones, with a loss that gives in where the score insists.",
     paper="https://arxiv.org/abs/2112.07368",
-    differs="SSGRL's network; a mean over the batch's entries instead of a sum",
+    differs="SSGRL's network, last stage trained instead of all; a mean over the batch's entries instead of a sum; no "
+    "averaged weights; no cutout or RandAugment",
 )
 class Hill(SemanticGraphMethod):
     @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Hill(SemanticGraphMethod):
     idea="Takes unknown labels for absent ones, or for present where the score already says so.",
     paper="https://arxiv.org/abs/2112.07368",
     published="SPLC",
-    differs="SSGRL's network; a mean over the batch's entries instead of a sum; known negatives are never relabelled",
+    differs="SSGRL's network, last stage trained instead of all; a mean over the batch's entries instead of a sum; "
+    "known negatives are never relabelled; no averaged weights; no cutout or RandAugment",
 )
 class SelfPacedLossCorrection(SemanticGraphMethod):
     @dataclass(frozen=True)

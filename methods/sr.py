@@ -80,9 +80,9 @@ class SaliencyRegularization(Method):
     paper="https://openaccess.thecvf.com/content/ICCV2023/html/"
     "Wang_Saliency_Regularization_for_Self-Training_with_Partial_Annotations_ICCV_2023_paper.html",
     published="SR-ST (SR+CR)",
-    differs="as sr; chosen here: the strong view (the training view mirrored and changed by RandAugment, without a "
-    "crop of its own), and that known labels count on both views (supervised); not meant for masks without known "
-    "negatives",
+    differs="no published code: from the paper's equations; Adam and the shared recipe; chosen here: the "
+    "strong view (the training view mirrored and changed by RandAugment, without a crop of its own), and that known "
+    "labels count on both views (supervised); not meant for masks without known negatives",
 )
 class SelfTraining(SaliencyRegularization):
     @dataclass(frozen=True)

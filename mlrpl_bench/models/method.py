@@ -181,11 +181,29 @@ class Recipe:
 
 
 class ParameterGroup(NamedTuple):
-    """Parameters that share a learning rate multiplier and a weight decay (None for the recipe's)."""
+    """A parameter group holds parameters that share a learning rate and a weight decay.
+
+    Attributes:
+        parameters: what the optimiser changes.
+        lr_multiplier: factor on the recipe's learning rate.
+        weight_decay: None for the recipe's.
+        raised_to: the learning rate up to which a multiplier above 1 raises the recipe's; None for as far as it goes.
+    """
 
     parameters: list[nn.Parameter]
     lr_multiplier: float = 1.0
     weight_decay: float | None = None
+    raised_to: float | None = None
+
+    def learning_rate(self, recipe_rate: float) -> float:
+        """The group's learning rate before the schedule.
+
+        >>> head = ParameterGroup([], lr_multiplier=10.0, raised_to=1e-4)
+        >>> head.learning_rate(5e-6), head.learning_rate(2e-5), head.learning_rate(3e-4)
+        (5e-05, 0.0001, 0.0003)
+        """
+        rate = recipe_rate * self.lr_multiplier
+        return rate if self.raised_to is None else min(rate, max(recipe_rate, self.raised_to))
 
 
 class Method(nn.Module):

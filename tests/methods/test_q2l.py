@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mlrpl_bench import Recipe
+from mlrpl_bench.data.dataset import LAPTOP, PAPERS
 from mlrpl_bench.data.protocol import UNKNOWN
 from mlrpl_bench.models.losses import partial_asymmetric, partial_bce
-from mlrpl_bench.models.registry import load_methods
+from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.golden import assert_recorded, golden
 from tests.helpers.loss_samples import (
@@ -211,12 +213,21 @@ def test_the_losses_read_the_known_labels_alone(seed):
     assert not gradient_BC[labels_BC == UNKNOWN].any()
 
 
-def test_the_head_can_learn_faster():
-    assert [group.lr_multiplier for group in method("q2l").parameter_groups()] == [1, 1]
-    one = method("q2l", head_rate=10.0)
+def test_the_head_learns_at_the_codes_rate_in_the_papers_setting_and_no_faster_than_it_can_elsewhere():
+    one = method("q2l")
     body, head = one.parameter_groups()
-    assert (body.lr_multiplier, head.lr_multiplier) == (1, 10)
     assert {id(p) for p in head.parameters} == {id(p) for p in one.head.parameters()}
+    rates = [Recipe().resolve(preset).lr for preset in (PAPERS, LAPTOP, load_datasets()["scenes"].preset)]
+    assert [head.learning_rate(rate) for rate in rates] == pytest.approx([1e-4, 3e-3, 3e-3])
+    assert [body.learning_rate(rate) for rate in rates] == rates
+
+
+def test_the_heads_rate_and_its_limit_can_be_chosen():
+    (_, unlimited), (_, common) = (
+        method("q2l", **values).parameter_groups() for values in ({"head_limit": None}, {"head_rate": 1.0})
+    )
+    assert unlimited.learning_rate(8e-4) == 10 * 8e-4
+    assert common.learning_rate(1e-5) == 1e-5
 
 
 def test_the_papers_width_has_no_projection():

@@ -1,5 +1,9 @@
 """The page of methods says of each method what its file says, and how much a step costs."""
 
+import re
+
+import pytest
+
 from mlrpl_bench.models.registry import Registry, load_methods
 from mlrpl_bench.tools import method_page
 from mlrpl_bench.utils.tables import escape_markdown
@@ -33,6 +37,32 @@ def test_every_method_says_its_idea_and_how_it_differs():
     methods = load_methods()
     silent = [name for name in methods if not methods[name].idea or not methods[name].differs]
     assert silent == []
+
+
+def test_how_a_row_differs_can_be_read_without_another_row():
+    methods = load_methods()
+    leaning = [name for name in methods if any(re.match(rf"as {other}\b", methods[name].differs) for other in methods)]
+    assert leaning == []
+
+
+@pytest.mark.parametrize("name", ["asl", "csl", "splc", "hill", "pu_mlc", "cap", "ml_decoder", "q2l", "q2l_asl"])
+def test_what_the_official_training_has_and_the_row_leaves_out_is_said(name):
+    words = load_methods()[name].differs
+    assert "no averaged weights" in words
+    if name in ("asl", "csl", "splc", "hill"):
+        assert "last stage trained instead of all" in words and "no cutout or RandAugment" in words
+
+
+def test_rows_whose_authors_read_f1_at_another_threshold_say_so():
+    for name in ("em", "em_apl"):
+        assert "F1 at a threshold of 0.75" in load_methods()[name].differs
+
+
+def test_a_row_without_a_loss_or_a_change_does_not_claim_it():
+    methods = load_methods()
+    for name in ("ilrb", "ilrb_fixed", "plrb", "plrb_fixed", "plrb_no_contrastive"):
+        assert "attention weights" not in methods[name].differs
+    assert "share of changed entries" not in methods["boostlu_an"].differs
 
 
 def test_a_cost_is_shown_with_one_decimal_and_a_missing_one_as_a_dash(tmp_path):

@@ -106,6 +106,16 @@ def test_the_optimiser_has_the_methods_groups(run):
     assert [len(group["params"]) for group in groups] == [len(list(made.method.trained.parameters())), 2]
 
 
+def test_a_group_that_is_raised_to_a_rate_goes_no_further(run):
+    class Raised(Plain):
+        def parameter_groups(self):
+            head = ParameterGroup(list(self.classifier.parameters()), lr_multiplier=3.0, raised_to=1.0)
+            return [ParameterGroup(list(self.trained.parameters())), head]
+
+    assert [group["lr"] for group in run(Raised, lr=0.5).optimizer.param_groups] == [0.5, 1.0]
+    assert [group["lr"] for group in run(Raised, lr=2.0).optimizer.param_groups] == [2.0, 2.0]
+
+
 def test_a_groups_rate_is_the_recipes_times_its_multiplier_at_every_step(run):
     before, after = first_step(run(TwoGroups))
     unchanged = {name for name in before if torch.equal(before[name], after[name])}

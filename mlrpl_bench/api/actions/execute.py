@@ -375,9 +375,10 @@ def _profile(store: ResultStore, dataset: str) -> tuple[Table | None, list[str]]
 
 
 def _claims(table: Leaderboard, dataset: str) -> list[Table]:
-    """Judge those of the papers' claims that the table's rows say something about."""
+    """Judge those of the papers' claims that the table's rows say something about; set heads beside trainings."""
     judged = claims.judge(table.cells, dataset, table.ratios).measured()
-    return [judged.table("The papers' claims")] if judged.verdicts else []
+    tables = [judged.table("The papers' claims")] if judged.verdicts else []
+    return [*tables, judged.heads.table()] if judged.heads.heads_measured > 1 else tables
 
 
 def _why_not_writable(folder: Path) -> str:

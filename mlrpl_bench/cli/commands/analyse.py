@@ -73,6 +73,8 @@ def claims(
 ) -> None:
     """Judge what the papers claim by the records there are, and write the verdicts to claims.md.
 
+    A second table sets heads beside trainings, so that it is seen which gains belong to which.
+
     Claims about another setting than the data set's usual one have that setting in the file's name, as other tables do.
     """
     from mlrpl_bench.api.actions import reading
@@ -88,6 +90,7 @@ def claims(
         print(json.dumps(found.to_json(), indent=1))
     else:
         found.table().print()
+        found.heads.table().print()
     try:
         print(f"wrote {resolved.store.write_table(dataset, name, found.to_markdown())}", file=sys.stderr)
     except UserError as error:  # records may be read-only; what was asked for is printed

@@ -2,7 +2,9 @@
 
 The claims and their published differences are in ``facts/claims.csv``, how each is tested in
 ``facts/claim_tests.csv``: whether row a is expected to be more or less than row b, over which ratios, to which row it
-should be about equal besides, and which control stands beside it.
+should be about equal besides, and which control stands beside it. ``X+cft`` is a row of method X with a finishing step,
+``X+held`` its base with the same images held out for the step's choices. A row that nothing was trained for, or that no
+file registers, leaves its claim open.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from mlrpl_bench.data.dataset import NINE_RATIOS
 from mlrpl_bench.evaluation.intervals import TWO_SEEDS
 from mlrpl_bench.leaderboard import numbers, pairing, verdicts
+from mlrpl_bench.leaderboard.claims import heads
 from mlrpl_bench.leaderboard.claims.published import AVERAGE, facts
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.verdicts import CANNOT_TELL, DOES_NOT_HOLD, EQUAL, HOLDS, MORE, Finding, Part
@@ -43,6 +46,7 @@ class Claim:
         over: the known ratios that it is tested over: `EVERY_RATIO`, `AVERAGE_RATIO` or `FIRST_LESS_LAST`.
         equal_to: the row that row a should be about equal to besides; empty without one.
         control: the row that stands beside row b without a part in the verdict; empty without one.
+        control_is: what the control is, in words.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Claim:
     over: str
     equal_to: str
     control: str
+    control_is: str
 
     def parts(self, ratios: Sequence[float]) -> list[Part]:
         """List the differences that the claim is about, where these ratios are looked at."""
@@ -111,6 +116,7 @@ class Claims:
         level: of the intervals and verdicts, in (0, 1).
         margin: percent points within which rows are about equal.
         verdicts: one for each claim.
+        heads: every head under every training.
     """
 
     dataset: str
@@ -118,6 +124,7 @@ class Claims:
     level: float
     margin: float
     verdicts: list[Verdict]
+    heads: heads.Heads
 
     def measured(self) -> Claims:
         """Keep only the claims about which something was measured."""
@@ -155,14 +162,14 @@ class Claims:
         findings = [finding for verdict in self.verdicts for finding in verdict.findings]
         masks = {mask_seed for finding in findings for _, mask_seed in finding.seeds}
         seeds = {len(finding.seeds) for finding in findings if finding.seeds}
-        sources = ", ".join(sorted({verdict.claim.source for verdict in self.verdicts}))
+        sources = "; ".join(sorted({verdict.claim.source for verdict in self.verdicts}))
         notes = [
             f"claims and published differences: {sources}",
             f"measured: a - b in percent points (loss: in its own unit) with {100 * self.level:g} % interval over "
             "seeds and test images, paired; the loss over seeds alone. p is corrected over all claims (Holm)",
             f"about equal: the {100 * (2 * self.level - 1):g} % interval, which is shown, lies within "
             f"±{self.margin:g} points; p is of two one-sided tests",
-            "beside: a control in which known labels count as often and nothing is blended; no part of the verdict",
+            *self._about_controls(),
             "a verdict follows p, which is corrected, and not the interval, which is not; needs about N more seeds: "
             "until p allows one in 80 % of repetitions, if difference and spread stay what they are; from few seeds a "
             "rough guess",
@@ -173,6 +180,17 @@ class Claims:
         notes += [pairing.ONE_MASK] if len(masks) == 1 and max(seeds, default=0) > 1 else []
         notes += [f"left out, {line}" for finding in findings for line in finding.unpaired_seeds if finding.part.counts]
         return list(dict.fromkeys(notes))
+
+    def _about_controls(self) -> list[str]:
+        """Say what the rows are that stand beside, a line for those of one kind."""
+        by_words: dict[str, list[str]] = {}
+        for claim in (verdict.claim for verdict in self.verdicts):
+            if claim.control:
+                by_words.setdefault(claim.control_is, []).append(claim.control)
+        return [
+            f"beside {', '.join(dict.fromkeys(names))}: a control, {words}; no part of the verdict"
+            for words, names in by_words.items()
+        ]
 
     @property
     def title(self) -> str:
@@ -188,11 +206,11 @@ class Claims:
         return from_text("claims", title or self.title, HEADER, self.rows(), self.notes(), wraps=True, repeated=1)
 
     def to_markdown(self) -> str:
-        """Write a pipe table with title and notes."""
+        """Write a pipe table with title and notes, and that of heads and trainings below it."""
         rows = [[escape_markdown(cell) for cell in row] for row in self.rows()]
         table = pipe_table(HEADER, rows, [True] * len(HEADER))
         notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes())
-        return f"# {self.title}\n\n{table}\n\n{notes}\n"
+        return f"# {self.title}\n\n{table}\n\n{notes}\n\n{self.heads.table().markdown(2)}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, see `Finding.to_json`."""
@@ -208,7 +226,7 @@ class Claims:
             for verdict in self.verdicts
         ]
         setting = {"dataset": self.dataset, "ratios": list(self.ratios), "level": self.level, "margin": self.margin}
-        return {**setting, "claims": claims, "notes": self.notes()}
+        return {**setting, "claims": claims, "notes": self.notes(), "head_and_training": self.heads.to_json()}
 
 
 def load() -> list[Claim]:
@@ -222,8 +240,9 @@ def load() -> list[Claim]:
 
 
 def rows_needed() -> set[str]:
-    """List the rows that claims speak of, controls included."""
-    return {row for claim in load() for row in (claim.a, claim.b, claim.equal_to, claim.control) if row}
+    """List the rows that claims speak of, controls included, and those of the table of heads and trainings."""
+    of_claims = {row for claim in load() for row in (claim.a, claim.b, claim.equal_to, claim.control) if row}
+    return of_claims | heads.rows_needed()
 
 
 def judge(
@@ -244,7 +263,8 @@ def judge(
     for claim in claims:
         findings = [next(found) for _ in claim.parts(ratios)]
         judged.append(Verdict(claim, findings, *_together([one for one in findings if one.part.counts])))
-    return Claims(dataset, tuple(sorted(ratios)), level, margin, judged)
+    beside = heads.compare(cells, dataset, ratios, level)
+    return Claims(dataset, tuple(sorted(ratios)), level, margin, judged, beside)
 
 
 def _together(findings: Sequence[Finding]) -> tuple[str, str]:
@@ -280,6 +300,7 @@ def _claim(first: Mapping[str, str], rows: Sequence[Mapping[str, str]], test: Ma
         over=test["over"],
         equal_to=test["equal_to"],
         control=test["control"],
+        control_is=test["control_is"],
     )
 
 

@@ -1,7 +1,8 @@
 """Holds the numbers that papers printed, with their sources, and sets them beside measured ones.
 
 The numbers are facts in ``facts/published.csv``, in percent. They never enter a measured row, and an average over
-fewer ratios than the papers' nine is never set beside a published average.
+fewer ratios than the papers' nine is never set beside a published average. Where numbers come from another protocol
+than the one here, ``facts/other_protocols.csv`` says how it differs; the table marks them and has it in its notes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ STATUSES = {
 }
 AVERAGE = "avg"
 """The mean over the nine known ratios; any other mean is called otherwise, such as ``avg of 3``."""
+
+OTHER_PROTOCOL = "other protocol"
+"""Marks a number that does not come from the protocol here."""
 
 HEADER = ("method", "published as", "known ratio", "metric", "measured", "published", "difference", "source")
 
@@ -67,6 +71,7 @@ class Line:
         difference: measured less published, percent points; None where there is no measured number.
         status: one of `STATUSES`.
         sources: numbers of the footnotes, from 1.
+        protocol: how the published number's protocol differs from the one here; empty where it does not.
     """
 
     label: str
@@ -78,6 +83,7 @@ class Line:
     difference: float | None
     status: str
     sources: tuple[int, ...]
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,13 @@ class PublishedTable:
         return from_text("published", "Published numbers beside ours", HEADER, self.rows(), self.notes())
 
     def notes(self) -> list[str]:
-        """Write the footnotes: what each status means, then the numbered sources."""
+        """Write the footnotes: what each status means, how protocols differ, then the numbered sources."""
         statuses = sorted({line.status for line in self.lines} - {VERIFIED})
-        return [f"({status}): {STATUSES[status]}" for status in statuses] + [
-            f"[{number}] {source}" for number, source in enumerate(self.sources, start=1)
+        others = {line.published_name: line.protocol for line in self.lines if line.protocol}
+        return [
+            *(f"({status}): {STATUSES[status]}" for status in statuses),
+            *(f"({OTHER_PROTOCOL}) {name}: {how}" for name, how in others.items()),
+            *(f"[{number}] {source}" for number, source in enumerate(self.sources, start=1)),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -125,6 +134,12 @@ def facts(name: str) -> list[dict[str, str]]:
 def load() -> tuple[Published, ...]:
     """Load every published number, in the file's order."""
     return tuple(Published(**{**row, "value": float(row["value"])}) for row in facts("published.csv"))  # type: ignore[arg-type]
+
+
+@functools.cache
+def other_protocols() -> Mapping[str, str]:
+    """Load how protocols differ from the one here, by the name of the row in the paper's table."""
+    return {row["method"]: row["differs"] for row in facts("other_protocols.csv")}
 
 
 def numbers_of(dataset: str, published_name: str) -> list[Published]:
@@ -154,7 +169,8 @@ def published_table(found: Lookup, dataset: str, names: Mapping[str, str], ratio
             mean = plain(float(found.row(label, ratio, metric).mean))
             numbers = tuple(sources.setdefault(source, len(sources) + 1) for source in printed_in)
             difference = None if mean is None else mean - value
-            lines.append(Line(label, name, ratio, metric, mean, value, difference, status, numbers))
+            protocol = other_protocols().get(name, "")
+            lines.append(Line(label, name, ratio, metric, mean, value, difference, status, numbers, protocol))
     return PublishedTable(dataset, lines, list(sources))
 
 
@@ -171,14 +187,14 @@ def _by_value(numbers: Sequence[Published], shown: Sequence[str]) -> dict[tuple[
 
 
 def _row(line: Line) -> list[str]:
-    mark = "" if line.status == VERIFIED else f" ({line.status})"
+    marks = [line.status] * (line.status != VERIFIED) + [OTHER_PROTOCOL] * bool(line.protocol)
     return [
         line.label or "-",
         line.published_name,
         line.known_ratio,
         line.metric,
         "-" if line.measured is None else f"{line.measured:.1f}",
-        f"{line.published:.1f}{mark}",
+        " ".join([f"{line.published:.1f}", *(f"({mark})" for mark in marks)]),
         "-" if line.difference is None else f"{line.difference:+.1f}",
         "".join(f"[{number}]" for number in line.sources),
     ]

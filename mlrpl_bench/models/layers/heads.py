@@ -228,11 +228,19 @@ class ClassMaps(nn.Conv2d):
         return super().forward(maps_BDHW).float()
 
 
-def groups_with_head_rate(method: Method, multiplier: float) -> list[ParameterGroup]:
-    """The backbone's trained part at the recipe's learning rate, and all else, the head, at a multiple of it."""
+def groups_with_head_rate(method: Method, multiplier: float, raised_to: float | None = None) -> list[ParameterGroup]:
+    """The backbone's trained part at the recipe's learning rate, and all else, the head, at a multiple of it.
+
+    Args:
+        method: its parameters are divided.
+        multiplier: of the head's rate.
+        raised_to: see `ParameterGroup`.
+    """
     body = {id(parameter) for parameter in method.trained.parameters()}
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
     return [
         ParameterGroup([parameter for parameter in trained if id(parameter) in body]),
-        ParameterGroup([parameter for parameter in trained if id(parameter) not in body], multiplier),
+        ParameterGroup(
+            [parameter for parameter in trained if id(parameter) not in body], multiplier, raised_to=raised_to
+        ),
     ]

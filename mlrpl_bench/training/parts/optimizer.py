@@ -14,11 +14,11 @@ def build(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[f
     """Build the optimiser of a method's parameter groups, and return each group's learning rate before the schedule."""
     groups: list[dict[str, Any]] = [
         {
-            "params": list(parameters),
-            "lr": recipe.lr * multiplier,
-            "weight_decay": recipe.weight_decay if weight_decay is None else weight_decay,
+            "params": list(group.parameters),
+            "lr": group.learning_rate(recipe.lr),
+            "weight_decay": recipe.weight_decay if group.weight_decay is None else group.weight_decay,
         }
-        for parameters, multiplier, weight_decay in method.parameter_groups()
+        for group in method.parameter_groups()
     ]
     grouped = {id(parameter) for group in groups for parameter in group["params"]}
     assert grouped == {id(p) for p in method.parameters() if p.requires_grad}, "parameter_groups leaves some out"

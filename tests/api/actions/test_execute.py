@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
+from tests.helpers import simulated_cells
 from tests.helpers.tiny_study import DATASET, METHOD, contents, finished, write_plugin
 
 
@@ -151,6 +153,16 @@ def test_workers_that_train_later_leave_a_part_to_be_trained():
         assert execute._why_no_table(request, Placement()).startswith(f"part {number} of 2 is trained; when all")
     assert execute._why_no_table(Request(dataset="tiny"), later) == "no table is made now, as workers train later"
     assert execute._why_no_table(Request(dataset="tiny"), Placement()) == ""
+
+
+def test_heads_stand_beside_trainings_where_two_heads_were_trained():
+    skills = {"ssgrl": 0.6, "sarb": 1.0, "ml_decoder": 0.8}
+    both = SimpleNamespace(cells=simulated_cells.cells(skills, count=1), ratios=simulated_cells.RATIOS)
+    one = SimpleNamespace(
+        cells={key: of for key, of in both.cells.items() if key[0] != "ml_decoder"}, ratios=both.ratios
+    )
+    assert [table.name for table in execute._claims(both, "tiny")] == ["head-and-training"]
+    assert execute._claims(one, "tiny") == []
 
 
 def test_the_files_are_what_is_shown(put, ask, store):

@@ -57,6 +57,8 @@ def test_the_claims_are_judged_from_the_rows_there_are_and_written(bench, tmp_pa
     assert code == 0
     assert "sarb - kggr, mAP, avg of 2" in out
     assert "no records" in out  # of plrb and the others
+    assert "Head beside training" in out and "without records at 50 and 90 %: ssgrl (run ssgrl)" in out
+    assert "\n## Head beside training\n" in (tmp_path / "results/tiny/claims.md").read_text(encoding="utf-8")
     assert (tmp_path / "results/tiny/claims.md").read_text(encoding="utf-8").startswith("# The papers' claims on tiny")
     assert "wrote results/tiny/claims.md" in err
 
