@@ -28,9 +28,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlrpl_bench.data.protocol import PRESENT
+from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.models.method import Method
 from mlrpl_bench.records.cell import Job
+from mlrpl_bench.training.parts.finishing import MOST_BYTES
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import KEEP_FEATURES_BYTES, Workbench
 
@@ -131,10 +132,17 @@ def release() -> None:
 
 
 def _gathered(run: CellRun) -> int:
-    """Bytes of what a method may gather in a pass, as those with prototypes do: they join it once, cell after cell."""
+    """Bytes of what a method may gather in a pass, as those with prototypes do: they join it once, cell after cell.
+
+    A step that follows training gathers features of known entries, up to its own bound.
+    """
+    backbone, refit = run.workbench.backbone, 0
+    if run.refit is not None:
+        width = max(backbone.channels, backbone.feature_width)
+        refit = min(MOST_BYTES, 4 * width * int((run.refit.labels_NC != UNKNOWN).sum()))
     if type(run.method).observe is Method.observe:
-        return 0
-    return int((run.labels_NC == PRESENT).sum()) * run.workbench.backbone.channels * 4
+        return refit
+    return refit + int((run.labels_NC == PRESENT).sum()) * backbone.channels * 4
 
 
 def _kept_by_forward(run: CellRun, images: int) -> int:
