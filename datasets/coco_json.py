@@ -38,10 +38,18 @@ class CocoJson(Dataset):
 
     @dataclass(frozen=True)
     class Options(Dataset.Options):
-        train_annotations: str = parameter("annotations/instances_train.json", "COCO-format file to learn from")
-        train_images: str = parameter("train", "folder to which the training file's names are relative")
-        test_annotations: str = parameter("annotations/instances_test.json", "COCO-format file to test on")
-        test_images: str = parameter("test", "folder to which the test file's names are relative")
+        train_annotations: str = parameter(
+            "annotations/instances_train.json", "COCO-format file to learn from", path_to="training images"
+        )
+        train_images: str = parameter(
+            "train", "folder to which the training file's names are relative", path_to="training images"
+        )
+        test_annotations: str = parameter(
+            "annotations/instances_test.json", "COCO-format file to test on", path_to="test images"
+        )
+        test_images: str = parameter(
+            "test", "folder to which the test file's names are relative", path_to="test images"
+        )
 
     expected_files = """\
 ROOT/

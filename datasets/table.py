@@ -35,6 +35,7 @@ from mlrpl_bench.data.dataset import PHOTOGRAPHS
 from mlrpl_bench.data.file_lists import refuse_outside
 from mlrpl_bench.data.label_tables import reading
 from mlrpl_bench.data.label_tables.files import SUFFIXES, open_table
+from mlrpl_bench.data.label_tables.rewriting import SourceTable
 from mlrpl_bench.data.label_tables.values import LabelValues
 
 
@@ -44,8 +45,8 @@ class Table(Dataset):
 
     @dataclass(frozen=True)
     class Options(Dataset.Options):
-        file: str = parameter("", "the table; empty: the root's only .csv, .tsv or .parquet file")
-        images: str = parameter(".", "folder to which the paths of images are relative")
+        file: str = parameter("", "the table; empty: the root's only .csv, .tsv or .parquet file", path_to="labels")
+        images: str = parameter(".", "folder to which the paths of images are relative", path_to="training images")
         image_column: str = parameter("image", "column with the path of each image")
         split_column: str = parameter("split", "column that says train, val or test; may be missing")
         category_column: str = parameter("category", "column of a long table with the name of the category")
@@ -90,6 +91,19 @@ ROOT/
         names = [table.images[row] for row in rows]
         return Split(names, [folder / name for name in names], table.labels_NC[rows], table.categories)
 
+    def source_table(self, root: Path) -> SourceTable:
+        """The table and how it is read, so that it can be written back."""
+        options = self.options
+        names = reading.ColumnNames(
+            options.image_column,
+            options.split_column,
+            options.category_column,
+            options.value_column,
+            tuple(name.strip() for name in options.ignore.split(",") if name.strip()),
+        )
+        values = LabelValues(options.present, options.absent, options.unknown)
+        return SourceTable(open_table(self._file(root)), names, values)
+
     def _table(self, root: Path) -> reading.LabelTable:
         """The whole table; read once, as all its splits are in one file."""
         file = self._file(root)
@@ -100,16 +114,8 @@ ROOT/
         return self._found[1]
 
     def _read(self, root: Path, file: Path) -> reading.LabelTable:
-        options = self.options
-        names = reading.ColumnNames(
-            options.image_column,
-            options.split_column,
-            options.category_column,
-            options.value_column,
-            tuple(name.strip() for name in options.ignore.split(",") if name.strip()),
-        )
-        values = LabelValues(options.present, options.absent, options.unknown)
-        table = reading.read(open_table(file), names, values)
+        options, source = self.options, self.source_table(root)
+        table = reading.read(source.file, source.names, source.values)
         refuse_outside(table.images, root / options.images, file)
         if empty := table.never_labelled():
             if options.empty == "refuse" or len(empty) == len(table.categories):

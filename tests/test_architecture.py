@@ -36,6 +36,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "data.label_tables": "above",
     "models.layers": "above",
     "models.parts": "below",
+    "records.packs": "above",
     "training.launchers": "above",
     "training.parts": "below",
     "leaderboard.claims": "above",

@@ -14,7 +14,6 @@ from typing import Any
 
 from mlrpl_bench.models.hyperparameters import recipe_changes
 from mlrpl_bench.models.registry import MethodEntry, Registry
-from mlrpl_bench.training.options import Options, variant
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import counted
@@ -24,8 +23,7 @@ EDGES = ("lowest", "highest")
 
 def file_name(study: Study) -> str:
     """``tuned.json`` for a data set's usual setting; another one is in the name, as it is in names of tables."""
-    options = Options(**{**vars(study.options), "evaluate_on": "test"})
-    ending = variant(options, study.entry.preset_called(options.preset))
+    ending = study.variant(whichever_images=True)
     return f"tuned-{ending}.json" if ending else "tuned.json"
 
 
@@ -37,10 +35,10 @@ def row_name(method: str) -> str:
 def facts_of(study: Study) -> dict[str, Any]:
     """What values are tuned under, whichever images are evaluated: plain data."""
     setting = study.setting.to_json()
-    data_options = setting["fingerprint"].split("-")[2:]
     facts = {name: value for name, value in setting.items() if name not in ("evaluate_on", "fingerprint")}
     whole, _ = study.inputs.sources["train"]
-    facts |= {"training_set": whole.fingerprint()[:16], "data_options": data_options}
+    data_options = "-".join(study.data_options("val")).split("-")  # in the parts that files of before have it in
+    facts |= {"training_set": whole.fingerprint()[:16], "data_options": list(filter(None, data_options))}
     return json.loads(json.dumps({**facts, "lr": study.preset.lr_multiplier}))
 
 
@@ -127,6 +125,15 @@ class Choice:
         """``3 trials at 10 % and 50 % known, seed 0``."""
         known = " and ".join(f"{100 * ratio:g} %" for ratio in self.ratios)
         return f"{counted(self.trials, 'trial')} at {known} known, seed {self.seed}"
+
+    def places(self) -> list[str]:
+        """A line for each value inside its list, with how many values are beyond it on the nearer side."""
+        return [
+            f"{name}={self.values[name]:g} is not at the edge: {counted(edge.steps, 'value')} of "
+            f"{', '.join(f'{value:g}' for value in edge.values)} lie{'s' * (edge.steps == 1)} beyond it"
+            for name, edge in self.edges.items()
+            if edge.steps
+        ]
 
     def warnings(self) -> list[str]:
         """A line for each value at the edge of its list."""

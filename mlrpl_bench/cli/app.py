@@ -16,9 +16,10 @@ from mlrpl_bench.cli.commands.listing import list_
 from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
+from mlrpl_bench.cli.commands.records.packs import records_app
+from mlrpl_bench.cli.commands.records.verify import verify
 from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
-from mlrpl_bench.cli.commands.verify import verify
 from mlrpl_bench.cli.options import program
 from mlrpl_bench.cli.streams import print_anything
 from mlrpl_bench.utils import shortages
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="Compare methods for multi-label image recognition with partial labels.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(records_app, name="records")
 
 app.command("list")(list_)
 app.command()(run)

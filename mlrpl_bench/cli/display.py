@@ -136,7 +136,7 @@ class Display:
         """Log an epoch's line once all cells of the group have ended it."""
         if (over := self.epochs.hear(epochs, event)) is not None:
             self._line(
-                f"epoch {over.epoch}/{over.epochs}: loss {over.loss:.4f}, test mAP {over.test_mAP:.1f}, "
+                f"epoch {over.epoch}/{over.epochs}: loss {over.loss:.4f}, mAP {over.test_mAP:.1f}, "
                 f"{over.images_per_second:.0f} images/s, {_duration(over.seconds_left)} left"
             )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,22 @@ class Split:
         digest = hashlib.sha256(json.dumps([list(map(str, self.ids)), self.categories]).encode())
         digest.update(np.ascontiguousarray(self.labels_NC).tobytes())
         return digest.hexdigest()
+
+
+def images_digest(split: Split) -> str:
+    """Identify the images of a split by their ids and by the sizes of their files, wherever these lie.
+
+    Returns:
+        Sixteen hexadecimal digits. A file that is not there has size -1.
+    """
+    digest = hashlib.sha256()
+    for identity, path in zip(split.ids, split.image_paths, strict=True):
+        try:
+            size = path.stat().st_size
+        except OSError:  # who reads the image says what is wrong with it
+            size = -1
+        digest.update(json.dumps([str(identity), size]).encode())
+    return digest.hexdigest()[:16]
 
 
 def refuse_unmeasurable(split: Split, name: str) -> None:
@@ -156,7 +173,8 @@ class Dataset(ABC):
     class Options:
         """Fields made with `hyperparameters.parameter`; ``--set-data name=value`` changes them.
 
-        Those that differ from the defaults are part of a cell's key, since they may name other pictures.
+        Those that differ from the defaults are part of a cell's key, since they may name other pictures. Of an option
+        with ``path_to`` it is what lies there, so that the same files in another place are the same setting.
         """
 
     expected_files = ""
@@ -186,6 +204,14 @@ class Dataset(ABC):
             UserError: what tells which splits there are is missing or damaged.
         """
         return ("train", "test")
+
+    def source_table(self, root: Path) -> Any:
+        """The table that all splits were read from, a `label_tables.rewriting.SourceTable`; None where there is none.
+
+        Args:
+            root: as in `load`.
+        """
+        return None
 
     @abstractmethod
     def load(self, root: Path, split: str) -> Split:

@@ -73,6 +73,11 @@ def at_chosen(metric: str) -> str:
     return f"{metric} (chosen thresholds)"
 
 
+def at_validated(metric: str) -> str:
+    """Name a metric with thresholds chosen on validation images: ``OF1 (validation thresholds)``."""
+    return f"{metric} (validation thresholds)"
+
+
 def at_oracle(metric: str) -> str:
     """Name a metric with thresholds chosen on the evaluated labels: ``OF1 (oracle thresholds)``."""
     return f"{metric} (oracle thresholds)"
@@ -80,6 +85,10 @@ def at_oracle(metric: str) -> str:
 
 def _at_chosen(name: str) -> Metric:
     return Metric(at_chosen(name), "%", lambda evidence: 100 * evidence.chosen.get(name, math.nan))
+
+
+def _at_validated(name: str) -> Metric:
+    return Metric(at_validated(name), "%", lambda evidence: 100 * evidence.validated.get(name, math.nan))
 
 
 def _at_oracle(name: str) -> Metric:
@@ -128,6 +137,7 @@ METRICS = {
     **{best_epoch(name): _share_of_best_epoch(name) for name in metrics.REPORTED},
     best_on_validation("mAP"): Metric(best_on_validation("mAP"), "%", _validated),
     **{at_chosen(name): _at_chosen(name) for name in metrics.THRESHOLDED},
+    **{at_validated(name): _at_validated(name) for name in metrics.THRESHOLDED},
     **{at_oracle(name): _at_oracle(name) for name in thresholds.ORACLE},
     RECOVERY: Metric(RECOVERY, "%", lambda evidence: 100 * evidence.recovery),
     FLUCTUATION: Metric("loss fluctuation", "", lambda evidence: evidence.loss_fluctuation),

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds
+from mlrpl_bench.evaluation import thresholds
+from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds, read_scores
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell
 from mlrpl_bench.records.matching import as_seen_here, reason_against
@@ -79,7 +80,7 @@ def select(
         of_this_setting.append(record)
         if wanted(record.cell):
             in_table.append(record)
-    validated = _best_epochs_on_validation(survey.records, study)
+    validated = _on_validation(survey.records, study)
     found = _evidence(in_table, study, validated, problems, report)
     cells: dict[tuple[str, float], dict[Seeds, Evidence]] = defaultdict(dict)
     for key, evidence in found.items():
@@ -99,38 +100,57 @@ def select(
 
 
 def _evidence(
-    records: Sequence[Record], study: Study, validated: Mapping[str, int], problems: list[str], report: Report
+    records: Sequence[Record], study: Study, validated: Mapping[str, Record], problems: list[str], report: Report
 ) -> dict[str, Evidence]:
     """By key; a record whose scores cannot be used becomes a problem.
 
     Args:
-        validated: see `_best_epochs_on_validation`.
+        validated: see `_on_validation`.
     """
     collector = Collector(study.train, study.test, study.masks)
     found = {}
     for number, record in enumerate(records):
         try:
-            epoch = validated.get(_training(record.cell)) if validated else None
-            found[record.cell.key] = replace(collector.collect(record), validated_epoch=epoch)
+            found[record.cell.key] = collector.collect(record)
+            if twin := validated.get(_training(record.cell)) if validated else None:
+                found[record.cell.key] = _with_validation(found[record.cell.key], twin, study)
         except UserError as error:
             problems.append(str(error))
         report("reading scores", number + 1, len(records))
     return found
 
 
-def _best_epochs_on_validation(records: Sequence[Record], study: Study) -> dict[str, int]:
-    """The best epoch of each training that was also done without the validation images and evaluated on them."""
+def _on_validation(records: Sequence[Record], study: Study) -> dict[str, Record]:
+    """The records of trainings that were done without the validation images and evaluated on them, by `_training`."""
     if study.setting.evaluate_on != "test":
         return {}
     others = [record for record in records if record.cell.setting.evaluate_on == "val"]
     if not others:
         return {}
-    setting = study.validation_setting()
+    try:
+        setting = study.validation_setting()
+    except UserError:  # nothing can be measured on these images, so none of the records is of this setting
+        return {}
     return {
-        _training(record.cell): record.content["best_epoch"]
+        _training(record.cell): record
         for record in others
         if record.cell.setting == setting and type(record.content.get("best_epoch")) is int
     }
+
+
+def _with_validation(evidence: Evidence, twin: Record, study: Study) -> Evidence:
+    """Evidence with what the same training on validation images chose: the epoch, and thresholds of the categories.
+
+    Raises:
+        UserError: scores are damaged.
+    """
+    of = study.validation.test
+    thresholds_C = thresholds.chosen(read_scores(twin, "scores.npz", of), of.labels_NC)
+    scores_NC = read_scores(evidence.record, "scores.npz", study.test)
+    validated = thresholds.evaluate(scores_NC, study.test.labels_NC, thresholds_C)
+    # CF1 of the oracle is the best that was found, so whatever finds a better one raises it.
+    oracle = {name: max(value, validated[name]) for name, value in evidence.oracle.items()}
+    return replace(evidence, validated_epoch=twin.content["best_epoch"], validated=validated, oracle=oracle)
 
 
 def _training(cell: Cell) -> str:

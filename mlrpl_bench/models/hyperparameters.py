@@ -14,6 +14,8 @@ from mlrpl_bench.utils.errors import UserError
 
 RATE = "lr"
 """Among a row's overrides this is the factor on its learning rate; no method has a hyper-parameter of this name."""
+PATHS_TO = ("labels", "training images", "test images")
+"""What an option of a dataset may be a path to: labels of images that are named by their ids, or what gives images."""
 SMALLEST_FACTOR = 1e-6
 """On a learning rate; the largest is as far from 1 on the other side."""
 
@@ -36,9 +38,23 @@ def parameter(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    path_to: str = "",
 ) -> Any:
-    """A dataclass field that knows its meaning and its valid values (bounds are inclusive)."""
-    return dataclasses.field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+    """A dataclass field that knows its meaning and its valid values (bounds are inclusive).
+
+    Args:
+        path_to: of a dataset's option whose value is a path, one of `PATHS_TO`: what lies there. A cell's key has that
+            in place of the path.
+    """
+    assert not path_to or path_to in PATHS_TO, f"path_to is one of {PATHS_TO}"
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "path_to": path_to}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def paths_of(cls: type) -> dict[str, str]:
+    """Return the options of a dataset whose value is a path, with what lies there, one of `PATHS_TO`."""
+    found = {field.name: field.metadata.get("path_to", "") for field in dataclasses.fields(cls)}
+    return {name: path_to for name, path_to in found.items() if path_to}
 
 
 def parse_assignments(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:

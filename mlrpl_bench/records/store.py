@@ -13,6 +13,9 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     claim-1.jsonl         while it is being trained: by which process, see `lease`
     checkpoint.pt         until it is finished: where training goes on, see `checkpoint`
     evidence.npz          derived from the others, see `evidence`
+    origin.json           beside a record that came in a pack: from which, and what is known of it, see `origin`
+    packed.json           beside a record that came in a pack: which files are rounded or left out, see `packed`
+    record.json.sig       a signature of record.json, see `packs.signatures`
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.records import lease, weights
 from mlrpl_bench.records.cell import Cell, Finished
+from mlrpl_bench.records.origin import ORIGIN
+from mlrpl_bench.records.packed import PACKED
 from mlrpl_bench.records.record import (
     RECORD,
     DamagedRecord,
@@ -137,7 +142,7 @@ class ResultStore:
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder in which a cell's files are, or will be."""
-        return self.root / _place(cell)
+        return self.root / place_of(cell)
 
     def has_own_record(self, cell: Cell) -> bool:
         """Tell whether a cell's record, whole or not, is in the folder that is written to."""
@@ -160,7 +165,7 @@ class ResultStore:
                 return Damaged(str(error))
         for root in self.others:
             with contextlib.suppress(UserError):  # named by `survey`; only one below `root` stands in the way
-                return Found(read_record(root / _place(cell) / RECORD))
+                return Found(read_record(root / place_of(cell) / RECORD))
         return Missing()
 
     def find(self, cell: Cell) -> Record | None:
@@ -178,7 +183,8 @@ class ResultStore:
 
     def datasets(self) -> list[str]:
         """List the names of the data sets that have a folder, in order."""
-        return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
+        folders = (folder for root in (self.root, *self.others) for folder in _folders_in(root))
+        return sorted({folder.name for folder in folders if not folder.name.startswith(".")})
 
     def record_files(self, dataset: str) -> list[Path]:
         """List every ``record.json`` of a dataset, whatever is in it, those below `root` first."""
@@ -221,7 +227,7 @@ class ResultStore:
 
     def why_missing(self, cell: Cell) -> str:
         """Say in a few words why a cell has no record that could be used."""
-        reasons = (_why_missing(root / _place(cell)) for root in (self.root, *self.others))
+        reasons = (_why_missing(root / place_of(cell)) for root in (self.root, *self.others))
         return next((reason for reason in reasons if reason is not None), "not run")
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
@@ -234,12 +240,14 @@ class ResultStore:
 
         folder = self.folder(finished.cell)
         _write(folder / "cell.json", to_json(finished.cell.to_json()))
+        for name in (PACKED, ORIGIN):  # of a record that lay here before and was taken away
+            (folder / name).unlink(missing_ok=True)
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
-            "steps.npz": _npz(finished.steps),
-            "scores.npz": _npz(finished.test_scores()),
-            "train_scores.npz": _npz({"scores": finished.train_scores_NC}),
-            "examples.npz": _npz(finished.examples),
+            "steps.npz": npz_bytes(finished.steps),
+            "scores.npz": npz_bytes(finished.test_scores()),
+            "train_scores.npz": npz_bytes({"scores": finished.train_scores_NC}),
+            "examples.npz": npz_bytes(finished.examples),
         }
         if keep_weights:
             contents["weights.safetensors"] = weights.to_bytes(finished.weights)
@@ -326,7 +334,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise Unreadable(message) from error
 
 
-def _place(cell: Cell) -> Path:
+def place_of(cell: Cell) -> Path:
     """Return a cell's folder below the results folder."""
     return Path(cell.setting.dataset, cell.method, f"{cell.ratio:g}-s{cell.seed}-{cell.key[:8]}")
 
@@ -352,7 +360,8 @@ def _write(path: Path, content: bytes | str) -> None:
         raise UserError(message) from error
 
 
-def _npz(arrays: dict[str, NDArray]) -> bytes:
+def npz_bytes(arrays: Mapping[str, NDArray]) -> bytes:
+    """Return arrays as the bytes of the ``.npz`` file that a record keeps; the same arrays give the same bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -170,7 +170,7 @@ class Predictor:
 
     def __init__(self, record: Record, entry: MethodEntry, study: Study) -> None:
         cell = record.cell
-        kept = record.content["files"].get(WEIGHTS)
+        kept = record.files.get(WEIGHTS)
         if kept is None:
             raise UserError(
                 f"{cell.title} ({cell.key[:8]}) was trained with --keep-weights none: there are no weights to ask; "

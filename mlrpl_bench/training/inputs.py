@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.data.dataset import Dataset, Split, held_out, refuse_unmeasurable
+from mlrpl_bench.data.dataset import Dataset, Split, held_out, images_digest, refuse_unmeasurable
 from mlrpl_bench.data.file_lists import refuse_missing
 from mlrpl_bench.data.images.cache import Prepared, PreparedRows, prepared_folder
 from mlrpl_bench.data.images.decoding import bad_rows
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.masks import Masks
 from mlrpl_bench.data.word_vectors import hashed_vectors, prepared
+from mlrpl_bench.models.hyperparameters import paths_of
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.processes import usable_cores
@@ -69,6 +71,10 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
         train_rows, test_rows = np.arange(len(whole)), np.arange(len(evaluated))
     else:
         evaluated, held_N = whole, held_out(len(whole))
+        if not held_N.any():
+            raise UserError(
+                f"{name}: {len(whole):,} training images are too few to hold a tenth of them out; give more"
+            )
         train_rows, test_rows = np.flatnonzero(~held_N), np.flatnonzero(held_N)
     if whole.categories != evaluated.categories:
         raise UserError(f"{name}: train and test split have different categories, or in different order")
@@ -104,6 +110,28 @@ def prepared_rows(inputs: Inputs, view: ImageTransform) -> dict[str, PreparedRow
         name: PreparedRows(Prepared(prepared_folder(split, view), split, view.backend, view.enlarged), rows)
         for name, (split, rows) in inputs.sources.items()
     }
+
+
+def identified(options: Dataset.Options, inputs: Inputs, evaluate_on: str) -> dict[str, str]:
+    """Return what identifies the options of a dataset that are not the usual ones, by name.
+
+    Of a path it is what lies there: images are identified by `images_digest`. Labels are in the fingerprint of the
+    splits, so a path to labels is left out; so is a path to test images where these are not evaluated.
+    """
+    paths, splits = paths_of(type(options)), {"training images": "train", "test images": "test"}
+    found = {}
+    for name, value in chosen(options).items():
+        path_to = paths.get(name, "")
+        if path_to == "labels" or (path_to == "test images" and evaluate_on != "test"):
+            continue
+        found[name] = images_digest(inputs.sources[splits[path_to]][0]) if path_to else str(value)
+    return found
+
+
+def chosen(options: Dataset.Options) -> dict[str, Any]:
+    """Return the options of a dataset that are not the usual ones, by name."""
+    usual = type(options)()
+    return {name: value for name, value in asdict(options).items() if value != getattr(usual, name)}
 
 
 def unexpected_counts(inputs: Inputs, dataset: Dataset, evaluate_on: str) -> list[str]:

@@ -142,7 +142,7 @@ def note_of_cell(
         return None
     first, last = loss_at_both_ends(terms, length.epochs)
     return (
-        f"went nowhere: the mean loss went from {first:.4g} to {last:.4g} and test mAP {100 * metrics['mAP']:.1f} is "
+        f"went nowhere: the mean loss went from {first:.4g} to {last:.4g} and mAP {100 * metrics['mAP']:.1f} is "
         f"at chance level ({100 * share_of_positives(labels_NC):.1f} %, the mean share of present labels of a "
         f"category); {length.to_text()}; {ADVICE}"
     )

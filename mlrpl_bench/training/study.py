@@ -8,18 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlrpl_bench.data import masks, protocol
-from mlrpl_bench.data.dataset import PAPERS, Split, held_out
+from mlrpl_bench.data.dataset import PAPERS, Split
 from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_3, ImageTransform
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
 from mlrpl_bench.models import backbones
 from mlrpl_bench.models.hyperparameters import build as build_options
-from mlrpl_bench.models.hyperparameters import recipe_changes
+from mlrpl_bench.models.hyperparameters import paths_of, recipe_changes
 from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
 from mlrpl_bench.training import inputs
-from mlrpl_bench.training.options import Options, apply, check, flags_of_setting
+from mlrpl_bench.training.options import Options, apply, check, flags_of_setting, variant
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder
 from mlrpl_bench.utils.processes import usable_cores
@@ -34,6 +34,9 @@ WIDTHS = {
     "pool": "averaging of 2 x 2 positions",
 }
 """What the notes call a backbone's widths."""
+
+SHORT = 8
+"""Characters of a digest in names of files."""
 
 
 class Study:
@@ -188,7 +191,7 @@ class Study:
         ]
         lines = [f"{what} {here} (papers: {there})" for what, here, there in compared if here != there]
         lines += self._of_backbone()
-        lines += [f"dataset option {option}" for option in self._data_options()]
+        lines += [f"dataset option {name}={value}" for name, value in inputs.chosen(self.dataset.options).items()]
         lines += inputs.unexpected_counts(self.inputs, self.dataset, self.options.evaluate_on)
         if not self.inputs.has_word_vectors:
             lines.append("no word vectors given: fixed pseudo-random ones, a name's words averaged (papers: GloVe)")
@@ -208,6 +211,23 @@ class Study:
             lines.append(f"trained of the backbone: {backbones.outline(s.backbone, s.trained_stages)}")
         return lines
 
+    def variant(self, whichever_images: bool = False) -> str:
+        """What names of files say of this setting, see `options.variant`.
+
+        Args:
+            whichever_images: leave out which images are evaluated.
+        """
+        options = dataclasses.replace(self.options, evaluate_on="test") if whichever_images else self.options
+        evaluated = "val" if whichever_images else options.evaluate_on
+        found = inputs.identified(self.dataset.options, self.inputs, evaluated)
+        chosen, data = inputs.chosen(self.dataset.options), dict(options.data)
+        labels = self.inputs.sources["train"][0].fingerprint() if chosen else ""
+        for name, path_to in paths_of(type(self.dataset.options)).items():
+            identity = labels if path_to == "labels" and name in chosen else found.get(name, "")
+            if data.pop(name, None) is not None and identity:
+                data[name] = identity[:SHORT]
+        return variant(dataclasses.replace(options, data=data), self.entry.preset_called(options.preset))
+
     def _setting(self) -> Setting:
         assert self.train.word_vectors_CE is not None
         pixels = backbones.pixel_format(self.preset.backbone)
@@ -216,7 +236,7 @@ class Study:
         return Setting(
             protocol_version=protocol.VERSION,
             dataset=self.entry.name,
-            fingerprint="-".join([self.train.fingerprint()[:16], self.test.fingerprint()[:16], *self._data_options()]),
+            fingerprint=self._fingerprint(self.train, self.test, self.options.evaluate_on),
             evaluate_on=self.options.evaluate_on,
             mask_scheme=self.options.mask_scheme if self.options.mask_file is None else FROM_FILE,
             backbone=self.preset.backbone,
@@ -239,13 +259,24 @@ class Study:
             **self._chosen_widths(),
         )
 
+    @cached_property
+    def validation(self) -> inputs.Inputs:
+        """The images and labels that this setting has with the validation images in place of the test images.
+
+        Raises:
+            UserError: nothing can be measured on the validation images.
+        """
+        options = dataclasses.replace(self.options, evaluate_on="val", mask_file=None)
+        return inputs.read(self.dataset, self.entry.name, self.root, options, self.report, reads_files=False)
+
     def validation_setting(self) -> Setting:
         """The same setting with the validation images in place of the test images, as ``evaluate_on=val`` has it."""
-        whole, rows = self.inputs.sources["train"]
-        held_N = held_out(len(whole))[rows]
-        parts = [whole.rows(part).fingerprint()[:16] for part in (rows[~held_N], rows[held_N])]
-        fingerprint = "-".join([*parts, *self._data_options()])
+        fingerprint = self._fingerprint(self.validation.train, self.validation.test, "val")
         return dataclasses.replace(self.setting, evaluate_on="val", fingerprint=fingerprint)
+
+    def _fingerprint(self, train: Split, evaluated: Split, evaluate_on: str) -> str:
+        parts = [train.fingerprint()[:16], evaluated.fingerprint()[:16]]
+        return "-".join([*parts, *self.data_options(evaluate_on)])
 
     def _chosen_widths(self) -> dict[str, Any]:
         """The widths that are not the backbone's own; None for the others."""
@@ -253,10 +284,13 @@ class Study:
         chosen = {name: getattr(self.preset, name) for name in usual}
         return {name: value if value != usual[name] else None for name, value in chosen.items()}
 
-    def _data_options(self) -> list[str]:
-        """The dataset's options that are not the usual ones: they may change pictures under the same labels."""
-        chosen, usual = dataclasses.asdict(self.dataset.options), dataclasses.asdict(self.entry.cls.Options())
-        return [f"{name}={chosen[name]}" for name in chosen if chosen[name] != usual[name]]
+    def data_options(self, evaluate_on: str) -> list[str]:
+        """What identifies the dataset's options that are not the usual ones, such as ``year=2017``.
+
+        They may change pictures under the same labels. A path is not among them, see `inputs.identified`.
+        """
+        found = inputs.identified(self.dataset.options, self.inputs, evaluate_on)
+        return [f"{name}={value}" for name, value in found.items()]
 
     def view(self) -> ImageTransform:
         """How images become the network's input."""

@@ -52,12 +52,22 @@ def write_lines_atomically(path: Path, lines: Iterable[str]) -> None:
     Raises:
         OSError: names the file; the old content is still there, and nothing else.
     """
+    with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
+
+
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """Write a file as `write_atomically` does, by whatever writes it to the temporary path that is given.
+
+    Raises:
+        OSError: names the file; the old content is still there, and nothing else.
+    """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished(path, "") as temporary:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(lines)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)

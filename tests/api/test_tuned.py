@@ -69,7 +69,9 @@ def test_the_file_is_read_as_it_was_written(world, put):
 
 def test_a_value_inside_its_list_is_no_cause_for_a_warning():
     edges = {"lr": {"values": [0.3, 1.0, 3.0, 10.0], "edge": "highest", "steps": 1}}
-    assert Choice.from_json({**CHOICE, "edges": edges}).warnings() == []
+    choice = Choice.from_json({**CHOICE, "edges": edges})
+    assert choice.warnings() == []
+    assert choice.places() == ["lr=3 is not at the edge: 1 value of 0.3, 1, 3, 10 lies beyond it"]
 
 
 def test_the_setting_does_not_depend_on_which_images_are_evaluated(world, tmp_path):

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from mlrpl_bench.api import tuned
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.models import hyperparameters
 from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.training.study import Options, Study
 from mlrpl_bench.utils.errors import UserError
 
 ENTRY = load_datasets()["coco_json"]
@@ -102,3 +104,26 @@ def test_a_name_must_stay_in_its_folder(root):
 
 def test_another_split_is_refused(root):
     assert "train, test" in refused(root, "val")
+
+
+def test_moved_files_are_the_same_setting_and_other_images_are_not(root):
+    for place in ("here", "there"):
+        write(root / place / "one.json", root / place, [f"{number}.jpg" for number in range(6)], "abcdef")
+        write(root / place / "two.json", root / place, ["6.jpg", "7.jpg"], "abcdef")
+
+    def study(place, evaluate_on="test"):
+        paths = {"train_annotations": "one.json", "train_images": "", "test_annotations": "two.json", "test_images": ""}
+        data = {option: f"{place}/{name}" for option, name in paths.items()}
+        return Study(ENTRY, Options(data_root=root, data=data, weights="random", batch=2, evaluate_on=evaluate_on))
+
+    here, there = study("here"), study("there")
+    assert here.setting == there.setting and here.variant() == there.variant()
+    assert "dataset option train_annotations=there/one.json" in there.deviations()
+    validation = study("here", "val")
+    assert here.variant(whichever_images=True) == validation.variant(whichever_images=True)
+    assert tuned.facts_of(here) == tuned.facts_of(validation) and here.variant() != validation.variant()
+    for name, is_trained_on in (("7.jpg", False), ("1.jpg", True)):
+        (root / "there" / name).write_bytes(b"another picture")
+        changed = study("there")
+        assert changed.setting != here.setting and changed.variant() != here.variant()
+        assert (tuned.facts_of(changed) != tuned.facts_of(here)) == is_trained_on

@@ -1,6 +1,7 @@
 """A user's own images with a table of labels: what is found, what is read, and what is refused."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mlrpl_bench.cli.app import main
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.models import hyperparameters
 from mlrpl_bench.models.registry import load_datasets
+from mlrpl_bench.training.study import Options, Study
 from tests.helpers.tiny_study import refusal
 
 ENTRY = load_datasets()["table"]
@@ -188,6 +190,63 @@ def test_data_stats_and_show_count_unknown_labels_apart(tmp_path, command, monke
     assert np.asarray(Image.open(tmp_path / "table-images.png")).std() > 0
     code, output = command("data", "show", "table", "--root", root, "--split", "val")
     assert code == 2 and "no split 'val'; there are: train, test" in output
+
+
+def study_of(root, **options):
+    return Study(ENTRY, Options(data_root=root, data=options, weights="random", device="cpu", batch=2))
+
+
+def test_one_table_in_several_places_is_one_setting_whose_notes_name_the_file(tmp_path):
+    root = write(tmp_path / "mine")
+    usual = study_of(root).setting
+    (root / "again").mkdir()
+    for name in ("copy.tsv", "again/labels.csv"):
+        (root / name).write_text(WIDE.replace(",", "\t") if name.endswith("tsv") else WIDE)
+    places = [study_of(root, file=name) for name in ("labels.csv", "copy.tsv", str(root / "again" / "labels.csv"))]
+    assert all(place.setting == usual for place in places)
+    assert "dataset option file=copy.tsv" in places[1].deviations()
+    names = {place.variant(whichever) for place in places for whichever in (True, False)}
+    assert len({name.removesuffix("-batch=2-weights=random") for name in names}) == 1, names
+    (root / "other.csv").write_text(WIDE.replace("a.jpg,train,1,0", "a.jpg,train,1,1"))
+    other = study_of(root, file="other.csv")
+    assert other.setting != usual and other.variant() not in names
+
+
+def test_the_folder_of_images_is_identified_by_its_images_and_not_by_its_path(tmp_path):
+    write(tmp_path / "one")
+    (tmp_path / "one" / "labels.csv").rename(tmp_path / "labels.csv")
+    (tmp_path / "one").rename(tmp_path / "pictures")
+    shutil.copytree(tmp_path / "pictures", tmp_path / "moved")
+    places = [study_of(tmp_path, images=name) for name in ("pictures", "./pictures/", str(tmp_path / "moved"))]
+    assert len({place.setting for place in places}) == len({place.variant() for place in places}) == 1
+    Image.new("RGB", (400, 300)).save(tmp_path / "moved" / "a.jpg")
+    assert study_of(tmp_path, images="moved").setting != places[0].setting
+
+
+def test_a_check_says_an_error_of_the_table_once(tmp_path, command):
+    root = write(tmp_path / "mine", WIDE.replace("a.jpg,train,1", "a.jpg,train,maybe"))
+    code, output = command("data", "check", "table", "--root", root)
+    assert code == 1 and output.count("'maybe' is no label") == 1 and "error: train and test: " in output
+
+
+def test_a_column_of_words_may_be_no_category_and_that_is_said(tmp_path):
+    root = write(tmp_path / "mine", WIDE.replace("dog", "note").replace(",train,1,0", ",train,1,by Ann"))
+    assert "is left out with --set-data ignore=note" in refused(root)
+    write(root, WIDE.replace(",train,1,0", ",train,1,7"))
+    assert "ignore=" not in refused(root)
+
+
+def test_too_few_images_to_hold_some_out_are_refused_in_one_line(tmp_path):
+    root = write(tmp_path / "mine", "image,cat\na.jpg,1\nb.jpg,0\nc.jpg,1\n")
+    options = Options(data_root=root, weights="random", device="cpu", batch=2, evaluate_on="val")
+    line = refusal(lambda: Study(ENTRY, options))
+    assert line == "table: 3 training images are too few to hold a tenth of them out; give more"
+
+
+def test_the_validation_setting_of_a_table_with_val_is_that_of_its_val(tmp_path):
+    root = write(tmp_path / "mine", WIDE + "e.jpg,val,1,0\n", images="abcde")
+    options = Options(data_root=root, weights="random", device="cpu", batch=2, evaluate_on="val")
+    assert study_of(root).validation_setting() == Study(ENTRY, options).setting
 
 
 REAL = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco18"

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.leaderboard.selection import _best_epochs_on_validation, select
+from mlrpl_bench.evaluation import metrics, thresholds
+from mlrpl_bench.leaderboard.selection import _on_validation, select
+from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.records.lease import Owner
 from mlrpl_bench.records.matching import reason_against
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint, steps
-from tests.helpers.tiny_study import METHOD, finished, make_of_another_version, method, study
+from mlrpl_bench.training.study import Options, Study
+from tests.helpers.tiny_study import DATASET, METHOD, finished, make_of_another_version, method, study, write_plugin
 
 
 @pytest.fixture
@@ -163,10 +166,10 @@ def test_trainings_that_went_nowhere_are_one_line_with_rows_ratios_rate_and_step
 
 def test_the_best_epoch_on_validation_is_that_of_the_same_training(world, tmp_path):
     of, entry, store = world
-    validation = study(tmp_path / "set.py", evaluate_on="val")
+    validation, scores_NC = study(tmp_path / "set.py", evaluate_on="val"), np.ones((1, 4), np.float32)
     for seed, changed, best_epoch in ((0, {}, 1), (0, {"lr": 3}, 0)):
         cell = validation.job(entry, 0.5, seed, seed, changed).cell
-        store.write(finished(cell, best_epoch=best_epoch), {})
+        store.write(finished(cell, best_epoch=best_epoch, scores_NC=scores_NC), {})
     other = study(tmp_path / "set.py", evaluate_on="val", image_size=48)
     store.write(finished(other.job(entry, 0.5, 1, 1, {}).cell), {})
     put(*world), put(*world, seed=1)
@@ -176,8 +179,34 @@ def test_the_best_epoch_on_validation_is_that_of_the_same_training(world, tmp_pa
     assert found["plain[lr=3]", 0.5][0, 0].validated_epoch == 0
     assert found["plain", 0.5][1, 1].validated_epoch is None  # of another setting
     records = store.survey("tiny").records
-    assert len(_best_epochs_on_validation(records, of)) == 2
-    assert _best_epochs_on_validation(records, validation) == {}  # it is about these images
+    assert len(_on_validation(records, of)) == 2
+    assert _on_validation(records, validation) == {}  # it is about these images
+
+
+def test_thresholds_are_those_of_the_same_training_on_validation_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    text = DATASET.replace("range(12)", "range(60)").replace("12 if", "60 if")
+    entry, store, dataset = method(tmp_path / "plain.py"), ResultStore(tmp_path / "results"), tmp_path / "set.py"
+    dataset = load_datasets([write_plugin(dataset, text)])["tiny"]
+    of, validation = (Study(dataset, Options(device="cpu", evaluate_on=split)) for split in ("test", "val"))
+    labels_NC = validation.test.labels_NC
+    assert (labels_NC == protocol.PRESENT).any() and len(labels_NC) == 6
+    scores_NC = (labels_NC - 7 + np.random.default_rng(1).random(labels_NC.shape)).astype(np.float32)
+    twin = store.write(finished(validation.job(entry, 0.5, 0, 0, {}).cell, scores_NC=scores_NC), {})
+    train_scores_NC = np.random.default_rng(2).normal(size=(60, 4)).astype(np.float32)
+    test_scores_NC = (of.test.labels_NC - 7 + np.random.default_rng(3).random((8, 4))).astype(np.float32)
+    measured = metrics.evaluate(test_scores_NC, of.test.labels_NC)
+    parts = {"scores_NC": test_scores_NC, "metrics": measured, "train_scores_NC": train_scores_NC}
+    store.write(finished(of.job(entry, 0.5, 0, 0, {}).cell, **parts), {})
+    found = select(of, {"plain": entry}, store, lambda _: True)
+    assert found.problems == []
+    evidence = found.cells["plain", 0.5][0, 0]
+    chosen_C = thresholds.chosen(scores_NC, labels_NC)
+    assert evidence.validated == thresholds.evaluate(test_scores_NC, of.test.labels_NC, chosen_C)
+    assert measured["OF1"] == 0 < evidence.validated["OF1"] <= evidence.oracle["OF1"]
+    (twin.folder / "scores.npz").write_bytes(bytes(10))
+    found = select(of, {"plain": entry}, store, lambda _: True)
+    assert str(twin.folder) in found.problems[0] and found.cells["plain", 0.5][0, 0].validated == {}
 
 
 def test_a_cell_that_was_asked_for_has_the_row_that_it_was_asked_for_as(world):

@@ -33,7 +33,7 @@ from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
 from mlrpl_bench.training.launchers.memory import MOST_CELLS
-from mlrpl_bench.training.options import Options, variant
+from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.parts.device import find_device
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
@@ -215,8 +215,7 @@ def execute(
     table, unusable = _with_secondary_tables(table, resolved)
     folder = request.out or store.root / dataset.name
     unwritten = "" if request.out is not None else _why_not_writable(folder)
-    setting = variant(request.options, dataset.preset_called(request.options.preset))
-    ending = "-".join(filter(None, (setting, "tuned" if resolved.tuned is not None else "")))
+    ending = "-".join(filter(None, (study.variant(), "tuned" if resolved.tuned is not None else "")))
     files = (
         [] if unwritten else write.write(table, folder, ending, resolved.methods.entries, study.test, watcher.report)
     )

@@ -79,7 +79,8 @@ def fill(resolved: Resolved, watcher: Watcher, method: str, wanted: Wanted, prec
         raise UserError(f"{cell.title} ({cell.key[:8]}) was trained under another mask; name it with --mask-file")
     logits_NC = read_scores(record, "train_scores.npz", study.train)
     filling = fill_in(study.train, mask_NC, logits_NC, precision, cell.mask_seed)
-    sources = write.Sources.of(study.inputs, study.options.evaluate_on, study.root)
+    table = study.dataset.source_table(study.root)
+    sources = write.Sources.of(study.inputs, study.options.evaluate_on, study.root, table)
     return Filled(f"{cell.title} on {resolved.dataset.name}", cell.key, fitting, filling, sources)
 
 

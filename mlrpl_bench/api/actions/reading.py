@@ -36,9 +36,13 @@ def compare_rows(resolved: Resolved, watcher: Watcher, a: str, b: str) -> compar
     return comparison.compare(grid, a, b, resolved.ratios)
 
 
-def judge_claims(resolved: Resolved, watcher: Watcher) -> claims.Claims:
-    """Judge the papers' claims, see `functions.claims`."""
-    grid = _evidence(resolved, claims.rows_needed().__contains__, watcher)
+def judge_claims(resolved: Resolved, watcher: Watcher, study: Study | None = None) -> claims.Claims:
+    """Judge the papers' claims, see `functions.claims`.
+
+    Args:
+        study: the dataset under the request's setting, where it was made already.
+    """
+    grid = _evidence(resolved, claims.rows_needed().__contains__, watcher, study=study)
     return claims.judge(grid, resolved.dataset.name, resolved.ratios)
 
 
@@ -110,7 +114,7 @@ def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
 COLUMNS_OF_RECORDS = (
     *("dataset", "method", "known_ratio", "seed", "mask_seed", "key", "title"),
     *("evaluate_on", "mask_scheme", "backbone", "image_size", "epochs", "batch", "precision"),
-    *("mAP", "OF1", "CF1", "seconds", "folder"),
+    *("mAP", "OF1", "CF1", "seconds", "status", "origin", "folder"),
 )
 """A frame without records has these columns; with records it has every metric."""
 
@@ -135,21 +139,27 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
             row |= {name: getattr(setting, name) for name in ("epochs", "batch", "precision")}
             numbers = {name: value for name, value in record.metrics.items() if isinstance(value, (int, float))}
             row |= {name: 100 * value for name, value in numbers.items()}
-            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan), "folder": str(record.folder)}
+            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan)}
+            row |= {"status": record.origin.status, "origin": record.origin.to_text(), "folder": str(record.folder)}
             rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
 
 
 def _evidence(
-    resolved: Resolved, is_wanted: Callable[[str], bool], watcher: Watcher, check: Callable[[], None] = lambda: None
+    resolved: Resolved,
+    is_wanted: Callable[[str], bool],
+    watcher: Watcher,
+    check: Callable[[], None] = lambda: None,
+    study: Study | None = None,
 ) -> EvidenceGrid:
     """Collect the evidence of the rows that are wanted, of all seeds.
 
     Args:
         check: called when all row labels have been asked for.
+        study: as in `judge_claims`.
     """
     mask_seed = resolved.request.mask_seed
-    study = Study(resolved.dataset, resolved.request.options, watcher.report)
+    study = study or Study(resolved.dataset, resolved.request.options, watcher.report)
     found = selection.select(
         study,
         resolved.methods.entries,

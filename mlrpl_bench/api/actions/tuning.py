@@ -22,6 +22,8 @@ from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.tuned import Edge
 from mlrpl_bench.api.watching import Watcher
+from mlrpl_bench.leaderboard.comparison import compare
+from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.report.write import write_file
 from mlrpl_bench.models.hyperparameters import RATE, rate_factor, recipe_changes
 from mlrpl_bench.models.registry import MethodEntry
@@ -65,6 +67,48 @@ class Trial:
         return {"values": dict(self.values), "mAP": _number(self.mean), "by_ratio": by_ratio, "problem": self.problem}
 
 
+@dataclass(frozen=True)
+class RunnerUp:
+    """The second-best trial of a method, and how sure it is that it is the second.
+
+    Attributes:
+        label: its row.
+        difference: mAP of the chosen trial less that of this one, in percent points.
+        low, high: its 95 % interval over the validation images; NaN where there is none.
+        images: how many validation images there are.
+    """
+
+    label: str
+    difference: float
+    low: float
+    high: float
+    images: int
+
+    @classmethod
+    def of(cls, best: Trial, trials: Sequence[Trial], cells: EvidenceGrid, images: int) -> RunnerUp | None:
+        """Compare the best of a method's trials with the next; None where no other has a number."""
+        second = _best([trial for trial in trials if trial is not best])
+        if second is None:
+            return None
+        found = compare(cells, best.label, second.label, list(best.mAP), ["mAP"]).lines[-1].finding
+        return cls(second.label, found.difference, found.low, found.high, images)
+
+    def doubt(self) -> str:
+        """What to doubt about the choice; empty where the difference is larger than the noise."""
+        on = f"on {counted(self.images, 'validation image')}"
+        if self.difference == 0:
+            return f"{self.label} is as good {on}; of equal trials the rate nearest to 1 was taken"
+        if self.low > 0:
+            return ""
+        measured = f"{self.difference:.1f} points, 95 % interval {self.low:.1f} to {self.high:.1f}"
+        return f"better than {self.label} by {measured} {on}, which is inside the noise: either may be the better one"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; differences are fractions, as mAP is."""
+        numbers = {name: _number(getattr(self, name) / 100) for name in ("difference", "low", "high")}
+        return {"row": self.label, **numbers, "validation_images": self.images}
+
+
 @dataclass(frozen=True, eq=False)
 class Tuning:
     """What came out of tuning.
@@ -72,6 +116,7 @@ class Tuning:
     Attributes:
         trials: by method, in the order of the grid.
         chosen: of each method the best trial; a method all of whose trials failed has none.
+        runners_up: of each method how far the chosen trial is from the second; a method with one trial left has none.
         content: what was written.
         path: the file.
         failures, problems: as in `execute.Result`.
@@ -79,6 +124,7 @@ class Tuning:
 
     trials: Mapping[str, Sequence[Trial]]
     chosen: Mapping[str, Trial]
+    runners_up: Mapping[str, RunnerUp]
     content: Mapping[str, Any]
     path: Path
     failures: Sequence[str]
@@ -120,6 +166,8 @@ class Tuning:
             f"{method}: chosen {values_text(choice.values)} by {choice.budget}" for method, choice in choices.items()
         ]
         notes += [f"{method}: {line}" for method, choice in choices.items() for line in choice.warnings()]
+        notes += [f"{method}: {line}" for method, choice in choices.items() for line in choice.places()]
+        notes += [f"{method}: {line}" for method, second in self.runners_up.items() if (line := second.doubt())]
         notes += [f"{method}: every trial failed, so nothing was chosen" for method in self.without_choice]
         return Table("tuning", title, tuple(titles), rows, tuple(notes), corner="trial")
 
@@ -173,12 +221,18 @@ def tune(
               for name in dict.fromkeys(entry.name for entry, _ in plan.points)}  # fmt: skip
     chosen = {name: best for name, each in trials.items() if (best := _best(each)) is not None}
     content = {"dataset": resolved.dataset.name, "setting": tuned.facts_of(plan.study)}
-    choices = {name: _choice(plan, resolved.methods[name], trials[name], best) for name, best in chosen.items()}
+    cells, images = result.leaderboard.cells if result.leaderboard is not None else {}, len(plan.study.test)
+    compared = {name: RunnerUp.of(best, trials[name], cells, images) for name, best in chosen.items()}
+    runners_up = {name: second for name, second in compared.items() if second is not None}
+    choices = {
+        name: _choice(plan, resolved.methods[name], trials[name], best, runners_up.get(name))
+        for name, best in chosen.items()
+    }
     # Read again, as another process may have added a method meanwhile.
     content["methods"] = dict(sorted({**tuned.methods_in(plan.path, plan.study), **choices}.items()))
     if chosen:
         write_file(plan.path, to_json(content))
-    return Tuning(trials, chosen, json.loads(to_json(content)), plan.path, result.failures, result.problems)
+    return Tuning(trials, chosen, runners_up, json.loads(to_json(content)), plan.path, result.failures, result.problems)
 
 
 def plan(
@@ -223,6 +277,8 @@ def _planned(
     points = [(entry, point) for entry, _ in resolved.rows for point in grid(entry, rates, values)]
     if not points:
         raise UserError("no method is named; name at least one")
+    if len(points) == len(resolved.rows):
+        raise UserError("with one trial a method nothing is chosen; name two --rates or more, or two --set-values")
     study = Study(resolved.dataset, request.options, watcher.report)
     path = out or resolved.store.root / resolved.dataset.name / tuned.file_name(study)
     tuned.methods_in(path, study)  # refuse before anything is trained
@@ -249,7 +305,9 @@ def _best(trials: Sequence[Trial]) -> Trial | None:
     return min(whole, key=lambda trial: (-trial.mean, abs(math.log(trial.values[RATE]))), default=None)
 
 
-def _choice(plan: _Planned, entry: MethodEntry, trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
+def _choice(
+    plan: _Planned, entry: MethodEntry, trials: Sequence[Trial], best: Trial, second: RunnerUp | None
+) -> dict[str, Any]:
     lists = {name: [trial.values[name] for trial in trials] for name in best.values}
     numeric = {name: each for name, each in lists.items() if all(type(value) in (int, float) for value in each)}
     edges = {name: Edge.of(best.values[name], each) for name, each in numeric.items()}
@@ -259,6 +317,7 @@ def _choice(plan: _Planned, entry: MethodEntry, trials: Sequence[Trial], best: T
         "ratios": list(plan.resolved.ratios),
         "seed": plan.resolved.seeds[0][0],
         "edges": {name: asdict(edge) for name, edge in edges.items() if edge is not None},
+        "second": None if second is None else second.to_json(),
         "source_digest": entry.source_digest(),
         "trials": [trial.to_json() for trial in trials],
     }

@@ -78,13 +78,13 @@ def claims(
     Claims about another setting than the data set's usual one have that setting in the file's name, as other tables do.
     """
     from mlrpl_bench.api.actions import reading
-    from mlrpl_bench.training.options import variant
+    from mlrpl_bench.training.study import Study
 
     resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)
     with display:
-        found = reading.judge_claims(resolved, display)
-    chosen = resolved.request.options
-    ending = variant(chosen, resolved.dataset.preset_called(chosen.preset))
+        study = Study(resolved.dataset, resolved.request.options, display.report)
+        found = reading.judge_claims(resolved, display, study)
+    ending = study.variant()
     name = f"claims-{ending}.md" if ending else "claims.md"
     if as_json:
         print(json.dumps(found.to_json(), indent=1))

@@ -16,7 +16,7 @@ import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_options
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
-from mlrpl_bench.training.options import apply, flag
+from mlrpl_bench.training.options import apply, described, flag
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def _with_data(*more: str) -> Callable[[Callable[..., None]], Callable[..., None
     return with_options("data_root", "data", *more, also={"data_root": "--root"})
 
 
-OF_A_RUN = ("preset", "epochs", "batch", "backbone", "trained_stages", "lr_multiplier")
+OF_A_RUN = (
+    *("evaluate_on", "preset", "epochs", "batch", "image_size", "backbone", "weights"),
+    *("trained_stages", "feature_width", "attention_width", "lr_multiplier"),
+)
 """The options of a run that a check looks ahead with."""
 
 
@@ -75,7 +78,9 @@ def check(
     with Display() as display:
         instance.report = display.report
         preset = apply(options, entry.preset_called(options.preset))
-        findings = checking.check(instance, folder, quick, workers, display.report, preset)
+        findings = checking.check(
+            instance, folder, quick, workers, display.report, preset, options.weights, options.evaluate_on
+        )
     content = json.dumps({"dataset": dataset, **findings.to_json()}, indent=1)
     if as_json:
         print(content)
@@ -366,10 +371,11 @@ def _print_next(findings: CheckResult, dataset: str, options: Options, plugin: l
     given += [f"--set-data {shlex.quote(pair)}" for pair in pairs]
     to_replace = {option.partition(" ")[0] for option in findings.to_add}
     chosen = {flag(name): getattr(options, name) for name in OF_A_RUN}
+    usual = {flag(name): described()[name].default for name in OF_A_RUN}
     given += [
         f"{written} {shlex.quote(str(value))}"
         for written, value in chosen.items()
-        if value is not None and written not in to_replace
+        if value not in (None, usual[written]) and written not in to_replace
     ]
     folder = "" if options.data_root is None else shlex.quote(str(options.data_root))
     again = " ".join([program(), "data check", dataset, *([f"--root {folder}"] if folder else []), *given])

@@ -107,9 +107,9 @@ def cells(
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():
         row: dict[str, Any] = {"dataset": record["dataset"], "cell": record["title"], "key": record["key"][:8]}
-        row |= {"mAP": f"{record['mAP']:.1f}"}
+        row |= {"mAP": f"{record['mAP']:.1f}", "status": record["status"]}
         if verbose:
-            row |= {"seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
+            row |= {"origin": record["origin"], "seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
         rows.append(row)
     return rows
 

@@ -150,14 +150,28 @@ def _parquet(path: Path) -> Any:
         raise UserError(f"{path} is no Parquet file or damaged ({reason}); write it again") from error
 
 
+def raw_header(table: TableFile) -> list[str]:
+    """The names of the columns of a text file as they are written, with white space around them."""
+    return _header(table.path, table.delimiter)
+
+
 def _parquet_chunks(table: TableFile) -> Iterator[Chunk]:
+    return (chunk for _, chunk in parquet_batches(table))
+
+
+def parquet_batches(table: TableFile) -> Iterator[tuple[Any, Chunk]]:
+    """The rows of a Parquet file as pyarrow's record batches, each with the same rows as text.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     from pyarrow import ArrowException
 
     number = 1
     try:
         for batch in _parquet(table.path).iter_batches(CHUNK_ROWS):
             columns = [_texts(column) for column in batch.to_pandas().items()]
-            yield Chunk(list(range(number, number + len(batch))), list(zip(*columns, strict=True)))
+            yield batch, Chunk(list(range(number, number + len(batch))), list(zip(*columns, strict=True)))
             number += len(batch)
     except (ArrowException, OSError) as error:
         reason = " ".join(str(error).split())

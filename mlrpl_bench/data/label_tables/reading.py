@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data.file_lists import is_text
 from mlrpl_bench.data.label_tables.files import CHUNK_ROWS, Chunk, TableFile
-from mlrpl_bench.data.label_tables.values import LabelValues, NoLabel
+from mlrpl_bench.data.label_tables.values import NUMBER, LabelValues, NoLabel
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.utils.errors import UserError
 
 SPLITS = ("train", "val", "test")
+PROBABILITY = "probability"
+"""The column of a long table that has a label's probability of being present, and is not read."""
 NAMED = 5
 """At most this many categories are named in a line."""
 
@@ -93,9 +95,21 @@ def read(table: TableFile, names: ColumnNames, values: LabelValues) -> LabelTabl
         raise _no_column(table, names.image, "image_column")
     if ignored:
         raise _no_column(table, ignored[0], "ignore")
-    if names.category in table.columns and names.value in table.columns:
-        return _read_long(table, names, values)
-    return _read_wide(table, names, values)
+    return (_read_long if is_long(table, names) else _read_wide)(table, names, values)
+
+
+def is_long(table: TableFile, names: ColumnNames) -> bool:
+    """Whether a table has both columns of a long one."""
+    return names.category in table.columns and names.value in table.columns
+
+
+def probability_of(category: str) -> str:
+    """The column of a wide table that has a category's probabilities of being present, and is not read.
+
+    >>> probability_of("cat")
+    'probability of cat'
+    """
+    return f"{PROBABILITY} of {category}"
 
 
 def _no_column(table: TableFile, name: str, option: str) -> UserError:
@@ -134,7 +148,7 @@ class _Images:
         """The place of a row's image, and whether it was named before."""
         path = row[self.image_at].strip()
         split = "train" if self.split_at is None else self._split(number, row[self.split_at])
-        place = self.places.setdefault(_normal(path), len(self.paths))
+        place = self.places.setdefault(normal(path), len(self.paths))
         if place < len(self.paths):
             if split is not self.splits[place]:
                 raise UserError(
@@ -159,13 +173,13 @@ class _Images:
         )
 
 
-def _normal(path: str) -> str:
+def normal(path: str) -> str:
     """Two paths with the same normal form are the same file."""
     return os.path.normpath(path) if "/." in path or path.startswith("./") or "//" in path else path
 
 
 def _read_wide(table: TableFile, names: ColumnNames, values: LabelValues) -> LabelTable:
-    others = {names.image, names.split, *names.ignored}
+    others = {names.image, names.split, *names.ignored, *map(probability_of, table.columns)}
     columns = [place for place, name in enumerate(table.columns) if name not in others]
     categories = tuple(table.columns[place] for place in columns)
     _check_categories(table, categories, names)
@@ -192,21 +206,25 @@ def _states(table: TableFile, chunk: Chunk, columns: Sequence[int], values: Labe
     except NoLabel:
         for number, row in zip(*chunk, strict=True):
             for column in columns:
-                _state(table, number, table.columns[column], row[column], values)
+                _state(table, number, table.columns[column], row[column], values, may_be_ignored=True)
         raise AssertionError("a value that has no meaning is found again") from None
 
 
-def _state(table: TableFile, number: int, column: str, text: str, values: LabelValues) -> bytes:
+def _state(
+    table: TableFile, number: int, column: str, text: str, values: LabelValues, may_be_ignored: bool = False
+) -> bytes:
     try:
         return values[text]
     except NoLabel as error:
         value, advice = error.args
+        if may_be_ignored and not NUMBER.fullmatch(value.strip()):
+            advice += f"; a column that is no category is left out with --set-data ignore={column}"
         raise UserError(f"{table.path}, row {number}, column {column!r}: {value!r} is no label; {advice}") from None
 
 
 def _read_long(table: TableFile, names: ColumnNames, values: LabelValues) -> LabelTable:
     category_at, value_at = table.columns.index(names.category), table.columns.index(names.value)
-    known = {names.image, names.split, names.category, names.value, *names.ignored}
+    known = {names.image, names.split, names.category, names.value, PROBABILITY, *names.ignored}
     if odd := [name for name in table.columns if name not in known]:
         raise UserError(
             f"{table.path} is a long table (it has the columns {names.category!r} and {names.value!r}), and has the "

@@ -61,6 +61,20 @@ class LabelValues(dict[str, bytes]):
         self[value] = state.to_bytes(1, "little", signed=True)
         return self[value]
 
+    def text_of(self, state: int) -> str:
+        """The first of the values that mean PRESENT or ABSENT, as whole numbers in their shortest form.
+
+        Raises:
+            UserError: there is no such value.
+
+        >>> LabelValues(absent="-1.0, 0").text_of(ABSENT)
+        '-1'
+        """
+        for value, meaning in self.meanings.items():
+            if meaning == state:
+                return value
+        raise UserError(f"no value means {_name(state)}; name one with --set-data {_name(state)}=VALUE")
+
     def _advice(self, value: str) -> str:
         """What to do about a value without a meaning."""
         if value == "-1":

@@ -46,7 +46,9 @@ def draw_all(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, by
     at_lowest = {row: next(iter(by_ratio.values())) for row, by_ratio in courses.items() if by_ratio}
     known = f"{table.context.given.ratio_title(lowest[0])} known" if lowest else ""
     figures = {
-        "map-by-ratio": _by_ratio(table, rows, "mAP", "mAP on test images (percent)", table.context.reference_rows),
+        "map-by-ratio": _by_ratio(
+            table, rows, "mAP", "mAP on the evaluated images (percent)", table.context.reference_rows
+        ),
         "recovery-by-ratio": _by_ratio(table, rows, RECOVERY, "mAP over hidden training labels (percent)", ()),
         "losses": _losses({row: at_lowest[row] for row in rows if row in at_lowest}, known),
         "scalars": _scalars(at_lowest, rows, known),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from mlrpl_bench.leaderboard.numbers import (
     RECOVERY,
     at_chosen,
     at_oracle,
+    at_validated,
     best_epoch,
     best_on_validation,
     by_weights,
@@ -45,7 +46,7 @@ def tables(
     candidates = [
         _rank(methods, ratios, found),
         _thresholded(labels, average, found),
-        _own_thresholds(labels, average, found),
+        _own_thresholds(labels, average, found, is_validation),
         _best_epoch(labels, average, found, is_validation),
         _model_selection(labels, average, found, is_validation),
         _weights(labels, average, found),
@@ -97,27 +98,39 @@ def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
     return Table("thresholded", "Precision, recall and F1", titles, rows, (note,))
 
 
-def _own_thresholds(labels: Sequence[str], average: str, found: Lookup) -> Table | None:
+def _own_thresholds(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table | None:
     """F1 at logit 0 beside F1 at thresholds that were chosen; None where nothing is known of these."""
-    titles, columns = [], []
-    for metric in thresholds.ORACLE:
-        titles += [f"{metric} at 0.5", f"{metric} chosen", f"{metric} oracle"]
-        columns += [metric, at_chosen(metric), at_oracle(metric)]
+    kinds: dict[str, Callable[[str], str]] = {
+        "at 0.5": str,
+        "chosen": at_chosen,
+        "on validation": at_validated,
+        "oracle": at_oracle,
+    }
+    if lacks_validation := all(math.isnan(found.row(label, average, at_validated("OF1")).mean) for label in labels):
+        del kinds["on validation"]
+    columns = {f"{metric} {kind}": of(metric) for metric in thresholds.ORACLE for kind, of in kinds.items()}
     others = [metric for metric in metrics.THRESHOLDED if metric not in thresholds.ORACLE]
-    titles += [f"{metric} chosen" for metric in others]
-    columns += [at_chosen(metric) for metric in others]
-    rows = [(label, [found.entry(label, average, column) for column in columns]) for label in labels]
+    columns |= {f"{metric} chosen": at_chosen(metric) for metric in others}
+    rows = [(label, [found.entry(label, average, column) for column in columns.values()]) for label in labels]
     if all(math.isnan(entries[1].value) for _, entries in rows):
         return None
-    notes = (
+    notes = [
         f"percent, {_where(average)}; at 0.5: a label is predicted where its probability is 0.5 or more",
         "chosen: one threshold a category, with the highest F1 on the training labels that the method was given; a "
         "category without a known present or a known absent label keeps 0.5",
         "oracle: thresholds chosen on the evaluated labels themselves, which nobody can do who does not have these; "
         "for OF1 none reach more, for CF1 no change of one of them does",
         "where chosen is far above 0.5, the scores are ordered well and lie elsewhere than the threshold expects",
-    )
-    return Table("chosen-thresholds", "F1 at thresholds of the scores' own", tuple(titles), rows, notes)
+    ]
+    if not lacks_validation:
+        notes.insert(
+            2,
+            "on validation: thresholds chosen likewise on held-out images that were not trained on, by the same "
+            "training without them; only where leaderboard --evaluate-on val has left a record of each ratio and seed",
+        )
+    elif not is_validation:
+        notes.append("thresholds chosen on validation images stand here too after leaderboard --evaluate-on val")
+    return Table("chosen-thresholds", "F1 at thresholds of the scores' own", tuple(columns), rows, tuple(notes))
 
 
 def _where(average: str) -> str:

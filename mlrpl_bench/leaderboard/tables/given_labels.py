@@ -85,8 +85,8 @@ class GivenLabels(NamedTuple):
             few = sum(count < FEW_POSITIVES for count in measured)
             if few or len(measured) < len(self.positives):
                 lines.append(
-                    f"mAP is the mean over {len(measured)} of {len(self.positives)} categories; {few} of them rest on "
-                    f"fewer than {FEW_POSITIVES} images that are known to have the category"
+                    f"mAP is the mean over {len(measured)} of {len(self.positives)} categories; {few} of them "
+                    f"rest{'s' * (few == 1)} on fewer than {FEW_POSITIVES} images that are known to have the category"
                 )
         return lines
 

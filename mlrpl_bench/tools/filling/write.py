@@ -1,8 +1,9 @@
 """Writes a filling: the table with what was filled in, every probability, every decision, a report and a picture.
 
-``filled.csv`` is a table of labels as the data set ``table`` reads it: 1 present, 0 absent, empty unknown, one row an
-image, with the images that were not trained on too. Rows are written one after the other, so that a large table needs
-little memory beside its labels.
+Labels that came in a table are written back in that table's own format, as ``filled.csv``, ``.tsv`` or ``.parquet``,
+see `label_tables.rewriting`. Of another data set ``filled.csv`` is a table as the data set ``table`` reads it: 1
+present, 0 absent, empty unknown, one row an image, with the images that were not trained on too. Rows are written one
+after the other, so that a large table needs little memory beside its labels.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.label_tables.rewriting import Entries, SourceTable, rewrite
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.tools.filling import sheet, tables
 from mlrpl_bench.tools.filling.fill_in import Filling
 from mlrpl_bench.training.inputs import Inputs
 from mlrpl_bench.utils.files import write_atomically, write_lines_atomically
 
-FILLED, PROBABILITIES, DECISIONS = "filled.csv", "probabilities.csv", "decisions.csv"
+FILLED, PROBABILITIES, DECISIONS = "filled", "probabilities.csv", "decisions.csv"
 REPORT, SHEET = "report.json", "contact-sheet.png"
 
 VALUES = {PRESENT: "1", ABSENT: "0", UNKNOWN: ""}
@@ -39,18 +41,20 @@ class Sources:
         splits: by the name in the column ``split``, all images that the data set has of it.
         trained_rows: the rows of ``train`` that were filled, in the filling's order.
         root: the data set's folder, to which paths are relative.
+        table: the table that the labels came in; None where there is none.
     """
 
     splits: dict[str, Split]
     trained_rows: NDArray[np.intp]
     root: Path
+    table: SourceTable | None = None
 
     @classmethod
-    def of(cls, inputs: Inputs, evaluated_on: str, root: Path) -> Sources:
+    def of(cls, inputs: Inputs, evaluated_on: str, root: Path, table: SourceTable | None = None) -> Sources:
         """Those of a study; images held out of the training set are in ``train``."""
         (whole, trained_rows), (evaluated, _) = inputs.sources["train"], inputs.sources["test"]
         splits = {"train": whole} if evaluated is whole else {"train": whole, evaluated_on: evaluated}
-        return cls(splits, trained_rows, root)
+        return cls(splits, trained_rows, root, table)
 
 
 def write(filling: Filling, sources: Sources, folder: Path, title: str) -> list[Path]:
@@ -66,14 +70,28 @@ def write(filling: Filling, sources: Sources, folder: Path, title: str) -> list[
         OSError: a file cannot be written; it is named.
         UserError: an image cannot be decoded; all but the picture is written then.
     """
-    write_lines_atomically(folder / FILLED, _lines(_filled(filling, sources)))
+    filled = _write_table(filling, sources, folder)
     names = [image_name(filling.split, row, sources.root) for row in range(len(filling.split))]
     write_lines_atomically(folder / PROBABILITIES, _lines(_probabilities(filling, names)))
     write_lines_atomically(folder / DECISIONS, _lines(_decisions(filling, names)))
     report = {"title": title, **tables.to_json(filling)}
     write_atomically(folder / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / SHEET, sheet.draw(filling, title))
-    return [folder / name for name in (FILLED, PROBABILITIES, DECISIONS, REPORT, SHEET)]
+    return [filled, *(folder / name for name in (PROBABILITIES, DECISIONS, REPORT, SHEET))]
+
+
+def _write_table(filling: Filling, sources: Sources, folder: Path) -> Path:
+    """Write the whole table with what was filled in; where it came as a table, in the format that it came in."""
+    if sources.table is None:
+        path = folder / f"{FILLED}.csv"
+        write_lines_atomically(path, _lines(_filled(filling, sources)))
+        return path
+    path = folder / f"{FILLED}{sources.table.file.path.suffix.lower()}"
+    split = filling.split
+    images, is_unknown_NC = [str(identity) for identity in split.ids], split.labels_NC == UNKNOWN
+    entries = Entries(images, split.categories, filling.probabilities_NC, filling.decisions_NC, is_unknown_NC)
+    rewrite(sources.table, entries, path)
+    return path
 
 
 def _filled(filling: Filling, sources: Sources) -> Iterator[list[str]]:

@@ -140,11 +140,15 @@ def check(
     workers: int | None = None,
     report: Report = silent,
     preset: Preset | None = None,
+    weights: str | None = None,
+    evaluate_on: str = "test",
 ) -> CheckResult:
-    """Load the splits and decode their images, in parallel.
+    """Load the splits that a run reads and decode their images, in parallel.
 
     Args:
-        preset: the setting of a run without options; with it, what would stop such a run is looked for too.
+        preset: the setting of a run; with it, what would stop such a run is looked for too.
+        weights: what the backbone of that run begins with: a local file or ``random``; None for the usual weights.
+        evaluate_on: the split that the run evaluates, ``test`` or ``val``.
         quick: decode a sample of each split (always the same one) instead of all images.
         workers: processes (0: this one); None for one a core.
         report: told about the progress as (what, done, total).
@@ -155,7 +159,7 @@ def check(
         return CheckResult(root, [], dataset.expected_files, quick, findings, [], [])
     loaded: dict[str, Split] = {}
     findings = []
-    for name in _split_names(dataset, root):
+    for name in _split_names(dataset, root, evaluate_on):
         found = SplitFindings(name, expected=dataset.expected_counts.get(name))
         try:
             loaded[name] = dataset.load(root, name)
@@ -169,19 +173,23 @@ def check(
     )
     named = [option for found in findings for option in re.findall(ADD_AN_OPTION, found.problem)]
     result.to_add = [*dict.fromkeys(named)]
-    if "train" in loaded and not any(found.name == "test" for found in findings):
+    if "train" in loaded and evaluate_on == "test" and not any(found.name == "test" for found in findings):
         _say_what_is_evaluated(result, loaded)
     if preset is not None and len(loaded) == len(findings):
-        _look_ahead(preset, result)
+        _look_ahead(preset, weights, result)
     return result
 
 
-def _split_names(dataset: Dataset, root: Path) -> tuple[str, ...]:
-    """The splits to look at; the usual ones where even that cannot be told: loading them says what is wrong."""
+def _split_names(dataset: Dataset, root: Path, evaluate_on: str) -> tuple[str, ...]:
+    """The splits to look at; the usual ones where even that cannot be told: loading them says what is wrong.
+
+    A run that evaluates on val does not read the test images.
+    """
     try:
-        return dataset.splits(root)
+        there = dataset.splits(root)
     except UserError:
-        return SPLITS
+        there = SPLITS
+    return tuple(name for name in there if name != "test" or evaluate_on == "test")
 
 
 def _say_what_is_evaluated(result: CheckResult, loaded: dict[str, Split]) -> None:
@@ -240,13 +248,20 @@ def _obstacles(loaded: dict[str, Split]) -> list[str]:
     try:
         if "test" in loaded:
             refuse_unmeasurable(loaded["test"], "test")
+        elif "val" in loaded:
+            refuse_unmeasurable(loaded["val"], "val")
+        elif "train" in loaded:
+            held = loaded["train"].rows(np.flatnonzero(held_out(len(loaded["train"]))))
+            if not len(held):
+                return [f"train has {counted(len(loaded['train']), 'image')}, too few to hold a tenth of them out"]
+            refuse_unmeasurable(held, "a tenth of train, held out")
     except UserError as error:
         return [str(error)]
     return []
 
 
-def _look_ahead(preset: Preset, findings: CheckResult) -> None:
-    """What would stop a run under the preset, or may."""
+def _look_ahead(preset: Preset, weights: str | None, findings: CheckResult) -> None:
+    """What would stop a run under the preset with these weights, or may."""
     images, split_names = findings.splits[0].images, {split.name for split in findings.splits}
     if not split_names & {"test", "val"}:
         images -= int(held_out(images).sum())
@@ -260,6 +275,9 @@ def _look_ahead(preset: Preset, findings: CheckResult) -> None:
     if images >= preset.batch:
         findings.training = _length(preset, images)
     findings.trained = _trained(preset)
+    if weights is not None:
+        findings.obstacles += _refused_weights(preset, weights)
+        return
     source = missing_weights(preset)
     if source is not None and _is_offline():
         findings.obstacles.append(
@@ -287,6 +305,19 @@ def _trained(preset: Preset) -> str:
     from mlrpl_bench.models.backbones import outline
 
     return f"trained of the backbone {preset.backbone}: {outline(preset.backbone, preset.trained_stages)}"
+
+
+def _refused_weights(preset: Preset, weights: str) -> list[str]:
+    """Why the backbone of the preset cannot begin with these weights; empty where it can."""
+    from mlrpl_bench.models import backbones
+
+    if weights == "random":
+        return []
+    try:
+        backbones.build(preset.backbone, weights, trained_stages=preset.trained_stages)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def missing_weights(preset: Preset) -> str | None:

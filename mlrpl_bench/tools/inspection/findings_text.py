@@ -25,8 +25,13 @@ def print_findings(findings: CheckResult, name: str, console: Console | None = N
 def lines(findings: CheckResult, name: str) -> list[Text]:
     """The lines of the report; paths are whole, however long."""
     text = [Text(f"{name} in {findings.root}", style="bold")]
+    problems: dict[str, list[str]] = {}  # what is wrong with the file of both splits is said once
     for split in findings.splits:
-        text += _split(split, findings.quick)
+        problems.setdefault(split.problem, []).append(split.name)
+    problems.pop("", None)
+    text += [_line("error", f"{' and '.join(names)}: {problem}", "red") for problem, names in problems.items()]
+    for split in findings.splits:
+        text += [] if split.problem else _split(split, findings.quick)
     text += [_line("error", obstacle, "red") for obstacle in findings.obstacles]
     text += [_line("warning", warning, "yellow") for warning in findings.warnings]
     if any(split.problem or 2 * len(split.missing) > split.images for split in findings.splits):
@@ -36,8 +41,6 @@ def lines(findings: CheckResult, name: str) -> list[Text]:
 
 
 def _split(split: SplitFindings, quick: bool) -> list[Text]:
-    if split.problem:
-        return [_line("error", f"{split.name}: {split.problem}", "red")]
     sampled = quick and split.inspected < split.images
     decoded = f"{split.inspected:,} decoded{' as a sample' if sampled else ''}"
     images, categories = counted(split.images, "image"), counted(split.categories, "category", "categories")

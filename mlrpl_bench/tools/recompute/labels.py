@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.data.masks import FROM_FILE
+from mlrpl_bench.models.hyperparameters import paths_of
 from mlrpl_bench.models.registry import DatasetEntry
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.training.options import Options
@@ -44,7 +45,8 @@ class Labels:
 
     Args:
         datasets: the registered data sets, by name.
-        options: where data is, and the mask file of records that were trained under one; the rest is each record's.
+        options: where data is, also by options of the data set that are paths, and the mask file of records that were
+            trained under one; the rest is each record's.
         report: told about long preparations as (what, done, total).
     """
 
@@ -92,17 +94,20 @@ class Labels:
         if setting.dataset not in self.datasets:
             raise UserError(f"{setting.dataset} is not registered; name its file with --plugin")
         from_file = setting.mask_scheme == FROM_FILE
+        entry = self.datasets[setting.dataset]
+        paths = paths_of(entry.cls.Options)  # of these a fingerprint says what lies there, and the user says where
+        data = {name: value for name, value in _data_options(setting.fingerprint).items() if name not in paths}
         options = Options(
             data_root=self.options.data_root,
             weights="random",  # no network is needed
             device="cpu",
-            data={**self.options.data, **_data_options(setting.fingerprint)},
+            data={**self.options.data, **data},
             evaluate_on=setting.evaluate_on,
             mask_scheme=Options.mask_scheme if from_file else setting.mask_scheme,
             mask_file=self.options.mask_file if from_file else None,
             on_bad_image=setting.bad_images,
         )
-        return Study(self.datasets[setting.dataset], options, self.report)
+        return Study(entry, options, self.report)
 
 
 def _data_options(fingerprint: str) -> dict[str, str]:

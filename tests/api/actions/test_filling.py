@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import mlrpl_bench as mb
-from mlrpl_bench.data.protocol import UNKNOWN
+from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.options import Options
@@ -53,6 +53,30 @@ def test_the_highest_ratio_below_one_and_the_lowest_seed_answer(world):
     assert fill(world, seed=1).title == "plain 60 % seed 1 on partly"
     assert fill(world, ratio=0.3).key == world.cells[0.3, 0].key
     assert fill(world, cell=world.cells[0.3, 0].key[:10]).key == world.cells[0.3, 0].key
+
+
+def test_a_table_is_written_back_as_it_came(world, tmp_path):
+    train, test = world.study.train, world.study.test
+    values, rows = {PRESENT: "1", UNKNOWN: "", -1: "0"}, []
+    for name, split in (("train", train), ("test", test)):
+        for path, labels_C in zip(split.ids, split.labels_NC.tolist(), strict=True):
+            rows.append([str(path), name, *(values[label] for label in labels_C), "kept"])
+    frame = pd.DataFrame(rows, columns=["image", "split", *train.categories, "note"])
+    frame.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
+    data = {"file": str(tmp_path / "labels.tsv"), "ignore": "note"}
+    root = train.image_paths[0].parents[1]
+    options = {"data_root": root, "data": data, "backbone": "small", "device": "cpu"}
+    study = Study(load_datasets()["table"], Options(**options))
+    scores_NC = scores_of(study.train.labels_NC)
+    world.store.write(finished(study.job(world.entry, 0.6, 0, 0, {}).cell, train_scores_NC=scores_NC), PROVENANCE)
+    filled = fill(world, **{"dataset": "table", "precision": 0.8, **options})
+    path, *_ = filled.write(tmp_path / "out")
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    assert path.name == "filled.tsv" and table.note.tolist() == frame.note.tolist()
+    assert list(table)[-3:] == [f"probability of {name}" for name in train.categories]
+    changed = table[list(frame)] != frame
+    assert changed.to_numpy().sum() == np.count_nonzero(filled.filling.decisions_NC) > 0
+    assert (frame.to_numpy()[changed.to_numpy()] == "").all()
 
 
 def test_the_frame_has_every_unknown_entry_with_probability_and_decision(world):

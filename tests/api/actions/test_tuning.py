@@ -86,10 +86,10 @@ def test_tuning_again_trains_nothing(found, common, monkeypatch):
 def test_another_method_is_added_to_the_file(found, common, tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(found.path.read_text())
-    more = mb.tune(["partial_bce"], rates=[1], out=path, **common)
+    more = mb.tune(["partial_bce"], rates=[1, 3], out=path, **common)
     assert list(more.content["methods"]) == ["partial_bce", "plain", "weighted"]
     assert more.content["methods"]["plain"] == found.content["methods"]["plain"]
-    assert more.content["methods"]["partial_bce"]["edges"] == {}
+    assert len(more.content["methods"]["partial_bce"]["trials"]) == 2
 
 
 def edit(found, path, **values):
@@ -150,9 +150,44 @@ def test_a_trial_that_fails_is_no_choice_and_is_said(common, tmp_path):
     good, bad = found.trials["fragile"]
     assert math.isnan(bad.mean) and "is nan" in bad.problem and found.chosen["fragile"] is good
     assert found.content["methods"]["fragile"]["trials"][1]["mAP"] is None
-    nothing = mb.tune(["fragile"], rates=[1e6], out=tmp_path / "none.json", **common)
+    nothing = mb.tune(["fragile"], rates=[1e6, 1e5], out=tmp_path / "none.json", **common)
     assert nothing.without_choice == ["fragile"] and not (tmp_path / "none.json").exists()
     assert any("every trial failed" in note for note in nothing.table("t").notes)
+
+
+def test_one_trial_is_no_choice_and_is_refused(common, monkeypatch):
+    monkeypatch.setattr(sweep, "_train_together", lambda *_: pytest.fail("something is trained"))
+    line = refusal(lambda: mb.tune(["plain", "weighted"], rates=[2], **common))
+    assert line == "with one trial a method nothing is chosen; name two --rates or more, or two --set-values"
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (
+            (0.0, -1.0, 1.0),
+            "m[lr=3] is as good on 12 validation images; of equal trials the rate nearest to 1 was taken",
+        ),
+        ((0.5, -1.25, 2.0), "better than m[lr=3] by 0.5 points, 95 % interval -1.2 to 2.0 on 12 validation images"),
+        ((0.5, math.nan, math.nan), "inside the noise"),
+        ((3.0, 0.5, 5.0), ""),
+    ],
+)
+def test_a_choice_inside_the_noise_is_doubted(measured, words):
+    doubt = tuning.RunnerUp("m[lr=3]", *measured, 12).doubt()
+    assert words in doubt and bool(doubt) == bool(words)
+
+
+def test_the_second_trial_is_compared_on_the_validation_images(found):
+    for name, best in found.chosen.items():
+        others = sorted((trial.mean for trial in found.trials[name] if trial is not best), reverse=True)
+        second = found.runners_up[name]
+        assert second.difference == pytest.approx(100 * (best.mean - others[0])) and second.images == 1
+        written = found.content["methods"][name]["second"]
+        assert (written["row"], written["validation_images"]) == (second.label, 1)
+    notes = found.table("t").notes
+    assert any("1 validation image" in note and note.startswith("plain: ") for note in notes)
+    assert all(any(note.startswith(f"{name}: lr=") and "edge" in note for note in notes) for name in found.chosen)
 
 
 def trial(mean, rate):

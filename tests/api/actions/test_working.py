@@ -112,8 +112,8 @@ def test_a_log_file_has_a_line_for_a_cells_end_and_at_most_one_a_minute_for_an_e
     lines.note("a word")
     lines.warn("odd")
     assert capsys.readouterr().err.splitlines() == [
-        "a: epoch 1 of 5, test mAP 50.0",
-        "a: epoch 4 of 5, test mAP 50.0",
+        "a: epoch 1 of 5, mAP 50.0",
+        "a: epoch 4 of 5, mAP 50.0",
         "a: failed, it broke",
         "a word",
         "warning: odd",

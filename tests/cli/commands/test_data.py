@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.helpers.command import in_folder
@@ -77,6 +78,30 @@ def test_a_check_tells_what_a_run_trains_with_the_options_of_that_run(ask, root)
     assert other.out.splitlines()[-1].endswith("--trained-stages 2 --lr 3.0")
     refused = ask("check", "mine", "--root", root, "--preset", "laptop")
     assert refused.code == 2 and "--preset laptop: mine has no such preset" in refused.err
+
+
+def test_a_check_looks_ahead_with_every_option_that_a_run_is_given(ask, root, tmp_path):
+    options = ("--image-size=64", "--feature-width=32", "--attention-width=16", "--weights=random")
+    answer = ask("check", "mine", "--root", root, *options)
+    assert answer.code == 0
+    end = "--image-size 64 --weights random --feature-width 32 --attention-width 16"
+    assert answer.out.splitlines()[-1].endswith(end)
+    gone = ask("check", "mine", "--root", root, "--weights", tmp_path / "gone.pth")
+    assert gone.code == 1 and f"error: --weights {tmp_path / 'gone.pth'}: there is no such file" in gone.out
+    torch.save({"other": torch.zeros(2)}, tmp_path / "other.pth")
+    other = ask("check", "mine", "--root", root, "--weights", tmp_path / "other.pth")
+    assert other.code == 1 and "error: --weights" in other.out
+    there = ask("check", "mine", "--root", root, "--backbone=resnet18", "--weights=random")
+    assert there.code == 0 and "will be fetched" not in there.out
+
+
+def test_a_check_of_a_run_on_validation_images_leaves_the_test_images_alone(ask, root):
+    Image.effect_noise((20, 30), 50).save(root / "test0.png")
+    (root / "test0.png").write_bytes(b"")
+    assert ask("check", "mine", "--root", root).code == 1
+    answer = ask("check", "mine", "--root", root, "--evaluate-on", "val")
+    assert "test0.png" not in answer.out and "test:" not in answer.out
+    assert "error: train has 3 images, too few to hold a tenth of them out" in answer.out
 
 
 def test_a_quick_check_names_the_whole_check_too(ask, root):

@@ -215,7 +215,7 @@ def test_figures_follow_their_controls(opened):
         "loss: bce",
         "loss: late",
         "alpha",
-        "test mAP, percent",
+        "mAP, percent",
     ]
     assert tab.locator("#chart-bars rect").count() == len(CATEGORIES) - 1  # nothing has the last one
 

@@ -108,6 +108,19 @@ def test_f1_at_chosen_thresholds_stands_beside_f1_at_one_half():
     assert "chosen-thresholds" not in with_facts()
 
 
+def test_thresholds_of_validation_images_stand_beside_them_where_a_run_has_them():
+    found = with_facts(chosen=CHOSEN, oracle={"OF1": 0.5, "CF1": 0.6}, validated={"OF1": 0.4, "CF1": 0.45})
+    shown = found["chosen-thresholds"]
+    entries = dict(zip(shown.columns, texts(shown)["a"], strict=True))
+    assert (entries["OF1 on validation"], entries["CF1 on validation"]) == ("40.0", "45.0")
+    assert list(entries)[:4] == ["OF1 at 0.5", "OF1 chosen", "OF1 on validation", "OF1 oracle"]
+    assert any(note.startswith("on validation: ") for note in shown.notes)
+    without = with_facts(chosen=CHOSEN, oracle={"OF1": 0.5, "CF1": 0.6})["chosen-thresholds"]
+    assert without.notes[-1].endswith("after leaderboard --evaluate-on val")
+    of_validation = with_facts("val", chosen=CHOSEN, oracle={"OF1": 0.5, "CF1": 0.6})["chosen-thresholds"]
+    assert not any("--evaluate-on val" in note for note in of_validation.notes)
+
+
 def test_three_ways_to_choose_an_epoch_stand_side_by_side():
     found = with_facts(course_E=np.array([0.4, 0.7, 0.5]), validated_epoch=0)["model-selection"]
     assert found.columns == ("last epoch", "best on validation", "best on test")

@@ -67,7 +67,7 @@ def test_the_notes_count_what_is_unknown_and_rename_the_upper_bound():
 
 def test_the_notes_say_over_how_many_categories_map_is_where_some_cannot_be_measured():
     few = SOME._replace(positives={"cat": 9, "dog": 2, "owl": 0})
-    assert "mAP is the mean over 2 of 3 categories; 1 of them rest on fewer than 5 images" in "\n".join(few.notes())
+    assert "mAP is the mean over 2 of 3 categories; 1 of them rests on fewer than 5 images" in "\n".join(few.notes())
     many = SOME._replace(positives={"cat": 9, "dog": 8})
     assert "mAP is the mean" not in "\n".join(many.notes())
 

@@ -12,6 +12,11 @@ import pytest
 from PIL import Image
 
 from mlrpl_bench.data.dataset import Split
+from mlrpl_bench.data.label_tables import reading
+from mlrpl_bench.data.label_tables.files import open_table
+from mlrpl_bench.data.label_tables.reading import ColumnNames
+from mlrpl_bench.data.label_tables.rewriting import SourceTable
+from mlrpl_bench.data.label_tables.values import LabelValues
 from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.tools.filling import write
 from mlrpl_bench.tools.filling.fill_in import fill_in
@@ -118,6 +123,25 @@ def test_images_held_out_of_the_training_set_stay_in_train(written):
     assert set(write.Sources.of(inputs, "val", written.root).splits) == {"train"}
     inputs.sources["test"] = (written.test, np.arange(2))
     assert set(write.Sources.of(inputs, "val", written.root).splits) == {"train", "val"}
+
+
+def test_labels_that_came_in_a_table_are_written_back_in_its_format_with_all_its_columns(written, tmp_path):
+    names, columns = written.whole.ids, list(written.whole.categories)
+    frame = pd.DataFrame(np.where(written.whole.labels_NC == UNKNOWN, np.nan, written.whole.labels_NC == PRESENT))
+    frame = frame.set_axis(columns, axis=1).assign(image=names, note=[f"note {row}" for row in range(len(names))])
+    frame.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
+    source = SourceTable(open_table(tmp_path / "labels.tsv"), ColumnNames(ignored=("note",)), LabelValues())
+    path, *_ = write.write(written.filling, replace(written.sources, table=source), tmp_path / "out", "t")
+    assert path == tmp_path / "out" / "filled.tsv" and not (tmp_path / "out" / "filled.csv").exists()
+    table = pd.read_csv(path, sep="\t")
+    assert list(table) == [*frame, *(f"probability of {name}" for name in columns)]
+    assert table.note.tolist() == frame.note.tolist()
+    found = reading.read(open_table(path), source.names, source.values)
+    expected_NC = written.whole.labels_NC.copy()
+    expected_NC[written.rows] += written.filling.decisions_NC
+    np.testing.assert_array_equal(found.labels_NC, expected_NC)
+    probabilities_NC = table[[f"probability of {name}" for name in columns]].to_numpy()[written.rows]
+    np.testing.assert_allclose(probabilities_NC, written.filling.probabilities_NC, rtol=1e-5)
 
 
 def test_an_earlier_filling_is_replaced(written, tmp_path):

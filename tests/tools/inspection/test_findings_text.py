@@ -26,7 +26,7 @@ def test_a_sample_makes_no_promise(tmp_path, monkeypatch):
 def test_what_is_missing_stands_beside_the_expected_tree_and_what_is_there(tmp_path):
     draw(tmp_path / "other.jpg")
     lines = text(tmp_path)
-    assert f"  error: train: no file {tmp_path / 'labels.txt'}; download it" in lines
+    assert f"  error: train and test: no file {tmp_path / 'labels.txt'}; download it" in lines
     assert lines[lines.index("expected files:") + 1 :][:3] == ["  ROOT/", "    train*.jpg", "    test*.jpg"]
     assert f"in {tmp_path} there is: other.jpg" in lines and lines[-1] == "a run would fail"
 

@@ -1,5 +1,8 @@
 """Labels are those that a record was made with, or it is said why they are not to be had."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from mlrpl_bench.models.registry import load_datasets
@@ -9,7 +12,7 @@ from mlrpl_bench.tools.recompute.labels import Labels
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from tests.helpers.edited_records import edited
-from tests.helpers.tiny_study import DATASET, write_plugin
+from tests.helpers.tiny_study import DATASET, refusal, write_plugin
 
 
 def test_a_data_set_with_other_labels_here_is_said_and_not_compared(trained, tmp_path, monkeypatch):
@@ -50,3 +53,18 @@ def test_a_data_set_is_built_once_for_all_its_records(trained, monkeypatch):
 )
 def test_a_fingerprint_names_the_data_sets_options(fingerprint, options):
     assert labels_module._data_options(fingerprint) == options
+
+
+def test_paths_are_the_users_and_other_options_are_the_records(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "labels.csv").write_text("picture,split,cat\na.jpg,train,1\nb.jpg,test,1\n")
+    (tmp_path / "notes.csv").write_text("nothing\n")
+    entry, data = load_datasets()["table"], {"image_column": "picture"}
+    options = Options(data_root=tmp_path, data={"file": "labels.csv"})
+    then = Study(entry, replace(options, data={**options.data, **data}, weights="random"))
+    record = SimpleNamespace(cell=SimpleNamespace(setting=then.setting))
+    found = Labels({"table": entry}, options)._build(record)
+    assert found.setting.fingerprint == then.setting.fingerprint and "image_column" in then.setting.fingerprint
+    line = refusal(lambda: Labels({"table": entry}, Options(data_root=tmp_path))._build(record))
+    assert "name the one to read with --set-data file=NAME" in line

@@ -239,7 +239,7 @@ function drawTraining() {
     for (const [name, values] of Object.entries(loss)) add(`loss: ${words(name)}`, values, (k, n) => (k + .5) / n * epochs);
     const kinds = ["scalar", "pseudo", "test"], kind = ([name]) => kinds.indexOf(name.split(".")[0]);
     for (const [name, values] of Object.entries(epoch).sort((a, b) => kind(a) - kind(b))) {
-      const title = name.startsWith("test.") ? "test mAP, percent" : name.startsWith("pseudo.") ? `pseudo-labels: ${words(name)}` : words(name);
+      const title = name.startsWith("test.") ? "mAP, percent" : name.startsWith("pseudo.") ? `pseudo-labels: ${words(name)}` : words(name);
       add(title, name.startsWith("test.") ? values.map(v => v === null ? v : +(100 * v).toFixed(2)) : values, k => k + 1);
     }
   });

@@ -66,11 +66,15 @@ def verify(
     if files:
         holds = _verify_files(store, dataset, plugin, options, as_json)
     else:
+        from mlrpl_bench.tools.verify import confirm
+
         verdicts = (
             _verify_share(store, dataset or "scenes", share, seed, plugin, options)
             if share is not None
             else [_verify_cell(store, dataset, cell or "", plugin, options)]
         )
+        for verdict in verdicts:
+            confirm(verdict, tolerance, store)
         holds = all(verdict.holds(tolerance) for verdict in verdicts)
         _print_verdicts(verdicts, tolerance, as_json)
     if not holds:
