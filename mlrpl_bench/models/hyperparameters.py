@@ -136,7 +136,7 @@ def _ema(given: Any, owner: str) -> float | None:
     return epochs
 
 
-def build(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
+def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
     """An instance of a hyper-parameter dataclass; strings are converted to the field's type and everything checked.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from mlrpl_bench.models.finishing import FinishingStep, derived, followed_by, options_of_step
-from mlrpl_bench.models.hyperparameters import build, parameter
+from mlrpl_bench.models.hyperparameters import make_instance, parameter
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.plain_method import Plain
 
@@ -24,11 +24,11 @@ class Rated(Plain):
 
 def test_a_class_with_a_step_takes_the_hyper_parameters_of_both_and_checks_them():
     both = followed_by(Rated, Step, "rated+step")
-    made = build(both.Hyperparameters, {"alpha": "3", "rate": "0.25"}, "rated+step")
+    made = make_instance(both.Hyperparameters, {"alpha": "3", "rate": "0.25"}, "rated+step")
     assert (made.alpha, made.rate, isinstance(made, Rated.Hyperparameters)) == (3, 0.25, True)
     assert options_of_step(Step, made) == Step.Hyperparameters(rate=0.25)
     with pytest.raises(UserError, match="it must be float, 0 to 1"):
-        build(both.Hyperparameters, {"rate": "2"}, "rated+step")
+        make_instance(both.Hyperparameters, {"rate": "2"}, "rated+step")
 
 
 def test_a_step_that_says_nothing_holds_no_row_out_and_sees_every_category_once():
