@@ -51,8 +51,8 @@ from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, load_methods
 from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, PRESET, Sample
 from mlrpl_bench.tools.profiling import settings, step_costs
-from mlrpl_bench.training.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.options import PRECISIONS, Options
+from mlrpl_bench.training.parts.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4

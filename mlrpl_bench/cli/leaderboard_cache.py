@@ -70,7 +70,7 @@ class CacheKey:
 
     def with_imports(self, files: Iterable[Path]) -> CacheKey:
         """Return the key with the local modules that files of methods and data sets import."""
-        from mlrpl_bench.models.source_digest import local_modules
+        from mlrpl_bench.models.parts.source_digest import local_modules
 
         return replace(self, imported=tuple(sorted({module.path for file in files for module in local_modules(file)})))
 

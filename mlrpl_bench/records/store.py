@@ -293,7 +293,7 @@ class ResultStore:
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
             "steps.npz": npz_bytes(finished.steps),
-            "scores.npz": npz_bytes({"scores": finished.scores_NC}),
+            "scores.npz": npz_bytes(finished.test_scores()),
             "train_scores.npz": npz_bytes({"scores": finished.train_scores_NC}),
             "examples.npz": npz_bytes(finished.examples),
         }

@@ -28,7 +28,7 @@ from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.tools.profiling.clock import Clock
 from mlrpl_bench.tools.profiling.settings import ProfilingSetting
-from mlrpl_bench.training.device import forget_peak_memory, peak_memory
+from mlrpl_bench.training.parts.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import SharedBatch
 from mlrpl_bench.utils.errors import UserError, one_line
