@@ -53,7 +53,7 @@ def _steps(methods: Registry[MethodEntry]) -> list[str]:
         "## Steps after training",
         "",
         "A step can follow any method with a last linear layer: the name of such a row is the method's, a plus and the",
-        "step's, as in `ssgrl+cft`. The step may hold labels back from the training, and goes on from its last epoch; the",
+        "step's, as in `ssgrl+cft`. The step may hold labels back from training, and goes on from its last epoch; the",
         "row has the hyper-parameters of both. A method without one such layer is refused before it is trained.",
         "",
         pipe_table(HEAD_OF_STEPS, rows, [True] * len(HEAD_OF_STEPS)),
