@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_options
+from mlrpl_bench.cli.terminal import completion
+from mlrpl_bench.cli.terminal.panels import App
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
 from mlrpl_bench.training.options import apply, described, flag
 from mlrpl_bench.utils.errors import UserError
@@ -34,11 +36,13 @@ ASK_ABOVE_BYTES = 5e9
 SHOWN = 10
 """The output names at most this many of the skipped images and counts the others."""
 
-data_app = typer.Typer(
+data_app = App(
     no_args_is_help=True, help="Check a dataset's files, count its labels, look at its images, make them ready."
 )
 
-DatasetArgument = Annotated[str, typer.Argument(help="A registered dataset; see: list datasets.")]
+DatasetArgument = Annotated[
+    str, typer.Argument(help="A registered dataset; see: list datasets.", autocompletion=completion.dataset)
+]
 MaskSeedOption = Annotated[int, typer.Option("--mask-seed", min=0, max=2**32 - 1, help="0 is the papers' mask.")]
 
 
@@ -134,7 +138,14 @@ def show(
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Which images are drawn.")] = 0,
     mask_seed: MaskSeedOption = 0,
-    split: Annotated[str, typer.Option("--split", help="train or test, or val where there is one.")] = "train",
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="train or test, or val where there is one.",
+            autocompletion=completion.one_of("train", "test", "val"),
+        ),
+    ] = "train",
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the picture goes.", show_default="DATASET-images.png")
     ] = None,
@@ -167,7 +178,13 @@ def prepare(
         Path | None, typer.Option("--word-vectors", help="A GloVe text file, or an .npy with a row for each category.")
     ] = None,
     images: Annotated[
-        str | None, typer.Option("--images", help="Resize images once: jpeg (quality 95) or raw (lossless, large).")
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="KIND",
+            help="Resize images once: jpeg (quality 95) or raw (lossless, large).",
+            autocompletion=completion.one_of(*IMAGE_KINDS),
+        ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that resize; 0 for this one.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not stop after saying how large it will be.")] = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import counted, from_text
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, datasets or cells.")] = "methods",
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="methods, datasets or cells.", autocompletion=completion.one_of("methods", "datasets", "cells")
+        ),
+    ] = "methods",
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also papers, differences, settings.")] = False,
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/methods.md; measures costs.")] = False,

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from mlrpl_bench.cli.options import PluginOption, plugin_files, program, registries, with_options
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 
 
 @with_options("data_root", "data")
 def test_method(
-    method: Annotated[str, typer.Argument(help="A registered method.")],
+    method: Annotated[str, typer.Argument(help="A registered method.", autocompletion=completion.method)],
     plugin: PluginOption = None,
     permuted_labels: Annotated[
         bool,
@@ -22,7 +23,9 @@ def test_method(
             "--permuted-labels", help="Instead: train it beside true and beside permuted label files of --dataset."
         ),
     ] = False,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="For --permuted-labels.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="For --permuted-labels.", autocompletion=completion.dataset)
+    ] = None,
     *,
     options: Options,
 ) -> None:
