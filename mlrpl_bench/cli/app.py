@@ -21,7 +21,7 @@ from mlrpl_bench.cli.commands.records.verify import verify
 from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
 from mlrpl_bench.cli.options import program
-from mlrpl_bench.cli.streams import print_anything
+from mlrpl_bench.cli.streams import json_lines, print_anything, say
 from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.cli.terminal.first_steps import first_steps
 from mlrpl_bench.cli.terminal.panels import App
@@ -69,6 +69,11 @@ def main() -> None:
     """The entry point: one line and exit code 2 for bad input, no traceback."""
     signal.signal(signal.SIGTERM, terminate)
     print_anything()
+    with json_lines(wanted="--log-json" in sys.argv[1:]):  # also where the arguments are wrong
+        _main()
+
+
+def _main() -> None:
     try:
         try:
             completion.refuse_for_a_script()
@@ -124,5 +129,5 @@ def _command_of(error: Any) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say("error", f"error: {' '.join(message.split())}", exit_code=code)
     return code

@@ -13,6 +13,7 @@ import typer
 
 from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.models.hyperparameters import parse_assignments
+from mlrpl_bench.records.remote import address_of
 from mlrpl_bench.training.options import Options, check_values, described, flag
 from mlrpl_bench.utils.errors import UserError
 
@@ -43,7 +44,7 @@ ResultsOptions = Annotated[
     list[Path] | None,
     typer.Option(
         "--results-dir",
-        help="Where records and tables are kept. Repeatable: the others are only read.",
+        help="Where records and tables are kept. Repeatable: the others are only read, as is an address (s3://...).",
         show_default="results",
     ),
 ]
@@ -139,7 +140,12 @@ def result_store(results_dirs: list[Path] | None) -> ResultStore:
     from mlrpl_bench.records.store import ResultStore
 
     first, *others = result_folders(results_dirs)
-    return ResultStore(first, others)
+    if not any(map(address_of, (first, *others))):
+        return ResultStore(first, others)
+    from mlrpl_bench.cli.display import Display
+
+    with Display() as display:
+        return ResultStore(first, others, display.report)
 
 
 def program() -> str:

@@ -21,6 +21,7 @@ from mlrpl_bench.evaluation.metrics import SHARES
 from mlrpl_bench.records.cell import Cell, Finished
 from mlrpl_bench.records.origin import OWN, Origin, read_origin
 from mlrpl_bench.records.packed import EXAMPLES, MAY_BE_ROUNDED, PACKED, Packed, expanded
+from mlrpl_bench.records.remote import left_elsewhere
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 
@@ -149,9 +150,12 @@ def read_record(path: Path) -> Record:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise DamagedRecord(f"record {path} is not a whole record ({error!r}); {advice}") from error
     record = Record(cell, path.parent, metrics, content, _packed(path.parent), read_origin(path.parent))
+    elsewhere = left_elsewhere(path.parent)
     for name, facts in record.files.items():
         file, size = path.parent / name, int(facts["bytes"])
         found = _size(file)
+        if found is None:
+            found = elsewhere.get(name)
         if found is None:
             raise DamagedRecord(f"{file} is missing though its record names it; {advice}")
         if found != size:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.records import lease, weights
+from mlrpl_bench.records import lease, remote, weights
 from mlrpl_bench.records.cell import Cell, Finished
 from mlrpl_bench.records.origin import ORIGIN
 from mlrpl_bench.records.packed import PACKED
@@ -52,6 +51,7 @@ from mlrpl_bench.records.record import (
 from mlrpl_bench.utils import files
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import sha256_of_file, write_atomically
+from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.shortages import is_full
 
 FAILED = "failed.json"
@@ -98,38 +98,39 @@ class Survey:
     Attributes:
         records: the records that are whole, in a fixed order, one for a key.
         problems: a line for everything that is there and cannot be used.
-        left_out: the folders of records that are of another protocol version, by that reason.
+        excluded_folders: the folders of records that are of another protocol version, by that reason.
         disagreeing: the keys of cells whose records state different metrics.
     """
 
     records: list[Record]
     problems: list[str]
-    left_out: dict[str, list[Path]]
+    excluded_folders: dict[str, list[Path]]
     disagreeing: frozenset[str] = frozenset()
-
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""``s3://bucket``, of which a path keeps one slash; a drive of Windows has one letter."""
 
 
 class ResultStore:
     """A result store reads and writes the records below one folder, which is made when the first one is written.
 
+    An address such as ``s3://bucket/folder`` may stand for a folder: then its copy is read, see `remote`.
+
     Args:
-        root: the folder in which records are written and looked for.
+        root: the folder in which records are written and looked for; where it is an address, nothing is written.
         others: folders that are only read, such as another machine's.
+        report: is told how many files of an address are copied.
 
     Raises:
-        UserError: a folder cannot be read, or one that is only read is not there.
+        UserError: a folder or an address cannot be read, or a folder that is only read is not there.
     """
 
-    def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, others: Sequence[Path] = (), report: Report = silent) -> None:
+        given = [remote.address_of(folder) for folder in (root, *others)]
+        self._addresses = {remote.copied(address, report): address for address in given if address is not None}
+        copies = {address: copy for copy, address in self._addresses.items()}
+        root, *others = [
+            folder if address is None else copies[address]
+            for folder, address in zip((root, *others), given, strict=True)
+        ]
         for folder in (root, *others):
-            if _ADDRESS.match(str(folder)):
-                message = (
-                    f"--results-dir {folder} is an address, and object storage is neither read nor written; copy it"
-                )
-                raise UserError(f"{message} to a folder, or name one that the machines share")
             try:
                 os.listdir(folder)
             except FileNotFoundError:
@@ -139,6 +140,39 @@ class ResultStore:
                 message = f"--results-dir {folder} cannot be read ({error.strerror}); name another folder"
                 raise UserError(message) from error
         self.root, self.others = root, tuple(others)
+
+    def in_words(self, text: object) -> str:
+        """Write a path, or a line with paths, for people: an address instead of the folder of its copy."""
+        words = str(text)
+        for copy, address in self._addresses.items():
+            words = words.replace(str(copy), address.rstrip("/"))
+        return words
+
+    @property
+    def why_not_written(self) -> str:
+        """Say why nothing can be written below `root` because it is an address; "" where it is a folder."""
+        if self.root not in self._addresses:
+            return ""
+        return f"--results-dir {self._addresses[self.root]} is object storage, which is only read"
+
+    def refuse_address(self) -> None:
+        """Refuse to write below an address.
+
+        Raises:
+            UserError: `root` is one.
+        """
+        if self.why_not_written:
+            raise UserError(f"{self.why_not_written}; name a folder of this machine with a --results-dir before it")
+
+    def refuse_copies(self, why: str) -> None:
+        """Refuse what needs more than the copy of an address has.
+
+        Raises:
+            UserError: a folder of this store is an address.
+        """
+        if self._addresses:
+            address = next(iter(self._addresses.values()))
+            raise UserError(f"--results-dir {address} is read for tables alone ({why}); copy it to a folder first")
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder in which a cell's files are, or will be."""
@@ -200,14 +234,14 @@ class ResultStore:
         """
         by_key: dict[str, list[Record]] = {}
         problems = []
-        left_out: dict[str, list[Path]] = {}
+        excluded_folders: dict[str, list[Path]] = {}
         for path in self.record_files(dataset):
             try:
                 record = read_record(path)
             except OtherVersion as error:
-                left_out.setdefault(error.reason, []).append(path.parent)
+                excluded_folders.setdefault(error.reason, []).append(path.parent)
             except UserError as error:
-                problems.append(str(error))
+                problems.append(self.in_words(error))
             else:
                 by_key.setdefault(record.cell.key, []).append(record)
         records: list[Record] = []
@@ -217,18 +251,29 @@ class ResultStore:
                 records.append(of_key[0])
             else:
                 folders = " and ".join(str(record.folder) for record in of_key)
-                problems.append(f"{folders} are of one cell and disagree; move the wrong one away")
+                problems.append(self.in_words(f"{folders} are of one cell and disagree; move the wrong one away"))
                 disagreeing.add(of_key[0].cell.key)
-        return Survey(records, problems, left_out, frozenset(disagreeing))
+        return Survey(records, problems, excluded_folders, frozenset(disagreeing))
 
     def set_aside(self, cell: Cell) -> Path | None:
         """Move a cell's folder out of the way, see the function `set_aside`."""
+        self.refuse_address()
         return set_aside(self.folder(cell))
 
     def why_missing(self, cell: Cell) -> str:
         """Say in a few words why a cell has no record that could be used."""
         reasons = (_why_missing(root / place_of(cell)) for root in (self.root, *self.others))
         return next((reason for reason in reasons if reason is not None), "not run")
+
+    def unfinished(self, dataset: str) -> dict[Path, str]:
+        """List the folders below `root` of a data set's cells without a record, with what `why_missing` says of each.
+
+        Raises:
+            UserError: a folder cannot be read.
+        """
+        with _readable(self.root):
+            folders = [folder for folder in _cell_folders(self.root / dataset) if not (folder / RECORD).exists()]
+        return {folder: _why_missing(folder) or "not run" for folder in folders}
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
         """Store a finished cell and return its record, which appears last, by one rename.
@@ -238,6 +283,7 @@ class ResultStore:
         """
         import pandas
 
+        self.refuse_address()
         folder = self.folder(finished.cell)
         _write(folder / "cell.json", to_json(finished.cell.to_json()))
         for name in (PACKED, ORIGIN):  # of a record that lay here before and was taken away
@@ -261,13 +307,19 @@ class ResultStore:
 
     def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
         """Write down why a cell has no record; the record replaces the note once the cell is trained."""
+        self.refuse_address()
         path = self.folder(cell) / FAILED
         content = {"cell": cell.to_json(), "reason": reason, "traceback": traceback, "try": secrets.token_hex(8)}
         _write(path, to_json(content))
         return path
 
     def write_table(self, dataset: str, name: str, content: str | bytes) -> Path:
-        """Write a table beside the records that it was made from."""
+        """Write a table beside the records that it was made from.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        self.refuse_address()
         path = self.root / dataset / name
         _write(path, content)
         return path
@@ -342,8 +394,12 @@ def place_of(cell: Cell) -> Path:
 def _record_files(folder: Path) -> list[Path]:
     """List the records below a dataset's folder, in a fixed order."""
     with _readable(folder):
-        cells = [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
-        return [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
+        return [cell / RECORD for cell in _cell_folders(folder) if (cell / RECORD).is_file()]
+
+
+def _cell_folders(folder: Path) -> list[Path]:
+    """List the cells' folders below a dataset's folder, in a fixed order, but those that were set aside."""
+    return [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -73,14 +73,14 @@ class FilesFound:
         bytes_read: how many bytes their files have.
         whole: the records of which every byte is what was written.
         damages: the records of which something is not as it was written.
-        left_out: the folders of records of another protocol version, by that reason.
+        excluded_folders: the folders of records of another protocol version, by that reason.
     """
 
     cells: int = 0
     bytes_read: int = 0
     whole: list[Record] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
-    left_out: dict[str, list[Path]] = field(default_factory=dict)
+    excluded_folders: dict[str, list[Path]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as plain data."""
@@ -95,7 +95,9 @@ class FilesFound:
                 }
                 for d in self.damages
             ],
-            "left_out": {reason: [str(folder) for folder in folders] for reason, folders in self.left_out.items()},
+            "left_out": {
+                reason: [str(folder) for folder in folders] for reason, folders in self.excluded_folders.items()
+            },
         }
 
 
@@ -108,7 +110,11 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
     Args:
         datasets: the names of the data sets whose records are checked.
         report: told about the progress as (what, done, total).
+
+    Raises:
+        UserError: a folder is an address.
     """
+    store.refuse_copies("every byte is compared, of weights too")
     paths = [path for dataset in datasets for path in store.record_files(dataset)]
     found = FilesFound()
     for number, path in enumerate(paths, start=1):
@@ -121,14 +127,14 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
                 found.bytes_read += record.files[name]["bytes"]
             found.whole.append(record)
         except OtherVersion as error:
-            found.left_out.setdefault(error.reason, []).append(path.parent)
+            found.excluded_folders.setdefault(error.reason, []).append(path.parent)
         except Unreadable as error:
             found.damages.append(Damage(path.parent, str(error), None))
         except DamagedRecord as error:
             moved_to = set_aside(path.parent) if store.root in path.parents else None
             found.damages.append(Damage(path.parent, str(error), moved_to))
         report("checking files", number, len(paths))
-    found.cells = len(paths) - sum(map(len, found.left_out.values()))
+    found.cells = len(paths) - sum(map(len, found.excluded_folders.values()))
     return found
 
 
@@ -200,7 +206,7 @@ def share(records: Sequence[Record], percent: float, seed: int) -> list[Record]:
     return sorted(drawn, key=lambda record: (record.cell.method, record.cell.ratio, record.cell.seed))
 
 
-def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
+def records_of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
     """Return the records that would stand in a table of the study's setting.
 
     Raises:
@@ -210,7 +216,7 @@ def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEnt
     reasons = {record.cell.key: reason_against(record.cell, study, methods) for record in survey.records}
     found = [record for record in survey.records if reasons[record.cell.key] is None]
     if not found:
-        why = sorted({*filter(None, reasons.values()), *survey.left_out}) or ["there are none at all"]
+        why = sorted({*filter(None, reasons.values()), *survey.excluded_folders}) or ["there are none at all"]
         raise UserError(f"no records of this setting to verify: {'; '.join(why)}")
     return found
 

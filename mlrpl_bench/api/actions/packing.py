@@ -86,7 +86,7 @@ def export(store: ResultStore, out: Path, chosen: Chosen, contents: Contents, to
         survey = store.survey(name)
         for problem in survey.problems:
             told.problem(problem)
-        for reason, folders in survey.left_out.items():
+        for reason, folders in survey.excluded_folders.items():
             told.note(left_out_line(reason, folders))
         records += survey.records
     chosen.check([record.cell for record in records])
