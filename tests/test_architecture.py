@@ -48,6 +48,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "tools.profiling": "above",
     "tools.recompute": "above",
     "cli.commands": "above",
+    "cli.terminal": "below",
 }
 
 APP = "cli.app"
@@ -158,10 +159,13 @@ def test_every_allowance_is_used(folder):
 
 
 @pytest.mark.parametrize("subfolder", SUBFOLDERS)
-def test_a_subfolder_stands_above_the_files_of_its_folder(subfolder):
+def test_a_subfolder_stands_above_or_below_the_files_of_its_folder(subfolder):
     folder = subfolder.rpartition(".")[0]
     files = [m for m in MODULES if m.rpartition(".")[0] == folder and m not in SUBFOLDERS and m != APP]
-    upwards = {m: [t for t in own_imports_of_module(m) if is_within(t, subfolder)] for m in files}
+    inside = [m for m in MODULES if is_within(m, subfolder)]
+    around = [m for m in MODULES if is_within(m, folder) and m not in (*inside, folder)]
+    lower, upper = (files, inside) if SUBFOLDERS[subfolder] == "above" else (inside, around)
+    upwards = {m: [t for t in own_imports_of_module(m) if t in upper] for m in lower}
     assert not any(upwards.values()), upwards
 
 

@@ -128,13 +128,6 @@ def test_help_holds_nothing_that_is_taken_for_markup_and_not_shown(bench):
     assert "preset's" in bench("profile", "--help").out
 
 
-def test_without_a_command_the_help_is_shown(bench):
-    answer = bench()
-    assert answer.code == 2
-    assert "leaderboard" in answer.out + answer.err
-    assert "error" not in answer.out + answer.err
-
-
 # Training and tables
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +35,7 @@ def list_(
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
 ) -> None:
-    """List the methods or datasets that are registered, or the cells that have a record or were begun."""
+    """List methods or datasets, and how many cells of each are trained; or the cells that are trained or begun."""
     if what not in KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(KINDS)}")
     methods, datasets = registries(plugin)
@@ -52,7 +54,7 @@ def list_(
 def methods(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each method, and for each alias."""
+    """Return a row for each method, with the number of cells that have a record, and for each alias."""
     from mlrpl_bench.models import hyperparameters
 
     rows = []
@@ -72,13 +74,14 @@ def methods(
     for alias in methods.aliases.values():
         row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
         rows.append(row | {"name": alias.name, "idea": f"{alias.method} at known ratio {alias.ratio:g}"})
-    return rows
+    by_dataset = _trained(store)
+    return _with_trained(rows, {name: {of: number[name] for of, number in by_dataset.items()} for name in methods})
 
 
 def datasets(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each dataset."""
+    """Return a row for each dataset, with the number of cells that have a record."""
     rows = []
     for entry in (datasets[name] for name in datasets):
         preset = entry.preset
@@ -93,7 +96,7 @@ def datasets(
                 "file": str(entry.path),
             }
         rows.append(row)
-    return rows
+    return _with_trained(rows, {name: {"": numbers.total()} for name, numbers in _trained(store).items()})
 
 
 def cells(
@@ -128,6 +131,22 @@ def _named(folder: Path) -> dict[str, str]:
         return {"cell": f"{folder.parent.name}/{folder.name}", "key": ""}
     ratio, seed, key = found.groups()
     return {"cell": f"{folder.parent.name} {100 * float(ratio):g} % seed {seed}", "key": key}
+
+
+def _trained(store: ResultStore) -> dict[str, Counter[str]]:
+    """Count the cells of each data set that have a record, by method; records are not read, which would take long."""
+    return {
+        dataset: Counter(method for method, _ in {path.parent.parts[-2:] for path in store.record_files(dataset)})
+        for dataset in store.datasets()
+    }
+
+
+def _with_trained(rows: list[dict[str, Any]], trained: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """Add to each row how many cells of its name have a record, and of which data set: ``3 scenes, 2 coco``."""
+    for row in rows:
+        numbers = {dataset: number for dataset, number in trained.get(row["name"], {}).items() if number}
+        row["trained"] = ", ".join(f"{number:,} {dataset}".strip() for dataset, number in numbers.items())
+    return rows
 
 
 def _first_line(entry: MethodEntry | DatasetEntry) -> str:

@@ -72,8 +72,9 @@ def setting(ctx: typer.Context, incomplete: str) -> list[str]:
 def preset(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a preset: of the data set that is named, else of any."""
     found = names.datasets(_plugins(ctx))
-    chosen = ctx.params.get("dataset")
-    presets = found.get(chosen, []) if chosen else [name for of in found.values() for name in of]
+    source = ctx.get_parameter_source("dataset")
+    is_named = source is not None and source.name != "DEFAULT"
+    presets = found.get(ctx.params["dataset"], []) if is_named else [name for of in found.values() for name in of]
     return _beginning_with(incomplete, dict.fromkeys(presets))
 
 

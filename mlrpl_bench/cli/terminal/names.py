@@ -55,7 +55,7 @@ def _keys(node: ast.expr | None, tree: ast.Module) -> list[str]:
 
 
 def _mappings(tree: ast.Module) -> Mapping[str, ast.Dict]:
-    found = {}
+    found: dict[str, ast.Dict] = {}
     for node in tree.body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []

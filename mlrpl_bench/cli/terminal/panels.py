@@ -49,7 +49,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     MACHINE: {
         **{"device": "NAME", "workers": "NUMBER", "deterministic": "", "group": "NUMBER", "group_most": "NUMBER"},
-        **{"checkpoint_every": "MINUTES", "shard": "PART", "workers_planned": "NUMBER", "wait": ""},
+        **{"checkpoint_every": "TIME", "shard": "PART", "workers_planned": "NUMBER", "wait": ""},
         **{"place_launcher": "NAME", "place_workers": "NUMBER", "place_ray_address": "ADDRESS"},
         **{"place_accelerator": "NAME", "place_partition": "NAME", "place_time": "TIME"},
     },
@@ -72,7 +72,7 @@ class PanelledCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters: arguments, then the options in the order of the panels."""
-        params = super().get_params(ctx)
+        params: list[Any] = list(super().get_params(ctx))
         for param in params:
             if param.param_type_name != "option":
                 continue
