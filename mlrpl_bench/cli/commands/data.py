@@ -44,7 +44,7 @@ data_app = App(
 DatasetArgument = Annotated[
     str, typer.Argument(help="A registered dataset; see: list datasets.", autocompletion=completion.dataset)
 ]
-MaskSeedOption = Annotated[int, typer.Option("--mask-seed", min=0, max=2**32 - 1, help="0 is the papers' mask.")]
+MaskSeedOption = Annotated[int, typer.Option("--mask-seed", help="0 is the papers' mask.")]
 
 
 def _with_data(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -116,6 +116,7 @@ def stats(
     from mlrpl_bench.tools.inspection import card, label_statistics, statistics_picture
     from mlrpl_bench.utils.files import write_atomically
 
+    _check_mask_seed("--mask-seed", mask_seed)
     path = _picture_path(output, f"{dataset}-stats.png")
     card_path = path.with_name(f"{dataset}-card.md")
     entry, splits = _splits(dataset, options, plugin)
@@ -159,6 +160,7 @@ def show(
     from mlrpl_bench.utils.files import write_atomically
 
     check_ratio(ratio)
+    _check_mask_seed("--mask-seed", mask_seed)
     path = _picture_path(output, f"{dataset}-images.png")
     entry, instance, folder = _opened(dataset, options, plugin)
     if split not in instance.splits(folder):
@@ -239,8 +241,7 @@ def mask(
     check_ratio(ratio)
     if output.suffix != ".npz":
         raise UserError(f"--output {output}: a mask file is an .npz; name it something.npz")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed {seed} must be between 0 and {2**32 - 1}")
+    _check_mask_seed("--seed", seed)
     _refuse_no_folder(output)
     entry, instance, folder = _opened(dataset, options, plugin)
     train = _loaded(entry, instance, folder, ("train",))["train"]
@@ -367,6 +368,11 @@ def _picture_path(output: Path | None, usual: str) -> Path:
         raise UserError(f"--output {path}: the picture is a PNG; name it something.png")
     _refuse_no_folder(path)
     return path
+
+
+def _check_mask_seed(option: str, seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"{option} {seed} must be between 0 and {2**32 - 1}")
 
 
 def _refuse_no_folder(path: Path) -> None:

@@ -54,7 +54,7 @@ def list_(
 def methods(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each method, with the number of cells that have a record, and for each alias."""
+    """Return a row for each method, with its trained cells, for each alias, and for each step that can follow."""
     from mlrpl_bench.models import hyperparameters
 
     rows = []
@@ -74,6 +74,15 @@ def methods(
     for alias in methods.aliases.values():
         row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
         rows.append(row | {"name": alias.name, "idea": f"{alias.method} at known ratio {alias.ratio:g}"})
+    for name, step in sorted(methods.steps.items()):
+        row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
+        row |= {"name": f"METHOD+{name}", "idea": f"Any method with a last linear layer; then: {step.idea}"}
+        if verbose:
+            settings = ", ".join(f"{each}={value}" for each, value in step.settings.items())
+            described = hyperparameters.describe(step.cls.Hyperparameters).removeprefix("valid: ")
+            row |= {"paper": step.paper, "differs": step.differs, "hyper-parameters": described, "set to": settings}
+            row |= {"file": str(step.path)}
+        rows.append(row)
     by_dataset = _trained(store)
     return _with_trained(rows, {name: {of: number[name] for of, number in by_dataset.items()} for name in methods})
 
@@ -108,12 +117,12 @@ def cells(
     """
     from mlrpl_bench.api.actions.reading import list_records, unfinished
     from mlrpl_bench.cli.display import Display
-    from mlrpl_bench.records.origin import OWN
+    from mlrpl_bench.records.elsewhere.origin import OWN
 
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():
         row: dict[str, Any] = {"dataset": record["dataset"], "cell": record["title"], "key": record["key"][:8]}
-        status = "finished" if record["status"] == OWN else record["status"]
+        status = "finished" if record["status"] == OWN.status else record["status"]
         row |= {"mAP": f"{record['mAP']:.1f}", "status": status}
         if verbose:
             row |= {"origin": record["origin"], "seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
@@ -121,7 +130,7 @@ def cells(
     for name in store.datasets():
         for folder, status in unfinished(store, name).items():
             row = {"dataset": name, **_named(folder), "mAP": "", "status": status}
-            rows.append(row | ({"seconds": "", "folder": str(folder)} if verbose else {}))
+            rows.append(row | ({"origin": "", "seconds": "", "folder": str(folder)} if verbose else {}))
     return rows
 
 

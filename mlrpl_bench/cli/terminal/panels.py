@@ -33,29 +33,29 @@ TITLES = {
 KINDS: dict[str, dict[str, str]] = {
     WHAT: {
         **{"dataset": "NAME", "datasets": "NAMES", "methods": "NAMES", "setting": "NAME", "split": "NAME"},
-        **{"ratios": "SHARES", "ratio": "SHARE", "seeds": "NUMBER", "seed": "NUMBER", "mask_seed": "NUMBER"},
+        **{"ratios": "SHARES", "ratio": "SHARE", "seeds": "N", "seed": "N", "mask_seed": "N"},
         **{"set_": "NAME=VALUE", "set_values": "NAME=VALUES", "rates": "FACTORS", "data": "NAME=VALUE"},
         **{"data_root": "FOLDER", "plugin": "FILE", "tuned": "", "tuned_file": "FILE", "cell": "KEY"},
         **{"files": "", "share": "PERCENT", "tolerance": "POINTS", "promised": "SHARE", "permuted_labels": ""},
-        **{"classes": "NUMBER", "steps": "NUMBER", "quick": "", "images": "NUMBER", "word_vectors": "FILE"},
+        **{"classes": "N", "steps": "N", "quick": "", "images": "N", "word_vectors": "FILE"},
         **{"trusted_keys": "FILE", "no_train": ""},
     },
     SETTING: {
-        **{"preset": "NAME", "epochs": "NUMBER", "batch": "NUMBER", "image_size": "PIXELS", "backbone": "NAME"},
-        **{"weights": "FILE", "trained_stages": "NUMBER", "feature_width": "NUMBER", "attention_width": "NUMBER"},
+        **{"preset": "NAME", "epochs": "N", "batch": "N", "image_size": "PIXELS", "backbone": "NAME"},
+        **{"weights": "FILE", "trained_stages": "N", "feature_width": "N", "attention_width": "N"},
         **{"lr_multiplier": "FACTOR", "evaluate_on": "SPLIT", "mask_scheme": "NAME", "mask_file": "FILE"},
         **{"image_backend": "NAME", "precision": "NAME", "trained_precision": "NAME", "on_bad_image": "WORD"},
         **{"compile": ""},
     },
     MACHINE: {
-        **{"device": "NAME", "workers": "NUMBER", "deterministic": "", "group": "NUMBER", "group_most": "NUMBER"},
-        **{"checkpoint_every": "TIME", "shard": "PART", "workers_planned": "NUMBER", "wait": ""},
-        **{"place_launcher": "NAME", "place_workers": "NUMBER", "place_ray_address": "ADDRESS"},
+        **{"device": "NAME", "workers": "N", "deterministic": "", "group": "N", "group_most": "N"},
+        **{"checkpoint_every": "TIME", "shard": "PART", "workers_planned": "N", "wait": ""},
+        **{"place_launcher": "NAME", "place_workers": "N", "place_ray_address": "ADDRESS"},
         **{"place_accelerator": "NAME", "place_partition": "NAME", "place_time": "TIME"},
     },
     OUTPUT: {
         **{"results_dir": "FOLDER", "out": "PATH", "output": "PATH", "keep_weights": "WORD", "published": ""},
-        **{"scores": "WORD", "train_scores": "", "save": "", "yes": "", "top": "NUMBER", "threshold": ""},
+        **{"scores": "WORD", "train_scores": "", "save": "", "yes": "", "top": "N", "threshold": ""},
         **{"verbose": "", "markdown": "", "dry_run": "", "as_json": "", "log_json": "", "help": ""},
     },
 }

@@ -31,7 +31,7 @@ def rows(world, kind: str, verbose: bool = False) -> dict[str, dict]:
 
 def test_every_method_has_a_row_with_its_files_first_line(world):
     found = rows(world, "methods")
-    assert list(found) == [*world[0], *world[0].aliases]
+    assert list(found) == [*world[0], *world[0].aliases, *(f"METHOD+{name}" for name in sorted(world[0].steps))]
     about = {"name": "plain", "idea": "One linear layer on the mean position.", "default": ""}
     assert found["plain"] == {**about, "trained": "2 tiny"}
     assert found["sarb"]["trained"] == ""

@@ -78,7 +78,7 @@ def test_a_panel_and_a_word_that_a_declaration_names_are_kept():
 
     out = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
     found = panels_of(out)
-    assert "SIZE" in found["Mine"] and "NUMBER" in found["Setting"]
+    assert "SIZE" in found["Mine"] and " N " in found["Setting"]
 
 
 def test_boxes_are_plain_where_the_terminal_knows_no_others(monkeypatch):
