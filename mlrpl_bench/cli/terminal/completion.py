@@ -47,7 +47,10 @@ def refuse_for_a_script() -> None:
 
 
 def method(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the name of a method."""
+    """Complete the name of a method, or that of the step that follows it."""
+    before, plus, _ = incomplete.partition("+")
+    if plus:
+        return _beginning_with(incomplete, [f"{before}+{step}" for step in names.steps(_plugins(ctx))])
     return _beginning_with(incomplete, names.methods(_plugins(ctx)))
 
 
@@ -55,8 +58,8 @@ def methods(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the last of some names of methods with commas between, or ``all`` or ``paper`` alone."""
     before, comma, last = incomplete.rpartition(",")
     given = before.split(",")
-    found = [name for name in names.methods(_plugins(ctx)) if name not in given]
-    return [f"{before}{comma}{name}" for name in _beginning_with(last, [*found, *(() if comma else GROUPS)])]
+    found = [name for name in method(ctx, last) if name not in given]
+    return [f"{before}{comma}{name}" for name in [*found, *(() if comma else _beginning_with(last, GROUPS))]]
 
 
 def dataset(ctx: typer.Context, incomplete: str) -> list[str]:

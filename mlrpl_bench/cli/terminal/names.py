@@ -7,11 +7,15 @@ that a file computes are not found.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from mlrpl_bench.utils.files import PACKAGE, bundled_folder
+
+Loops = Mapping[str, Sequence[str]]
+"""Texts by the name of a loop's variable."""
 
 SHARED_PRESETS = PACKAGE / "data" / "dataset.py"
 """Data sets take the presets that they share from here."""
@@ -19,7 +23,12 @@ SHARED_PRESETS = PACKAGE / "data" / "dataset.py"
 
 def methods(plugins: Sequence[Path] = ()) -> list[str]:
     """List the methods of the project and of the user's files, in order."""
-    return sorted({name for path in _files("methods", plugins) for name, _ in _registered(path, "register_method")})
+    return _all("methods", plugins, "register_method", "register_variant")
+
+
+def steps(plugins: Sequence[Path] = ()) -> list[str]:
+    """List the steps that may follow a method, in order; a row is then called ``METHOD+STEP``."""
+    return _all("methods", plugins, "register_step")
 
 
 def datasets(plugins: Sequence[Path] = ()) -> dict[str, list[str]]:
@@ -28,19 +37,47 @@ def datasets(plugins: Sequence[Path] = ()) -> dict[str, list[str]]:
     return dict(sorted(calls))
 
 
+def _all(folder: str, plugins: Sequence[Path], *functions: str) -> list[str]:
+    return sorted({name for path in _files(folder, plugins) for name, _ in _registered(path, *functions)})
+
+
 def _files(folder: str, plugins: Sequence[Path]) -> Iterable[Path]:
     return [*sorted(bundled_folder(folder).glob("[!_]*.py")), *plugins]
 
 
-def _registered(path: Path, function: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield each name that a file registers, with the names of its presets."""
+def _registered(path: Path, *functions: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each name that a file registers by some functions, with the names of its presets."""
     tree = _tree(path)
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function):
-            continue
-        if node.args and isinstance(node.args[0], ast.Constant) and isinstance(name := node.args[0].value, str):
-            presets = next((word.value for word in node.keywords if word.arg == "presets"), None)
-            yield name, _keys(presets, tree)
+    for call, loops in _calls(tree, {}):
+        if isinstance(call.func, ast.Name) and call.func.id in functions and call.args:
+            presets = next((word.value for word in call.keywords if word.arg == "presets"), None)
+            for name in _texts(call.args[0], loops):
+                yield name, _keys(presets, tree)
+
+
+def _calls(node: ast.AST, loops: Loops) -> Iterator[tuple[ast.Call, Loops]]:
+    """Yield every call below a node, with the texts that the variables of the loops around it stand for."""
+    for child in ast.iter_child_nodes(node):
+        inner = loops
+        if isinstance(child, ast.For) and isinstance(child.target, ast.Name):
+            elements = child.iter.elts if isinstance(child.iter, (ast.Tuple, ast.List)) else []
+            inner = {**loops, child.target.id: [text for element in elements for text in _texts(element, loops)]}
+        if isinstance(child, ast.Call):
+            yield child, inner
+        yield from _calls(child, inner)
+
+
+def _texts(node: ast.expr, loops: Loops) -> list[str]:
+    """List what a text may be: ``"ssgrl"``, a loop's variable, or ``f"{name}_ema"`` with one; else nothing."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.Name):
+        return list(loops.get(node.id, ()))
+    if isinstance(node, ast.FormattedValue):
+        return _texts(node.value, loops)
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(parts) for parts in itertools.product(*(_texts(part, loops) for part in node.values))]
+    return []
 
 
 def _keys(node: ast.expr | None, tree: ast.Module) -> list[str]:

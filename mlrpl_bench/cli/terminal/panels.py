@@ -34,7 +34,7 @@ KINDS: dict[str, dict[str, str]] = {
     WHAT: {
         **{"dataset": "NAME", "datasets": "NAMES", "methods": "NAMES", "setting": "NAME", "split": "NAME"},
         **{"ratios": "SHARES", "ratio": "SHARE", "seeds": "N", "seed": "N", "mask_seed": "N"},
-        **{"set_": "NAME=VALUE", "set_values": "NAME=VALUES", "rates": "FACTORS", "data": "NAME=VALUE"},
+        **{"set_": "PAIR", "set_values": "LIST", "rates": "FACTORS", "data": "PAIR"},
         **{"data_root": "FOLDER", "plugin": "FILE", "tuned": "", "tuned_file": "FILE", "cell": "KEY"},
         **{"files": "", "share": "PERCENT", "tolerance": "POINTS", "promised": "SHARE", "permuted_labels": ""},
         **{"classes": "N", "steps": "N", "quick": "", "images": "N", "word_vectors": "FILE"},

@@ -39,6 +39,8 @@ def press(monkeypatch):
         (("leaderboard", "--methods", "pap"), ["paper"]),
         (("leaderboard", "--methods", "sarb,pap"), []),
         (("tune", "gcn"), ["gcn_ml"]),
+        (("run", "ssgrl+cf"), ["ssgrl+cft"]),
+        (("leaderboard", "--methods", "sarb,ssgrl+cf"), ["sarb,ssgrl+cft"]),
         (("leaderboard", "--dataset", "coco"), ["coco", "coco_json"]),
         (("data", "check", "voc"), ["voc2007"]),
         (("profile", "sarb", "--setting", "p"), ["paper"]),

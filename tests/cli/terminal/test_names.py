@@ -16,6 +16,27 @@ def test_every_registered_data_set_is_found_with_its_presets():
     assert names.datasets() == {name: list(registry[name].presets) for name in registry}
 
 
+def test_every_step_is_found():
+    assert names.steps() == sorted(load_methods().steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('for name in ("a", "b"):\n    register_variant(f"{name}_ema", name)', ["a_ema", "b_ema"]),
+        (
+            'for name in ["a"]:\n    for way in ("x", "y"):\n        register_variant(f"{name}_{way}", name)',
+            ["a_x", "a_y"],
+        ),
+        ('for name in ("a", "b"):\n    register_variant(name, "c")', ["a", "b"]),
+        ('for name in others():\n    register_variant(f"{name}_ema", name)', []),
+    ],
+)
+def test_names_that_a_loop_makes_of_texts_are_found(tmp_path, text, found):
+    new = set(names.methods([write_plugin(tmp_path / "mine.py", text)])) - set(names.methods())
+    assert sorted(new) == found
+
+
 def test_names_in_the_users_files_are_found_and_the_files_are_not_run(tmp_path):
     mine = write_plugin(tmp_path / "mine.py", f"{METHOD}\n1 / 0")
     tiny = write_plugin(tmp_path / "tiny.py", DATASET)
