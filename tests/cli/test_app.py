@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import re
 import shutil
 import signal
 import subprocess
@@ -276,7 +275,7 @@ def test_when_all_cells_fail_they_are_named(bench, world, results):
 def test_methods_are_listed(bench, world):
     answer = bench("list", *world.plugins)
     assert (answer.code, answer.err) == (0, "")
-    assert ["plain", "One linear layer on the mean position.", ""] in rows_of(answer.out)
+    assert ["plain", "One linear layer on the mean position.", "", "1 tiny"] in rows_of(answer.out)
 
 
 def test_methods_are_listed_with_their_facts(bench, world):
