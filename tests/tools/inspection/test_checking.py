@@ -171,9 +171,9 @@ def hub(tmp_path, monkeypatch):
 def test_weights_that_are_not_there_are_told_as_surely_as_can_be_known(tmp_path, hub, monkeypatch):
     from huggingface_hub import constants
 
-    root, preset = fill(tmp_path / "data"), Preset(32, "resnet101", batch=2)
+    root, preset = fill(tmp_path / "data"), Preset(32, "resnet101", batch=2, lr_multiplier=1e6)  # no word on few steps
     unsure = checking.check(Folder(), root, workers=0, preset=preset)
-    assert unsure.ok and unsure.needs_network and "resnet101.tv_in1k are not on this machine" in unsure.warnings[-1]
+    assert unsure.ok and unsure.needs_network and "resnet101.tv_in1k are not on this machine" in unsure.warnings[0]
     assert "--weights FILE" in unsure.warnings[0]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     sure = checking.check(Folder(), root, workers=0, preset=preset)
