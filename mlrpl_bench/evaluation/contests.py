@@ -83,13 +83,13 @@ def log_strengths(wins_RMM: ArrayLike) -> NDArray[np.float64]:
 
     wins_RMM = np.asarray(wins_RMM, dtype=np.float64)
     games_RMM = wins_RMM + wins_RMM.transpose(0, 2, 1)
-    most = games_RMM.sum(axis=2).max()
+    most_R = games_RMM.sum(axis=2).max(axis=1)
     rows = wins_RMM.shape[1]
     logs_RM = np.zeros(wins_RMM.shape[:2])
     for _ in range(MOST_STEPS):
         chances_RMM = expit(logs_RM[:, :, None] - logs_RM[:, None, :])
         slopes_RM = (wins_RMM - games_RMM * chances_RMM).sum(axis=2)
-        if np.abs(slopes_RM).max() <= 1e-9 * most:
+        if (np.abs(slopes_RM).max(axis=1) <= 1e-9 * most_R).all():
             return logs_RM
         curvatures_RMM = -games_RMM * chances_RMM * (1 - chances_RMM)
         places = np.arange(rows)
@@ -123,7 +123,7 @@ def rate(
         seed: of the resampling.
 
     Raises:
-        UserError: there are fewer than two rows, two rows are not linked by any contests, or the level is not in (0, 1).
+        UserError: there are fewer than two rows, two rows are linked by no contests, or the level is not in (0, 1).
     """
     _check_level(level)
     table_BM = np.asarray(table_BM, dtype=np.float64)

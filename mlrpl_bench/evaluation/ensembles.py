@@ -40,9 +40,11 @@ def pooled_logits(logits_KNC: ArrayLike) -> NDArray[np.float64]:
     logits_KNC = np.asarray(logits_KNC, dtype=np.float64)
     if logits_KNC.ndim != 3 or not logits_KNC.size or not np.isfinite(logits_KNC).all():
         raise UserError(
-            f"logits {logits_KNC.shape} must be finite numbers, members x images x categories; leave out what is damaged"
+            f"logits {logits_KNC.shape} must be finite numbers, members x images x categories; leave out damaged ones"
         )
-    pooled_NC: NDArray[np.float64] = logsumexp(log_expit(logits_KNC), axis=0) - logsumexp(log_expit(-logits_KNC), axis=0)
+    pooled_NC: NDArray[np.float64] = logsumexp(log_expit(logits_KNC), axis=0) - logsumexp(
+        log_expit(-logits_KNC), axis=0
+    )
     return pooled_NC
 
 
@@ -50,8 +52,8 @@ def over_pairs(pairs: Pairs, seeds: int) -> Measured:
     """Turn the ensembles of all pairs of S seeds into one number a seed, which `intervals` takes as any other row's.
 
     Ensembles that share a seed are not independent, so they are no repetitions of each other. The jackknife's
-    pseudo-value of a seed is ``S U - (S - 1) U without this seed``, with U the mean over all pairs; their mean is U, and
-    their spread over seeds estimates its error (Arvesen 1969, "Jackknifing U-Statistics", Annals of Mathematical
+    pseudo-value of a seed is ``S U - (S - 1) U without this seed``, with U the mean over all pairs; their mean is U,
+    and their spread over seeds estimates its error (Arvesen 1969, "Jackknifing U-Statistics", Annals of Mathematical
     Statistics 40(6)). A mean over seeds is its own pseudo-values, so a pair's pseudo-values less single
     models' numbers, seed by seed, are those of the difference. Both the estimates and the images' influences are linear
     in the pairs: a pair with the seed counts ``2 / (S - 1)``, one without it ``2 / (S - 1) - 2 / (S - 2)``.

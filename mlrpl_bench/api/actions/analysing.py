@@ -37,7 +37,7 @@ def analyse(
         kind: ``ensembles`` (is a row more than a second seed of the first one?), ``ranks`` (Elo and win rates over all
             data sets), ``cost`` (cost against mAP) or ``categories`` (who wins where).
         dataset: the data set, ``scenes`` unless another one is named; ``ranks`` takes all unless one is named.
-        rows: rows of the table, such as ``sarb`` or ``sarb[alpha=0.3]``; all unless some are named. Ensembles need them.
+        rows: rows of the table, such as ``sarb`` or ``sarb[alpha=0.3]``; all unless some are named, as ensembles need.
 
     Other arguments are those of `compare`; ``ranks`` takes of each data set the setting that most records are of, and
     so no mask seed and no options.
@@ -59,7 +59,9 @@ def analyse(
     if options or mask_seed is not None:
         given = ", ".join([*options, *(["mask_seed"] if mask_seed is not None else [])])
         raise UserError(f"ranks are over data sets, each under the setting with the most records; leave out {given}")
-    return over_datasets(_folders(results), _folders(plugins), names, [dataset] if dataset else None, _ratios(ratios), told)
+    return over_datasets(
+        _folders(results), _folders(plugins), names, [dataset] if dataset else None, _ratios(ratios), told
+    )
 
 
 def of_dataset(kind: str, request: Request, rows: Sequence[str], told: Watcher) -> Analysis:
@@ -67,7 +69,9 @@ def of_dataset(kind: str, request: Request, rows: Sequence[str], told: Watcher) 
     if len(set(rows)) < len(rows):
         raise UserError(f"a row is named twice among {', '.join(rows)}; name each once")
     if kind == "ensembles" and not rows:
-        raise UserError("ensembles of which rows? Name them, the one whose second seed is the yardstick first: ssgrl sarb")
+        raise UserError(
+            "ensembles of which rows? Name them, the one whose second seed is the yardstick first: ssgrl sarb"
+        )
     resolved = resolve(request, told)
     there: set[str] = set()
 

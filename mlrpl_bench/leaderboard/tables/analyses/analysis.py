@@ -12,6 +12,7 @@ import pandas as pd
 
 from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid, Seeds
+from mlrpl_bench.leaderboard.measurements import average_name
 from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
@@ -88,6 +89,11 @@ class Common:
         """What the masks of these seeds do not allow to conclude."""
         masks = {mask_seed for _, mask_seed in self.seeds}
         return [pairing.ONE_MASK] if len(self.seeds) > 1 and len(masks) == 1 else []
+
+
+def ratio_name(ratios: Sequence[float]) -> str:
+    """Name what numbers are an average over, as frames have it: ``0.1`` for one known ratio, else ``avg of 3``."""
+    return f"{ratios[0]:g}" if len(ratios) == 1 else average_name(ratios)
 
 
 def common(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float], needed: Sequence[str] = ()) -> Common:

@@ -18,13 +18,13 @@ from mlrpl_bench.evaluation.intervals import Difference, Measured
 from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid, read_scores
 from mlrpl_bench.leaderboard.measurements import LEVEL, average_name
-from mlrpl_bench.leaderboard.tables.analyses.analysis import Analysis, Common, common
+from mlrpl_bench.leaderboard.tables.analyses.analysis import Analysis, Common, common, ratio_name
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.tables import BEST, TIED, Entry, Table, counted
 
 FEW_POSITIVES = 10
-"""With fewer evaluated images that have a category its intervals are too narrow (see `influences`), and none is sure."""
+"""With fewer evaluated images that have a category intervals are too narrow (see `influences`), and none is sure."""
 
 COLUMNS = (
     *("category", "positives", "method", "known_ratio", "AP", "behind", "low", "high", "p_adjusted", "mark", "is_sure"),
@@ -89,7 +89,7 @@ def analyse(
     winners = _winners(measured, test)
     average = average_name(ratios)
     tables = [_wins(winners, shared), _where(winners, average, shared)]
-    tidy = [row for winner in winners for row in _tidy(winner, average, len(shared.seeds))]
+    tidy = [row for winner in winners for row in _tidy(winner, ratio_name(ratios), len(shared.seeds))]
     return Analysis("categories", pd.DataFrame(tidy, columns=list(COLUMNS)), tables)
 
 
@@ -112,9 +112,7 @@ def _by_category(
     return drawn_CSN, precisions_CS
 
 
-def _winners(
-    measured: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float64]]], test: Split
-) -> list[_Winner]:
+def _winners(measured: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float64]]], test: Split) -> list[_Winner]:
     """The winner of each category that has positives, with p-values adjusted over all."""
     positives_C = (test.labels_NC == PRESENT).sum(axis=0)
     compared: dict[int, tuple[str, dict[str, float], dict[str, tuple[Measured, Measured]]]] = {}
@@ -129,7 +127,9 @@ def _winners(
         variances = [float((a.estimates_S - b.estimates_S).var(ddof=1)) for a, b in every]
         spread = intervals.common_spread(variances, len(every[0][0].estimates_S) - 1)
     behind = {
-        place: dict(zip(pairs, intervals.all_paired(list(pairs.values()), LEVEL, spreads=[spread] * len(pairs)), strict=True))
+        place: dict(
+            zip(pairs, intervals.all_paired(list(pairs.values()), LEVEL, spreads=[spread] * len(pairs)), strict=True)
+        )
         for place, (_, _, pairs) in compared.items()
     }
     adjusted = intervals.holm_by_name(
@@ -148,8 +148,8 @@ def _winners(
     ]
 
 
-def _tidy(winner: _Winner, average: str, seeds: int) -> list[dict[str, object]]:
-    about = {"category": winner.category, "positives": winner.positives, "known_ratio": average, "seeds": seeds}
+def _tidy(winner: _Winner, known_ratio: str, seeds: int) -> list[dict[str, object]]:
+    about = {"category": winner.category, "positives": winner.positives, "known_ratio": known_ratio, "seeds": seeds}
     rows: list[dict[str, object]] = []
     for label in (winner.best, *winner.behind):
         row: dict[str, object] = {**about, "method": label, "AP": winner.precisions[label], "is_sure": winner.is_sure}
@@ -187,25 +187,30 @@ def _where(winners: Sequence[_Winner], average: str, shared: Common) -> Table:
         second = next(iter(winner.behind))
         found = winner.behind[second]
         texts = [
-            str(winner.positives),
             winner.best,
             f"{winner.precisions[winner.best]:.1f}",
             second,
             pairing.difference_text(found.mean, found.low, found.high, decimals=1),
-            str(len(winner.tied)),
-            "yes" if winner.is_sure else "",
+            _sureness(winner),
         ]
         rows.append((winner.category, [Entry(text) for text in texts]))
-    columns = ("positives", "best", "AP", "next", f"ahead [{100 * LEVEL:g} %]", "tied", "sure")
+    columns = ("best", "AP", "next", f"ahead [{100 * LEVEL:g} %]", "sure")
     over = "" if average.startswith("at ") else " over the known ratios"
     notes = [
         f"average precision in percent, {average}{over}, mean over {counted(len(shared.seeds), 'seed')}; ahead: of the "
         "next best, in points, on the same images and seeds",
-        "tied: how many rows are not told from the best; p-values are corrected over all rows and categories (Holm), the "
-        "seeds' spread is moderated by that of all of them; that the best was picked for being the best is not corrected",
-        f"with fewer than {FEW_POSITIVES} evaluated images that have a category no winner is called sure",
+        "sure: every other row is told from the best, else how many are not; p-values are corrected over all rows and "
+        "categories (Holm), the seeds' spread is moderated by that of all of them; that the best was picked for being "
+        "the best is not corrected",
+        f"few: under {FEW_POSITIVES} evaluated images have the category, so no winner is called sure",
     ]
     caution = next(iter(winners[0].behind.values())).caution
     notes += [*filter(None, [caution]), *shared.cautions(), *shared.notes]
-    left = (2, 4)
+    left = (1, 3)
     return Table("category-winners", "Who wins where", columns, rows, tuple(notes), corner="category", left=left)
+
+
+def _sureness(winner: _Winner) -> str:
+    if winner.positives < FEW_POSITIVES:
+        return f"few ({winner.positives})"
+    return f"{len(winner.tied)} tied" if winner.tied else "yes"

@@ -79,19 +79,23 @@ def analyse(
     for dataset in there if datasets is None else datasets:
         survey = store.survey(dataset)
         found = [
-            record for record in of_one_setting(survey.records, methods) if ratios is None or record.cell.ratio in ratios
+            record
+            for record in of_one_setting(survey.records, methods)
+            if ratios is None or record.cell.ratio in ratios
         ]
         used += found
         if survey.problems:
             notes.append(f"{counted(len(survey.problems), 'record')} of {dataset} cannot be used")
         if survey.records and not found:
-            notes.append(f"no record of {dataset} counts: of other ratios, other masks, or of methods that have changed")
+            notes.append(
+                f"no record of {dataset} counts: of other ratios, other masks, or of methods that have changed"
+            )
     check_known({record.cell.label for record in used}, labels)
     blocks = _blocks([record for record in used if not labels or record.cell.label in labels])
     if len(blocks.labels) < 2:
         raise UserError(
-            f"{len(blocks.labels) or 'no'} row has records that count; two or more meet each other: train more, or name "
-            "other rows, ratios or data sets"
+            f"{len(blocks.labels) or 'no'} row has records that count; two or more meet each other: train more, or "
+            "name other rows, ratios or data sets"
         )
     blocks, alone = _linked(blocks)
     if alone:
@@ -99,7 +103,7 @@ def analyse(
     groups = [(dataset, seeds) for dataset, _, seeds in blocks.blocks]
     ratings = contests.rate(blocks.table_BM, groups, LEVEL)
     ranks_M, complete = _average_ranks(blocks.table_BM)
-    notes = [*_about(blocks, complete), *notes]
+    notes = [*_about(blocks, complete, ratings), *notes]
     tables = [_table(blocks.labels, ratings, ranks_M, notes), _pairs(blocks.labels, ratings)]
     return Analysis("ranks", pd.DataFrame(_tidy(blocks.labels, ratings, ranks_M), columns=list(COLUMNS)), tables)
 
@@ -136,7 +140,8 @@ def _average_ranks(table_BM: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
     return ranks.average_rank(complete_BM, LEVEL).ranks_M, len(complete_BM)
 
 
-def _about(of: _Blocks, complete: int) -> list[str]:
+def _about(of: _Blocks, complete: int, ratings: Ratings) -> list[str]:
+    any_always = bool((ratings.win_rate_ends_2M[0] == ratings.win_rate_ends_2M[1]).any())
     by_dataset: dict[str, tuple[set[float], set[Seeds]]] = {}
     for dataset, ratio, seeds in of.blocks:
         found = by_dataset.setdefault(dataset, (set(), set()))
@@ -147,8 +152,8 @@ def _about(of: _Blocks, complete: int) -> list[str]:
         for dataset, (ratios, seeds) in by_dataset.items()
     )
     notes = [
-        f"by mAP in {counted(len(of.blocks), 'block')} of data set, known ratio and seed ({over}); in a block every two "
-        "rows meet, and the higher mAP wins, by however little",
+        f"by mAP in {counted(len(of.blocks), 'block')} of data set, known ratio and seed ({over}); in a block every "
+        "two rows meet, and the higher mAP wins, by however little",
         "Elo: the Bradley-Terry model, the limit of Elo's rule whatever the order of contests, with one tie more for "
         "every two rows that met; mean 1500; 400 points more win ten of eleven contests",
         "win rate: share of a row's contests that it won, ties half; it depends on which other rows are here",
@@ -169,6 +174,11 @@ def _about(of: _Blocks, complete: int) -> list[str]:
         )
         if len(by_dataset) < FEW_DATASETS:
             notes.append(f"{len(by_dataset)} data sets are few to draw from: the intervals are too narrow")
+    if any_always:
+        notes.append(
+            "an interval of no width: in every resample the row won all its contests or lost all, so nothing was seen "
+            "of how often it does not"
+        )
     if groups / len(by_dataset) < 3:
         notes.append("fewer than three seeds a data set are few to draw from: the intervals are too narrow")
     return notes

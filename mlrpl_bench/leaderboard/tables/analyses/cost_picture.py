@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 NAME = "analysis-cost"
 LONGEST_NAME = 24
+WIDE = 5
+"""Costs that lie further apart than this many times have a logarithmic axis; on it fewer would have a tick or none."""
+
+CAPTION = "squares: on the front, no row has as high an mAP for as little; names where there is room"
+
 SIDES = (
     (5, 3, "left", "bottom"),
     (5, -3, "left", "top"),
@@ -25,6 +30,13 @@ SIDES = (
     (0, -6, "center", "top"),
 )
 """Where a name may stand beside its point, in points of a printer, in the order of preference."""
+
+SIDES_OF_FRONT = (
+    SIDES[2],
+    *(side for side in SIDES if side != SIDES[2]),
+    *((-12, up, "right", "bottom") for up in (12, 21)),
+)
+"""Above and to the left of the front lies nothing, by what a front is; there is room further away too."""
 
 
 class Point(NamedTuple):
@@ -55,21 +67,26 @@ def draw(panels: Mapping[str, Sequence[Point]], title: str) -> dict[str, bytes]:
     Returns:
         ``analysis-cost.png`` and ``analysis-cost.svg``.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure = _figure(6.4, 4.2 * len(panels))
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for panel, (device, points) in zip(axes, panels.items(), strict=True):
         _points(panel, points)
         _label(panel, f"cost of a cell, {drawable(device)}", title)
-    figure.draw_without_rendering()  # so that it is known where the points lie
+    axes[-1].set_xlabel(f"{axes[-1].get_xlabel()}\n{CAPTION}")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # so that it is known where the points lie
     for panel, points in zip(axes, panels.values(), strict=True):
-        _names(panel, points)
+        _names(panel, points, canvas.get_renderer())
     return {f"{NAME}.{kind}": content for kind, content in _saved(figure, f"mlrpl-bench {NAME}").items()}
 
 
 def _points(panel: Axes, points: Sequence[Point]) -> None:
     front = sorted((point for point in points if point.is_on_front), key=lambda point: point.cost)
     others = [point for point in points if not point.is_on_front]
-    if all(point.cost > 0 for point in points):
+    costs = [point.cost for point in points]
+    if min(costs) > 0 and max(costs) > WIDE * min(costs):
         panel.set_xscale("log")
         _say_plainly(panel)
     panel.plot([p.cost for p in others], [p.mAP for p in others], "o", color=QUIET, markersize=4, alpha=0.7)
@@ -83,7 +100,7 @@ def _points(panel: Axes, points: Sequence[Point]) -> None:
         drawstyle="steps-post",
         zorder=3,
     )
-    panel.margins(x=0.12, y=0.1)
+    panel.margins(x=0.12, y=0.14)
 
 
 def _say_plainly(panel: Axes) -> None:
@@ -95,12 +112,11 @@ def _say_plainly(panel: Axes) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _names(panel: Axes, points: Sequence[Point]) -> None:
+def _names(panel: Axes, points: Sequence[Point], renderer: RendererBase) -> None:
     """Name the points of the front first, then as many others as there is room for."""
     from matplotlib.transforms import Bbox
 
     figure = panel.figure
-    renderer: RendererBase = figure.canvas.get_renderer()  # type: ignore[union-attr]
     places = panel.transData.transform([(point.cost, point.mAP) for point in points])
     size = 3.0 * figure.dpi / 72
     taken = [Bbox.from_extents(x - size, y - size, x + size, y + size) for x, y in places]
@@ -114,7 +130,7 @@ def _names(panel: Axes, points: Sequence[Point]) -> None:
 def _placed(panel: Axes, point: Point, taken: Sequence[Bbox], renderer: RendererBase) -> Bbox | None:
     """Write a point's name on the first side where nothing else is; where it then lies, None where nowhere."""
     inside = panel.get_window_extent(renderer)
-    for right, up, horizontal, vertical in SIDES:
+    for right, up, horizontal, vertical in SIDES_OF_FRONT if point.is_on_front else SIDES:
         name: Annotation = panel.annotate(
             shortened(point.label, LONGEST_NAME),
             (point.cost, point.mAP),

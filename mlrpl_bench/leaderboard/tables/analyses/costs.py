@@ -12,14 +12,25 @@ from mlrpl_bench.evaluation import pareto
 from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import LEVEL, average_name
-from mlrpl_bench.leaderboard.tables.analyses.analysis import Analysis
+from mlrpl_bench.leaderboard.tables.analyses.analysis import Analysis, ratio_name
 from mlrpl_bench.leaderboard.tables.analyses.cost_picture import Point, draw
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import BEST, Entry, Table
 
 CPU, GPU = "CPU-hours", "GPU-hours"
-COLUMNS = ("method", "device", "unit", "known_ratio", "mAP", "seeds", "hours", "group_hours", "cells_in_group", "on_front")
+COLUMNS = (
+    "method",
+    "device",
+    "unit",
+    "known_ratio",
+    "mAP",
+    "seeds",
+    "hours",
+    "group_hours",
+    "cells_in_group",
+    "on_front",
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ def analyse(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float])
         for device, found in by_device.items()
     ]
     tidy = [
-        _tidy(row, average, bool(on))
+        _tidy(row, ratio_name(ratios), bool(on))
         for device, found in by_device.items()
         for row, on in zip(found, fronts[device], strict=True)
     ]
@@ -156,14 +167,14 @@ def _row(label: str, device: str, by_seeds: Sequence[Sequence[Evidence]]) -> _Ro
     return _Row(label, device, mAP, len(by_seeds), cost)
 
 
-def _tidy(row: _Row, average: str, on_front: bool) -> dict[str, object]:
-    place = {"method": row.label, "device": row.device, "unit": unit_of(row.device), "known_ratio": average}
+def _tidy(row: _Row, known_ratio: str, on_front: bool) -> dict[str, object]:
+    place = {"method": row.label, "device": row.device, "unit": unit_of(row.device), "known_ratio": known_ratio}
     return {**place, "mAP": row.mAP, "seeds": row.seeds, **vars(row.cost), "on_front": on_front}
 
 
 def _table(device: str, rows: Sequence[_Row], on_front: Sequence[bool], average: str, notes: Sequence[str]) -> Table:
     unit = unit_of(device)
-    columns = (f"mAP ({average})", unit, f"{unit} of the group", "cells in group", "seeds", "on the front")
+    columns = (f"mAP ({average})", unit, "of its group", "cells in it", "seeds")
     lines = []
     for row, on in sorted(zip(rows, on_front, strict=True), key=lambda pair: (pair[0].cost.hours, -pair[0].mAP)):
         cost = row.cost
@@ -172,7 +183,6 @@ def _table(device: str, rows: Sequence[_Row], on_front: Sequence[bool], average:
             *(Entry(f"{hours:.3g}", value=hours) for hours in (cost.hours, cost.group_hours)),
             Entry(f"{cost.cells_in_group:.3g}", value=cost.cells_in_group),
             Entry(str(row.seeds), value=row.seeds),
-            Entry("yes" if on else "", value=float(on)),
         ]
         lines.append((row.label, entries))
     return Table(f"cost-{unit}", f"Cost against mAP, {device}", columns, lines, tuple(notes))
@@ -192,14 +202,14 @@ def _about(device: str, cells: EvidenceGrid, rows: Sequence[_Row], ratios: Seque
     threads = sorted({threads_of(record) for record in records})
     of_threads = f"hours times threads ({', '.join(map(str, threads))})" if unit == CPU else "hours of one GPU"
     notes = [
-        f"{unit} of a cell: {of_threads}, from the first step to the last evaluation, evaluations of each epoch included; "
-        "a mean over known ratios and seeds",
+        f"{unit} of a cell: {of_threads}, from the first step to the last evaluation, those of each epoch included; a "
+        "mean over known ratios and seeds",
         "not in it: preparing images, pre-training the backbone, choosing hyper-parameters, waiting for others",
-        "cells trained side by side share reading and the frozen part; each is charged an equal part of its group, so a "
-        "costly method beside cheap ones looks cheaper than it is, and rows of unlike groups compare badly; `profile` "
-        "measures a method's own steps",
-        f"on the front: no other row here has as high an mAP for as little; it takes means as they are, so see the "
-        f"{100 * LEVEL:g} % intervals of the leaderboard before a close call",
+        "cells trained side by side share reading and the frozen part; each is charged an equal part of its group, so "
+        "a costly method beside cheap ones looks cheaper than it is, and rows of unlike groups compare badly; "
+        "`profile` measures a method's own steps",
+        "bold, in plain text *: on the front, where no other row here has as high an mAP for as little; it takes means "
+        f"as they are, so see the {100 * LEVEL:g} % intervals of the leaderboard before a close call",
     ]
     if len({row.cost.cells_in_group for row in rows}) > 1:
         notes.append("groups are of unlike sizes here")

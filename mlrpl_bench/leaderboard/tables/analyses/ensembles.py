@@ -1,4 +1,4 @@
-"""Sets methods beside a second seed: is a method's gain more than what the mean of two trainings' scores gives anyway?"""
+"""Sets methods beside a second seed: is a method's gain more than what the mean of two trainings' scores gives?"""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mlrpl_bench.evaluation.intervals import Difference, Interval, Measured
 from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.comparison import NO_DIFFERENCE
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid, read_scores
-from mlrpl_bench.leaderboard.measurements import LEVEL, average_name
-from mlrpl_bench.leaderboard.tables.analyses.analysis import Analysis, Common, common
+from mlrpl_bench.leaderboard.measurements import LEVEL
+from mlrpl_bench.leaderboard.tables.analyses.analysis import Analysis, Common, common, ratio_name
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.tables import Entry, Table, from_text
@@ -49,8 +49,9 @@ def analyse(
 ) -> Analysis:
     """Measure ensembles of scores, and compare them with single trainings on the same images and seeds.
 
-    Every pair of a row's seeds is an ensemble, see `ensembles.over_pairs`; two rows make one at each seed. The measure
-    is mAP of the pooled scores, see `ensembles.pooled_logits`.
+    Every pair of a row's seeds is an ensemble, see `ensembles.over_pairs`; two rows make two of every pair of seeds,
+    whose mean counts: with the same seed both would have the same mask, initial weights and order of images, which two
+    seeds of one row have not. The measure is mAP of the pooled scores, see `ensembles.pooled_logits`.
 
     Args:
         cells: the evidence of the rows; their scores are read again.
@@ -71,8 +72,8 @@ def analyse(
     shared = common(cells, labels, ratios, needed=labels)
     if len(shared.seeds) < 2:
         raise UserError(
-            f"{', '.join(labels)} share {len(shared.seeds)} seed; an ensemble needs records of two: train with --seeds 2 "
-            "or more"
+            f"{', '.join(labels)} share {len(shared.seeds)} seed; an ensemble needs records of two: train with "
+            "--seeds 2 or more"
         )
     by_ratio: dict[float, Rows] = {}
     for done, ratio in enumerate(ratios):
@@ -81,7 +82,7 @@ def analyse(
     report("averaging scores", len(ratios), len(ratios))
     columns = [_column(f"{ratio:g}", rows, shared.labels) for ratio, rows in by_ratio.items()]
     if len(ratios) > 1:
-        columns.append(_column(average_name(ratios), _averaged(list(by_ratio.values())), shared.labels))
+        columns.append(_column(ratio_name(ratios), _averaged(list(by_ratio.values())), shared.labels))
     tables = [_table(columns, ratios, shared), _comparisons(columns[-1], shared)]
     return Analysis("ensembles", pd.DataFrame(_tidy(columns), columns=list(COLUMNS)), tables)
 
@@ -103,8 +104,13 @@ def _rows(cells: EvidenceGrid, shared: Common, ratio: float, test: Split) -> Row
         if count > 2:
             rows[_times(label, count)] = _measured([scores[label]], test)
     for label in others:
-        of_both = [list(members) for members in zip(scores[first], scores[label], strict=True)]
-        rows[_both(first, label)] = _measured(of_both, test)
+        of_both = {
+            (a, b): ensembles.as_one(
+                _measured([[scores[first][a], scores[label][b]], [scores[first][b], scores[label][a]]], test)
+            )
+            for a, b in combinations(range(count), 2)
+        }
+        rows[_both(first, label)] = ensembles.over_pairs(of_both, count)
     return rows
 
 
@@ -186,10 +192,11 @@ def _table(columns: Sequence[_Column], ratios: Sequence[float], shared: Common) 
         rows.append((name, [*(Entry(f"{mean:.1f}", value=mean) for mean in means), interval]))
     count = len(shared.seeds)
     notes = [
-        f"mAP in percent by share of known labels; single rows: mean over {count} seeds; x 2: mean over the ensembles of "
-        "all pairs of seeds; a + b: one of each at the same seed",
-        "an ensemble's score is the mean probability of its members, not the mean logit, as losses put logits on scales "
-        "of their own; it costs the training and the testing of all its members",
+        f"mAP in percent by share of known labels; single rows: mean over {count} seeds; x 2: mean over the ensembles "
+        "of all pairs of seeds; a + b: one of each with different seeds, since with the same one they share mask, "
+        "initial weights and order of images",
+        "an ensemble's score is the mean probability of its members, not the mean logit, as losses put logits on "
+        "scales of their own; it costs the training and the testing of all its members",
     ]
     if count > 2:
         notes.append(f"x {count}: one ensemble of all seeds, so its interval is over test images only")
@@ -211,7 +218,8 @@ def _comparisons(column: _Column, shared: Common) -> Table:
         rows.append([f"{name} less {less}", text, pairing.p_text(adjusted), _verdict(name, less, found, adjusted)])
     one = next((found.caution for found in column.differences.values() if found.seeds == 1), "")
     notes = [
-        f"mAP in percent points, {_place(column.title)}, same test images and seeds; p corrected over these lines (Holm)",
+        f"mAP in percent points, {_place(column.title)}, same test images and seeds; p corrected over these lines "
+        "(Holm)",
         f"'ROW less {_times(first, 2)}': is a row more than a second seed of {first}; '{first} + ROW less "
         f"{_times(first, 2)}': does it help more as the second member than a second seed does",
         *filter(None, [one]),
