@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlrpl_bench.api.actions.functions import Folders, _folders, _ratios, _reading
@@ -82,10 +83,12 @@ def of_dataset(kind: str, request: Request, rows: Sequence[str], told: Watcher) 
     study, cells = collect(resolved, is_wanted, told, lambda: check_known(there, rows))
     labels = list(rows) or sorted({label for label, _ in cells})
     if kind == "ensembles":
-        return ensembles.analyse(cells, labels, resolved.ratios, study.test, told.report)
-    if kind == "categories":
-        return category_wins.analyse(cells, labels, resolved.ratios, study.test, told.report)
-    return costs.analyse(cells, labels, resolved.ratios)
+        found = ensembles.analyse(cells, labels, resolved.ratios, study.test, told.report)
+    elif kind == "categories":
+        found = category_wins.analyse(cells, labels, resolved.ratios, study.test, told.report)
+    else:
+        found = costs.analyse(cells, labels, resolved.ratios)
+    return replace(found, variant=study.variant())
 
 
 def over_datasets(

@@ -58,7 +58,7 @@ def test_ranks_are_over_data_sets(asked):
         ({"kind": "rank"}, "no analysis 'rank'; there are: ensembles, ranks, cost, categories"),
         ({"kind": "ensembles"}, "the one whose second seed is the yardstick first"),
         ({"kind": "cost", "rows": ["good", "good"]}, "a row is named twice"),
-        ({"kind": "cost", "rows": ["good", "gud"]}, "no records of 'gud'; did you mean 'good'?"),
+        ({"kind": "cost", "rows": ["good", "goood"]}, "no records of 'goood'; did you mean 'good'?"),
         ({"kind": "ranks", "epochs": 3, "mask_seed": 0}, "leave out epochs, mask_seed"),
         ({"kind": "ranks", "rows": ["x"]}, "no records of 'x'"),
     ],

@@ -142,7 +142,7 @@ def test_costs_have_a_picture_and_a_place_that_is_no_folder_is_said(bench, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("ensembles", "good", "gud"), "did you mean 'good'?"),
+        (("ensembles", "good", "goood"), "did you mean 'good'?"),
         (("ensembles",), "Missing argument 'ROW...'"),
         (("categories", "good"), "needs two rows or more"),
         (("cost", "--ratios=0.7"), "no records of these methods and of this setting"),

@@ -24,16 +24,18 @@ class Analysis:
     """An analysis says what records tell when they are read again, without any training.
 
     Attributes:
-        name: ``ensembles``, ``ranks``, ``cost`` or ``categories``; its files begin with it.
+        name: ``ensembles``, ``ranks``, ``cost`` or ``categories``.
         frame: the numbers, a row each; columns are those of the analysis, shares are in percent.
         tables: the same for people, with notes.
-        figures: pictures by file name, as bytes.
+        figures: a picture by kind of file, ``png`` and ``svg``, as bytes.
+        variant: names another setting than the data set's usual one, for the names of files; empty for that one.
     """
 
     name: str
     frame: pd.DataFrame
     tables: Sequence[Table]
     figures: Mapping[str, bytes] = field(default_factory=dict)
+    variant: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for what there is not."""
@@ -48,17 +50,19 @@ class Analysis:
         """Write the tables as Markdown, the frame as CSV and as JSON, and the figures.
 
         Returns:
-            The files, ``analysis-NAME.md``, ``.csv`` and ``.json`` first.
+            The files: ``analysis-NAME.md``, ``.csv``, ``.json`` and the figures; with the variant in their names.
 
         Raises:
             UserError: the folder cannot be written to.
         """
-        files = {
-            f"analysis-{self.name}.md": self.markdown(),
-            f"analysis-{self.name}.csv": self.frame.to_csv(index=False, lineterminator="\n"),
-            f"analysis-{self.name}.json": json.dumps(self.to_json(), indent=1) + "\n",
+        stem = "-".join(filter(None, ["analysis", self.name, self.variant]))
+        contents = {
+            "md": self.markdown(),
+            "csv": self.frame.to_csv(index=False, lineterminator="\n"),
+            "json": json.dumps(self.to_json(), indent=1) + "\n",
             **self.figures,
         }
+        files = {f"{stem}.{kind}": content for kind, content in contents.items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, content in files.items():

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-NAME = "analysis-cost"
 LONGEST_NAME = 24
 WIDE = 5
 """Costs that lie further apart than this many times have a logarithmic axis; on it fewer would have a tick or none."""
@@ -65,7 +64,7 @@ def draw(panels: Mapping[str, Sequence[Point]], title: str) -> dict[str, bytes]:
         title: of the mAP axis.
 
     Returns:
-        ``analysis-cost.png`` and ``analysis-cost.svg``.
+        The picture as ``png`` and as ``svg``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -79,7 +78,7 @@ def draw(panels: Mapping[str, Sequence[Point]], title: str) -> dict[str, bytes]:
     canvas.draw()  # so that it is known where the points lie
     for panel, points in zip(axes, panels.values(), strict=True):
         _names(panel, points, canvas.get_renderer())
-    return {f"{NAME}.{kind}": content for kind, content in _saved(figure, f"mlrpl-bench {NAME}").items()}
+    return _saved(figure, "mlrpl-bench cost")
 
 
 def _points(panel: Axes, points: Sequence[Point]) -> None:

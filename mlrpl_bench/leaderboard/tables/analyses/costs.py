@@ -67,8 +67,8 @@ def analyse(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float])
 
     Returns:
         A frame with `COLUMNS`, a row for each device and row of the table; ``on_front`` says whether no other row on
-        this device has as high an mAP at as low a cost. One table for each device, and ``analysis-cost.png`` and
-        ``.svg`` with a panel for each.
+        this device has as high an mAP at as low a cost. One table for each device, and a picture with a panel for
+        each.
 
     Raises:
         UserError: no row has all ratios on one device.

@@ -1,6 +1,7 @@
 """What an analysis is written as, and which rows can stand in it together."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from tests.helpers.simulated_cells import cells, without
 from tests.helpers.tiny_study import refusal
 
 TABLE = from_text("t", "A title", ["method", "mAP"], [["a|b", "1"]], ["a note"])
-MADE = Analysis("cost", pd.DataFrame({"method": ["a|b"], "mAP": [float("nan")]}), [TABLE, TABLE], {"x.svg": b"<svg>"})
+MADE = Analysis("cost", pd.DataFrame({"method": ["a|b"], "mAP": [float("nan")]}), [TABLE, TABLE], {"svg": b"<svg>"})
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +22,22 @@ def grid():
 
 def test_it_is_written_as_markdown_csv_json_and_figures(tmp_path):
     files = MADE.write(tmp_path / "deep" / "er")
-    assert [path.name for path in files] == ["analysis-cost.md", "analysis-cost.csv", "analysis-cost.json", "x.svg"]
+    assert [path.name for path in files] == [
+        "analysis-cost.md",
+        "analysis-cost.csv",
+        "analysis-cost.json",
+        "analysis-cost.svg",
+    ]
     assert files[0].read_text(encoding="utf-8").count("## A title") == 2
     assert files[1].read_text(encoding="utf-8") == "method,mAP\na|b,\n"
     expected = {"analysis": "cost", "rows": [{"method": "a|b", "mAP": None}], "notes": ["a note"]}
     assert json.loads(files[2].read_text(encoding="utf-8")) == expected
     assert files[3].read_bytes() == b"<svg>"
+
+
+def test_files_of_another_setting_say_so(tmp_path):
+    files = replace(MADE, variant="epochs=2").write(tmp_path)
+    assert [path.name for path in files] == [f"analysis-cost-epochs=2.{kind}" for kind in ("md", "csv", "json", "svg")]
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
