@@ -124,7 +124,7 @@ def _linked(of: _Blocks) -> tuple[_Blocks, list[str]]:
     won_MM = contests.wins(of.table_BM)
     sets_M = contests.linked(won_MM + won_MM.T)
     largest = Counter(sets_M.tolist()).most_common(1)[0][0]
-    kept_M = sets_M == largest
+    kept_M: NDArray[np.bool_] = np.equal(sets_M, largest)
     alone = [label for label, kept in zip(of.labels, kept_M, strict=True) if not kept]
     there_B = ~np.isnan(of.table_BM[:, kept_M]).all(axis=1)
     labels = [label for label in of.labels if label not in alone]
