@@ -21,7 +21,7 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
-from mlrpl_bench.records.remote import address_of
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
