@@ -25,9 +25,9 @@ from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from mlrpl_bench.api.actions.analysing import Analysis
     from mlrpl_bench.api.resolving import Resolved
     from mlrpl_bench.cli.display import Display
-    from mlrpl_bench.leaderboard.tables.analyses.analysis import Analysis
     from mlrpl_bench.training.options import Options
 
 MaskSeedOption = Annotated[

@@ -124,11 +124,12 @@ def _linked(of: _Blocks) -> tuple[_Blocks, list[str]]:
     won_MM = contests.wins(of.table_BM)
     sets_M = contests.linked(won_MM + won_MM.T)
     largest = Counter(sets_M.tolist()).most_common(1)[0][0]
-    kept_M: NDArray[np.bool_] = np.equal(sets_M, largest)
-    alone = [label for label, kept in zip(of.labels, kept_M, strict=True) if not kept]
+    kept = [number == largest for number in sets_M.tolist()]
+    alone = [label for label, is_kept in zip(of.labels, kept, strict=True) if not is_kept]
+    kept_M = np.array(kept)
     there_B = ~np.isnan(of.table_BM[:, kept_M]).all(axis=1)
     labels = [label for label in of.labels if label not in alone]
-    blocks = [block for block, there in zip(of.blocks, there_B, strict=True) if there]
+    blocks = [block for block, there in zip(of.blocks, there_B.tolist(), strict=True) if there]
     return _Blocks(labels, blocks, of.table_BM[there_B][:, kept_M]), alone
 
 
