@@ -34,7 +34,7 @@ MaskSeedOption = Annotated[
     int | None, typer.Option("--mask-seed", help="Only cells of this mask.", show_default="those of mask seed = seed")
 ]
 RowsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[ROW]...", help="Rows of the table, such as sarb.", show_default="all")
+    list[str] | None, typer.Argument(metavar="ROW", help="Rows of the table, such as sarb.", show_default="all")
 ]
 OutOption = Annotated[
     Path | None,

@@ -127,7 +127,7 @@ def _linked(of: _Blocks) -> tuple[_Blocks, list[str]]:
     kept = [number == largest for number in sets_M.tolist()]
     alone = [label for label, is_kept in zip(of.labels, kept, strict=True) if not is_kept]
     kept_M = np.array(kept)
-    there_B = ~np.isnan(of.table_BM[:, kept_M]).all(axis=1)
+    there_B = np.array([not np.isnan(row_M[kept_M]).all() for row_M in of.table_BM])
     labels = [label for label in of.labels if label not in alone]
     blocks = [block for block, there in zip(of.blocks, there_B.tolist(), strict=True) if there]
     return _Blocks(labels, blocks, of.table_BM[there_B][:, kept_M]), alone
