@@ -118,9 +118,7 @@ def claims(
 def ensembles(
     rows: Annotated[
         list[str],
-        typer.Argument(
-            metavar="ROW...", help="Rows of the table; the first is the one that the others are set beside."
-        ),
+        typer.Argument(metavar="ROW", help="Rows of the table; the first is the one that the others are set beside."),
     ],
     dataset: DatasetOption = "scenes",
     ratios: RatiosOption = None,

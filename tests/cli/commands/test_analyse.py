@@ -143,7 +143,7 @@ def test_costs_have_a_picture_and_a_place_that_is_no_folder_is_said(bench, tmp_p
     ("arguments", "line"),
     [
         (("ensembles", "good", "goood"), "did you mean 'good'?"),
-        (("ensembles",), "Missing argument 'ROW...'"),
+        (("ensembles",), "Missing argument 'ROW'"),
         (("categories", "good"), "needs two rows or more"),
         (("cost", "--ratios=0.7"), "no records of these methods and of this setting"),
         (("ranked",), "No such command 'ranked'"),

@@ -35,6 +35,9 @@ COLUMNS = (
 FEW_DATASETS = 5
 """With fewer data sets a bootstrap over them says little about other ones, and the table says so."""
 
+MOST_COLUMNS = 12
+"""With more rows there is no table of every row against every other one; the frame has these numbers."""
+
 Block = tuple[str, float, Seeds]
 """Data set, known ratio, seeds."""
 
@@ -104,7 +107,10 @@ def analyse(
     ratings = contests.rate(blocks.table_BM, groups, LEVEL)
     ranks_M, complete = _average_ranks(blocks.table_BM)
     notes = [*_about(blocks, complete, ratings), *notes]
-    tables = [_table(blocks.labels, ratings, ranks_M, notes), _pairs(blocks.labels, ratings)]
+    is_small = len(blocks.labels) <= MOST_COLUMNS
+    if not is_small:
+        notes.append("who won against whom: in the file's lines of kind pair, as so many rows have no table to read")
+    tables = [_table(blocks.labels, ratings, ranks_M, notes), *([_pairs(blocks.labels, ratings)] if is_small else [])]
     return Analysis("ranks", pd.DataFrame(_tidy(blocks.labels, ratings, ranks_M), columns=list(COLUMNS)), tables)
 
 
@@ -157,8 +163,8 @@ def _about(of: _Blocks, complete: int, ratings: Ratings) -> list[str]:
         "two rows meet, and the higher mAP wins, by however little",
         "Elo: the Bradley-Terry model, the limit of Elo's rule whatever the order of contests, with one tie more for "
         "every two rows that met; mean 1500; 400 points more win ten of eleven contests",
-        "win rate: share of a row's contests that it won, ties half; it depends on which other rows are here",
-        f"average rank: over the {counted(complete, 'block')} in which every row has a number; 1 is best",
+        "won: the win rate, the share of a row's contests that it won, ties half; it depends on which other rows are here",
+        f"rank: the average over the {counted(complete, 'block')} in which every row has a number; 1 is best",
     ]
     groups = sum(len(seeds) for _, seeds in by_dataset.values())
     if groups < 2:
@@ -216,7 +222,7 @@ def _table(labels: Sequence[str], ratings: Ratings, ranks_M: NDArray[np.float64]
             Entry("-" if math.isnan(rank) else f"{rank:.2f}", value=rank),
         ]
         rows.append((labels[place], entries))
-    columns = ("Elo", "95 % interval", "win rate (%)", "95 % interval", "average rank")
+    columns = ("Elo", "95 % interval", "won (%)", "95 % interval", "rank")
     return Table("elo", "Who wins", columns, rows, tuple(notes))
 
 

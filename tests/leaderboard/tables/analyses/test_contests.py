@@ -53,7 +53,9 @@ def test_a_row_without_some_blocks_is_rated_and_ranked_over_the_complete_ones(st
     put(store, {"c": 55}, seed=0)
     found = contests.analyse(store, METHODS)
     assert rows(found).games.to_dict() == {"a": 4, "b": 4, "c": 2}
-    assert np.isnan(rows(found).average_rank).all() and "over the 1 block in" in "\n".join(found.tables[0].notes)
+    assert np.isnan(rows(found).average_rank).all() and "average over the 1 block in" in "\n".join(
+        found.tables[0].notes
+    )
 
 
 def test_a_row_that_met_no_other_is_left_out(store):
@@ -97,6 +99,14 @@ def test_how_little_the_intervals_rest_on_is_said(store, seeds, datasets, said):
     found = contests.analyse(store, METHODS)
     assert any(said in note for note in found.tables[0].notes)
     assert np.isnan(rows(found).elo_low).all() == (seeds == 1)
+
+
+def test_many_rows_have_no_table_of_every_two_but_their_numbers(store, monkeypatch):
+    monkeypatch.setattr(contests, "MOST_COLUMNS", 1)
+    put(store, {"a": 60, "b": 50})
+    found = contests.analyse(store, METHODS)
+    assert len(found.tables) == 1 and "lines of kind pair" in found.tables[0].notes[-1]
+    assert (found.frame.kind == "pair").sum() == 2
 
 
 def test_a_row_that_always_won_has_a_remark(store):
