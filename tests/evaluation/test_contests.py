@@ -51,6 +51,21 @@ def test_strengths_are_found_where_nearly_all_contests_have_one_end():
     assert (np.diff(found_M) < 0).all() and abs(found_M.mean()) < 1e-6
 
 
+def test_strengths_are_found_where_whole_steps_of_newton_go_astray():
+    wins_MM = np.array([
+        [0.0, 0.5, 18.9, 66.0, 0.0, 579.1, 10.8],
+        [0.5, 0.0, 6489.7, 5127.2, 0.5, 15.7, 2276.4],
+        [0.5, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5],
+        [0.5, 0.5, 5.0, 0.0, 0.5, 7032.8, 0.5],
+        [0.0, 20485.0, 12450.3, 1958.7, 0.0, 30.3, 281.2],
+        [0.5, 0.5, 8.9, 0.5, 0.5, 0.0, 0.5],
+        [0.5, 0.5, 10.8, 54.5, 0.5, 1398.2, 0.0],
+    ])  # fmt: skip
+    logs_M = contests.log_strengths(wins_MM[None])[0]
+    expected_MM = (wins_MM + wins_MM.T) / (1 + np.exp(logs_M[None, :] - logs_M[:, None]))
+    assert expected_MM.sum(axis=1) == pytest.approx(wins_MM.sum(axis=1), rel=1e-5)
+
+
 def test_400_points_are_odds_of_ten_to_one():
     # Nineteen wins and one loss, and the tie that every two rows are given: 19.5 to 1.5.
     found = contests.rate([[1, 0]] * 19 + [[0, 1]], [("a", seed) for seed in range(20)], resamples=2)

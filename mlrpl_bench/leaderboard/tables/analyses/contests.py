@@ -163,7 +163,7 @@ def _about(of: _Blocks, complete: int, ratings: Ratings) -> list[str]:
         "two rows meet, and the higher mAP wins, by however little",
         "Elo: the Bradley-Terry model, the limit of Elo's rule whatever the order of contests, with one tie more for "
         "every two rows that met; mean 1500; 400 points more win ten of eleven contests",
-        "won: the win rate, the share of a row's contests that it won, ties half; it depends on which other rows are here",
+        "won: the win rate, the share of a row's contests that it won, ties half; it depends on the other rows here",
         f"rank: the average over the {counted(complete, 'block')} in which every row has a number; 1 is best",
     ]
     groups = sum(len(seeds) for _, seeds in by_dataset.values())
