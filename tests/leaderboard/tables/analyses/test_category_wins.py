@@ -40,31 +40,34 @@ def test_wins_and_sure_wins_are_counted(found):
     assert [entries[-1].text for _, entries in found.tables[1].rows] == ["yes", "yes", "1 tied"]
 
 
-def test_a_comparison_is_the_paired_one_of_this_category_alone(made, found):
-    def row(label, place):
-        drawn_SN, precisions_S = [], []
-        for seed in range(3):
-            records = [made.cells[label, ratio][seed, seed].record for ratio in RATIOS]
-            scores = [read_scores(record, "scores.npz", made.test) for record in records]
-            drawn_SN.append(
-                np.mean([100 * category_influences(s, made.test.labels_NC)[:, place] for s in scores], axis=0)
-            )
-            precisions_S.append(np.mean([100 * record.metrics["AP_C"][place] for record in records]))
-        return Measured(np.array(drawn_SN), np.array(precisions_S))
-
-    expected = intervals.paired(row("a", 0), row("b", 0))  # three comparisons are too few to learn a spread from
-    behind = found.frame[(found.frame.category == "cat") & (found.frame.method == "b")].iloc[0]
-    assert (behind.behind, behind.low, behind.high) == pytest.approx(
-        (expected.mean, expected.low, expected.high), abs=1e-4
-    )
-    assert behind.p_adjusted >= expected.p_value
+def row_of(made, label, place):
+    """A row's numbers in one category, percent, averaged over the ratios."""
+    drawn_SN, precisions_S = [], []
+    for seed in range(3):
+        records = [made.cells[label, ratio][seed, seed].record for ratio in RATIOS]
+        scores = [read_scores(record, "scores.npz", made.test) for record in records]
+        drawn = [100 * category_influences(each, made.test.labels_NC)[:, place] for each in scores]
+        drawn_SN.append(np.mean(drawn, axis=0))
+        precisions_S.append(np.mean([100 * record.metrics["AP_C"][place] for record in records]))
+    return Measured(np.array(drawn_SN), np.array(precisions_S))
 
 
-def test_p_values_are_corrected_over_all_rows_and_categories(made, found):
-    p_values = found.frame.p_adjusted.dropna()
-    assert len(p_values) == 3
-    alone = category_wins.analyse(made.cells, ["a", "b"], [0.1], made.test).frame.p_adjusted.dropna()
-    assert (alone <= 1).all() and (p_values <= 1).all()
+def test_comparisons_learn_their_spread_from_all_and_are_corrected_over_all(made, tmp_path):
+    third = stored(tmp_path, {"c": 0.4}, own_noise=0.3)
+    made = made._replace(cells={**made.cells, **third.cells})
+    found = category_wins.analyse(made.cells, ["a", "b", "c"], RATIOS, made.test)
+    best = found.frame[found.frame.mark == "best"].set_index("category").method
+    others = found.frame[found.frame.mark != "best"].set_index(["category", "method"])
+    places = {name: place for place, name in enumerate(made.test.categories)}
+    pairs = {of: (row_of(made, best[of[0]], places[of[0]]), row_of(made, of[1], places[of[0]])) for of in others.index}
+    assert len(pairs) == 6
+    spread = intervals.common_spread([(a.estimates_S - b.estimates_S).var(ddof=1) for a, b in pairs.values()], 2)
+    expected = {of: intervals.paired(a, b, spread=spread) for of, (a, b) in pairs.items()}
+    adjusted = intervals.holm_by_name({of: difference.p_value for of, difference in expected.items()})
+    for of, difference in expected.items():
+        ends = others.behind[of], others.low[of], others.high[of]
+        assert ends == pytest.approx((difference.mean, difference.low, difference.high), abs=1e-4)
+        assert others.p_adjusted[of] == pytest.approx(adjusted[of], rel=1e-3, abs=1e-12)
 
 
 def test_a_category_with_few_positives_has_no_sure_winner(made, monkeypatch):
