@@ -21,6 +21,8 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
+from mlrpl_bench.cli.terminal import completion
+from mlrpl_bench.cli.terminal.panels import App
 from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.utils.errors import UserError
 
@@ -34,14 +36,17 @@ MaskSeedOption = Annotated[
     int | None, typer.Option("--mask-seed", help="Only cells of this mask.", show_default="those of mask seed = seed")
 ]
 RowsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="ROW", help="Rows of the table, such as sarb.", show_default="all")
+    list[str] | None,
+    typer.Argument(
+        metavar="ROW", help="Rows of the table, such as sarb.", show_default="all", autocompletion=completion.method
+    ),
 ]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for the table's files.", show_default="that of the data set's tables"),
 ]
 
-analyse_app = typer.Typer(
+analyse_app = App(
     no_args_is_help=True,
     help="Read stored scores again, without training: ensembles, ratings, costs, who wins where.",
 )
@@ -49,8 +54,11 @@ analyse_app = typer.Typer(
 
 @with_setting
 def compare(
-    a: Annotated[str, typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.")],
-    b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.", autocompletion=completion.method),
+    ],
+    b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.", autocompletion=completion.method)],
     dataset: DatasetOption = "scenes",
     ratios: RatiosOption = None,
     mask_seed: MaskSeedOption = None,
@@ -118,7 +126,11 @@ def claims(
 def ensembles(
     rows: Annotated[
         list[str],
-        typer.Argument(metavar="ROW", help="Rows of the table; the first is the one that the others are set beside."),
+        typer.Argument(
+            metavar="ROW",
+            help="Rows of the table; the first is the one that the others are set beside.",
+            autocompletion=completion.method,
+        ),
     ],
     dataset: DatasetOption = "scenes",
     ratios: RatiosOption = None,
