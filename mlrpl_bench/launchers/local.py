@@ -93,15 +93,17 @@ class LocalPool:
         """Return the name of the file in which a worker's words go."""
         return self.path.with_name(f"{self.path.stem}-{number}.log")
 
-    def start(self, most: int | None) -> None:
-        """Start one in the first free place."""
+    def start(self, most: int | None) -> str:
+        """Start one in the first free place and return its name."""
         place = min(set(range(self.size)) - {worker.place for worker in self._workers})
         self._started += 1
         log = self.log_name(self._started)
         limit = [] if most is None else ["--group-most", str(most)]
         with log.open("wb") as file:
             process = self._popen([*command(self.path), *limit], self._environment(place), file)
-        self._workers.append(_Worker(f"worker {self._started}", place, process, log))
+        worker = _Worker(f"worker {self._started}", place, process, log)
+        self._workers.append(worker)
+        return worker.name
 
     def wait(self, seconds: float) -> Sequence[Ended]:
         """Return those that end within so many seconds; as soon as there is one."""
