@@ -99,6 +99,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
     return {
         "id": f"cell-{key}" if is_new else "",
         "key": key,
+        "href": f"#cell-{key}",
         "seed": f"{cell.seed}" if cell.seed == cell.mask_seed else f"{cell.seed}, mask {cell.mask_seed}",
         "values": [
             *(_percent(evidence.record.metrics.get(name)) for name in metrics.REPORTED),
