@@ -18,7 +18,7 @@ from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
 from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
-from mlrpl_bench.cli.commands.verify import verify
+from mlrpl_bench.cli.commands.records.verify import verify
 from mlrpl_bench.cli.options import program
 from mlrpl_bench.cli.streams import print_anything
 from mlrpl_bench.utils import shortages

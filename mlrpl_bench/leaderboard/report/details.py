@@ -33,14 +33,17 @@ def anchor(label: str, known_ratio: str = "") -> str:
     return f"row-{label}" + (f"-at-{known_ratio}" if known_ratio else "")
 
 
-def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
+def rows(
+    table: Leaderboard, papers: Mapping[str, str], address: Callable[[str], str] = lambda key: f"#cell-{key[:8]}"
+) -> list[dict[str, Any]]:
     """List the details of every row, in the table's order.
 
     Args:
         papers: by method, the address of its paper.
+        address: where a record is found, by its key.
     """
     taken: set[str] = set()
-    return [_row(table, label, papers, taken) for label in table.labels]
+    return [_row(table, label, papers, taken, address) for label in table.labels]
 
 
 def setting(table: Leaderboard) -> dict[str, str]:
@@ -50,7 +53,9 @@ def setting(table: Leaderboard) -> dict[str, str]:
     return {}
 
 
-def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str]) -> dict[str, Any]:
+def _row(
+    table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str], address: Callable[[str], str]
+) -> dict[str, Any]:
     found = unique(table.cells.get((label, ratio), {}) for ratio in table.ratios)
     method = found[0].record.cell.method if found else label.split("[")[0]
     paper = papers.get(method, "")
@@ -65,7 +70,7 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
         "provenance": _provenance(found),
-        "ratios": _by_ratio(found, label, taken, table.context.given),
+        "ratios": _by_ratio(found, label, taken, table.context.given, address),
     }
 
 
@@ -79,17 +84,19 @@ def _missing(table: Leaderboard, label: str) -> list[str]:
     ]
 
 
-def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels) -> list[dict[str, Any]]:
+def _by_ratio(
+    found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels, address: Callable[[str], str]
+) -> list[dict[str, Any]]:
     groups: dict[float, list[dict[str, Any]]] = {}
     for evidence in found:
-        groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken))
+        groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken, address))
     return [
         {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": records}
         for ratio, records in groups.items()
     ]
 
 
-def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
+def _record(evidence: Evidence, taken: set[str], address: Callable[[str], str]) -> dict[str, Any]:
     cell, content = evidence.record.cell, evidence.record.content
     cost, known, best = (content.get(name) or {} for name in ("cost", "known_share", "best_metrics"))
     key = cell.key[:8]
@@ -99,7 +106,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
     return {
         "id": f"cell-{key}" if is_new else "",
         "key": key,
-        "href": f"#cell-{key}",
+        "href": address(cell.key),
         "seed": f"{cell.seed}" if cell.seed == cell.mask_seed else f"{cell.seed}, mask {cell.mask_seed}",
         "values": [
             *(_percent(evidence.record.metrics.get(name)) for name in metrics.REPORTED),

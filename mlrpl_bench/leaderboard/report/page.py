@@ -145,12 +145,18 @@ def anchors(table: Leaderboard) -> dict[tuple[str, str], str]:
     return found
 
 
-def grid(table: Table, places: Mapping[tuple[str, str], str], reference_rows: Collection[str] = ()) -> dict[str, Any]:
+def grid(
+    table: Table,
+    places: Mapping[tuple[str, str], str],
+    reference_rows: Collection[str] = (),
+    leads: Collection[str] = (CORNER,),
+) -> dict[str, Any]:
     """Turn a table into what the template's macro of this name shows.
 
     Args:
         places: the addresses that its entries lead to, by row label and known ratio.
         reference_rows: rows that are set apart.
+        leads: a table whose corner is one of these has labels that lead somewhere.
     """
     return {
         "name": table.name,
@@ -160,7 +166,7 @@ def grid(table: Table, places: Mapping[tuple[str, str], str], reference_rows: Co
         "rows": [
             {
                 "label": label,
-                "href": places.get((label, ""), "") if table.corner == CORNER else "",
+                "href": places.get((label, ""), "") if table.corner in leads else "",
                 "line": label in reference_rows,
                 "entries": [_entry(entry, places) for entry in entries],
             }
