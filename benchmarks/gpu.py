@@ -6,8 +6,9 @@
 - *correctness*: losses and gradients of every method, of `tanh_scores` and of the head that reads some entries, in
   float32 without TF32, beside float64 on the CPU; tiny sizes, one batch late in training with the same draws. In
   bfloat16, that what must stay in 32 bits (softmax, logarithms, cross-entropy, the sum of loss terms) does.
-- *steps*: a training step of every method in the papers' setting (`settings.of_paper`), batch 16 and 64: time, images
-  a second, memory, share of the fastest matrix product. In 32 bits, convolutions use TF32, as they do in training.
+- *steps*: a training step of every method in the papers' setting (`settings.paper_setting`), batch 16 and 64:
+  time, images a second, memory, share of the fastest matrix product. In 32 bits, convolutions use TF32, as they do
+  in training.
 - *head*: the literal form of the head beside the short one, see `benchmarks.head`.
 - *compile*: steps of ssgrl and sarb with and without compiling, as ``--compile`` does it.
 - *group*: nine ratios of sarb in one group beside one cell alone: step time and memory. Images are random and lie in
@@ -341,7 +342,7 @@ def steps(session: Session) -> Iterator[tuple[str, Any]]:
 
 
 def bench_of(session: Session, **chosen: Any) -> settings.ProfilingSetting:
-    return settings.of_paper(session.options(**chosen), 80, 0.1, lambda *_: None)
+    return settings.paper_setting(session.options(**chosen), 80, 0.1, lambda *_: None)
 
 
 def cost(bench: settings.ProfilingSetting, entry: MethodEntry, session: Session) -> dict[str, Any]:

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import v2
 
 from mlrpl_bench import (
     ABSENT,
@@ -174,6 +173,8 @@ def strong_view(images_B3HW: Tensor, generator: torch.Generator, operations: int
 
 
 def _rand_augment(pixels_B3HW: Tensor, generator: torch.Generator, operations: int, magnitude: int) -> Tensor:
+    from torchvision.transforms import v2  # late, as it takes two seconds, in every command that knows the methods
+
     augment = v2.RandAugment(operations, magnitude)
     with torch_draws_from(generator):  # torchvision takes no generator
         return torch.stack([augment(pixels_3HW) for pixels_3HW in pixels_B3HW])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
+    from mlrpl_bench.api.actions.packing import export_records, import_records
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
@@ -49,8 +50,10 @@ __all__ = [
     "build_folder_once",
     "claims",
     "compare",
+    "export_records",
     "fill",
     "generator_at",
+    "import_records",
     "leaderboard",
     "parameter",
     "predict",
@@ -126,5 +129,6 @@ def _of_api() -> dict[str, Any]:
     """For a notebook; imports everything."""
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
+    from mlrpl_bench.api.actions.packing import export_records, import_records
 
     return dict(locals())

@@ -6,6 +6,7 @@ no data set by name; a method's file imports the public face and shared building
 
 import ast
 import graphlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "data.images": "above",
     "data.label_tables": "above",
     "models.layers": "above",
+    "records.packs": "above",
     "training.launchers": "above",
     "leaderboard.claims": "above",
     "leaderboard.report": "above",
@@ -196,6 +198,22 @@ def test_a_method_or_dataset_imports_the_face_and_shared_parts_and_no_other_one(
     assert forbidden(own_imports_of(source) - {""}, FOLDERS_MAY_IMPORT[path.parent.name]) == []
     assert foreign_to_the_package(source) == set()
     assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(ast.parse(source)))
+
+
+LOADED_ANYWAY = {*sys.stdlib_module_names, "numpy", "torch", "PIL", "mlrpl_bench"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for folder in FOLDERS_MAY_IMPORT for path in sorted((ROOT / folder).glob("*.py"))],
+    ids=lambda path: path.name,
+)
+def test_what_a_method_or_dataset_alone_needs_is_imported_where_it_is_used(path):
+    """Every command loads all these files; torchvision alone takes two seconds."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    assert {name.partition(".")[0] for name in names} <= LOADED_ANYWAY
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,10 @@ class Edge:
     steps: int
 
     @classmethod
-    def of(cls, value: float, values: Sequence[float]) -> Edge | None:
+    def find(cls, value: float, values: Sequence[float]) -> Edge | None:
         """Where a value stands in a list; None where the list has one value.
 
-        >>> Edge.of(3.0, [1.0, 3.0, 0.3])
+        >>> Edge.find(3.0, [1.0, 3.0, 0.3])
         Edge(values=[0.3, 1.0, 3.0], edge='highest', steps=0)
         """
         ordered = sorted(set(values))

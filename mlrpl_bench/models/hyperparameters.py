@@ -84,7 +84,7 @@ def rate_factor(changed: Mapping[str, Any], owner: str) -> tuple[float, dict[str
     return factor, others
 
 
-def build(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
+def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
     """An instance of a hyper-parameter dataclass; strings are converted to the field's type and everything checked.
 
     Raises:

@@ -57,7 +57,9 @@ class MethodEntry:
 
     def hyperparameters(self, overrides: dict[str, Any] | None = None) -> Any:
         """The hyper-parameters under this name, changed by overrides (strings are converted and checked)."""
-        return hyperparameters.build(self.cls.Hyperparameters, {**self.settings, **(overrides or {})}, self.name)
+        return hyperparameters.make_instance(
+            self.cls.Hyperparameters, {**self.settings, **(overrides or {})}, self.name
+        )
 
     def source_digest(self) -> str:
         """Identifies what the method's file and its local modules compute: unchanged by comments and layout."""

@@ -23,13 +23,14 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlrpl_bench.records.lease_trial import append
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.files import unfinished
+from mlrpl_bench.utils.files import unfinished, write_atomically
 from mlrpl_bench.utils.shortages import is_full
 
 BEAT_SECONDS = 5.0
@@ -38,6 +39,9 @@ LEASE_SECONDS = 60.0
 
 PRESENT_FOLDER = ".processes"
 """This folder, in a dataset's folder of results, holds a claim of each process that trains there or waits."""
+
+PROGRESS = "progress.json"
+"""This file lies beside the claim of a process that trains and says how far it is."""
 
 BY_HAND = "by hand"
 """What started a process that no launcher did."""
@@ -154,6 +158,8 @@ def in_force(folder: Path) -> Lease | None:
 
 def sweep_away(folder: Path) -> None:
     """Delete all claims on a cell, and the folder if nothing else is in it."""
+    if folder.parent.name == PRESENT_FOLDER:
+        (folder / PROGRESS).unlink(missing_ok=True)
     for number in _numbers(folder):  # upwards, so that a stale one is never in force again
         _path(folder, number).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # it holds more than claims
@@ -168,10 +174,18 @@ class Owner:
     Args:
         clock: seconds from any start that never go back.
         launcher: what started this process.
+        says: returns what others may know of this process's progress, as plain data; asked at each heartbeat, and
+            written where the process announced itself.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, launcher: str = BY_HAND) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        launcher: str = BY_HAND,
+        says: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         self.id, self.clock, self.launcher = secrets.token_hex(16), clock, launcher
+        self._says, self._said = says, ""
         self._numbers: dict[Path, int] = {}
         self._presences: set[Path] = set()
         self._seen: dict[Path, _Sight] = {}
@@ -290,7 +304,17 @@ class Owner:
             cells = len(set(held) - self._presences)
             for folder in held:
                 with contextlib.suppress(OSError):  # a full disk, say; the next beat may find room
-                    _append(_path(folder, self._numbers[folder]), b"%d\n" % cells)
+                    append(_path(folder, self._numbers[folder]), b"%d\n" % cells)
+        self._say(self._presences.intersection(held))
+
+    def _say(self, presences: set[Path]) -> None:
+        """Write what this process says of its progress, if it is another word than at the last beat."""
+        if (said := json.dumps(dict(self._says()))) == self._said:
+            return
+        for presence in presences:
+            with contextlib.suppress(OSError):  # as above
+                write_atomically(presence / PROGRESS, said)
+                self._said = said
 
     def _beat_on(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -379,38 +403,7 @@ def _create_in_folder(path: Path, content: bytes) -> bool:
             os.link(temporary, path)
         except FileExistsError:
             return os.stat(temporary).st_nlink == 2  # over NFS an answer may be lost and the question sent twice
-        except FileNotFoundError:
-            raise
-        except (OSError, AttributeError):  # a file system without hard links
-            return _create_without_link(path, content)
         return True
-
-
-def _create_without_link(path: Path, content: bytes) -> bool:
-    """Make a file on a file system without hard links; False where the name is taken.
-
-    For a moment the file is empty, which counts as a claim of somebody unknown.
-    """
-    try:
-        file = path.open("xb")
-    except FileExistsError:
-        return False
-    try:
-        with file:
-            file.write(content)
-    except BaseException:  # a full disk, say; nobody would beat for what is left
-        path.unlink()
-        raise
-    return True
-
-
-def _append(path: Path, content: bytes) -> None:
-    """Append bytes to a file; one that is not there is not made."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
 
 
 @functools.cache

@@ -205,7 +205,7 @@ class Group:
     def _said_of(self, finished: Finished) -> Iterator[Note]:
         """Yield a note on a training that led nowhere."""
         train, test = (self.workbench.splits[name] for name in ("train", "test"))
-        length = steps.Length.of(finished.cell.recipe, len(train))
+        length = steps.Length.from_recipe(finished.cell.recipe, len(train))
         text = steps.note_of_cell(length, finished.steps, finished.metrics, test.labels_NC)
         if text is not None:
             yield Note(finished.cell, text)

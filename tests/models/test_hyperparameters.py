@@ -25,7 +25,7 @@ class Nothing:
 
 
 def build(**values):
-    return hyperparameters.build(Example, values, "mine")
+    return hyperparameters.make_instance(Example, values, "mine")
 
 
 def test_without_values_the_defaults_hold():
@@ -96,7 +96,7 @@ def test_an_unknown_name_is_refused_with_the_closest_and_all_valid_ones():
 
 def test_a_method_without_hyper_parameters_says_so():
     with pytest.raises(UserError, match="it has none"):
-        hyperparameters.build(Nothing, {"alpha": 1}, "mine")
+        hyperparameters.make_instance(Nothing, {"alpha": 1}, "mine")
 
 
 def test_the_description_names_defaults_and_valid_values_in_one_line():

@@ -98,7 +98,7 @@ def test_damage_is_named_in_one_line_and_nothing_is_touched(store, record, damag
     found = store.survey("tiny")
     assert found.records == []
     assert found.problems == ([] if damage == "another protocol version" else [line])
-    assert bool(found.left_out) == (damage == "another protocol version")
+    assert bool(found.excluded_folders) == (damage == "another protocol version")
     assert re.search(reason, line), line
     assert str(record.folder) in line
     assert "move" in line

@@ -455,7 +455,7 @@ def cached_labels(folder: Path) -> Reader:
 def remembered_leaderboards(folder: Path) -> Reader:
     question = leaderboard_cache.CacheKey(Request(dataset="d", ratios=(0.1,), results=(folder,)))
     table = Table("t", "T", ("10 %",), [("x", [Entry("1.0", "best", ("x", "0.1"), 1.0)])], ("a note",))
-    question.remember(leaderboard_cache.CachedLeaderboard.of(table, {"x": 1}, []), question.state())
+    question.remember(leaderboard_cache.CachedLeaderboard.from_table(table, {"x": 1}, []), question.state())
     whole = json.loads(question._path().read_bytes())
 
     def read(content: bytes) -> None:
@@ -489,7 +489,7 @@ def prepared_images(folder: Path) -> Reader:
     labels = np.array([[1], [-1]], dtype=np.int8)
     split = Split([0, 1], [image, gone], labels, ("a",))
     cache = folder / "cache"
-    cache_writer.prepare(split, cache, PREPARED_RAW, 6, left_out={1: "missing"})
+    cache_writer.prepare(split, cache, PREPARED_RAW, 6, skipped_rows={1: "missing"})
     files = Files({cache / name: (cache / name).read_bytes() for name in (prepared.MANIFEST, prepared.PIXELS)})
 
     def read(damage: tuple[str, bytes]) -> None:

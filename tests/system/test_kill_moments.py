@@ -34,7 +34,7 @@ FILES_OF_A_RECORD = ("cell.json", "history.csv", "steps.npz", "scores.npz", "wei
 
 MOMENTS = {
     "before a claim": Moment("mlrpl_bench.records.lease:Owner.take"),
-    "claim written, not linked": Moment("os:link"),
+    "claim written, not linked": Moment("os:link", "claim-1.jsonl"),
     "after a claim": Moment("mlrpl_bench.records.lease:Owner.take", after=True),
     "before a step": Moment("mlrpl_bench.training.run:CellRun.step"),
     "after a step": Moment("mlrpl_bench.training.run:CellRun.step", after=True),

@@ -276,6 +276,8 @@ def _planned(
         raise UserError("with one trial a method nothing is chosen; name two --rates or more, or two --set-values")
     study = Study(resolved.dataset, request.options, watcher.report)
     path = out or resolved.store.root / resolved.dataset.name / tuned.file_name(study)
+    if out is None:
+        resolved.store.refuse_address()
     tuned.methods_in(path, study)  # refuse before anything is trained
     watcher.note(f"{counted(len(points), 'trial')} at {counted(len(resolved.ratios), 'known ratio')}")
     return _Planned(replace(resolved, rows=points), study, points, path)
@@ -305,7 +307,7 @@ def _choice(
 ) -> dict[str, Any]:
     lists = {name: [trial.values[name] for trial in trials] for name in best.values}
     numeric = {name: each for name, each in lists.items() if all(type(value) in (int, float) for value in each)}
-    edges = {name: Edge.of(best.values[name], each) for name, each in numeric.items()}
+    edges = {name: Edge.find(best.values[name], each) for name, each in numeric.items()}
     return {
         "values": dict(best.values),
         "mAP": best.mean,

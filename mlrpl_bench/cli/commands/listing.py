@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +27,7 @@ def list_(
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
 ) -> None:
-    """List the methods or datasets that are registered, or the cells that have a record."""
+    """List the methods or datasets that are registered, or the cells that have a record or were begun."""
     if what not in KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(KINDS)}")
     methods, datasets = registries(plugin)
@@ -91,18 +93,35 @@ def datasets(
 def cells(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each cell that has a record of this protocol version; standard error tells of the others."""
-    from mlrpl_bench.api.actions.reading import list_records
+    """Return a row for each cell that has a record of this protocol version or was begun.
+
+    Standard error tells of records that cannot be used.
+    """
+    from mlrpl_bench.api.actions.reading import list_records, unfinished
     from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.records.origin import OWN
 
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():
         row: dict[str, Any] = {"dataset": record["dataset"], "cell": record["title"], "key": record["key"][:8]}
-        row |= {"mAP": f"{record['mAP']:.1f}"}
+        status = "finished" if record["status"] == OWN else record["status"]
+        row |= {"mAP": f"{record['mAP']:.1f}", "status": status}
         if verbose:
-            row |= {"seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
+            row |= {"origin": record["origin"], "seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
         rows.append(row)
+    for name in store.datasets():
+        for folder, status in unfinished(store, name).items():
+            row = {"dataset": name, **_named(folder), "mAP": "", "status": status}
+            rows.append(row | ({"seconds": "", "folder": str(folder)} if verbose else {}))
     return rows
+
+
+def _named(folder: Path) -> dict[str, str]:
+    """Return the name and the key of a cell without a record, as far as its folder tells."""
+    if (found := re.fullmatch(r"(.+)-s(\d+)-([0-9a-f]{8})", folder.name)) is None:
+        return {"cell": f"{folder.parent.name}/{folder.name}", "key": ""}
+    ratio, seed, key = found.groups()
+    return {"cell": f"{folder.parent.name} {100 * float(ratio):g} % seed {seed}", "key": key}
 
 
 def _first_line(entry: MethodEntry | DatasetEntry) -> str:

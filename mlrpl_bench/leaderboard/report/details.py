@@ -118,6 +118,7 @@ def _record(evidence: Evidence, taken: set[str], address: Callable[[str], str]) 
             _fixed(cost.get("images_per_second"), 0),
             _fixed(None if (memory := cost.get("peak_memory_bytes")) is None else memory / 1e9, 2),
             f"{cost.get('cells_in_group', NONE)}",
+            evidence.record.origin.to_text(),
         ],
     }
 
@@ -125,7 +126,7 @@ def _record(evidence: Evidence, taken: set[str], address: Callable[[str], str]) 
 RECORD_COLUMNS = (
     *metrics.REPORTED,
     *("best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
-    *("seconds", "images/s", "peak GB", "cells in group"),
+    *("seconds", "images/s", "peak GB", "cells in group", "origin"),
 )
 
 

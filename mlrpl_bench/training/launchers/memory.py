@@ -1,4 +1,4 @@
-"""How many cells fit in memory side by side, and what it looks like when memory ran out.
+"""This module finds how many cells fit in memory side by side, and recognises failures for lack of memory.
 
 The estimate, for a group on one device:
 
@@ -47,14 +47,14 @@ _WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "_
 
 
 class Need(NamedTuple):
-    """Bytes that a cell keeps while it trains, and those that its step holds for a moment."""
+    """A need says how many bytes a cell keeps while it trains, and those that its step holds for a moment."""
 
     kept: int
     passing: int
 
 
 def fitting(jobs: Sequence[Job], workbench: Workbench) -> int:
-    """How many of these cells, which may be trained together, fit in memory side by side; at least 1."""
+    """Return how many of these cells, which may be trained together, fit in memory side by side; at least 1."""
     if len(jobs) < 2:
         return 1
     # Of a method one cell is tried, that with the most known labels; masks change little else.
@@ -78,7 +78,7 @@ def fitting(jobs: Sequence[Job], workbench: Workbench) -> int:
 
 
 def need(job: Job, workbench: Workbench) -> Need:
-    """What a cell needs, from a trial of it: built as for training, one forward, and left again.
+    """Measure what a cell needs, in a trial of it: built as for training, one forward, and left again.
 
     Raises:
         Exception: whatever its method raises.
@@ -104,7 +104,7 @@ def need(job: Job, workbench: Workbench) -> Need:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that can be had now: of the GPU with what torch holds unused, or of the machine."""
+    """Return the memory that can be had now, in bytes: of the GPU with what torch holds unused, or of the machine."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -112,7 +112,7 @@ def free_bytes(device: torch.device) -> float:
 
 
 def ran_out(reason: str) -> bool:
-    """Whether a failure, told as ``Type: message``, says that memory could not be had.
+    """Tell whether a failure, given as ``Type: message``, says that memory could not be had.
 
     >>> ran_out("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"), ran_out("ValueError: no terms")
     (True, False)
@@ -130,14 +130,17 @@ def release() -> None:
 
 
 def _gathered(run: CellRun) -> int:
-    """Bytes of what a method may gather in a pass, as those with prototypes do: they join it once, cell after cell."""
+    """Return the bytes that a method may gather in a pass, as those with prototypes do.
+
+    They join it once, cell after cell.
+    """
     if type(run.method).observe is Method.observe:
         return 0
     return int((run.labels_NC == PRESENT).sum()) * run.workbench.backbone.channels * 4
 
 
 def _kept_by_forward(run: CellRun, images: int) -> int:
-    """Bytes that autograd keeps of a forward in training mode, parameters aside."""
+    """Return the bytes that autograd keeps of a forward in training mode, parameters aside."""
     workbench, size = run.workbench, run.cell.setting.image_size
     device = workbench.fabric.device
     own = {tensor.untyped_storage().data_ptr() for tensor in (*run.method.parameters(), *run.method.buffers())}
@@ -159,13 +162,16 @@ def _kept_by_forward(run: CellRun, images: int) -> int:
 
 
 def _kept_features(workbench: Workbench, image_size: int) -> int:
-    """What the workbench holds of both splits at most; an image's features are taken as three times its pixels."""
+    """Return the bytes that the workbench holds of both splits at most.
+
+    An image's features are taken as three times its pixels.
+    """
     bytes_of_image = 4 * (4 * 3 * image_size**2)
     return sum(min(KEEP_FEATURES_BYTES, len(split) * bytes_of_image) for split in workbench.splits.values())
 
 
 def _free_of_machine() -> int:
-    """Linux says what is available; elsewhere half of all memory is taken to be."""
+    """Return the bytes that Linux says are available; elsewhere half of all memory."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         (kilobytes,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
@@ -179,7 +185,7 @@ def _free_of_machine() -> int:
 
 
 def _left_to_container(folder: Path = Path("/sys/fs/cgroup")) -> float:
-    """What a container's own limit leaves; files that are only cached count as free."""
+    """Return what a container's own limit leaves, in bytes; files that are only cached count as free."""
     try:
         limit, used = (int((folder / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
         facts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())

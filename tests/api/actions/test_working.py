@@ -4,6 +4,7 @@ import json
 import pickle
 import platform
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,15 @@ def test_what_no_worker_here_can_do_is_a_line_with_exit_code_2(order, change, li
     assert "\n" not in found["line"]
     if "is not there on" in line:
         assert platform.node() in found["line"]
+
+
+def test_an_address_of_records_is_the_same_on_every_node(order, resolved, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a file").touch()
+    address = Path(f"file://{tmp_path}/there")
+    assert launching.anywhere(replace(resolved.request, results=(address,))).results == (address,)
+    found = work(changed(order, results=[str(tmp_path / "results"), str(address)]), None)
+    assert found == {"code": 0, "line": "", "node": platform.node()}
 
 
 def changed(order, options=None, **request):
