@@ -92,8 +92,10 @@ def without_labels(record: Record) -> Evidence:
     kept = _kept(record, _source(record))
     if kept is not None:
         return kept
-    nothing_C = np.full(len(record.metrics["AP_C"]), np.nan)
-    return Evidence(record, {}, float("nan"), nothing_C, loss_fluctuation(record), course_E=_course(record))
+    number = len(record.metrics["AP_C"])
+    nothing = {"recovery": float("nan"), "recovery_AP_C": np.full(number, np.nan)}
+    stated = _stated(record, number) if TRAIN_SCORES not in record.files else nothing
+    return Evidence(record, {}, **stated, loss_fluctuation=loss_fluctuation(record), course_E=_course(record))
 
 
 class Collector:

@@ -17,6 +17,7 @@ from mlrpl_bench.leaderboard.tables.main import Leaderboard
 from mlrpl_bench.records.cell import Cell
 
 NONE = "–"
+ORIGIN = "origin"
 
 
 def anchor(label: str, known_ratio: str = "") -> str:
@@ -46,6 +47,16 @@ def rows(
     return [_row(table, label, papers, taken, address) for label in table.labels]
 
 
+def of_record(evidence: Evidence) -> dict[str, Any]:
+    """Word what stands behind a single record: its numbers, those of its categories, and as for a row the rest."""
+    shown = _record(evidence, set(), lambda key: key)
+    return {
+        "numbers": {name: value for name, value in zip(RECORD_COLUMNS, shown["values"], strict=True) if name != ORIGIN},
+        "categories": [_percent(value) for value in evidence.record.metrics["AP_C"].tolist()],
+        **_behind([evidence]),
+    }
+
+
 def setting(table: Leaderboard) -> dict[str, str]:
     """Word what all cells of the table have in common; empty without cells."""
     for evidence in unique(table.cells.values()):
@@ -67,10 +78,16 @@ def _row(
         "differs": table.context.differs.get(method, ""),
         "paper": paper if re.match(r"https?://", paper) else "",
         "missing": _missing(table, label),
+        **_behind(found),
+        "ratios": _by_ratio(found, label, taken, table.context.given, address),
+    }
+
+
+def _behind(found: Sequence[Evidence]) -> dict[str, list[dict[str, Any]]]:
+    return {
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
         "provenance": _provenance(found),
-        "ratios": _by_ratio(found, label, taken, table.context.given, address),
     }
 
 
@@ -126,7 +143,7 @@ def _record(evidence: Evidence, taken: set[str], address: Callable[[str], str]) 
 RECORD_COLUMNS = (
     *metrics.REPORTED,
     *("best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
-    *("seconds", "images/s", "peak GB", "cells in group", "origin"),
+    *("seconds", "images/s", "peak GB", "cells in group", ORIGIN),
 )
 
 

@@ -163,6 +163,7 @@ def grid(
         "title": table.title,
         "corner": table.corner,
         "columns": table.columns,
+        "left": table.left,
         "rows": [
             {
                 "label": label,
