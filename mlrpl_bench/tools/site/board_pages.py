@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,7 @@ def summary(board: Board, name: str, row_details: list[dict[str, Any]], with_dat
         slug,
         len(ranked),
         len(board.by_key),
-        ratios_in_words(table),
+        ratios_in_words([f"{100 * ratio:g}" for ratio in table.ratios]),
         _seeds_in_words(table),
         best,
         table.lookup.interval(best, average, "mAP").text if best else "",
@@ -259,10 +259,15 @@ def registered(name: str, content: Any) -> str:
     return f"registerData({page.as_json(name)}, {page.as_json(content)});\n"
 
 
-def ratios_in_words(table: Leaderboard) -> str:
-    """``10 to 90 % (9)``, or each of a few."""
-    percents = [f"{100 * ratio:g}" for ratio in table.ratios]
-    return f"{percents[0]} to {percents[-1]} % ({len(percents)})" if len(percents) > 3 else f"{', '.join(percents)} %"
+def ratios_in_words(percents: Sequence[str]) -> str:
+    """Write known ratios in few words.
+
+    >>> ratios_in_words(["10", "50"]), ratios_in_words(["10", "30", "50", "90"]), ratios_in_words([])
+    ('10, 50 %', '10 to 90 % (4)', '–')
+    """
+    if len(percents) > 3:
+        return f"{percents[0]} to {percents[-1]} % ({len(percents)})"
+    return f"{', '.join(percents)} %" if percents else "–"
 
 
 def _most_seeds(table: Leaderboard) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Gathered:
         tables: tables without records.
         problems: a line for everything that is there and cannot be used.
         notes: a line for everything else that a reader should know.
+        called: by folder that was read, how pages call it: no page says where on a disk something lies.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -34,6 +35,14 @@ class Gathered:
     tables: list[KeptTable] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    called: dict[str, str] = field(default_factory=dict)
+
+    def public(self, lines: Iterable[str]) -> list[str]:
+        """Return lines with the folders called as on the pages."""
+        found = list(lines)
+        for folder in sorted(self.called, key=len, reverse=True):
+            found = [line.replace(folder, self.called[folder]) for line in found]
+        return found
 
 
 def gather(results: Sequence[Path], unpacked: Path, report: Report = silent) -> Gathered:
@@ -49,6 +58,8 @@ def gather(results: Sequence[Path], unpacked: Path, report: Report = silent) -> 
     """
     found = Gathered()
     folders = [_folder_of(path, unpacked / str(number), found, report) for number, path in enumerate(results)]
+    for path, folder in zip(results, folders, strict=True):
+        found.called |= {str(folder): path.resolve().name, str(path): path.resolve().name}
     store = ResultStore(folders[0], folders[1:])
     for number, dataset in enumerate(datasets := store.datasets()):
         report("reading records", number, len(datasets))

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mlrpl_bench.data.masks import FROM_FILE
@@ -43,11 +43,12 @@ class Group:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What the records of a leaderboard have in common; `mask` is a seed or a hash where seeds share one mask."""
+    """What the records of a leaderboard have in common; `mask` and `rate` are words for what is not usual."""
 
     setting: str
     lr_multiplier: float | None
     mask: str
+    rate: str = ""
 
 
 def group(
@@ -62,7 +63,7 @@ def group(
     for record in records:
         found[_identity(record.cell, methods, datasets)].append(record)
     for identity in [each for each in found if each.mask.startswith("mask ")]:
-        own_masks = found.get(_Identity(identity.setting, identity.lr_multiplier, ""), [])
+        own_masks = found.get(replace(identity, mask=""), [])
         found[identity] += [r for r in own_masks if f"mask {r.cell.mask_seed}" == identity.mask]
     order = sorted(found, key=lambda each: (found[each][0].cell.setting.dataset, -len(found[each]), str(each)))
     alike = Counter((found[each][0].cell.setting.dataset, _about(each, found[each][0].cell)) for each in order)
@@ -89,7 +90,9 @@ def _identity(cell: Cell, methods: Mapping[str, MethodEntry], datasets: Mapping[
     elif cell.mask_seed != cell.seed:
         mask = f"mask {cell.mask_seed}"
     text = json.dumps(setting.to_json(), sort_keys=True)
-    return _Identity(text, _lr_multiplier(cell, methods, datasets), mask)
+    multiplier, dataset = _lr_multiplier(cell, methods, datasets), datasets.get(setting.dataset)
+    is_usual = multiplier is None or (dataset is not None and multiplier == dataset.preset.lr_multiplier)
+    return _Identity(text, multiplier, mask, "" if is_usual else f"learning rate × {multiplier:g}")
 
 
 def _lr_multiplier(
@@ -148,7 +151,7 @@ def _about(identity: _Identity, cell: Cell) -> str:
     words += [s.precision] if s.precision != "32-true" else []
     words += ["validation images"] if s.evaluate_on == "val" else []
     words += [s.mask_scheme.replace("_", " ")] if s.mask_scheme not in (PAPERS_SCHEME, FROM_FILE) else []
-    words += [f"learning rate × {identity.lr_multiplier:g}"] if identity.lr_multiplier not in (None, 1) else []
+    words += [identity.rate] if identity.rate else []
     words += [identity.mask if identity.mask[:9] == "mask from" else f"one {identity.mask}"] if identity.mask else []
     words += [part for part in s.fingerprint.split("-")[2:] if "=" in part]
     return ", ".join(words)

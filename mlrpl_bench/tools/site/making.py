@@ -9,7 +9,7 @@ from pathlib import Path
 from mlrpl_bench.leaderboard.report import page
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
 from mlrpl_bench.tools.recompute.labels import Labels
-from mlrpl_bench.tools.site import board_pages, kept_pages, pages
+from mlrpl_bench.tools.site import board_pages, kept_tables, pages
 from mlrpl_bench.tools.site.board_pages import HERE, Summary
 from mlrpl_bench.tools.site.boards import Board, build
 from mlrpl_bench.tools.site.gathering import Gathered
@@ -80,15 +80,15 @@ def make(
         summaries.append(_write_board(board, title, output, methods, gathered, report))
         shown |= dict.fromkeys([*board.by_key, *(record.cell.key for record, _ in each.others)], title)
     for kept, title in zip(gathered.tables, titles[len(groups) :], strict=True):
-        found = kept_pages.summary(kept, title, methods)
+        found = kept_tables.summary(kept, title, methods)
         summaries.append(found)
-        _add_all(output, kept_pages.render(kept, found))
+        _add_all(output, kept_tables.render(kept, found))
     summaries.sort(key=lambda one: one.dataset)
     records = [record for record in gathered.records if record.cell.key in shown]
     others = sorted({record.cell.method for record in records})
     _add_all(output, pages.method_pages(summaries, methods.entries, others))
     output.add("data/search.js", pages.search_data(summaries, methods.entries, records, shown))
-    output.add("index.html", pages.overview(summaries, records, problems, gathered.notes))
+    output.add("index.html", pages.overview(summaries, records, *map(gathered.public, (problems, gathered.notes))))
     removed = output.finish()
     num_pages = sum(path.endswith(".html") for path in output.files)
     size = sum(output.files.values())

@@ -55,7 +55,7 @@ def overview(
         root="",
         crumbs=[],
         boards=page.grid(boards, places, leads=[boards.corner]),
-        methods=page.grid(matrix, more, leads=[matrix.corner]),
+        methods=page.grid(matrix, more, {r.label for each in summaries for r in each.rows if r.is_reference}),
         sureness=_sureness(summaries, records),
         problems=problems,
         remarks=remarks,
@@ -63,7 +63,7 @@ def overview(
 
 
 def _table_of_boards(summaries: Sequence[Summary]) -> tuple[Table, dict[tuple[str, str], str]]:
-    columns = ("setting", "methods", "known ratios", "seeds", "records", "strongest", "average mAP", "95 % interval")
+    columns = ("setting", "strongest", "average mAP", "95 % interval", "methods", "known ratios", "seeds", "records")
     rows, places = [], {}
     for each in summaries:
         best = next((row for row in each.rows if row.label == each.best), None)
@@ -74,16 +74,16 @@ def _table_of_boards(summaries: Sequence[Summary]) -> tuple[Table, dict[tuple[st
             each.name,
             [
                 Entry(each.about),
+                Entry(each.best or "–", place=(each.name, "best") if best is not None and best.href else None),
+                replace(best.average, mark="", place=None) if best is not None else Entry("–"),
+                Entry(each.interval or "–"),
                 Entry(f"{each.num_methods}", value=each.num_methods),
                 Entry(each.ratios),
                 Entry(each.seeds),
                 Entry(f"{each.num_records:,}" if each.num_records else "not here", value=each.num_records),
-                Entry(each.best or "–", place=(each.name, "best") if best is not None and best.href else None),
-                replace(best.average, mark="", place=None) if best is not None else Entry("–"),
-                Entry(each.interval or "–"),
             ],
         ))  # fmt: skip
-    return Table("boards", "Leaderboards", columns, rows, (), "data set", left=(1, 6)), places
+    return Table("boards", "Leaderboards", columns, rows, (), "data set", left=(1,)), places
 
 
 def _table_of_methods(
@@ -184,18 +184,28 @@ def _method_page(name: str, rows: Sequence[tuple[Summary, Row]], entry: MethodEn
 
 def _standing(name: str, rows: Sequence[tuple[Summary, Row]]) -> tuple[Table, dict[tuple[str, str], str]]:
     """A row for each of the method's rows on each leaderboard; a column for whatever a leaderboard has."""
-    columns = list(dict.fromkeys(column for _, row in rows for column in row.entries))
+    entries = [{_column(title): entry for title, entry in row.entries.items()} for _, row in rows]
+    columns = list(dict.fromkeys(column for of_row in entries for column in of_row))
     ratios = sorted((c for c in columns if re.fullmatch(r"[\d.]+ %", c)), key=lambda c: float(c[:-2]))
     order = [*ratios, *(column for column in columns if column not in ratios)]
     lines, places = [], {}
-    for each, row in rows:
+    for (each, row), of_row in zip(rows, entries, strict=True):
         label = each.name if row.label == name else f"{each.name}, {row.label}"
         places[label, ""] = f"{ROOT}{names.board_page(each.slug)}"
         anchor = row.href.partition("#")[2]
-        numbers = [row.entries.get(column, EMPTY) for column in order]
+        numbers = [of_row.get(column, EMPTY) for column in order]
         linked = [_within(entry, label, anchor, row, places) for entry in numbers]
         lines.append((label, [Entry(row.place or "–"), *linked]))
     return Table("standing", f"Rows of {name}", ("place", *order), lines, (), "leaderboard"), places
+
+
+def _column(title: str) -> str:
+    """Call the averages of all leaderboards alike, over however many known ratios they are.
+
+    >>> _column("mAP (avg of 3)"), _column("OF1 (at 50 %)"), _column("10 %")
+    ('average mAP', 'average OF1', '10 %')
+    """
+    return re.sub(r"^(\w+) \((?:avg|at) ?.*\)$", r"average \1", title)
 
 
 def _within(entry: Entry, label: str, anchor: str, row: Row, places: dict[tuple[str, str], str]) -> Entry:
