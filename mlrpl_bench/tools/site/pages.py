@@ -83,7 +83,7 @@ def _table_of_boards(summaries: Sequence[Summary]) -> tuple[Table, dict[tuple[st
                 Entry(f"{each.num_records:,}" if each.num_records else "not here", value=each.num_records),
             ],
         ))  # fmt: skip
-    return Table("boards", "Leaderboards", columns, rows, (), "data set", left=(1,)), places
+    return Table("boards", "All leaderboards", columns, rows, (), "data set", left=(1,)), places
 
 
 def _table_of_methods(
@@ -99,7 +99,7 @@ def _table_of_methods(
             by_label.setdefault(row.label, {})[each.name] = entry
     columns = tuple(each.name for each in summaries)
     rows = [(label, [by_label[label].get(name, EMPTY) for name in columns]) for label in sorted(by_label)]
-    return Table("methods", "Methods", columns, rows), places
+    return Table("methods", "All methods", columns, rows), places
 
 
 def _rows_by_method(summaries: Sequence[Summary]) -> dict[str, list[tuple[Summary, Row]]]:

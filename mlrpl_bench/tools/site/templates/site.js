@@ -30,10 +30,9 @@ function search() {
   if (!wanted.length) { hits.hidden = true; return; }
   load("search", entries => {
     if (query.value.toLowerCase().split(/\s+/).filter(Boolean).join(" ") !== wanted.join(" ")) return;
-    const found = (entries || []).filter(([text, about]) => {
-      const all = `${text} ${about}`.toLowerCase();
-      return wanted.every(word => all.includes(word));
-    });
+    const has = text => wanted.every(word => text.toLowerCase().includes(word));
+    const found = (entries || []).filter(([text, about]) => has(`${text} ${about}`));
+    found.sort((a, b) => has(b[0]) - has(a[0]));  // names before what is only said of something
     by("num-hits").textContent = !entries ? "data/search.js is not there"
       : found.length > SHOWN ? `${SHOWN} of ${found.length} found` : `${found.length || "nothing"} found`;
     hits.lastElementChild.replaceChildren(...found.slice(0, SHOWN).map(([text, about, href]) => {
