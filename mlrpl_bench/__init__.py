@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records
+    from mlrpl_bench.api.actions.showing import site
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
@@ -63,6 +64,7 @@ __all__ = [
     "register_method",
     "run",
     "seed_of",
+    "site",
     "torch_draws_from",
     "tune",
 ]
@@ -130,5 +132,6 @@ def _of_api() -> dict[str, Any]:
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records
+    from mlrpl_bench.api.actions.showing import site
 
     return dict(locals())

@@ -17,6 +17,8 @@ from mlrpl_bench.tools.site.board_pages import HERE, ROOT, Row, Summary, registe
 from mlrpl_bench.utils.tables import Entry, Table, counted
 
 EMPTY = Entry("")
+FIRST = ("average mAP", "95 % interval")
+"""These columns stand before the known ratios, where a narrow window shows them."""
 
 
 def numbered(datasets: Sequence[str]) -> list[str]:
@@ -187,7 +189,8 @@ def _standing(name: str, rows: Sequence[tuple[Summary, Row]]) -> tuple[Table, di
     entries = [{_column(title): entry for title, entry in row.entries.items()} for _, row in rows]
     columns = list(dict.fromkeys(column for of_row in entries for column in of_row))
     ratios = sorted((c for c in columns if re.fullmatch(r"[\d.]+ %", c)), key=lambda c: float(c[:-2]))
-    order = [*ratios, *(column for column in columns if column not in ratios)]
+    first = [column for column in FIRST if column in columns]
+    order = [*first, *ratios, *(column for column in columns if column not in {*first, *ratios})]
     lines, places = [], {}
     for (each, row), of_row in zip(rows, entries, strict=True):
         label = each.name if row.label == name else f"{each.name}, {row.label}"
