@@ -51,8 +51,8 @@ from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, load_methods
 from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, PRESET, Sample
 from mlrpl_bench.tools.profiling import settings, step_costs
-from mlrpl_bench.training.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.options import PRECISIONS, Options
+from mlrpl_bench.training.parts.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
@@ -262,8 +262,11 @@ def outcome(sample: Sample, state: dict[str, Any], wide: bool) -> tuple[dict[str
         if wide:
             frozen = run.workbench.backbone.frozen.double()
             run.method.double()
-            images_B3HW = batch.images_B3HW.double()
-            batch = dataclasses.replace(batch, images_B3HW=images_B3HW, frozen_BDHW=frozen(images_B3HW))
+            assert batch.strong_images_B3HW is not None
+            views = [images_B3HW.double() for images_B3HW in (batch.images_B3HW, batch.strong_images_B3HW)]
+            of_view = {"images_B3HW": views[0], "frozen_BDHW": frozen(views[0])}
+            of_strong = {"strong_images_B3HW": views[1], "strong_BDHW": frozen(views[1])}
+            batch = dataclasses.replace(batch, **of_view, **of_strong)
         with SameDraws(wide):
             losses = run.method.losses(batch, LATE)
             torch.stack(list(losses.values())).sum().backward()

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from mlrpl_bench.api.actions.showing import site
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
     from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.finishing import FinishingStep, KnownEntries, LinearHead
     from mlrpl_bench.models.hyperparameters import parameter
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
-    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.models.registry import (
+        register_alias,
+        register_dataset,
+        register_method,
+        register_step,
+        register_variant,
+    )
     from mlrpl_bench.training.options import Options
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
@@ -36,6 +44,9 @@ __all__ = [
     "Backbone",
     "Batch",
     "Dataset",
+    "FinishingStep",
+    "KnownEntries",
+    "LinearHead",
     "Method",
     "Options",
     "ParameterGroup",
@@ -45,6 +56,7 @@ __all__ = [
     "Request",
     "Result",
     "Split",
+    "StrongView",
     "Task",
     "UserError",
     "__version__",
@@ -62,6 +74,8 @@ __all__ = [
     "register_alias",
     "register_dataset",
     "register_method",
+    "register_step",
+    "register_variant",
     "run",
     "seed_of",
     "site",
@@ -119,9 +133,17 @@ def _of_data() -> dict[str, Any]:
 
 def _of_models() -> dict[str, Any]:
     """For the author of a method; imports torch."""
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.finishing import FinishingStep, KnownEntries, LinearHead
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
-    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.models.registry import (
+        register_alias,
+        register_dataset,
+        register_method,
+        register_step,
+        register_variant,
+    )
     from mlrpl_bench.utils.randomness import generator_at, seed_of, torch_draws_from
 
     return dict(locals())

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.training.launchers.events import SweepEvent
 from mlrpl_bench.training.trainer import EpochDone
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.api.request import Request
-from mlrpl_bench.records.remote import address_of
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.utils.files import PACKAGE, cache_folder, write_atomically
 from mlrpl_bench.utils.tables import Entry, Table
 
@@ -70,7 +70,7 @@ class CacheKey:
 
     def with_imports(self, files: Iterable[Path]) -> CacheKey:
         """Return the key with the local modules that files of methods and data sets import."""
-        from mlrpl_bench.models.source_digest import local_modules
+        from mlrpl_bench.models.parts.source_digest import local_modules
 
         return replace(self, imported=tuple(sorted({module.path for file in files for module in local_modules(file)})))
 

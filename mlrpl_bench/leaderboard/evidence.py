@@ -25,7 +25,7 @@ from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.evaluation import influences, metrics, thresholds
 from mlrpl_bench.models.method import Progress
-from mlrpl_bench.records.packed import TRAIN_EVIDENCE, TRAIN_SCORES, tolerance_of
+from mlrpl_bench.records.elsewhere.packed import TRAIN_EVIDENCE, TRAIN_SCORES, tolerance_of
 from mlrpl_bench.records.record import Record, read_arrays, read_arrays_of
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically

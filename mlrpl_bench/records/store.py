@@ -32,10 +32,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.records import lease, remote, weights
+from mlrpl_bench.records import weights
 from mlrpl_bench.records.cell import Cell, Finished
-from mlrpl_bench.records.origin import ORIGIN
-from mlrpl_bench.records.packed import PACKED
+from mlrpl_bench.records.elsewhere import remote
+from mlrpl_bench.records.elsewhere.origin import ORIGIN
+from mlrpl_bench.records.elsewhere.packed import PACKED
+from mlrpl_bench.records.leases import lease
 from mlrpl_bench.records.record import (
     RECORD,
     DamagedRecord,
@@ -291,7 +293,7 @@ class ResultStore:
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
             "steps.npz": npz_bytes(finished.steps),
-            "scores.npz": npz_bytes({"scores": finished.scores_NC}),
+            "scores.npz": npz_bytes(finished.test_scores()),
             "train_scores.npz": npz_bytes({"scores": finished.train_scores_NC}),
             "examples.npz": npz_bytes(finished.examples),
         }

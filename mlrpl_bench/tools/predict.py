@@ -22,9 +22,9 @@ from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import weights
 from mlrpl_bench.records.cell import Cell, Job
+from mlrpl_bench.records.elsewhere.remote import where_left
 from mlrpl_bench.records.matching import obstacle
 from mlrpl_bench.records.record import Record
-from mlrpl_bench.records.remote import where_left
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.workbench import SharedBatch

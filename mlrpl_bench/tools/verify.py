@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mlrpl_bench.data import protocol
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Finished, Job
+from mlrpl_bench.records.elsewhere.origin import write_origin
 from mlrpl_bench.records.matching import obstacle, reason_against
-from mlrpl_bench.records.origin import write_origin
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.record import (
     RECORD,
@@ -30,7 +30,7 @@ from mlrpl_bench.records.record import (
     to_plain,
 )
 from mlrpl_bench.records.store import ResultStore, npz_bytes, set_aside
-from mlrpl_bench.training.device import threads
+from mlrpl_bench.training.parts.device import threads
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Event, Failed, train
 from mlrpl_bench.utils.errors import UserError
@@ -319,7 +319,7 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
     kept = [name for name in ("scores", "train_scores", "steps") if f"{name}.npz" in record.files]
     then = {name: read_arrays_of(record, name) for name in kept}
     now = {
-        "scores": {"scores": again.scores_NC},
+        "scores": again.test_scores(),
         "train_scores": {"scores": again.train_scores_NC},
         "steps": again.steps,
     }

@@ -231,7 +231,7 @@ def check_options(options: Options) -> None:
     Raises:
         UserError: see `check_values`; or a folder or a device that is not there.
     """
-    from mlrpl_bench.training.device import find_device  # imports torch
+    from mlrpl_bench.training.parts.device import find_device  # imports torch
 
     check_values(options)
     if options.data_root is not None and not options.data_root.is_dir():

@@ -13,7 +13,7 @@ from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
 from mlrpl_bench.models import backbones
-from mlrpl_bench.models.hyperparameters import make_instance, paths_of, rate_factor
+from mlrpl_bench.models.hyperparameters import make_instance, paths_of, recipe_changes
 from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
@@ -129,25 +129,30 @@ class Study:
         """Make the cell of a method at a known ratio, ready to be trained.
 
         Args:
-            changed: hyper-parameters, and under `hyperparameters.RATE` the factor on the row's learning rate.
+            changed: hyper-parameters, and what `hyperparameters.OF_THE_RECIPE` names of the recipe.
             row: what tables call its row, where not by what was changed.
         """
-        lr_factor, changed = rate_factor(changed, entry.name)
+        of_recipe, changed = recipe_changes(changed, entry.name)
         hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
-        recipe = entry.cls.recipe.resolve(self.preset, lr_factor)
+        recipe = dataclasses.replace(entry.cls.recipe, **of_recipe.fields).resolve(self.preset, of_recipe.lr_factor)
         inputs.refuse_batch(recipe.batch or self.preset.batch, self.inputs, entry.name)
         cell = Cell(
             setting=self.setting,
             method=entry.name,
             hyperparameters=dataclasses.asdict(hyperparameters),
-            changed=tuple(sorted(name for name in changed if getattr(hyperparameters, name) != getattr(usual, name))),
+            changed=tuple(
+                sorted(
+                    [name for name in changed if getattr(hyperparameters, name) != getattr(usual, name)]
+                    + [name for name, value in of_recipe.fields.items() if value != getattr(entry.cls.recipe, name)]
+                )
+            ),
             recipe=recipe,
             source_digest=entry.source_digest(),
             ratio=ratio,
             seed=seed,
             mask_seed=mask_seed,
             mask_hash=self._mask_hash(ratio, mask_seed),
-            lr_factor=lr_factor,
+            lr_factor=of_recipe.lr_factor,
             row=row,
         )
         return Job(cell, entry.cls, hyperparameters)
@@ -161,7 +166,7 @@ class Study:
     @cached_property
     def workbench(self) -> Workbench:
         """Return the readers, device and backbone; they are made once, on first use."""
-        from mlrpl_bench.training.device import make_fabric
+        from mlrpl_bench.training.parts.device import make_fabric
         from mlrpl_bench.training.workbench import Workbench
 
         told = lambda done, total: self.report("pre-training the backbone", done, total)  # noqa: E731

@@ -41,7 +41,7 @@ from mlrpl_bench.data.images import cache_writer, decoding
 from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.report.curves import course
 from mlrpl_bench.models import backbones
-from mlrpl_bench.models.hyperparameters import build
+from mlrpl_bench.models.hyperparameters import make_instance
 from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.records import record
 from mlrpl_bench.records.store import ResultStore
@@ -252,7 +252,7 @@ def voc(folder: Path) -> Reader:
     files = Files({path: valid[name] for name, path in paths.items()})
     (folder / "Annotations/000009.xml").write_bytes(VOC_XML)
     entry = DATASETS["voc2007"]
-    dataset = entry.cls(build(entry.cls.Options, {"difficult": "ignore"}, "voc2007"))
+    dataset = entry.cls(make_instance(entry.cls.Options, {"difficult": "ignore"}, "voc2007"))
 
     def read(damage: tuple[str, bytes]) -> None:
         files.damage(paths[damage[0]], damage[1])

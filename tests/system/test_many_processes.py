@@ -15,7 +15,7 @@ import torch
 
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records import lease
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import Options

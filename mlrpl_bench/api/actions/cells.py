@@ -16,7 +16,7 @@ from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Job
-from mlrpl_bench.records.lease_trial import refuse_unfit
+from mlrpl_bench.records.leases.trial import refuse_unfit
 from mlrpl_bench.records.provenance import device_name
 from mlrpl_bench.records.store import Damaged
 from mlrpl_bench.training.launchers import sweep

@@ -25,13 +25,15 @@ from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
+from mlrpl_bench.models.finishing import JOINT
+from mlrpl_bench.models.registry import MethodEntry, Registry
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.store import ResultStore
-from mlrpl_bench.training.device import find_device
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
 from mlrpl_bench.training.launchers.memory import MOST_CELLS
 from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.parts.device import find_device
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -299,7 +301,7 @@ def _leaderboard(
         [job.cell.label for job in jobs if job.cell.key not in keys],
         resolved.ratios,
         Context(
-            differs={name: methods[name].differs for name in methods},
+            differs={name: methods[name].differs for name in _names(methods, found)},
             deviations=study.deviations(),
             reference_rows={
                 name: f"{row[0].cell.label} with {given.share_of_labels(row[0].cell.ratio)}"
@@ -313,6 +315,12 @@ def _leaderboard(
         ),
         found.missing,
     )
+
+
+def _names(methods: Registry[MethodEntry], found: Selection) -> list[str]:
+    """The registered methods, and those with a step that are in the table."""
+    shown = {evidence.record.cell.method for by_seeds in found.cells.values() for evidence in by_seeds.values()}
+    return [*methods, *sorted(name for name in shown if JOINT in name)]
 
 
 def _about_tuning(resolved: Resolved, jobs: Sequence[Job], found: Selection) -> list[str]:

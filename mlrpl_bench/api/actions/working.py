@@ -17,7 +17,7 @@ from mlrpl_bench.api.watching import Quiet, Watcher
 from mlrpl_bench.launchers import same_code
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.records.remote import address_of
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.training.launchers.events import SweepEvent
 from mlrpl_bench.training.launchers.sweep import Worker
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note

@@ -46,7 +46,7 @@ def list_(
 def methods(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each method, and for each alias."""
+    """Return a row for each method, for each alias, and for each step that can follow a method."""
     from mlrpl_bench.models import hyperparameters
 
     rows = []
@@ -66,6 +66,15 @@ def methods(
     for alias in methods.aliases.values():
         row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
         rows.append(row | {"name": alias.name, "idea": f"{alias.method} at known ratio {alias.ratio:g}"})
+    for name, step in sorted(methods.steps.items()):
+        row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
+        row |= {"name": f"METHOD+{name}", "idea": f"Any method with a last linear layer; then: {step.idea}"}
+        if verbose:
+            settings = ", ".join(f"{each}={value}" for each, value in step.settings.items())
+            described = hyperparameters.describe(step.cls.Hyperparameters).removeprefix("valid: ")
+            row |= {"paper": step.paper, "differs": step.differs, "hyper-parameters": described, "set to": settings}
+            row |= {"file": str(step.path)}
+        rows.append(row)
     return rows
 
 
@@ -99,7 +108,7 @@ def cells(
     """
     from mlrpl_bench.api.actions.reading import list_records, unfinished
     from mlrpl_bench.cli.display import Display
-    from mlrpl_bench.records.origin import OWN
+    from mlrpl_bench.records.elsewhere.origin import OWN
 
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():

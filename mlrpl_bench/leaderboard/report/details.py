@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from mlrpl_bench.evaluation import metrics
@@ -86,7 +85,7 @@ def _row(
 def _behind(found: Sequence[Evidence]) -> dict[str, list[dict[str, Any]]]:
     return {
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
-        "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
+        "recipe": _variants(found, lambda cell: cell.recipe.to_json()),
         "provenance": _provenance(found),
     }
 

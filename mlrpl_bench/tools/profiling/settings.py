@@ -146,4 +146,5 @@ class RandomImages(Reader):
     def read(self) -> Iterator[PixelBatch]:
         for addresses in self.batches.addresses:
             rows_B = torch.tensor([address.row for address in addresses])
-            yield PixelBatch(self.pixels_BHW3[: len(rows_B)].permute(0, 3, 1, 2), rows_B)
+            pixels_B3HW = self.pixels_BHW3[: len(rows_B)].permute(0, 3, 1, 2)
+            yield PixelBatch(pixels_B3HW, rows_B, tuple(pixels_B3HW for _ in addresses[0].strong))

@@ -28,9 +28,9 @@ from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.tools.profiling.clock import Clock
 from mlrpl_bench.tools.profiling.settings import ProfilingSetting
-from mlrpl_bench.training.device import forget_peak_memory, peak_memory
+from mlrpl_bench.training.parts.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
-from mlrpl_bench.training.workbench import SharedBatch, Workbench
+from mlrpl_bench.training.workbench import SharedBatch
 from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.progress import Report
 from mlrpl_bench.utils.tables import Entry, Table
@@ -222,7 +222,7 @@ def _laps(
     """Return the parts' seconds in some steps after warming up, and the operations of the very first step."""
     epochs, per_epoch = _length(run)
     warm_up = bench.warm_up()
-    batches = _endless(bench.study.workbench, bench.batch)
+    batches = _endless(run, bench.batch)
     run.start_epoch(Progress(epochs - 1, epochs, 0, per_epoch))
     counter = FlopCounterMode(display=False)
     for step in range(warm_up + steps):
@@ -235,9 +235,9 @@ def _laps(
     return clock.stop()[warm_up:], counter.get_total_flops()
 
 
-def _endless(workbench: Workbench, batch: int) -> Iterator[SharedBatch]:
+def _endless(run: CellRun, batch: int) -> Iterator[SharedBatch]:
     for epoch in itertools.count():
-        yield from workbench.training_batches(0, epoch, batch)
+        yield from run.workbench.training_batches(0, epoch, batch, strong=[run.strong_view])
 
 
 def _pass_seconds(bench: ProfilingSetting, run: CellRun, clock: Clock) -> float | None:

@@ -9,7 +9,7 @@ from mlrpl_bench.records.record import Record
 from mlrpl_bench.training.trainer import Event, Failed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Stored(Finished):
     """A cell is trained and its record is written.
 

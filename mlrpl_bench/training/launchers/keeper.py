@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
 from mlrpl_bench.training.trainer import Note, StepDone, Working

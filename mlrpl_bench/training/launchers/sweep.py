@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.records import lease
 from mlrpl_bench.records.cell import Finished, Job
-from mlrpl_bench.records.lease import Lease, Owner
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Lease, Owner
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.store import Found, ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints

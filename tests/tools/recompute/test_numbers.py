@@ -102,3 +102,13 @@ def test_a_history_that_is_none_is_named(trained, labels, tmp_path, text):
 
 def test_what_every_history_has_are_metrics():
     assert set(IN_HISTORY) <= metrics.evaluate([[1.0], [-1.0]], [[1], [-1]]).keys()
+
+
+def test_scores_of_the_weights_that_are_not_the_rows_are_checked_too(trained, labels, tmp_path):
+    record = trained.train(changed={"ema": "2"}, epochs=1)
+    assert list(recompute_numbers([record], labels).lines()) == []
+    record = copied(record, tmp_path)
+    with np.load(record.folder / "scores.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    (line,) = recompute_numbers([rewrite(record, "scores.npz", arrays | {"raw": -arrays["raw"]})], labels).lines()
+    assert "of the raw weights is " in line and "from scores.npz it is " in line

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records import lease, matching, provenance, record
-from mlrpl_bench.records.lease import Lease, Owner
+from mlrpl_bench.records import matching, provenance, record
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Lease, Owner
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint

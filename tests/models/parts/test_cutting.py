@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from mlrpl_bench.models.cutting import LastMap, Stages, TokensToMap, stages_of
+from mlrpl_bench.models.parts.cutting import LastMap, Stages, TokensToMap, stages_of
 from mlrpl_bench.utils.errors import UserError
 
 NAMES = {  # how many stages
