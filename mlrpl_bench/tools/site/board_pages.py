@@ -127,13 +127,9 @@ def summary(board: Board, name: str, row_details: list[dict[str, Any]], with_dat
     )
 
 
-def details_of(board: Board, papers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """List the details of a leaderboard's rows as the pages of methods show them, see `details.rows`.
-
-    Args:
-        papers: by method, the address of its paper.
-    """
-    found = details.rows(board.table, papers, lambda key: f"{ROOT}{names.record_page(key)}")
+def details_of(board: Board) -> list[dict[str, Any]]:
+    """List the details of a leaderboard's rows as the pages of methods show them, see `details.rows`."""
+    found = details.rows(board.table, {}, lambda key: f"{ROOT}{names.record_page(key)}")
     for row in found:  # a page of a method has rows of several leaderboards
         row["id"] = f"{board.group.slug}-{row['id']}"
         for group in row["ratios"]:

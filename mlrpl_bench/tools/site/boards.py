@@ -79,8 +79,9 @@ def build(group: Group, labels: Labels, methods: Registry[MethodEntry], report: 
             reference_rows[name] = f"{alias.method} with {given.share_of_labels(alias.ratio)}"
             for ratio in ratios:
                 cells[name, ratio] = {evidence.seeds: evidence for evidence in of_row}
+    names = sorted({evidence.record.cell.method for evidence in found})
     context = Context(
-        differs={name: methods[name].differs for name in methods},
+        differs={name: entry.differs for name in names if (entry := methods.entries.get(name)) is not None},
         deviations=differences_from_papers(group.setting, group.lr_multiplier),
         reference_rows=reference_rows,
         categories=() if study is None else study.test.categories,

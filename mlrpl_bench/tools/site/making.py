@@ -98,8 +98,7 @@ def make(
 def _write_board(
     board: Board, title: str, output: Output, methods: Registry[MethodEntry], gathered: Gathered, report: Report
 ) -> Summary:
-    papers = {name: methods[name].paper for name in methods}
-    row_details = board_pages.details_of(board, papers)
+    row_details = board_pages.details_of(board)
     files, with_data = board_pages.render(board, row_details, methods.entries)
     _add_all(output, files)
     total = len(board.group.records) + len(board.group.others)

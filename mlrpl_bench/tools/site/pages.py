@@ -10,7 +10,7 @@ from typing import Any
 
 from mlrpl_bench.leaderboard.report import details, page
 from mlrpl_bench.models.registry import MethodEntry
-from mlrpl_bench.records.origin import counted_origins
+from mlrpl_bench.records.elsewhere.origin import counted_origins
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.tools.site import names
 from mlrpl_bench.tools.site.board_pages import HERE, ROOT, Row, Summary, registered

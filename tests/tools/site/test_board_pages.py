@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mlrpl_bench.models.registry import Registry
-from mlrpl_bench.records.origin import Origin
+from mlrpl_bench.records.elsewhere.origin import Origin
 from mlrpl_bench.tools.recompute.labels import Labels
 from mlrpl_bench.tools.site import board_pages
 from mlrpl_bench.tools.site.boards import Board, build
@@ -56,13 +56,13 @@ def test_a_record_of_other_code_has_a_page_and_no_table(found):
     board = board_of([*found, old])
     text = page_of(board, old.cell.key)
     assert "It stands in no table: trained with another version of the method" in text
-    files, _ = board_pages.render(board, board_pages.details_of(board, {}), {})
+    files, _ = board_pages.render(board, board_pages.details_of(board), {})
     assert f"../records/{old.cell.key[:12]}.html" in str(files[f"boards/{board.group.slug}.html"])
 
 
 def test_each_row_has_a_file_of_data_that_the_page_names(found):
     board = board_of(found)
-    files, with_data = board_pages.render(board, board_pages.details_of(board, {}), {})
+    files, with_data = board_pages.render(board, board_pages.details_of(board), {})
     assert sorted(with_data) == ["plain", "weak"]
     assert all(f"data/{board.group.slug}/{label}.js" in files for label in with_data)
     assert '"loss":' not in str(files[f"boards/{board.group.slug}.html"])

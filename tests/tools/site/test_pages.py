@@ -23,7 +23,7 @@ def found(tmp_path_factory):
     (grouped,) = group(of, {}, {})
     board = build(grouped, Labels({}, Options(device="cpu")), Registry("method"))
     assert board is not None
-    measured = board_pages.summary(board, "tiny", board_pages.details_of(board, {}), ["plain"])
+    measured = board_pages.summary(board, "tiny", board_pages.details_of(board), ["plain"])
     (folder / "squares.md").write_text(KEPT)
     (kept,) = kept_tables.read_kept_tables(folder)
     return of, [measured, kept_tables.summary(kept, "squares", Registry("method"))]
