@@ -16,6 +16,8 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.tables import counted
 
+ABOVE = "name the folder above it"
+
 
 @dataclass
 class Gathered:
@@ -68,6 +70,8 @@ def gather(results: Sequence[Path], unpacked: Path, report: Report = silent) -> 
     for path, folder in zip(results, folders, strict=True):
         tables = read_kept_tables(folder)
         found.tables += tables
+        if tables and any(folder.glob(f"*/*/{RECORD}")):
+            found.notes.append(f"{path} is the folder of one data set: its tables are shown, not its records; {ABOVE}")
         if not tables and not any(record.folder.is_relative_to(folder) for record in found.records):
             found.notes.append(_why_empty(path, folder, store))
     if not found.records and not found.tables:
@@ -114,5 +118,5 @@ def _why_empty(path: Path, folder: Path, store: ResultStore) -> str:
     if any(store_file.is_relative_to(folder) for name in store.datasets() for store_file in store.record_files(name)):
         return f"{path} has no record that only it has and that can be used"
     if any(folder.glob(f"*/*/{RECORD}")):
-        return f"{path} is the folder of one data set; name the folder above it"
+        return f"{path} is the folder of one data set; {ABOVE}"
     return f"{path} holds no records and no tables"
