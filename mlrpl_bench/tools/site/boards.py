@@ -97,9 +97,12 @@ def build(group: Group, labels: Labels, methods: Registry[MethodEntry], report: 
 def _study(group: Group, labels: Labels) -> tuple[Study | None, str]:
     """The data set with its labels, or None and why it is not here."""
     try:
-        return labels.study(group.records[0]), ""
+        why = labels.truth(group.records[0]).no_mask
+        if not why:
+            return labels.study(group.records[0]), ""
     except UserError as error:
-        return None, f"without the labels of its images, so intervals stand where they were computed before: {error}"
+        why = str(error)
+    return None, f"its labels are not here, so intervals stand where they were computed before: {why}"
 
 
 def _evidence(group: Group, study: Study | None, problems: list[str], report: Report) -> list[Evidence]:

@@ -91,6 +91,18 @@ def test_a_group_without_a_usable_record_is_none(tmp_path):
     assert build(of, NO_LABELS, Registry("method")) is None
 
 
+def test_a_mask_that_is_not_here_is_no_damage(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    of = tiny.study(tmp_path / "tiny.py", weights="random")
+    setting = replace(of.setting, mask_scheme="file")
+    cell = replace(of.job(tiny.method(tmp_path / "plain.py"), 0.5, 0, 0, {}).cell, setting=setting)
+    record = ResultStore(tmp_path / "results").write(tiny.finished(cell), {})
+    (grouped,) = group([record], {}, {})
+    board = build(grouped, Labels({"tiny": of.entry}, Options(device="cpu")), Registry("method"))
+    assert board is not None and board.problems == []
+    assert any("name their mask with --mask-file" in note for note in board.table.notes)
+
+
 @pytest.mark.parametrize("field", ["scores", "metrics"])
 def test_numbers_that_are_not_those_of_the_scores_are_named_where_labels_are(tmp_path, monkeypatch, field):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))

@@ -75,9 +75,7 @@ def test_a_folder_without_anything_is_named_and_alone_refused(here, tmp_path):
     assert "name the folder above it" in refusal(lambda: found_in(here / "tiny"))
     (here / "tiny" / "leaderboard.md").write_text(KEPT)
     (note,) = found_in(here / "tiny").notes
-    assert note.endswith(
-        "is the folder of one data set: its tables are shown, not its records; name the folder above it"
-    )
+    assert note.endswith("its tables are shown, not its records; name the folder above it")
     assert "is not there" in refusal(lambda: found_in(tmp_path / "nowhere"))
 
 
