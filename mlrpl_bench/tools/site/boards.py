@@ -114,8 +114,11 @@ def _evidence(group: Group, study: Study | None, problems: list[str], report: Re
         except UserError as error:
             problems.append(str(error))
         report(f"reading {group.dataset}", number, len(group.records))
-    sizes = Counter(len(evidence.record.metrics["AP_C"]) for evidence in found)
-    return [evidence for evidence in found if len(evidence.record.metrics["AP_C"]) == sizes.most_common(1)[0][0]]
+    sizes = {evidence.record.cell.key: len(evidence.record.metrics["AP_C"]) for evidence in found}
+    usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else 0
+    odd = [evidence.record.folder for evidence in found if sizes[evidence.record.cell.key] != usual]
+    problems += [f"{folder}: its record has not {usual} AP_C like the others; move the folder away" for folder in odd]
+    return [evidence for evidence in found if sizes[evidence.record.cell.key] == usual]
 
 
 def _columns(found: Sequence[Evidence]) -> tuple[list[float], list[str]]:

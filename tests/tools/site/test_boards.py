@@ -84,6 +84,14 @@ def test_a_record_whose_files_are_damaged_is_named_and_the_others_are_shown(tmp_
     assert len(board.problems) == 1 and len(board.by_key) == len(found) - 1
 
 
+def test_a_record_of_other_categories_is_named(tmp_path):
+    found = records(tmp_path, ["plain"])
+    odd = replace(found[0], metrics={**found[0].metrics, "AP_C": found[0].metrics["AP_C"][:2]})
+    board = built([odd, *found[1:]])
+    assert board.problems == [f"{odd.folder}: its record has not 4 AP_C like the others; move the folder away"]
+    assert len(board.by_key) == len(found) - 1
+
+
 def test_a_group_without_a_usable_record_is_none(tmp_path):
     (record, *_) = records(tmp_path, ["plain"], seeds=1)
     (record.folder / "history.csv").write_text("epoch,test.mAP\n0,2.5\n")
