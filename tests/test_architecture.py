@@ -53,6 +53,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "tools.recompute": "above",
     "tools.site": "above",
     "cli.commands": "above",
+    "cli.terminal": "below",
 }
 
 APP = "cli.app"
