@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mlrpl_bench.api import tuned
-from mlrpl_bench.api.actions import cells, launching
+from mlrpl_bench.api.actions.training import cells, launching
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
