@@ -4,8 +4,8 @@
     python -m docs.build
 
 A warning of Sphinx, a link that leads nowhere within the site, or an example that fails makes the exit code 1. Examples
-that did not change since the last build are not executed again. With --external links to other hosts are tried too, which
-needs a network.
+that did not change since the last build are not executed again. With --external links to other hosts are tried too,
+which needs a network.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from docs.links import hosts, lost_links
 
 DOCS = Path(__file__).resolve().parent
+EXAMPLES = DOCS.parent / "examples"
+GALLERY = DOCS / "gallery"
 OUT = DOCS.parent / "build" / "docs"
 
 FAILED = re.compile(r"(\S+\.py) failed to execute correctly")
@@ -33,13 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Build the site; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m docs.build", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT, help="where html/ and what is kept between builds go")
-    parser.add_argument("--examples", type=Path, default=DOCS.parent / "examples", help="the folder of examples")
     parser.add_argument("--no-examples", action="store_true", help="show the examples without executing them")
     parser.add_argument("--external", action="store_true", help="also try links to other hosts")
     given = parser.parse_args(arguments)
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         return _complain(f"{', '.join(missing)} not found; pip install -e '.[docs]'", 2)
     begin = time.monotonic()
+    _remove_pages_of_examples_that_are_gone()
     if problem := _sphinx("html", given):
         return _complain(problem, 1)
     site = given.out / "html"
@@ -55,6 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _remove_pages_of_examples_that_are_gone() -> None:
+    there = {path.stem for path in EXAMPLES.glob("step_*.py")}
+    for path in GALLERY.glob("step_*"):
+        if path.name.partition(".")[0] not in there:
+            path.unlink()
+
+
 def _sphinx(builder: str, given: argparse.Namespace) -> str:
     """Let Sphinx build; return what is wrong in one line, "" where nothing is."""
     given.out.mkdir(parents=True, exist_ok=True)
@@ -62,7 +71,6 @@ def _sphinx(builder: str, given: argparse.Namespace) -> str:
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "sphinx", "-b", builder, "-q", "--fail-on-warning", "--keep-going"]
     command += ["-w", str(log), "-d", str(given.out / "doctrees")]
-    command += ["-D", f"sphinx_gallery_conf.examples_dirs={given.examples.resolve()}"]
     command += ["-D", "plot_gallery=0"] if given.no_examples or builder != "html" else []
     code = subprocess.run([*command, str(DOCS), str(given.out / builder)]).returncode
     if code == 0:

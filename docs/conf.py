@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
 }
 
+
 def setup(app: Sphinx) -> None:
     """Have links rewritten in every Markdown page and in what it includes."""
 

@@ -24,8 +24,8 @@ result = mb.leaderboard("scenes", **question)
 # %%
 # Read the table
 # --------------
-# ``measurements`` has a row for each method, known ratio and metric. Numbers are percent. The interval (95 %) is that of
-# these trained models over test images, since there is one seed; see :doc:`step_4_compare_fairly` for several.
+# ``measurements`` has a row for each method, known ratio and metric. Numbers are percent. The interval (95 %) is that
+# of these trained models over test images, since there is one seed; see :doc:`step_4_compare_fairly` for several.
 
 frame = result.measurements
 mean_ap = frame[(frame.metric == "mAP") & frame.known_ratio.isin(["0.1", "0.5", "0.9"])]
@@ -42,8 +42,8 @@ axes.set_title("Two epochs on scenes, one seed")
 # %%
 # What was written
 # ----------------
-# The tables as CSV, Markdown and LaTeX, figures, and one page with everything, ``index-epochs=2.html``, which opens from
-# disk. A setting that is not the data set's own stands in the names.
+# The tables as CSV, Markdown and LaTeX, figures, and one page with everything, ``index-epochs=2.html``, which opens
+# from disk. A setting that is not the data set's own stands in the names.
 
 print("\n".join(sorted(path.name for path in result.written)))
 

@@ -88,8 +88,8 @@ for row, panel in enumerate(panels):
 #
 #     python bench.py data check table --root mine --backbone small --image-size 56 --batch 16
 #
-# A known ratio is the share of the *given* labels that the method sees. At 0.6 the other given labels are hidden from it;
-# they tell afterwards how far its scores can be trusted. The defaults of ``table`` are those for photographs; these
+# A known ratio is the share of the *given* labels that the method sees. At 0.6 the other given labels are hidden from
+# it; they tell afterwards how far its scores can be trusted. The defaults of ``table`` are those for photographs; these
 # are for pictures of 64 pixels.
 
 setting = {
@@ -98,7 +98,8 @@ setting = {
 }  # fmt: skip
 result = mb.run("ssgrl", "table", ratios=[0.6, 1.0], **setting)
 frame = result.measurements
-frame[(frame.metric == "mAP") & frame.known_ratio.isin(["0.6", "1"])][["method", "known_ratio", "mean", "low", "high"]].round(1)
+mean_ap = frame[(frame.metric == "mAP") & frame.known_ratio.isin(["0.6", "1"])]
+mean_ap[["method", "known_ratio", "mean", "low", "high"]].round(1)
 
 # %%
 # Fill in the blanks

@@ -3,16 +3,16 @@ Write a method
 ==============
 
 A method is one file, and nothing else is edited. It owns its model and its losses; the benchmark owns the data, the
-masks, the training loop, the optimiser and the evaluation. This example takes the file below, lets the benchmark check it,
-trains it and compares it with its neighbour.
+masks, the training loop, the optimiser and the evaluation. This example takes the file below, lets the benchmark
+check it, trains it and compares it with its neighbour.
 """
 
 # %%
 # The file
 # --------
 # ``smooth_bce.py`` (:download:`download it </../examples/methods/smooth_bce.py>` into a folder ``methods`` beside this
-# script) is cross-entropy on the known labels, as ``partial_bce`` has it, with the labels smoothed. ``python bench.py new
-# my_idea`` writes a file to begin with.
+# script) is cross-entropy on the known labels, as ``partial_bce`` has it, with the labels smoothed. ``python bench.py
+# new my_idea`` writes a file to begin with.
 #
 # .. literalinclude:: /../examples/methods/smooth_bce.py
 #    :language: python
@@ -30,8 +30,8 @@ FILE = Path(sys.argv[0]).resolve().parent / "methods" / "smooth_bce.py"
 # What every method must pass
 # ---------------------------
 # ``test-method`` trains it on small random data, and looks whether it survives odd batches, cannot reach hidden labels,
-# draws from the batch's generator alone, and goes on exactly from a checkpoint. Name your file with ``--plugin``, or put it
-# into ``methods/`` of a checkout.
+# draws from the batch's generator alone, and goes on exactly from a checkpoint. Name your file with ``--plugin``, or
+# put it into ``methods/`` of a checkout.
 
 
 def bench(*words: str | Path) -> str:
@@ -67,5 +67,5 @@ for row in found.rows():
     print(*row, sep=" | ")
 
 # %%
-# One seed says something about these two trained models and nothing about the methods; :doc:`step_4_compare_fairly` shows
-# how to do better. What a method is given and what else it may have is told in :doc:`/adding-a-method`.
+# One seed says something about these two trained models and nothing about the methods; :doc:`step_4_compare_fairly`
+# shows how to do better. What a method is given and what else it may have is told in :doc:`/adding-a-method`.

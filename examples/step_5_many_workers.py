@@ -12,6 +12,7 @@ workers that share a CPU, as on a machine with two GPUs, and prints the command 
 # ``--dry-run`` trains nothing: it says which cells two workers would train side by side.
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -56,10 +57,11 @@ for path in sorted(RESULTS.glob("scenes/*/*/record.json")):
 pd.DataFrame(facts)
 
 # %%
-# Each worker writes what it does into a file of its own.
+# Each worker writes what it does into a file of its own. These are the lines about cells that it finished.
 
 for log in sorted(RESULTS.glob("scenes/.work/*.log")):
-    print(f"{log.name.rsplit('-', 1)[1]}: {log.read_text(encoding='utf-8').strip().splitlines()[-1]}"[:120])
+    finished = [line for line in log.read_text(encoding="utf-8").splitlines() if ": mAP" in line]
+    print("worker", log.stem.rpartition("-")[2], *finished, sep="\n  ")
 
 # %%
 # A cluster
@@ -68,8 +70,8 @@ for log in sorted(RESULTS.glob("scenes/.work/*.log")):
 # scheduler, wherever the folder is mounted. The cells are divided for so many workers as ``--workers`` says.
 
 more = (*QUESTION[:4], "0.2,0.3,0.4,0.6", *QUESTION[5:])
-command = bench(*more, "--launcher", "print", "--workers", "8").strip().splitlines()[-1]
-print(command.replace(sys.executable, "python"))
+words = shlex.split(bench(*more, "--launcher", "print", "--workers", "8"))
+print(shlex.join(["python", Path(words[1]).name, *words[2:]]))  # without this machine's folders
 
 # %%
 # As a job of SLURM that is eight GPUs:
@@ -85,4 +87,6 @@ print(command.replace(sys.executable, "python"))
 # The table is made afterwards, from whatever records there are. Here no worker of the cluster ever ran, so the columns
 # of the first question are there and nothing has to be trained.
 
-print(bench(*QUESTION, "--no-train", "--json")[:200], "...")
+found = json.loads(bench(*QUESTION, "--no-train", "--json"))
+rows = {name: {ratio: entry["mean"] for ratio, entry in row.items()} for name, row in found["rows"].items()}
+pd.DataFrame(rows).T[["10 %", "50 %", "90 %"]].round(1)

@@ -73,25 +73,25 @@ axes.figure.set_layout_engine("constrained")
 # ``scores.npz`` holds the logits of the test images (images x categories). A sigmoid makes them probabilities.
 
 with np.load(folder / "scores.npz") as arrays:
-    logits_NC = arrays["scores"]
-probabilities_NC = 1 / (1 + np.exp(-logits_NC))
+    logits = arrays["scores"]
+probabilities = 1 / (1 + np.exp(-logits))
 figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
-axes.hist(probabilities_NC.ravel(), bins=40)
+axes.hist(probabilities.ravel(), bins=40)
 axes.set(xlabel="probability", ylabel="entries of the test set", yscale="log")
-print(f"{100 * np.mean(probabilities_NC > 0.5):.1f} % of the entries are predicted at a threshold of 0.5")
+print(f"{100 * np.mean(probabilities > 0.5):.1f} % of the entries are predicted at a threshold of 0.5")
 
 # %%
 # Where it looks
 # --------------
-# ``examples.npz`` keeps, for a few test images, where each category's attention was. Here the category with the highest
-# score of each.
+# ``examples.npz`` keeps the scores of a few test images (images x categories) and where each category's attention was
+# (images x categories x height x width). Here the category with the highest score of each image.
 
 with np.load(folder / "examples.npz") as arrays:
-    scores_BC, attention_BCHW = arrays["scores"], arrays["attention"]
+    scores, attention = arrays["scores"], arrays["attention"]
 figure, panels = plt.subplots(1, 6, figsize=(9, 1.9), layout="constrained")
-for panel, scores_C, attention_CHW in zip(panels, scores_BC, attention_BCHW, strict=False):
-    first = int(scores_C.argmax())
-    panel.imshow(attention_CHW[first], cmap="magma")
+for panel, scores_of_image, maps in zip(panels, scores, attention, strict=False):
+    first = int(scores_of_image.argmax())
+    panel.imshow(maps[first], cmap="magma")
     panel.set_title(categories[first], fontsize=9)
     panel.axis("off")
 
