@@ -4,8 +4,8 @@
     python -m docs.build
 
 A warning of Sphinx, a link that leads nowhere within the site, or an example that fails makes the exit code 1. Examples
-that did not change since the last build are not executed again. With --external links to other hosts are tried too,
-which needs a network.
+that did not change since the last build are not executed again; after a change of the package --fresh executes them all.
+With --external links to other hosts are tried too, which needs a network.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -36,11 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.build", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT, help="where html/ and what is kept between builds go")
     parser.add_argument("--no-examples", action="store_true", help="show the examples without executing them")
+    parser.add_argument("--fresh", action="store_true", help="execute all examples, and make all pages anew")
     parser.add_argument("--external", action="store_true", help="also try links to other hosts")
     given = parser.parse_args(arguments)
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         return _complain(f"{', '.join(missing)} not found; pip install -e '.[docs]'", 2)
     begin = time.monotonic()
+    if given.fresh:
+        shutil.rmtree(GALLERY, ignore_errors=True)
     _remove_pages_of_examples_that_are_gone()
     if problem := _sphinx("html", given):
         return _complain(problem, 1)
@@ -71,6 +75,7 @@ def _sphinx(builder: str, given: argparse.Namespace) -> str:
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "sphinx", "-b", builder, "-q", "--fail-on-warning", "--keep-going"]
     command += ["-w", str(log), "-d", str(given.out / "doctrees")]
+    command += ["-E", "-a"] if given.fresh else []
     command += ["-D", "plot_gallery=0"] if given.no_examples or builder != "html" else []
     code = subprocess.run([*command, str(DOCS), str(given.out / builder)]).returncode
     if code == 0:

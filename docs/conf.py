@@ -59,6 +59,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "plot_gallery": "True",
     "download_all_examples": False,
+    "notebook_extensions": set(),  # a notebook would not find the method's file beside it
     "remove_config_comments": True,
     "reset_modules": ("matplotlib",),
     "min_reported_time": 10**6,  # how long they took depends on the machine

@@ -61,7 +61,7 @@ pd.DataFrame(facts)
 
 for log in sorted(RESULTS.glob("scenes/.work/*.log")):
     finished = [line for line in log.read_text(encoding="utf-8").splitlines() if ": mAP" in line]
-    print("worker", log.stem.rpartition("-")[2], *finished, sep="\n  ")
+    print(f"worker {log.stem.rpartition('-')[2]}", *finished, sep="\n  ")
 
 # %%
 # A cluster
