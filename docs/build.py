@@ -4,7 +4,7 @@
     python -m docs.build
 
 A warning of Sphinx, a link that leads nowhere within the site, or an example that fails makes the exit code 1. Examples
-that did not change since the last build are not executed again; after a change of the package --fresh executes them all.
+that did not change since the last build are not executed again; after the package changed --fresh executes all.
 With --external links to other hosts are tried too, which needs a network.
 """
 

@@ -90,6 +90,44 @@ def test_a_build_without_sphinx_says_what_to_install(monkeypatch, capsys, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def as_if_built(monkeypatch, tmp_path):
+    """A build in which a function that is given the folder takes the place of Sphinx; the gallery is a folder too."""
+    monkeypatch.setattr(build, "NEEDED", ())
+    monkeypatch.setattr(build, "GALLERY", tmp_path / "gallery")
+
+    def build_with(make):
+        monkeypatch.setattr(build.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], make(tmp_path)))
+        return build.main(["--out", str(tmp_path)])
+
+    return build_with
+
+
+def test_a_build_with_a_lost_link_fails_and_names_it(as_if_built, capsys):
+    def make(out):
+        (out / "html").mkdir()
+        (out / "html" / "a.html").write_text('<a href="gone.html">')
+        return 0
+
+    assert as_if_built(make) == 1
+    assert capsys.readouterr().err == "error: 1 links lead nowhere: a.html: gone.html\n"
+
+
+def test_a_build_in_which_sphinx_fails_says_where_to_look(as_if_built, capsys, tmp_path):
+    assert as_if_built(lambda out: 2) == 1
+    log = tmp_path / "html-warnings.txt"
+    assert capsys.readouterr().err == f"error: Sphinx ended with exit code 2; what it said is above and in {log}\n"
+
+
+def test_pages_of_an_example_that_is_gone_are_removed_and_others_stay(as_if_built, tmp_path):
+    (tmp_path / "gallery").mkdir()
+    names = ["index.rst", "step_1_first_table.rst", "step_1_gone.py.md5", "step_1_gone.rst"]
+    for name in names:
+        (tmp_path / "gallery" / name).touch()
+    assert as_if_built(lambda out: 2) == 1
+    assert sorted(path.name for path in (tmp_path / "gallery").iterdir()) == names[:2]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS, ids=lambda path: path.stem)
 def test_an_example_runs_as_a_script_in_any_folder(step, tmp_path, monkeypatch):
