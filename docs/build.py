@@ -26,7 +26,7 @@ EXAMPLES = DOCS.parent / "examples"
 GALLERY = DOCS / "gallery"
 OUT = DOCS.parent / "build" / "docs"
 
-FAILED = re.compile(r"(\S+\.py) failed to execute correctly")
+FAILED = re.compile(r"([^\s/]+\.py) (?:unexpectedly )?failed to execute")
 """How sphinx-gallery words a failure."""
 
 NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_gallery")
@@ -82,7 +82,7 @@ def _sphinx(builder: str, given: argparse.Namespace) -> str:
         return ""
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
     if failed := FAILED.findall(text):
-        return f"the example {Path(failed[0]).name} failed; run it by itself: python {failed[0]}"
+        return f"the example {failed[0]} failed; run it by itself: python examples/{failed[0]}"
     return f"Sphinx ended with exit code {code}; what it said is above and in {log}"
 
 
