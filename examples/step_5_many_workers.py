@@ -54,6 +54,7 @@ for path in sorted(RESULTS.glob("scenes/*/*/record.json")):
         "launcher": record["launcher"], "side by side": record["cost"]["cells_in_group"],
         "mAP": round(100 * record["metrics"]["mAP"], 1),
     })  # fmt: skip
+assert len(facts) == 4  # three known ratios, and the upper bound
 pd.DataFrame(facts)
 
 # %%

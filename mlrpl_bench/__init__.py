@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
+    from mlrpl_bench.api.actions.packing import export_records, import_records
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
     from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.finishing import FinishingStep, KnownEntries, LinearHead
     from mlrpl_bench.models.hyperparameters import parameter
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
-    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.models.registry import (
+        register_alias,
+        register_dataset,
+        register_method,
+        register_step,
+        register_variant,
+    )
     from mlrpl_bench.training.options import Options
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
@@ -34,6 +43,9 @@ __all__ = [
     "Backbone",
     "Batch",
     "Dataset",
+    "FinishingStep",
+    "KnownEntries",
+    "LinearHead",
     "Method",
     "Options",
     "ParameterGroup",
@@ -43,14 +55,17 @@ __all__ = [
     "Request",
     "Result",
     "Split",
+    "StrongView",
     "Task",
     "UserError",
     "__version__",
     "build_folder_once",
     "claims",
     "compare",
+    "export_records",
     "fill",
     "generator_at",
+    "import_records",
     "leaderboard",
     "parameter",
     "predict",
@@ -58,6 +73,8 @@ __all__ = [
     "register_alias",
     "register_dataset",
     "register_method",
+    "register_step",
+    "register_variant",
     "run",
     "seed_of",
     "torch_draws_from",
@@ -114,9 +131,17 @@ def _of_data() -> dict[str, Any]:
 
 def _of_models() -> dict[str, Any]:
     """For the author of a method; imports torch."""
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.finishing import FinishingStep, KnownEntries, LinearHead
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
-    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.models.registry import (
+        register_alias,
+        register_dataset,
+        register_method,
+        register_step,
+        register_variant,
+    )
     from mlrpl_bench.utils.randomness import generator_at, seed_of, torch_draws_from
 
     return dict(locals())
@@ -126,5 +151,6 @@ def _of_api() -> dict[str, Any]:
     """For a notebook; imports everything."""
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
+    from mlrpl_bench.api.actions.packing import export_records, import_records
 
     return dict(locals())

@@ -11,7 +11,7 @@ from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.tuned import Tuned
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data.protocol import check_ratios
-from mlrpl_bench.models.hyperparameters import rate_factor
+from mlrpl_bench.models.hyperparameters import recipe_changes
 from mlrpl_bench.models.registry import (
     DatasetEntry,
     MethodEntry,
@@ -23,6 +23,7 @@ from mlrpl_bench.models.registry import (
 )
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.progress import Report, silent
 
 Rows = Sequence[tuple[MethodEntry, Mapping[str, Any]]]
 """This type holds methods, each with the hyper-parameters that the user changed."""
@@ -69,7 +70,7 @@ def resolve(request: Request, watcher: Watcher, *, needs_ratios: bool = True) ->
     request = _without_needless_preset(request, dataset)
     rows, ratios = _rows(request, methods, dataset, needs_ratios)
     check_ratios(ratios)
-    store = store_of(request.results)
+    store = store_of(request.results, watcher.report)
     return Resolved(request, methods, dataset, store, rows, ratios, request.seed_pairs())
 
 
@@ -80,15 +81,19 @@ def _without_needless_preset(request: Request, dataset: DatasetEntry) -> Request
     return replace(request, options=replace(request.options, preset=None))
 
 
-def store_of(folders: Sequence[Path]) -> ResultStore:
+def store_of(folders: Sequence[Path], report: Report = silent) -> ResultStore:
     """Return the store that writes into the first of the folders and reads from all.
+
+    Args:
+        folders: also addresses, which are only read.
+        report: is told how many files of an address are copied.
 
     Raises:
         UserError: no folder is named, one cannot be read, or one besides the first is not there.
     """
     if not folders:
         raise UserError("no folder of results is named; give at least one")
-    return ResultStore(folders[0], folders[1:])
+    return ResultStore(folders[0], folders[1:], report)
 
 
 def _rows(
@@ -114,6 +119,6 @@ def _rows(
         names, ratios = (alias.method,), (alias.ratio,)
     entries = chosen_methods(methods, names)
     for entry in entries:
-        _, changed = rate_factor(request.overrides, entry.name)
+        _, changed = recipe_changes(request.overrides, entry.name)
         entry.hyperparameters(changed)  # refuse before anything is loaded
     return [(entry, request.overrides) for entry in entries], tuple(sorted(ratios))

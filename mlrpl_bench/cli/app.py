@@ -16,11 +16,12 @@ from mlrpl_bench.cli.commands.listing import list_
 from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
+from mlrpl_bench.cli.commands.records.packs import records_app
+from mlrpl_bench.cli.commands.records.verify import verify
 from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
-from mlrpl_bench.cli.commands.verify import verify
 from mlrpl_bench.cli.options import program
-from mlrpl_bench.cli.streams import print_anything
+from mlrpl_bench.cli.streams import json_lines, print_anything, say
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted, Terminated, terminate
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="Compare methods for multi-label image recognition with partial labels.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(records_app, name="records")
 
 app.command("list")(list_)
 app.command()(run)
@@ -55,6 +57,11 @@ def main() -> None:
     """The entry point: one line and exit code 2 for bad input, no traceback."""
     signal.signal(signal.SIGTERM, terminate)
     print_anything()
+    with json_lines(wanted="--log-json" in sys.argv[1:]):  # also where the arguments are wrong
+        _main()
+
+
+def _main() -> None:
     try:
         try:
             code = app(standalone_mode=False)
@@ -107,5 +114,5 @@ def _command_of(error: Any) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say("error", f"error: {' '.join(message.split())}", exit_code=code)
     return code

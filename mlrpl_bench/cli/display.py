@@ -10,10 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mlrpl_bench.cli.epochs import Epochs
+from mlrpl_bench.cli.worker_lines import EndedEpochs, duration, worker_line
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
+from mlrpl_bench.records.leases.presence import AtWork
+from mlrpl_bench.training.launchers.epochs import Epochs
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
+from mlrpl_bench.utils.tables import counted
 
 LINE_SECONDS = 60.0
 """A log file gets a line about a group or a preparation at most this often."""
@@ -50,6 +53,8 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self.tasks: dict[str, Any] = {}
+        self._bars: set[str] = set()  # the owners of the bars of processes elsewhere
+        self._ended = EndedEpochs(LINE_SECONDS, clock)
         self.problems: list[str] = []
         """These lines name the records that could not be used."""
 
@@ -113,11 +118,33 @@ class Display:
                 self.progress.remove_task(self.tasks.pop(title))
             if isinstance(event, Finished):
                 line = f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s"
+            elif isinstance(event, FoundFinished) and event.record is not None:
+                cost, node = event.record.content["cost"], event.record.content.get("node", "another machine")
+                mean = 100 * event.record.metrics["mAP"]
+                line = f"{title}: mAP {mean:.1f} in {cost['seconds']:.0f} s on {node}"
             elif isinstance(event, FoundFinished):
                 line = f"{title}: trained by another process"
             else:
                 line = f"{title}: failed, {event.reason}"
             self.console.print(line, markup=False, soft_wrap=True)
+
+    def workers(self, at_work: Sequence[AtWork]) -> None:
+        """Show a bar for each process that trains cells elsewhere, or log the epochs that they have ended."""
+        if not self.console.is_terminal:
+            for each in self._ended.news(at_work):
+                self._line(worker_line(each))
+            return
+        for owner in self._bars - {each.owner for each in at_work}:
+            self.progress.remove_task(self.tasks.pop(owner))
+        self._bars = {each.owner for each in at_work}
+        for each in at_work:
+            if each.owner not in self.tasks:
+                self.tasks[each.owner] = self.progress.add_task(each.name, total=each.steps, facts="")
+            epoch = min(each.epoch + 1, each.epochs)
+            mean = "" if each.test_mAP is None else f", mAP {each.test_mAP:.1f}"
+            # The device last: where a terminal is narrow, the end is cut.
+            facts = f"{counted(each.cells, 'cell')}, epoch {epoch}/{each.epochs}{mean}, {each.device}"
+            self.progress.update(self.tasks[each.owner], total=each.steps, completed=each.step, facts=facts)
 
     def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
         """Show that a group of cells begins to train side by side.
@@ -137,7 +164,7 @@ class Display:
         if (over := self.epochs.hear(epochs, event)) is not None:
             self._line(
                 f"epoch {over.epoch}/{over.epochs}: loss {over.loss:.4f}, mAP {over.test_mAP:.1f}, "
-                f"{over.images_per_second:.0f} images/s, {_duration(over.seconds_left)} left"
+                f"{over.images_per_second:.0f} images/s, {duration(over.seconds_left)} left"
             )
 
     def _log_preparation(self, what: str, done: int, total: int) -> None:
@@ -148,7 +175,7 @@ class Display:
             told = self.tasks_told.get(what, -math.inf)
             if now - told >= LINE_SECONDS or (done == total):
                 self.tasks_told[what] = now
-                self._line(f"{what}: {done:,} of {total:,}, {_duration(now - began)}")
+                self._line(f"{what}: {done:,} of {total:,}, {duration(now - began)}")
         if done == total:
             self.began.pop(what)
             self.tasks_told.pop(what, None)
@@ -160,15 +187,3 @@ class Display:
         if what not in self.tasks:
             self.tasks[what] = self.progress.add_task(what, total=total, facts="")
         self.progress.update(self.tasks[what], completed=done)
-
-
-def _duration(seconds: float) -> str:
-    """Write a duration for people.
-
-    >>> _duration(59), _duration(3599), _duration(7260)
-    ('59 s', '60 min', '2 h 1 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if seconds < 3600 else f"{minutes // 60} h {minutes % 60} min"

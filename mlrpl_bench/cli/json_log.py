@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlrpl_bench.cli.epochs import Epochs
+from mlrpl_bench.cli.streams import write_json
+from mlrpl_bench.cli.worker_lines import EndedEpochs
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
+from mlrpl_bench.records.leases.presence import AtWork
+from mlrpl_bench.records.record import Record
+from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import Failed, Note
 
 LINE_SECONDS = 60.0
 """A preparation gets a line at most this often, and one at its end."""
+
+
+EPOCH = tuple(field.name for field in dataclasses.fields(Epoch))
+"""The facts of an epoch, whoever has ended it."""
 
 
 class JsonLog:
@@ -29,6 +34,7 @@ class JsonLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._epochs = Epochs(0.0, clock)
+        self._ended = EndedEpochs(0.0, clock)
         self._told: dict[str, float] = {}
 
     def __enter__(self) -> JsonLog:
@@ -42,7 +48,7 @@ class JsonLog:
         now = self.clock()
         if done == total or now - self._told.setdefault(what, now) >= LINE_SECONDS:
             self._told[what] = now
-            self._write("preparation", what=what, done=done, total=total)
+            write_json("preparation", what=what, done=done, total=total)
         if done == total:
             self._told.pop(what, None)
 
@@ -50,44 +56,48 @@ class JsonLog:
         """How many of the cells are done; a line where it changes."""
         if self._told.get("cells") != done:
             self._told["cells"] = done
-            self._write("cells", done=done, total=total)
+            write_json("cells", done=done, total=total)
+
+    def workers(self, at_work: Sequence[AtWork]) -> None:
+        """Write a line for each epoch that a process elsewhere has ended."""
+        for each in self._ended.news(at_work):
+            facts = {field: getattr(each, field) for field in EPOCH}
+            write_json("epoch", node=each.node, process=each.process, device=each.device, **facts)
 
     def note(self, text: str) -> None:
         """A line that a person should read."""
-        self._write("note", text=text)
+        write_json("note", text=text)
 
     def warn(self, text: str) -> None:
         """Something is not as it should be."""
-        self._write("warning", text=text)
+        write_json("warning", text=text)
 
     def problem(self, text: str) -> None:
         """A record cannot be used."""
-        self._write("problem", text=text)
+        write_json("problem", text=text)
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Something happened to the cell with this title."""
         if (epoch := self._epochs.hear(epochs, event)) is not None:
-            self._write("epoch", **dataclasses.asdict(epoch))
+            write_json("epoch", **dataclasses.asdict(epoch))
         if isinstance(event, Began):
-            self._write("group", epochs=epochs, **dataclasses.asdict(event))
+            write_json("group", epochs=epochs, **dataclasses.asdict(event))
         elif isinstance(event, Waiting):
-            self._write("waiting", **dataclasses.asdict(event))
+            write_json("waiting", **dataclasses.asdict(event))
         elif isinstance(event, Note):
-            self._write("note", cell=title, text=event.text)
+            write_json("note", cell=title, text=event.text)
         elif isinstance(event, Finished):
             mean = 100 * float(event.metrics["mAP"])
-            self._write("finished", cell=title, test_mAP=mean, seconds=event.seconds)
+            write_json("finished", cell=title, test_mAP=mean, seconds=event.seconds)
         elif isinstance(event, FoundFinished):
-            self._write("finished elsewhere", cell=title)
+            write_json("finished elsewhere", cell=title, **_facts(event.record))
         elif isinstance(event, Failed):
-            self._write("failed", cell=title, reason=event.reason)
-
-    def _write(self, event: str, **facts: Any) -> None:
-        line = {"event": event, "time": round(time.time(), 3), **{name: _plain(fact) for name, fact in facts.items()}}
-        print(json.dumps(line, allow_nan=False), file=sys.stderr, flush=True)
+            write_json("failed", cell=title, reason=event.reason)
 
 
-def _plain(fact: Any) -> Any:
-    if isinstance(fact, float):
-        return round(fact, 6) if math.isfinite(fact) else None
-    return [_plain(part) for part in fact] if isinstance(fact, tuple) else fact
+def _facts(record: Record | None) -> dict[str, Any]:
+    """What the record of another process says of its cell; nothing where it cannot be read."""
+    if record is None:
+        return {}
+    mean, content = 100 * float(record.metrics["mAP"]), record.content
+    return {"test_mAP": mean, "seconds": content["cost"]["seconds"], "node": content.get("node")}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlrpl_bench.models.hyperparameters import parse_assignments
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.training.options import Options, check_values, described, flag
 from mlrpl_bench.utils.errors import UserError
 
@@ -35,7 +36,7 @@ ResultsOptions = Annotated[
     list[Path] | None,
     typer.Option(
         "--results-dir",
-        help="Where records and tables are kept. Repeatable: the others are only read.",
+        help="Where records and tables are kept. Repeatable: the others are only read, as is an address (s3://...).",
         show_default="results",
     ),
 ]
@@ -130,7 +131,12 @@ def result_store(results_dirs: list[Path] | None) -> ResultStore:
     from mlrpl_bench.records.store import ResultStore
 
     first, *others = result_folders(results_dirs)
-    return ResultStore(first, others)
+    if not any(map(address_of, (first, *others))):
+        return ResultStore(first, others)
+    from mlrpl_bench.cli.display import Display
+
+    with Display() as display:
+        return ResultStore(first, others, display.report)
 
 
 def program() -> str:

@@ -1,8 +1,9 @@
-"""The options that say where workers train, and their checks."""
+"""This module defines the options that say where workers train, and checks them."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
 
 _OPTIONS: dict[str, tuple[Any, str, str]] = {
-    "launcher": (str, f"Who starts workers: {', '.join(LAUNCHERS)}.", "none, train here"),
+    "launcher": (list[str], f"Who starts workers: {', '.join(LAUNCHERS)}.", "none, train here"),
     "workers": (int, "How many workers a --launcher starts.", "one a GPU"),
     "ray_address": (str, "With ray: the cluster; local starts one here.", "auto"),
     "accelerator": (str, "With ray: the kind of GPU, such as H100.", "any"),
@@ -37,7 +38,8 @@ def with_placement(command: Command) -> Command:
     shared = [_parameter(name, *facts) for name, facts in _OPTIONS.items()]
 
     def with_given(**given: Any) -> None:
-        placement = Placement(**{name: given.pop(f"place_{name}") for name in _OPTIONS})
+        chosen = {name: given.pop(f"place_{name}") for name in _OPTIONS}
+        placement = Placement(**{**chosen, "launcher": _the_one(chosen["launcher"] or ())})
         placement.check(given["options"].device)
         command(**given, placement=placement)
 
@@ -51,7 +53,7 @@ def with_placement(command: Command) -> Command:
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:
-    """``2/3`` to (2, 3); None stays None.
+    """Convert ``2/3`` to (2, 3); None stays None.
 
     Raises:
         UserError: it is no part of anything.
@@ -81,8 +83,15 @@ def refuse_contradictions(
         raise UserError(f"--no-train and {other} contradict each other; leave one out")
 
 
+def _the_one(launchers: Sequence[str]) -> str | None:
+    if len(set(launchers)) > 1:
+        raise UserError(f"--launcher {' and --launcher '.join(launchers)} contradict each other; leave one out")
+    return launchers[0] if launchers else None
+
+
 def _parameter(name: str, kind: Any, text: str, unset: str) -> inspect.Parameter:
-    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=unset)
+    metavar = "<str>" if kind == list[str] else None
+    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=unset, metavar=metavar)
     annotation = Annotated[kind | None, option]
     # Not the bare name: `Options`, too, has workers, which are others.
     own = f"place_{name}"

@@ -1,4 +1,4 @@
-"""Runs workers as tasks of a Ray cluster, one a GPU. Nothing that counts passes through Ray.
+"""This module runs workers as tasks of a Ray cluster, one a GPU. Nothing that counts passes through Ray.
 
 A task pulls its cells by leases, so that it is never tied to any: Ray retries nothing, the driver's loop starts a new
 task where one was lost. The loop needs no GPU; this module imports Ray where it is used, and never torch.
@@ -10,11 +10,13 @@ import contextlib
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlrpl_bench.launchers.driver import Ended, Launch, drive
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import counted
 
 PENDING = 2
 """Tasks beyond what there is room for now: an autoscaler sees that more nodes are wanted, and no long queue stands."""
@@ -23,6 +25,9 @@ GRACE_SECONDS = 60.0
 """That tasks get to write checkpoints."""
 
 KNOCK_SECONDS = 10.0
+
+PATIENCE_SECONDS = 600.0
+"""That a cluster gets to bring the first node with room for a worker: an autoscaler needs some minutes."""
 
 
 def start(launch: Launch) -> None:
@@ -82,34 +87,67 @@ def _knock(address: str) -> None:
 
 
 class RayPool:
-    """Tasks of a Ray cluster.
+    """A Ray pool holds tasks of a Ray cluster.
 
     Args:
         ray: the module.
+        clock: seconds from any start that never go back.
+
+    Raises:
+        UserError: a cluster that cannot grow has no room for the workers that are asked for.
     """
 
-    def __init__(self, ray: Any, launch: Launch) -> None:
-        self.ray, self.workers = ray, launch.placement.workers
+    def __init__(self, ray: Any, launch: Launch, clock: Callable[[], float] = time.monotonic) -> None:
+        self.ray, self.workers, self._clock = ray, launch.placement.workers, clock
         options = launch.order.request.get("options", {})
-        self.gpus = _gpus_of_a_task(options.get("device", "auto"), ray.cluster_resources())
-        loaders = options.get("workers") or 0
-        remote = ray.remote(**task_options(self.gpus, 1 + loaders, launch.placement.accelerator))
-        self._task = remote(_task_of(launch.work))
-        self.order = {**launch.order.to_json(), "planned": self.workers or max(1, self._there())}
+        device = options.get("device", "auto")
+        gpus = _gpus_of_a_task(device, ray.cluster_resources())
+        self._needs = task_options(gpus, 1 + (options.get("workers") or 0), launch.placement.accelerator)
+        self._task = ray.remote(**self._needs)(_task_of(launch.work))
+        there = self._there()
+        if launch.placement.ray_address == "local" and there < (self.workers or 1):
+            raise UserError(
+                f"Ray has room for {counted(there, 'worker')} on this machine, each with {words_of(self._needs)}; ask "
+                "for fewer with --workers, or for less with --device, --accelerator or --loader-workers"
+            )
+        self._tell_of_room(there, device, launch.say)
+        self._waits_until = None if there else self._clock() + PATIENCE_SECONDS
+        self.order = {**launch.order.to_json(), "planned": self.workers or max(1, there)}
         self._names: dict[Any, str] = {}
         self._started = 0
 
     @property
     def running(self) -> int:
-        """How many tasks are in flight, those included that wait for room."""
+        """Return how many tasks are in flight, those included that wait for room."""
         return len(self._names)
 
     def room(self) -> int:
-        """As many as the cluster has room for now and a few more, or as many as were asked for."""
-        return self.workers or self._there() + PENDING
+        """Return as many as the cluster has room for now and a few more, or as many as were asked for.
+
+        Raises:
+            UserError: for so long there was never room for even one.
+        """
+        there = self._there()
+        if there:
+            self._waits_until = None
+        elif self._waits_until is not None and self._clock() >= self._waits_until:
+            raise UserError(
+                f"in {PATIENCE_SECONDS / 60:.0f} minutes the Ray cluster had no node with {words_of(self._needs)} for "
+                "a worker; add one, or ask for less with --device, --accelerator or --loader-workers"
+            )
+        return self.workers or there + PENDING
 
     def _there(self) -> int:
-        return int(self.ray.cluster_resources().get("GPU" if self.gpus else "CPU", 0))
+        return sum(_fitting(node["Resources"], self._needs) for node in self.ray.nodes() if node["Alive"])
+
+    def _tell_of_room(self, there: int, device: str, say: Callable[[str], None]) -> None:
+        if device == "auto" and not self._needs["num_gpus"]:
+            say("the Ray cluster has no GPU now, so that workers train on CPUs; --device cuda waits for GPUs")
+        if there < (self.workers or 1):
+            say(
+                f"the Ray cluster has room for {there} of {counted(self.workers or 1, 'worker')} now, each with "
+                f"{words_of(self._needs)}; more begin when it grows"
+            )
 
     def start(self, most: int | None) -> None:
         """Start a task."""
@@ -117,7 +155,7 @@ class RayPool:
         self._names[self._task.remote(self.order, most)] = f"Ray task {self._started}"
 
     def wait(self, seconds: float) -> Sequence[Ended]:
-        """The tasks that end within so many seconds; as soon as there is one."""
+        """Return the tasks that end within so many seconds; as soon as there is one."""
         done, _ = self.ray.wait(list(self._names), num_returns=1, timeout=seconds) if self._names else ([], [])
         return [_end_of(self.ray, reference, self._names.pop(reference)) for reference in done]
 
@@ -131,7 +169,7 @@ class RayPool:
 
 
 def task_options(gpus: int, cpus: int, accelerator: str | None) -> dict[str, Any]:
-    """How Ray runs a task: it retries none, keeps no process for the next, and spreads them over the nodes."""
+    """Return how Ray runs a task: it retries none, keeps no process for the next, and spreads them over the nodes."""
     kind = {} if accelerator is None else {"accelerator_type": accelerator}
     return {
         "num_cpus": cpus,
@@ -143,8 +181,27 @@ def task_options(gpus: int, cpus: int, accelerator: str | None) -> dict[str, Any
     }
 
 
+def words_of(needs: Mapping[str, Any]) -> str:
+    """What a task with such `task_options` takes of a node, for people.
+
+    >>> words_of(task_options(1, 5, "H100"))
+    '1 GPU (H100) and 5 CPUs'
+    """
+    kind = f" ({needs['accelerator_type']})" if "accelerator_type" in needs else ""
+    gpu = f"1 GPU{kind} and " if needs["num_gpus"] else ""
+    return f"{gpu}{counted(needs['num_cpus'], 'CPU')}"
+
+
+def _fitting(resources: Mapping[str, float], needs: Mapping[str, Any]) -> int:
+    """How many tasks a node runs at once, if it runs nothing else."""
+    if "accelerator_type" in needs and f"accelerator_type:{needs['accelerator_type']}" not in resources:
+        return 0
+    each = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"]}
+    return min(int(resources.get(name, 0) // number) for name, number in each.items() if number)
+
+
 def _gpus_of_a_task(device: str, resources: Mapping[str, float]) -> int:
-    """One where GPUs are asked for, or where the cluster has any and nobody asked for a CPU."""
+    """Return a task's GPUs: one where GPUs are asked for, or where the cluster has any and nobody asked for a CPU."""
     return int(device.startswith("cuda") or (device == "auto" and resources.get("GPU", 0) >= 1))
 
 

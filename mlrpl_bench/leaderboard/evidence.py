@@ -1,4 +1,4 @@
-"""Computes what a finished cell tells beyond its metrics, once, and keeps it beside the cell's record.
+"""This module computes what a finished cell tells beyond its metrics, once, and keeps it beside the cell's record.
 
 - Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`intervals`).
 - Recovery: how well the trained method ranks the training labels that were hidden from it, the mAP over these entries
@@ -25,7 +25,8 @@ from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.evaluation import influences, metrics, thresholds
 from mlrpl_bench.models.method import Progress
-from mlrpl_bench.records.record import Record, read_arrays
+from mlrpl_bench.records.elsewhere.packed import TRAIN_EVIDENCE, TRAIN_SCORES, tolerance_of
+from mlrpl_bench.records.record import Record, read_arrays, read_arrays_of
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
 
@@ -39,12 +40,12 @@ PAPERS_START = 5
 
 Masks = Callable[[float, int], NDArray[np.bool_]]
 Seeds = tuple[int, int]
-"""Training seed and mask seed."""
+"""Return training seed and mask seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The evidence of one finished cell: its record, and what was computed from its files.
+    """Evidence holds what is known of one finished cell: its record, and what was computed from its files.
 
     Attributes:
         record: what the cell left behind.
@@ -72,7 +73,7 @@ class Evidence:
 
     @property
     def seeds(self) -> Seeds:
-        """Training seed and mask seed."""
+        """Return training seed and mask seed."""
         return self.record.cell.seed, self.record.cell.mask_seed
 
 
@@ -115,27 +116,33 @@ class Collector:
         scores_NC = read_scores(record, "scores.npz", self.test)
         measured = metrics.evaluate(scores_NC, self.test.labels_NC, surely_logits=True)
         for name in metrics.REPORTED:
-            if abs(measured[name] - record.metrics[name]) > 1e-9:
+            tolerance = tolerance_of(name) if record.is_rounded() else 1e-9
+            if abs(measured[name] - record.metrics[name]) > tolerance:
                 raise UserError(
                     f"{record.folder}: its scores give {name} {measured[name]:.6f} and its record says "
                     f"{record.metrics[name]:.6f}; move the folder away, then run again to train the cell anew"
                 )
-        by_metric = influences.influences(scores_NC, self.test.labels_NC)
+        drawn = influences.influences(scores_NC, self.test.labels_NC)
+        by_metric = {name: drawn[name].astype(np.float32) for name in metrics.REPORTED}
         mask_NC = self.masks(record.cell.ratio, record.cell.mask_seed)
         if protocol.mask_hash(mask_NC) != record.cell.mask_hash:
             raise UserError(f"{record.folder}: the mask that it was trained with is not the one drawn here")
-        train_scores_NC = read_scores(record, "train_scores.npz", self.train)
+        course_E = _course(record)
+        if TRAIN_SCORES not in record.files:
+            stated = _stated(record, len(self.test.categories))
+            return Evidence(record, by_metric, **stated, loss_fluctuation=loss_fluctuation(record), course_E=course_E)
+        train_scores_NC = read_scores(record, TRAIN_SCORES, self.train)
         recovery, recovery_AP_C = self._recovery(train_scores_NC, mask_NC)
         thresholds_C = thresholds.chosen(train_scores_NC, protocol.hide(self.train.labels_NC, mask_NC))
         return Evidence(
             record,
-            {name: by_metric[name].astype(np.float32) for name in metrics.REPORTED},
+            by_metric,
             recovery,
             recovery_AP_C,
             loss_fluctuation(record),
             thresholds.evaluate(scores_NC, self.test.labels_NC, thresholds_C),
             thresholds.oracle(scores_NC, self.test.labels_NC, [thresholds_C]),
-            _course(record),
+            course_E,
         )
 
     def _recovery(
@@ -147,6 +154,58 @@ class Collector:
             return float("nan"), none_C
         AP_C = metrics.average_precisions(train_scores_NC, labels_NC)
         return metrics.mean_average_precision(AP_C), AP_C
+
+
+def of_training(record: Record) -> dict[str, NDArray[np.float64]]:
+    """Return what tables need of a record's training scores, as its kept evidence has it.
+
+    Returns:
+        ``recovery`` (a number), ``recovery_AP_C`` and ``thresholds``, the shares of `metrics.THRESHOLDED` and
+        `thresholds.ORACLE`.
+
+    Raises:
+        UserError: no evidence of these scores is kept.
+    """
+    kept = _kept(record, _source(record))
+    if kept is None:
+        advice = "make its table first (leaderboard --no-train), or give --train-scores"
+        raise UserError(f"{record.folder} has no {FILE} of its scores, which stands for the training scores; {advice}")
+    return {name: np.asarray(values, dtype=np.float64) for name, values in _of_training(kept).items()}
+
+
+def _of_training(found: Evidence) -> dict[str, Any]:
+    shares = [*(found.chosen[name] for name in metrics.THRESHOLDED), *(found.oracle[n] for n in thresholds.ORACLE)]
+    return {"recovery": found.recovery, "recovery_AP_C": found.recovery_AP_C, "thresholds": shares}
+
+
+def _from_training(arrays: Mapping[str, NDArray]) -> dict[str, Any]:
+    """Return the fields of `Evidence` that `_of_training` gave as arrays."""
+    shares = arrays["thresholds"].tolist()
+    return {
+        "recovery": float(arrays["recovery"]),
+        "recovery_AP_C": arrays["recovery_AP_C"],
+        "chosen": dict(zip(metrics.THRESHOLDED, shares[: len(metrics.THRESHOLDED)], strict=True)),
+        "oracle": dict(zip(thresholds.ORACLE, shares[len(metrics.THRESHOLDED) :], strict=True)),
+    }
+
+
+def _stated(record: Record, num_categories: int) -> dict[str, Any]:
+    """Return what a record without training scores states in their place, which nothing here can confirm.
+
+    Raises:
+        UserError: it states something else than shares.
+    """
+    path = record.folder / TRAIN_EVIDENCE
+    try:
+        arrays = read_arrays(path)
+        shapes = [arrays[name].shape for name in ("recovery", "recovery_AP_C", "thresholds")]
+        if shapes != [(), (num_categories,), (len(metrics.THRESHOLDED) + len(thresholds.ORACLE),)]:
+            raise ValueError(f"its arrays have the shapes {shapes}")
+        if any(((values < 0) | (values > 1)).any() for values in arrays.values()):
+            raise ValueError("its numbers are no shares between 0 and 1")
+        return _from_training(arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); move its folder away") from error
 
 
 def loss_fluctuation(record: Record) -> float:
@@ -170,7 +229,7 @@ def loss_fluctuation(record: Record) -> float:
 
 
 def _course(record: Record) -> NDArray[np.float64]:
-    """mAP of each epoch; empty where the history does not say it."""
+    """Return the mAP of each epoch; empty where the history does not say it."""
     path = record.folder / "history.csv"
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
@@ -185,16 +244,18 @@ def _course(record: Record) -> NDArray[np.float64]:
 
 
 def read_scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
-    """The scores in one of a record's files, N x C.
+    """Read the scores in one of a record's files, N x C.
 
     Args:
-        name: ``scores.npz`` or ``train_scores.npz``.
+        name: ``scores.npz`` or ``train_scores.npz``, which a pack may have left out.
         split: whose images they are of.
 
     Raises:
-        UserError: they are damaged, no finite numbers, or of another number of images or categories.
+        UserError: they are not here, damaged, no finite numbers, or of another number of images or categories.
     """
-    scores_NC = read_arrays(record.folder / name).get("scores")
+    if name not in record.files:
+        raise UserError(f"{record.folder} came in a pack without {name}; ask for a pack with --train-scores")
+    scores_NC = read_arrays_of(record, name.removesuffix(".npz")).get("scores")
     if scores_NC is None or scores_NC.shape != split.labels_NC.shape:
         found = "no scores" if scores_NC is None else f"scores of shape {scores_NC.shape}"
         raise UserError(f"{record.folder / name} holds {found}, not {split.labels_NC.shape}; move its folder away")
@@ -204,8 +265,8 @@ def read_scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
 
 
 def _source(record: Record) -> str:
-    """Identifies what evidence is made from."""
-    files = record.content["files"]
+    """Identify what evidence is made from."""
+    files = record.files
     stated = [record.metrics[name] for name in metrics.REPORTED]  # which were looked at when the evidence was made
     parts = [
         VERSION,
@@ -213,26 +274,23 @@ def _source(record: Record) -> str:
         stated,
         *(files.get(f"{name}.npz") for name in ("scores", "train_scores", "steps")),
         files.get("history.csv"),
+        *(files[name] for name in (TRAIN_EVIDENCE,) if name in files),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _kept(record: Record, source: str) -> Evidence | None:
-    """What was kept of the same files, or None; whatever cannot be read is made anew."""
+    """Read what was kept of the same files, or None; whatever cannot be read is made anew."""
     try:
         arrays = read_arrays(record.folder / FILE)
         if str(arrays["source"]) != source:
             return None
-        shares = arrays["thresholds"].tolist()
         return Evidence(
             record,
             {name: arrays[name] for name in metrics.REPORTED},
-            float(arrays["recovery"]),
-            arrays["recovery_AP_C"],
-            float(arrays["loss_fluctuation"]),
-            dict(zip(metrics.THRESHOLDED, shares[: len(metrics.THRESHOLDED)], strict=True)),
-            dict(zip(thresholds.ORACLE, shares[len(metrics.THRESHOLDED) :], strict=True)),
-            arrays["course_E"],
+            **_from_training(arrays),
+            loss_fluctuation=float(arrays["loss_fluctuation"]),
+            course_E=arrays["course_E"],
         )
     except Exception:  # missing, cut short, of another kind: it is only a copy of what the record gives
         return None
@@ -240,10 +298,8 @@ def _kept(record: Record, source: str) -> Evidence | None:
 
 def _keep(found: Evidence, source: str) -> None:
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {"source": source, "recovery": found.recovery, "loss_fluctuation": found.loss_fluctuation}
-    arrays |= {"recovery_AP_C": found.recovery_AP_C, "course_E": found.course_E, **found.influences}
-    chosen, oracle = found.chosen, found.oracle
-    arrays["thresholds"] = [*(chosen[name] for name in metrics.THRESHOLDED), *(oracle[n] for n in thresholds.ORACLE)]
+    arrays: dict[str, Any] = {"source": source, "loss_fluctuation": found.loss_fluctuation, **_of_training(found)}
+    arrays |= {"course_E": found.course_E, **found.influences}
     np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})  # type: ignore[arg-type]
     try:
         write_atomically(found.record.folder / FILE, buffer.getvalue())

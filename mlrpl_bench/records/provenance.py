@@ -31,10 +31,17 @@ def provenance(device: Any) -> dict[str, Any]:
         "git": git_state(PACKAGE),
         "versions": versions(),
         "node": platform.node(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def device_name(device: Any) -> str:
+    """Name a `torch.device` by its kind, such as ``NVIDIA H100`` or ``x86_64 CPU``."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
 
 
 def versions() -> dict[str, str]:

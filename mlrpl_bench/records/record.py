@@ -18,13 +18,19 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation.metrics import SHARES
-from mlrpl_bench.records.cell import Cell, Finished
+from mlrpl_bench.records.cell import Cell, Finished, OtherWeights
+from mlrpl_bench.records.elsewhere.origin import OWN, Origin, read_origin
+from mlrpl_bench.records.elsewhere.packed import EXAMPLES, MAY_BE_ROUNDED, PACKED, Packed, expanded
+from mlrpl_bench.records.elsewhere.remote import left_elsewhere
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 
 RECORD = "record.json"
 FILES = ("history.csv", "steps.npz", "scores.npz", "train_scores.npz", "examples.npz")
-"""Every record has these files; the weights may have been left out."""
+"""Every record has these files; the weights may have been left out, and a pack may have left out more."""
+
+OTHER_WEIGHTS = "other_weights"
+"""This entry of a record has the metrics of the weights that are not the row's, where its recipe averages weights."""
 
 COSTS: Mapping[str, int | None] = {
     "seconds": 3,
@@ -45,12 +51,26 @@ class Record:
         metrics: the test metrics of the last epoch, in [0, 1], see `metrics.evaluate`; AP_C has NaN where a category
             has no positives.
         content: all of record.json.
+        packed: what a pack changed of its files; None where they are as training wrote them.
+        origin: whether it was measured here, and what is known of it else.
     """
 
     cell: Cell
     folder: Path
     metrics: dict[str, Any]
     content: dict[str, Any]
+    packed: Packed | None = None
+    origin: Origin = OWN
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """Return size and hash of each file that lies beside the record, by name."""
+        stated = self.content["files"]
+        return stated if self.packed is None else self.packed.files_here(stated)
+
+    def is_rounded(self) -> bool:
+        """Tell whether its scores have fewer digits here than those that its metrics were computed from."""
+        return self.packed is not None and self.packed.is_rounded()
 
 
 class DamagedRecord(UserError):
@@ -87,6 +107,7 @@ def compose(
         "metrics": to_plain(finished.metrics),
         "best_epoch": finished.best_epoch,
         "best_metrics": to_plain(finished.best_metrics),
+        **_of_other_weights(finished.other_weights),
         "known_share": to_plain(finished.known_share),
         "dropped_images": finished.dropped_images,
         "cost": {name: round(getattr(finished, name), decimals) for name, decimals in COSTS.items()},
@@ -95,6 +116,10 @@ def compose(
         "files": files,
     }
     return {**content, "sha256": digest(content)}
+
+
+def _of_other_weights(other: OtherWeights | None) -> dict[str, Any]:
+    return {} if other is None else {OTHER_WEIGHTS: {"weights": other.name, "metrics": to_plain(other.metrics)}}
 
 
 def read_record(path: Path) -> Record:
@@ -115,9 +140,11 @@ def read_record(path: Path) -> Record:
         raise OtherVersion(path, version)
     try:
         cell = Cell.from_json(content["cell"])
-        files = {_plain_name(name): int(facts["bytes"]) for name, facts in content["files"].items()}
+        for name, facts in content["files"].items():
+            int(facts["bytes"])
+            _plain_name(name)
         metrics = {name: from_plain(value) for name, value in content["metrics"].items()}
-        if missing := sorted(set(FILES) - set(files)):
+        if missing := sorted(set(FILES) - set(content["files"])):
             raise ValueError(f"it does not name its {', '.join(missing)}")
         for name in ("git", "versions", "known_share"):
             if not isinstance(content.get(name) or {}, dict):
@@ -125,19 +152,42 @@ def read_record(path: Path) -> Record:
         if content["key"] != cell.key:
             raise ValueError("its key is not that of its cell")
         _check_numbers(metrics, {name: from_plain(value) for name, value in content["best_metrics"].items()})
+        if cell.recipe.ema is not None:
+            other = content[OTHER_WEIGHTS]["metrics"]
+            _check_numbers({name: from_plain(value) for name, value in other.items()})
         for name in COSTS:
             if not isinstance(content["cost"][name], (int, float)) or not 0 <= float(content["cost"][name]) < math.inf:
                 raise ValueError(f"its cost has no {name}")
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise DamagedRecord(f"record {path} is not a whole record ({error!r}); {advice}") from error
-    for name, size in files.items():
-        file = path.parent / name
+    record = Record(cell, path.parent, metrics, content, _packed(path.parent), read_origin(path.parent))
+    elsewhere = left_elsewhere(path.parent)
+    for name, facts in record.files.items():
+        file, size = path.parent / name, int(facts["bytes"])
         found = _size(file)
+        if found is None:
+            found = elsewhere.get(name)
         if found is None:
             raise DamagedRecord(f"{file} is missing though its record names it; {advice}")
         if found != size:
             raise DamagedRecord(f"{file} has {found} bytes where its record says {size}; {advice}")
-    return Record(cell, path.parent, metrics, content)
+    return record
+
+
+def _packed(folder: Path) -> Packed | None:
+    """Read what a pack changed of a record's files; None where none did.
+
+    Raises:
+        DamagedRecord: the file that says so is damaged.
+        Unreadable: the system could not read it.
+    """
+    path = folder / PACKED
+    if _size(path) is None:
+        return None
+    try:
+        return Packed.from_json(read_json(path))
+    except ValueError as error:
+        raise DamagedRecord(f"{path} is damaged ({error}); move {folder} away, then run again") from error
 
 
 def _size(file: Path) -> int | None:
@@ -205,6 +255,28 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         of_the_file = (errno.ENOENT, errno.EINVAL)  # the latter: a damaged file leads to a place that it has not
         if isinstance(cause, OSError) and cause.errno not in of_the_file:
             raise _unreadable(path, cause) from error
+        raise DamagedRecord(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
+
+
+def read_arrays_of(record: Record, name: str) -> dict[str, NDArray]:
+    """Read the arrays of a record's ``.npz`` file as training wrote them; what a pack rounded has fewer digits.
+
+    Args:
+        name: the name of the file, without the ending.
+
+    Raises:
+        DamagedRecord: the file is damaged.
+        Unreadable: the system could not read it.
+    """
+    path = record.folder / f"{name}.npz"
+    found = read_arrays(path)
+    if not record.is_rounded() or path.name not in MAY_BE_ROUNDED:
+        return found
+    if path.name == EXAMPLES:
+        return {name: each.astype(np.float32) if each.dtype == np.float16 else each for name, each in found.items()}
+    try:
+        return {"scores": expanded(found)}
+    except ValueError as error:
         raise DamagedRecord(f"{path} is damaged ({error}); move {path.parent} away, then run again") from error
 
 

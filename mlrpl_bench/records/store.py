@@ -13,6 +13,9 @@ results/<dataset>/<method>/<ratio>-s<seed>-<key8>/
     claim-1.jsonl         while it is being trained: by which process, see `lease`
     checkpoint.pt         until it is finished: where training goes on, see `checkpoint`
     evidence.npz          derived from the others, see `evidence`
+    origin.json           beside a record that came in a pack: from which, and what is known of it, see `origin`
+    packed.json           beside a record that came in a pack: which files are rounded or left out, see `packed`
+    record.json.sig       a signature of record.json, see `packs.signatures`
 """
 
 from __future__ import annotations
@@ -20,9 +23,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.records import lease, weights
+from mlrpl_bench.records import weights
 from mlrpl_bench.records.cell import Cell, Finished
+from mlrpl_bench.records.elsewhere import remote
+from mlrpl_bench.records.elsewhere.origin import ORIGIN
+from mlrpl_bench.records.elsewhere.packed import PACKED
+from mlrpl_bench.records.leases import lease
 from mlrpl_bench.records.record import (
     RECORD,
     DamagedRecord,
@@ -47,6 +53,7 @@ from mlrpl_bench.records.record import (
 from mlrpl_bench.utils import files
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import sha256_of_file, write_atomically
+from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.shortages import is_full
 
 FAILED = "failed.json"
@@ -93,38 +100,39 @@ class Survey:
     Attributes:
         records: the records that are whole, in a fixed order, one for a key.
         problems: a line for everything that is there and cannot be used.
-        left_out: the folders of records that are of another protocol version, by that reason.
+        excluded_folders: the folders of records that are of another protocol version, by that reason.
         disagreeing: the keys of cells whose records state different metrics.
     """
 
     records: list[Record]
     problems: list[str]
-    left_out: dict[str, list[Path]]
+    excluded_folders: dict[str, list[Path]]
     disagreeing: frozenset[str] = frozenset()
-
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""``s3://bucket``, of which a path keeps one slash; a drive of Windows has one letter."""
 
 
 class ResultStore:
     """A result store reads and writes the records below one folder, which is made when the first one is written.
 
+    An address such as ``s3://bucket/folder`` may stand for a folder: then its copy is read, see `remote`.
+
     Args:
-        root: the folder in which records are written and looked for.
+        root: the folder in which records are written and looked for; where it is an address, nothing is written.
         others: folders that are only read, such as another machine's.
+        report: is told how many files of an address are copied.
 
     Raises:
-        UserError: a folder cannot be read, or one that is only read is not there.
+        UserError: a folder or an address cannot be read, or a folder that is only read is not there.
     """
 
-    def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, others: Sequence[Path] = (), report: Report = silent) -> None:
+        given = [remote.address_of(folder) for folder in (root, *others)]
+        self._addresses = {remote.copied(address, report): address for address in given if address is not None}
+        copies = {address: copy for copy, address in self._addresses.items()}
+        root, *others = [
+            folder if address is None else copies[address]
+            for folder, address in zip((root, *others), given, strict=True)
+        ]
         for folder in (root, *others):
-            if _ADDRESS.match(str(folder)):
-                message = (
-                    f"--results-dir {folder} is an address, and object storage is neither read nor written; copy it"
-                )
-                raise UserError(f"{message} to a folder, or name one that the machines share")
             try:
                 os.listdir(folder)
             except FileNotFoundError:
@@ -135,9 +143,42 @@ class ResultStore:
                 raise UserError(message) from error
         self.root, self.others = root, tuple(others)
 
+    def in_words(self, text: object) -> str:
+        """Write a path, or a line with paths, for people: an address instead of the folder of its copy."""
+        words = str(text)
+        for copy, address in self._addresses.items():
+            words = words.replace(str(copy), address.rstrip("/"))
+        return words
+
+    @property
+    def why_not_written(self) -> str:
+        """Say why nothing can be written below `root` because it is an address; "" where it is a folder."""
+        if self.root not in self._addresses:
+            return ""
+        return f"--results-dir {self._addresses[self.root]} is object storage, which is only read"
+
+    def refuse_address(self) -> None:
+        """Refuse to write below an address.
+
+        Raises:
+            UserError: `root` is one.
+        """
+        if self.why_not_written:
+            raise UserError(f"{self.why_not_written}; name a folder of this machine with a --results-dir before it")
+
+    def refuse_copies(self, why: str) -> None:
+        """Refuse what needs more than the copy of an address has.
+
+        Raises:
+            UserError: a folder of this store is an address.
+        """
+        if self._addresses:
+            address = next(iter(self._addresses.values()))
+            raise UserError(f"--results-dir {address} is read for tables alone ({why}); copy it to a folder first")
+
     def folder(self, cell: Cell) -> Path:
         """Return the folder in which a cell's files are, or will be."""
-        return self.root / _place(cell)
+        return self.root / place_of(cell)
 
     def has_own_record(self, cell: Cell) -> bool:
         """Tell whether a cell's record, whole or not, is in the folder that is written to."""
@@ -160,7 +201,7 @@ class ResultStore:
                 return Damaged(str(error))
         for root in self.others:
             with contextlib.suppress(UserError):  # named by `survey`; only one below `root` stands in the way
-                return Found(read_record(root / _place(cell) / RECORD))
+                return Found(read_record(root / place_of(cell) / RECORD))
         return Missing()
 
     def find(self, cell: Cell) -> Record | None:
@@ -178,7 +219,8 @@ class ResultStore:
 
     def datasets(self) -> list[str]:
         """List the names of the data sets that have a folder, in order."""
-        return sorted({folder.name for root in (self.root, *self.others) for folder in _folders_in(root)})
+        folders = (folder for root in (self.root, *self.others) for folder in _folders_in(root))
+        return sorted({folder.name for folder in folders if not folder.name.startswith(".")})
 
     def record_files(self, dataset: str) -> list[Path]:
         """List every ``record.json`` of a dataset, whatever is in it, those below `root` first."""
@@ -194,14 +236,14 @@ class ResultStore:
         """
         by_key: dict[str, list[Record]] = {}
         problems = []
-        left_out: dict[str, list[Path]] = {}
+        excluded_folders: dict[str, list[Path]] = {}
         for path in self.record_files(dataset):
             try:
                 record = read_record(path)
             except OtherVersion as error:
-                left_out.setdefault(error.reason, []).append(path.parent)
+                excluded_folders.setdefault(error.reason, []).append(path.parent)
             except UserError as error:
-                problems.append(str(error))
+                problems.append(self.in_words(error))
             else:
                 by_key.setdefault(record.cell.key, []).append(record)
         records: list[Record] = []
@@ -211,18 +253,29 @@ class ResultStore:
                 records.append(of_key[0])
             else:
                 folders = " and ".join(str(record.folder) for record in of_key)
-                problems.append(f"{folders} are of one cell and disagree; move the wrong one away")
+                problems.append(self.in_words(f"{folders} are of one cell and disagree; move the wrong one away"))
                 disagreeing.add(of_key[0].cell.key)
-        return Survey(records, problems, left_out, frozenset(disagreeing))
+        return Survey(records, problems, excluded_folders, frozenset(disagreeing))
 
     def set_aside(self, cell: Cell) -> Path | None:
         """Move a cell's folder out of the way, see the function `set_aside`."""
+        self.refuse_address()
         return set_aside(self.folder(cell))
 
     def why_missing(self, cell: Cell) -> str:
         """Say in a few words why a cell has no record that could be used."""
-        reasons = (_why_missing(root / _place(cell)) for root in (self.root, *self.others))
+        reasons = (_why_missing(root / place_of(cell)) for root in (self.root, *self.others))
         return next((reason for reason in reasons if reason is not None), "not run")
+
+    def unfinished(self, dataset: str) -> dict[Path, str]:
+        """List the folders below `root` of a data set's cells without a record, with what `why_missing` says of each.
+
+        Raises:
+            UserError: a folder cannot be read.
+        """
+        with _readable(self.root):
+            folders = [folder for folder in _cell_folders(self.root / dataset) if not (folder / RECORD).exists()]
+        return {folder: _why_missing(folder) or "not run" for folder in folders}
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
         """Store a finished cell and return its record, which appears last, by one rename.
@@ -232,14 +285,17 @@ class ResultStore:
         """
         import pandas
 
+        self.refuse_address()
         folder = self.folder(finished.cell)
         _write(folder / "cell.json", to_json(finished.cell.to_json()))
+        for name in (PACKED, ORIGIN):  # of a record that lay here before and was taken away
+            (folder / name).unlink(missing_ok=True)
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
-            "steps.npz": _npz(finished.steps),
-            "scores.npz": _npz({"scores": finished.scores_NC}),
-            "train_scores.npz": _npz({"scores": finished.train_scores_NC}),
-            "examples.npz": _npz(finished.examples),
+            "steps.npz": npz_bytes(finished.steps),
+            "scores.npz": npz_bytes(finished.test_scores()),
+            "train_scores.npz": npz_bytes({"scores": finished.train_scores_NC}),
+            "examples.npz": npz_bytes(finished.examples),
         }
         if keep_weights:
             contents["weights.safetensors"] = weights.to_bytes(finished.weights)
@@ -253,13 +309,19 @@ class ResultStore:
 
     def write_failure(self, cell: Cell, reason: str, traceback: str) -> Path:
         """Write down why a cell has no record; the record replaces the note once the cell is trained."""
+        self.refuse_address()
         path = self.folder(cell) / FAILED
         content = {"cell": cell.to_json(), "reason": reason, "traceback": traceback, "try": secrets.token_hex(8)}
         _write(path, to_json(content))
         return path
 
     def write_table(self, dataset: str, name: str, content: str | bytes) -> Path:
-        """Write a table beside the records that it was made from."""
+        """Write a table beside the records that it was made from.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        self.refuse_address()
         path = self.root / dataset / name
         _write(path, content)
         return path
@@ -326,7 +388,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise Unreadable(message) from error
 
 
-def _place(cell: Cell) -> Path:
+def place_of(cell: Cell) -> Path:
     """Return a cell's folder below the results folder."""
     return Path(cell.setting.dataset, cell.method, f"{cell.ratio:g}-s{cell.seed}-{cell.key[:8]}")
 
@@ -334,8 +396,12 @@ def _place(cell: Cell) -> Path:
 def _record_files(folder: Path) -> list[Path]:
     """List the records below a dataset's folder, in a fixed order."""
     with _readable(folder):
-        cells = [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
-        return [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
+        return [cell / RECORD for cell in _cell_folders(folder) if (cell / RECORD).is_file()]
+
+
+def _cell_folders(folder: Path) -> list[Path]:
+    """List the cells' folders below a dataset's folder, in a fixed order, but those that were set aside."""
+    return [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -352,7 +418,8 @@ def _write(path: Path, content: bytes | str) -> None:
         raise UserError(message) from error
 
 
-def _npz(arrays: dict[str, NDArray]) -> bytes:
+def npz_bytes(arrays: Mapping[str, NDArray]) -> bytes:
+    """Return arrays as the bytes of the ``.npz`` file that a record keeps; the same arrays give the same bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.data import protocol
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Finished, Job
+from mlrpl_bench.records.elsewhere.origin import write_origin
 from mlrpl_bench.records.matching import obstacle, reason_against
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.record import (
@@ -23,12 +25,12 @@ from mlrpl_bench.records.record import (
     Record,
     Unreadable,
     digest,
-    read_arrays,
+    read_arrays_of,
     read_record,
     to_plain,
 )
-from mlrpl_bench.records.store import ResultStore, set_aside
-from mlrpl_bench.training.device import threads
+from mlrpl_bench.records.store import ResultStore, npz_bytes, set_aside
+from mlrpl_bench.training.parts.device import threads
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Event, Failed, train
 from mlrpl_bench.utils.errors import UserError
@@ -71,14 +73,14 @@ class FilesFound:
         bytes_read: how many bytes their files have.
         whole: the records of which every byte is what was written.
         damages: the records of which something is not as it was written.
-        left_out: the folders of records of another protocol version, by that reason.
+        excluded_folders: the folders of records of another protocol version, by that reason.
     """
 
     cells: int = 0
     bytes_read: int = 0
     whole: list[Record] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
-    left_out: dict[str, list[Path]] = field(default_factory=dict)
+    excluded_folders: dict[str, list[Path]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as plain data."""
@@ -93,7 +95,9 @@ class FilesFound:
                 }
                 for d in self.damages
             ],
-            "left_out": {reason: [str(folder) for folder in folders] for reason, folders in self.left_out.items()},
+            "left_out": {
+                reason: [str(folder) for folder in folders] for reason, folders in self.excluded_folders.items()
+            },
         }
 
 
@@ -106,7 +110,11 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
     Args:
         datasets: the names of the data sets whose records are checked.
         report: told about the progress as (what, done, total).
+
+    Raises:
+        UserError: a folder is an address.
     """
+    store.refuse_copies("every byte is compared, of weights too")
     paths = [path for dataset in datasets for path in store.record_files(dataset)]
     found = FilesFound()
     for number, path in enumerate(paths, start=1):
@@ -114,19 +122,19 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
             record = read_record(path)
             if record.content.get("sha256") not in (None, digest(record.content)):  # older records have none
                 raise DamagedRecord(f"{path} is not what was written (SHA-256 differs)")
-            for name in record.content["files"]:
+            for name in record.files:
                 _check_hash(record, name)
-                found.bytes_read += record.content["files"][name]["bytes"]
+                found.bytes_read += record.files[name]["bytes"]
             found.whole.append(record)
         except OtherVersion as error:
-            found.left_out.setdefault(error.reason, []).append(path.parent)
+            found.excluded_folders.setdefault(error.reason, []).append(path.parent)
         except Unreadable as error:
             found.damages.append(Damage(path.parent, str(error), None))
         except DamagedRecord as error:
             moved_to = set_aside(path.parent) if store.root in path.parents else None
             found.damages.append(Damage(path.parent, str(error), moved_to))
         report("checking files", number, len(paths))
-    found.cells = len(paths) - sum(map(len, found.left_out.values()))
+    found.cells = len(paths) - sum(map(len, found.excluded_folders.values()))
     return found
 
 
@@ -139,7 +147,7 @@ def _check_hash(record: Record, name: str) -> None:
     """
     path = record.folder / name
     try:
-        same = sha256_of_file(path) == record.content["files"][name].get("sha256")
+        same = sha256_of_file(path) == record.files[name].get("sha256")
     except OSError as error:
         raise Unreadable(f"{path} cannot be read ({error.strerror})") from error
     if not same:
@@ -198,7 +206,7 @@ def share(records: Sequence[Record], percent: float, seed: int) -> list[Record]:
     return sorted(drawn, key=lambda record: (record.cell.method, record.cell.ratio, record.cell.seed))
 
 
-def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
+def records_of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
     """Return the records that would stand in a table of the study's setting.
 
     Raises:
@@ -208,7 +216,7 @@ def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEnt
     reasons = {record.cell.key: reason_against(record.cell, study, methods) for record in survey.records}
     found = [record for record in survey.records if reasons[record.cell.key] is None]
     if not found:
-        why = sorted({*filter(None, reasons.values()), *survey.left_out}) or ["there are none at all"]
+        why = sorted({*filter(None, reasons.values()), *survey.excluded_folders}) or ["there are none at all"]
         raise UserError(f"no records of this setting to verify: {'; '.join(why)}")
     return found
 
@@ -282,7 +290,7 @@ def verify(record: Record, job: Job, study: Study, tell: Tell = lambda *_: None)
         tell: told about training as (title, epochs, event).
     """
     try:
-        for name in record.content["files"]:
+        for name in record.files:
             _check_hash(record, name)
     except UserError as error:
         return Recheck(record, f"damaged: {error}; see verify --files")
@@ -308,17 +316,18 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
         DamagedRecord: a file of the record is damaged.
         Unreadable: the system could not read a file.
     """
-    then = {name: read_arrays(record.folder / f"{name}.npz") for name in ("scores", "train_scores", "steps")}
+    kept = [name for name in ("scores", "train_scores", "steps") if f"{name}.npz" in record.files]
+    then = {name: read_arrays_of(record, name) for name in kept}
     now = {
-        "scores": {"scores": again.scores_NC},
+        "scores": again.test_scores(),
         "train_scores": {"scores": again.train_scores_NC},
         "steps": again.steps,
     }
     names = {"scores": "test scores", "train_scores": "training scores", "steps": "losses of the steps"}
-    differing = [title for name, title in names.items() if not _same(then[name], now[name])]
+    differing = [title for name, title in names.items() if not _is_confirmed(record, name, then.get(name), now[name])]
     if any(record.content[name] != to_plain(getattr(again, name)) for name in ("metrics", "best_metrics")):
         differing.append("metrics")
-    logits = [(then[name]["scores"], now[name]["scores"]) for name in ("scores", "train_scores")]
+    logits = [(then[name]["scores"], now[name]["scores"]) for name in kept if name != "steps"]
     return Recheck(
         record,
         differing=differing,
@@ -336,6 +345,33 @@ def _why_unrepeatable(record: Record) -> str:
         return ""
     words = " and then ".join(str(number) for number in counts)
     return f"it was trained with {words} threads, which cannot be repeated exactly: give a --tolerance"
+
+
+def _is_confirmed(record: Record, name: str, then: Mapping[str, NDArray] | None, now: Mapping[str, NDArray]) -> bool:
+    """Tell whether arrays are equal to the bit to those that training wrote.
+
+    Where a pack rounded them or left them out, the hash of the file that training wrote decides: the same arrays give
+    the same file.
+
+    Args:
+        then: what is kept of them; None where nothing is.
+    """
+    stated, here = record.content["files"].get(f"{name}.npz"), record.files.get(f"{name}.npz")
+    if then is not None and stated == here:
+        return _same(then, now)
+    return stated["sha256"] == hashlib.sha256(npz_bytes(now)).hexdigest()
+
+
+def confirm(verdict: Recheck, tolerance: float, store: ResultStore) -> None:
+    """Write beside a submitted record that its cell was trained again here and held.
+
+    Args:
+        tolerance: the difference of mAP, in percent points, up to which it holds.
+        store: only records below its first folder are written to.
+    """
+    record = verdict.record
+    if record.origin.pack and verdict.holds(tolerance) and store.root in record.folder.parents:
+        write_origin(record.folder, replace(record.origin, remeasured=verdict.to_text()))
 
 
 def _same(then: Mapping[str, NDArray], now: Mapping[str, NDArray]) -> bool:

@@ -23,7 +23,7 @@ from mlrpl_bench.records.cell import Cell, Finished, Job
 from mlrpl_bench.training import steps
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.run import CellRun
-from mlrpl_bench.training.workbench import Workbench
+from mlrpl_bench.training.workbench import SharedBatch, Workbench
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError, one_line
 
@@ -153,6 +153,7 @@ class Group:
         assert recipe.epochs and recipe.batch, "the recipe is not resolved"
         self.seed, self.epochs, self.batch = jobs[0].cell.seed, recipe.epochs, recipe.batch
         self.workbench, self.cells_in_group = workbench, len(jobs)
+        workbench.frozen.is_shared = len(jobs) > 1
         self.steps_per_epoch = workbench.steps_per_epoch(self.batch)
         self.runs: list[CellRun] = []
         self.failures: list[Failed] = []
@@ -186,10 +187,15 @@ class Group:
         first_epoch, first_step = self.first
         for epoch in range(first_epoch, self.epochs):
             yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
+            if epoch + 1 == self.epochs:
+                yield from self._refit_heads()
             test_scores = yield from self._scores("test")
             self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
             yield from self._take_failures()
             yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
+        averaging = [run for run in self.runs if run.averaged is not None]
+        other_scores = yield from self._scores("test", CellRun.other_logits_BC, averaging)
+        self._each(lambda run: run.evaluate_others(other_scores[run]), averaging)
         train_scores = yield from self._scores("train")
         seconds = time.perf_counter() - self.start
         yield from self._look_where()
@@ -205,7 +211,7 @@ class Group:
     def _said_of(self, finished: Finished) -> Iterator[Note]:
         """Yield a note on a training that led nowhere."""
         train, test = (self.workbench.splits[name] for name in ("train", "test"))
-        length = steps.Length.of(finished.cell.recipe, len(train))
+        length = steps.Length.from_recipe(finished.cell.recipe, len(train))
         text = steps.note_of_cell(length, finished.steps, finished.metrics, test.labels_NC)
         if text is not None:
             yield Note(finished.cell, text)
@@ -222,7 +228,8 @@ class Group:
             self.held.clear()
             self._each(lambda run: run.start_epoch(start))
         yield from self._take_failures()
-        batches = self.workbench.training_batches(self.seed, epoch, self.batch, first_step) if self.runs else ()
+        place, strong = (self.seed, epoch, self.batch, first_step), [run.strong_view for run in self.runs]
+        batches = self.workbench.training_batches(*place, strong) if self.runs else ()
         for step, shared in enumerate(batches, start=first_step):
             progress = Progress(epoch, self.epochs, step, self.steps_per_epoch)
             self._each(lambda run: run.step(shared, progress))  # noqa: B023 - called at once
@@ -278,6 +285,22 @@ class Group:
             self._each(lambda run: run.end_pass(progress), [run])
             yield from self._pause()
 
+    def _refit_heads(self) -> Iterator[Working | Failed]:
+        """Let the steps that follow training refit last layers, in passes over the training set for all such cells.
+
+        Nothing of it is in a state: whoever goes on from the last step does it again.
+        """
+        following = [run for run in self.runs if run.refit is not None]
+        while wanting := [run for run in following if run.refit and run.refit.wants_pass and run in self.runs]:
+            self._each(lambda run: run.method.eval(), wanting)
+            for shared in self.workbench.in_order("train", self.batch):
+                self._each(lambda run: run.gather(shared), wanting)  # noqa: B023 - called at once
+                yield from self._pause()
+            for run in wanting:
+                self._each(lambda run: run.end_gathering(), [run])
+                yield from self._pause()
+        self._each(lambda run: run.end_refit(), following)
+
     def _look_where(self) -> Iterator[Working | Failed]:
         """Collect attention maps of a few test images, in one pass for all cells whose methods tell where they look."""
         wanting = list(self.runs)
@@ -288,14 +311,20 @@ class Group:
                 return
             yield from self._pause()
 
-    def _scores(self, split: str) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
-        """Return the logits (N, C) of every image of a split, in order, by every cell."""
-        batches: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs}
-        self._each(lambda run: run.method.eval())
-        for shared in self.workbench.in_order(split, self.batch) if self.runs else ():
-            self._each(lambda run: batches[run].append(run.logits_BC(shared)))  # noqa: B023 - called at once
+    def _scores(
+        self,
+        split: str,
+        logits_BC: Callable[[CellRun, SharedBatch], Tensor] = CellRun.logits_BC,
+        runs: Sequence[CellRun] | None = None,
+    ) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
+        """Return the logits (N, C) of every image of a split, in order, by every cell, or by some in another way."""
+        runs = self.runs if runs is None else runs
+        batches: dict[CellRun, list[Tensor]] = {run: [] for run in runs}
+        self._each(lambda run: run.method.eval(), runs)
+        for shared in self.workbench.in_order(split, self.batch) if runs else ():
+            self._each(lambda run: batches[run].append(logits_BC(run, shared)), runs)  # noqa: B023 - called at once
             yield from self._pause()
-        return {run: torch.cat(batches[run]).cpu().numpy() for run in self.runs}
+        return {run: torch.cat(batches[run]).cpu().numpy() for run in runs if run in self.runs}
 
     def _each(self, action: Callable[[CellRun], object], runs: Sequence[CellRun] | None = None) -> None:
         """Do something with every cell; a cell for which it raises leaves the group.

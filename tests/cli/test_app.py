@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,35 @@ def rows_of(text: str) -> list[list[str]]:
     """The cells of a table drawn with lines."""
     lines = (line for line in text.split("\n") if line.startswith(("│", "┃")))
     return [[cell.strip() for cell in line.replace("┃", "│").strip("│").split("│")] for line in lines]
+
+
+def objects_of(answer: Answer) -> list[dict]:
+    """The objects on standard error, of which every line is one, with the fields that the documents name."""
+    found = [json.loads(line) for line in answer.err.splitlines()]
+    for each in found:
+        (fields,) = re.findall(rf"^\| `{each['event']}` \|(.*?)\|", MANY_MACHINES.read_text(), re.MULTILINE)
+        assert set(each) - {"event", "time"} <= set(re.findall(r"`(\w+)`", fields)), each
+    return found
+
+
+MANY_MACHINES = BENCH.parent / "docs" / "many-machines.md"
+
+
+def test_with_log_json_every_line_on_standard_error_is_an_object(bench, world, tmp_path):
+    place = f"--results-dir={tmp_path}"
+    asked = (*FIRST, *world.plugins, "--log-json", "--epochs=2")
+    answer = bench(*asked, "--methods=plain,explodes", place)
+    assert answer.code == 1 and answer.out.startswith("Leaderboard of tiny")
+    events = [each["event"] for each in objects_of(answer)]
+    assert {"group", "epoch", "cells", "finished", "failed", "wrote", "failure", "hint"} <= set(events)
+    again = objects_of(bench(*asked, "--methods=plain", place))
+    written = [each["path"] for each in again if each["event"] == "wrote"]
+    unchanged = objects_of(bench(*asked, "--methods=plain", place))
+    assert [(each["event"], each["path"]) for each in unchanged] == [("unchanged", path) for path in written]
+    for wrong, word in (("--ratios=2", "known ratio 2"), ("--nosuch", "nosuch"), ("--epochs=many", "epochs")):
+        refused = bench("leaderboard", "--dataset=tiny", *world.plugins, "--log-json", wrong, place)
+        (error,) = objects_of(refused)
+        assert (refused.code, error["event"], error["exit_code"]) == (2, "error", 2) and word in error["text"]
 
 
 # What a user sees first
@@ -376,7 +406,10 @@ BAD = {
     ),
     "shard": (["leaderboard", "--shard=4/3"], "--shard 4/3 is not valid; write 1/3 for the first of three parts"),
     "planned workers": (["leaderboard", "--workers-planned=3"], "--workers-planned is for --dry-run; add it, or write"),
-    "object storage": (["leaderboard", "--results-dir=s3://bucket"], "--results-dir s3:/bucket is an address"),
+    "object storage": (
+        ["leaderboard", "--results-dir=nostore://bucket"],
+        "--results-dir nostore://bucket cannot be read",
+    ),
     "backbone": (
         ["run", "plain", "--dataset=tiny", "--backbone=resnet1", "--weights=random"],
         "no backbone 'resnet1'; there are: small, resnet101, and timm's",

@@ -8,8 +8,10 @@ from rich.console import Console
 
 from mlrpl_bench.cli.display import Display
 from mlrpl_bench.records.cell import Finished
+from mlrpl_bench.records.leases.presence import AtWork
+from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.tools.conformance.sample import Sample
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, Waiting
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, train
 from tests.helpers.plain_method import Plain, entry_of
 
@@ -141,6 +143,34 @@ def test_waiting_says_for_how_many_cells_and_where(display, capsys):
 def test_a_cell_that_another_process_trained_is_a_line(display, capsys, cell):
     display.event(TITLE, 4, FoundFinished(cell))
     assert capsys.readouterr().err == f"{TITLE}: trained by another process\n"
+
+
+def test_a_cell_that_another_process_trained_has_its_map_from_its_record(display, capsys, cell, finished, tmp_path):
+    record = ResultStore(tmp_path).write(finished, {"node": "far"})
+    display.event(TITLE, 4, FoundFinished(cell, record))
+    assert capsys.readouterr().err == f"{TITLE}: mAP 61.8 in 13 s on far\n"
+
+
+AT_WORK = AtWork("a", "far", 7, "H100", 3, 1, 4, 13, 40, 0.75, 45.67, 80.0, 130.0)
+
+
+def test_a_process_elsewhere_has_a_bar_until_it_ends(display, bars, monkeypatch):
+    monkeypatch.setattr(display.console, "_force_terminal", True)
+    display.workers([AT_WORK, replace(AT_WORK, owner="b", process=8, epoch=0, test_mAP=None, step=2)])
+    first, second = (line for line in bars().splitlines() if line.startswith("far"))
+    assert first.startswith("far 7 ") and "13/40" in first and "3 cells, epoch 2/4, mAP 45.7, H100" in first
+    assert second.startswith("far 8 ") and "epoch 1/4" in second and "mAP" not in second
+    display.workers([replace(AT_WORK, step=21, epoch=2, steps=80)])
+    assert "21/80" in bars() and "far 8" not in bars()
+    display.workers([])
+    assert "far" not in bars()
+
+
+def test_a_log_file_gets_a_line_for_an_epoch_that_a_process_elsewhere_has_ended(display, capsys):
+    display.workers([AT_WORK])
+    display.workers([AT_WORK])
+    line = "far 7 (H100): 3 cells, epoch 1/4: loss 0.7500, mAP 45.7, 80 images/s, 2 min left\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_log_file_tells_of_a_group_and_of_an_epoch_a_minute_at_most_and_of_the_last(capsys, cell, finished):

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mlrpl_bench.cli.json_log import JsonLog
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, Waiting
+from mlrpl_bench.records.leases.presence import AtWork
+from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from tests.helpers.tiny_study import cell, finished
 
@@ -80,3 +82,24 @@ def test_a_preparation_is_told_once_a_minute_and_at_its_end(lines):
         log.report("reading", done, 10)
         clock.now += 20
     assert [(line["what"], line["done"]) for line in lines()] == [("reading", 4), ("reading", 7), ("reading", 10)]
+
+
+def test_what_a_process_elsewhere_has_done_is_told_with_its_node(lines, tmp_path):
+    log, one = JsonLog(Clock()), cell()
+    at_work = AtWork("a", "far", 7, "H100", 3, 1, 4, 13, 40, 0.75, 45.0, 80.0, 130.0)
+    log.workers([at_work])
+    log.workers([at_work])
+    record = ResultStore(tmp_path).write(finished(one), {"node": "far"})
+    log.event("a", 2, FoundFinished(one, record))
+    epoch, end = lines()
+    assert epoch == {
+        "event": "epoch",
+        **{"node": "far", "process": 7, "device": "H100", "cells": 3, "epoch": 1, "epochs": 4},
+        **{"loss": 0.75, "test_mAP": 45.0, "images_per_second": 80.0, "seconds_left": 130.0},
+    }
+    assert (end["event"], end["node"], end["seconds"]) == (
+        "finished elsewhere",
+        "far",
+        record.content["cost"]["seconds"],
+    )
+    assert end["test_mAP"] == pytest.approx(100 * record.metrics["mAP"], abs=1e-5)

@@ -48,6 +48,8 @@ def test_contradictions_are_refused_before_the_command_begins(call):
     assert "no launcher 'slum'" in refusal(lambda: call("--launcher=slum"))
     line = refusal(lambda: call("--workers=4"))
     assert line.endswith("; loader processes are --loader-workers")
+    line = refusal(lambda: call("--launcher=local", "--launcher=ray", "--workers=2"))
+    assert line == "--launcher local and --launcher ray contradict each other; leave one out"
 
 
 def test_the_command_keeps_its_name_and_its_help():

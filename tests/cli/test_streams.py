@@ -1,11 +1,13 @@
 """Text that a stream's encoding lacks is printed as similar text of the same width, and never raises."""
 
 import io
+import json
+import math
 import sys
 
 import pytest
 
-from mlrpl_bench.cli.streams import SIMILAR, print_anything
+from mlrpl_bench.cli.streams import SIMILAR, json_lines, print_anything, say, write_json
 
 
 @pytest.fixture
@@ -49,3 +51,50 @@ def test_a_stream_that_cannot_be_changed_is_left_alone(monkeypatch):
     print_anything()
     print("±")
     assert sys.stdout.getvalue() == "±\n"
+
+
+@pytest.fixture
+def objects(capsys):
+    """The objects that were written to standard error, without their times."""
+
+    def objects():
+        found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert all(isinstance(each.pop("time"), float) for each in found)
+        return found
+
+    return objects
+
+
+def test_every_line_becomes_an_object_whoever_prints_it(objects):
+    with json_lines(wanted=True):
+        say("wrote", "wrote a.csv", path="a.csv")
+        say("error", "error: no such file", exit_code=2)
+        print("from a library, in", end=" ", file=sys.stderr)
+        print("two parts\n\nand more", file=sys.stderr)
+        write_json("epoch", loss=math.nan, rates=(0.5, math.inf))
+        print("no end", end="", file=sys.stderr)
+    assert objects() == [
+        {"event": "wrote", "text": "wrote a.csv", "path": "a.csv"},
+        {"event": "error", "text": "no such file", "exit_code": 2},
+        {"event": "text", "text": "from a library, in two parts"},
+        {"event": "text", "text": "and more"},
+        {"event": "epoch", "loss": None, "rates": [0.5, None]},
+        {"event": "text", "text": "no end"},
+    ]
+
+
+def test_an_unexpected_error_is_an_object_and_the_stream_is_given_back(objects):
+    before = sys.stderr
+    with pytest.raises(SystemExit) as end, json_lines(wanted=True):
+        raise ZeroDivisionError("by nought")
+    assert end.value.code == 1 and sys.stderr is before
+    (error,) = objects()
+    assert (error["event"], error["text"], error["exit_code"]) == ("error", "ZeroDivisionError: by nought", 1)
+    assert error["traceback"].startswith("Traceback (most recent call last)")
+
+
+def test_without_json_lines_are_as_they_are_for_people(capsys):
+    with json_lines(wanted=False):
+        say("wrote", "wrote a.csv", path="a.csv")
+        say("error", "error: no such file", exit_code=2)
+    assert capsys.readouterr().err == "wrote a.csv\nerror: no such file\n"

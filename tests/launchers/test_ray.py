@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -23,15 +24,22 @@ class OutOfMemoryError(RayError):
 
 
 class PretendedRay:
-    """Tasks are done as soon as they are waited for; their ends are given beforehand."""
+    """Tasks are done as soon as they are waited for; their ends are given beforehand.
+
+    Args:
+        nodes: what each node has, such as ``{"GPU": 4.0, "CPU": 64.0}``.
+    """
 
     exceptions = SimpleNamespace(RayError=RayError, OutOfMemoryError=OutOfMemoryError)
 
-    def __init__(self, resources, *ends):
-        self.resources, self.ends, self.started, self.cancelled = resources, list(ends), [], []
+    def __init__(self, nodes, *ends):
+        self.there, self.ends, self.started, self.cancelled = nodes, list(ends), [], []
 
     def cluster_resources(self):
-        return self.resources
+        return sum(map(Counter, self.there), Counter())
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": node} for node in self.there] + [{"Alive": False, "Resources": {}}]
 
     def remote(self, **options):
         self.options = options
@@ -53,13 +61,17 @@ class PretendedRay:
         self.cancelled.append(reference)
 
 
-def pool(ray, device="auto", **placement):
-    order = WorkOrder({"options": {"device": device, "workers": 3}}, "ray", 1, "", {}, {})
-    return launcher.RayPool(ray, Launch(order, None, Placement("ray", **placement), None, dict, print))
+NODE = {"GPU": 4.0, "CPU": 64.0, "accelerator_type:H100": 1.0}
+
+
+def pool(ray, device="auto", said=None, clock=lambda: 0.0, loaders=3, **placement):
+    order = WorkOrder({"options": {"device": device, "workers": loaders}}, "ray", 1, "", {}, {})
+    say = ([] if said is None else said).append
+    return launcher.RayPool(ray, Launch(order, None, Placement("ray", **placement), None, dict, say), clock)
 
 
 def test_a_task_is_given_a_gpu_and_neither_repeated_nor_its_process_kept():
-    ray = PretendedRay({"GPU": 4.0, "CPU": 64.0})
+    ray = PretendedRay([NODE])
     pool(ray, accelerator="H100")
     assert ray.options == {
         "num_cpus": 4,
@@ -72,26 +84,74 @@ def test_a_task_is_given_a_gpu_and_neither_repeated_nor_its_process_kept():
 
 
 @pytest.mark.parametrize(
-    ("device", "resources", "gpus", "room"),
+    ("device", "nodes", "gpus", "room"),
     [
-        ("auto", {"GPU": 4.0, "CPU": 64.0}, 1, 4),
-        ("auto", {"CPU": 2.0}, 0, 2),
-        ("cpu", {"GPU": 4.0, "CPU": 2.0}, 0, 2),
-        ("cuda", {"CPU": 2.0}, 1, 0),  # an autoscaler may bring nodes with GPUs
+        ("auto", [NODE], 1, 4),
+        ("auto", [{"CPU": 9.0}, {"CPU": 3.0}], 0, 2),  # a worker takes 4
+        ("cpu", [{"GPU": 4.0, "CPU": 8.0}], 0, 2),
+        ("cuda", [{"CPU": 8.0}], 1, 0),  # an autoscaler may bring nodes with GPUs
+        ("auto", [{"CPU": 8.0}, {"GPU": 4.0, "CPU": 8.0}, NODE], 1, 6),
     ],
 )
-def test_gpus_are_asked_for_where_there_are_any_or_the_user_does(device, resources, gpus, room):
-    ray = PretendedRay(resources)
+def test_gpus_are_asked_for_where_there_are_any_or_the_user_does(device, nodes, gpus, room):
+    ray = PretendedRay(nodes)
     found = pool(ray, device)
     assert ray.options["num_gpus"] == gpus
     assert found.room() == room + launcher.PENDING
 
 
+def test_of_gpus_of_several_kinds_those_count_that_are_asked_for():
+    other = {"GPU": 8.0, "CPU": 64.0, "accelerator_type:L4": 1.0}
+    assert pool(PretendedRay([NODE, other]), accelerator="H100").room() == 4 + launcher.PENDING
+
+
 def test_groups_are_sized_for_the_gpus_of_the_cluster():
-    ray = PretendedRay({"GPU": 4.0})
+    ray = PretendedRay([NODE])
     pool(ray).start(None)
     pool(ray, workers=9).start(None)
     assert [order["planned"] for order, _ in ray.started] == [4, 9]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "line"),
+    [
+        ([NODE], {"workers": 9}, "the Ray cluster has room for 4 of 9 workers now, each with 1 GPU and 4 CPUs; more "),
+        ([{"CPU": 8.0}], {"device": "cuda"}, "the Ray cluster has room for 0 of 1 worker now, each with 1 GPU and "),
+        ([NODE], {"loaders": 64}, "the Ray cluster has room for 0 of 1 worker now, each with 1 GPU and 65 CPUs; more "),
+        ([{"CPU": 8.0}], {}, "the Ray cluster has no GPU now, so that workers train on CPUs; --device cuda waits for "),
+    ],
+)
+def test_who_asks_for_more_than_there_is_now_is_told(nodes, options, line):
+    said = []
+    pool(PretendedRay(nodes), said=said, **options)
+    assert len(said) == 1 and said[0].startswith(line)
+
+
+def test_enough_room_is_no_news():
+    said = []
+    pool(PretendedRay([NODE]), said=said, workers=4)
+    assert said == []
+
+
+@pytest.mark.parametrize("options", [{"workers": 5}, {"loaders": 64}])
+def test_more_than_there_is_on_a_machine_that_is_no_cluster_is_refused(options):
+    line = refusal(lambda: pool(PretendedRay([NODE]), ray_address="local", **options))
+    assert line.startswith(f"Ray has room for {4 if 'workers' in options else 0} workers on this machine, each with 1 ")
+    pool(PretendedRay([NODE]), ray_address="local", workers=4)
+
+
+def test_a_cluster_that_never_has_room_is_given_up_and_one_that_had_is_waited_for():
+    ray, now = PretendedRay([{"CPU": 8.0}]), [0.0]
+    found = pool(ray, "cuda", clock=lambda: now[0], accelerator="H100")
+    now[0] = launcher.PATIENCE_SECONDS - 1
+    found.room()
+    now[0] += 1
+    line = refusal(found.room)
+    assert line.startswith("in 10 minutes the Ray cluster had no node with 1 GPU (H100) and 4 CPUs for a worker; add")
+    ray.there.append(NODE)
+    found.room()
+    ray.there.pop()
+    assert found.room() == launcher.PENDING
 
 
 @pytest.mark.parametrize(
@@ -104,7 +164,7 @@ def test_groups_are_sized_for_the_gpus_of_the_cluster():
     ],
 )
 def test_an_end_is_told_as_what_it_is(end, code, line, out_of_memory):
-    found = pool(PretendedRay({"GPU": 1.0}, end))
+    found = pool(PretendedRay([NODE], end))
     found.start(5)
     assert found.running == 1
     (ended,) = found.wait(1)
@@ -113,7 +173,7 @@ def test_an_end_is_told_as_what_it_is(end, code, line, out_of_memory):
 
 
 def test_stopping_interrupts_every_task():
-    ray = PretendedRay({"GPU": 2.0}, {}, {})
+    ray = PretendedRay([NODE], {}, {})
     found = pool(ray)
     found.start(None)
     found.start(None)

@@ -249,11 +249,42 @@ def test_a_table_stands_beside_the_records(store, record):
     assert len(store.survey("tiny").records) == 1
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/results", "gs://bucket"])
-def test_object_storage_is_refused_and_no_folder_of_its_name_is_made(address, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folders in ((Path(address), ()), (tmp_path, (Path(address),))):
-        assert "is an address, and object storage is neither read nor written" in refusal(
-            lambda folders=folders: ResultStore(*folders)
-        )
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def remote_store(store, record, tmp_path, monkeypatch):
+    """A store whose root is the address of a folder with one record."""
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    return ResultStore(Path(f"file://{store.root}"))
+
+
+def test_records_at_an_address_are_read(remote_store, store, record):
+    assert isinstance(remote_store.status(record.cell), Found)
+    (found,) = remote_store.survey("tiny").records
+    assert found.content == record.content
+    assert remote_store.in_words(found.folder) == f"file://{record.folder}"
+
+
+def test_nothing_is_written_at_an_address(remote_store, store, record):
+    before = sorted(store.root.rglob("*"))
+    line = f"--results-dir file://{store.root} is object storage, which is only read; name a folder of this machine"
+    for write in (
+        lambda: remote_store.write(finished(cell()), PROVENANCE),
+        lambda: remote_store.write_failure(cell(), "it broke", ""),
+        lambda: remote_store.write_table("tiny", "leaderboard.csv", ""),
+        lambda: remote_store.set_aside(record.cell),
+    ):
+        assert refusal(write).startswith(line)
+    assert sorted(store.root.rglob("*")) == before
+    assert remote_store.why_not_written and not store.why_not_written
+
+
+def test_a_problem_at_an_address_is_told_with_the_address(remote_store, store, record):
+    (record.folder / "record.json").write_text("{")
+    (problem,) = ResultStore(Path(f"file://{store.root}")).survey("tiny").problems
+    assert problem.startswith(f"file://{record.folder}/record.json is cut short")
+
+
+def test_a_folder_of_this_machine_may_stand_before_an_address(store, record, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
+    both = ResultStore(tmp_path / "mine", [Path(f"file://{store.root}")])
+    both.write_failure(cell(), "it broke", "")
+    assert (tmp_path / "mine").is_dir() and len(both.survey("tiny").records) == 1

@@ -29,21 +29,15 @@ def alone(folder):
     return grid.trained_alone(folder)
 
 
-def launchers_of(folder, results):
-    records = [json.loads(path.read_text()) for path in (folder / results).glob("tiny/*/*/record.json")]
-    return {record["launcher"] for record in records}
-
-
 def test_local_workers_leave_the_bytes_of_one_process_though_one_is_killed(folder, alone):
-    process = grid.started(folder, "local", "--device=cpu", "--launcher=local", "--workers=2")
-    grid.wait_for_a_checkpoint(folder, "local")
-    claims = [*(folder / "local").glob("tiny/*/*/claim-*.jsonl")]
-    pids = {json.loads(path.read_text().splitlines()[0])["pid"] for path in claims if ".processes" not in path.parts}
-    os.kill(pids.pop(), signal.SIGKILL)
+    with grid.slowly(folder):
+        process = grid.started(folder, "local", "--device=cpu", "--launcher=local", "--workers=2")
+        grid.wait_for_a_checkpoint(folder, "local")
+        os.kill(grid.owners(folder, "local")[0]["pid"], signal.SIGKILL)
     said = grid.ended(process)
     assert "ended before its work was done (killed by SIGKILL; see " in said
     assert grid.arrays(folder, "local") == alone
-    assert launchers_of(folder, "local") == {"local"}
+    assert grid.launchers_of(folder, "local") == {"local"}
 
 
 def test_the_printed_command_runs_in_a_shell_and_beside_a_process_started_by_hand(folder, alone):
@@ -53,7 +47,7 @@ def test_the_printed_command_runs_in_a_shell_and_beside_a_process_started_by_han
     assert not list((folder / "printed").glob("tiny/*/*/record.json"))
     workers = [subprocess.Popen(["sh", "-c", line], cwd="/", stderr=subprocess.DEVNULL)]
     by_hand = grid.started(folder, "printed", "--device=cpu")
-    assert [worker.wait(170) for worker in workers] == [0]
+    assert [worker.wait(grid.PATIENCE_SECONDS) for worker in workers] == [0]
     grid.ended(by_hand)
     assert grid.arrays(folder, "printed") == alone
 
@@ -61,23 +55,16 @@ def test_the_printed_command_runs_in_a_shell_and_beside_a_process_started_by_han
 def test_parts_trained_in_two_folders_are_the_bytes_of_one_process(folder, alone):
     for number in (1, 2):
         said = grid.ended(grid.started(folder, f"part-{number}", "--device=cpu", f"--shard={number}/2"))
-        assert f"trained part {number} of 2; when all are trained, bring their folders to one machine" in said
+        assert f"part {number} of 2 is trained; when all are trained, bring their folders to one machine" in said
     assert grid.arrays(folder, "part-1") | grid.arrays(folder, "part-2") == alone
     assert set(grid.arrays(folder, "part-1")) & set(grid.arrays(folder, "part-2")) == set()
 
 
 def test_slurm_jobs_and_a_process_started_by_hand_divide_the_cells(folder, alone):
     pytest.importorskip("submitit")
-    from mlrpl_bench.api.actions.working import work
-    from mlrpl_bench.launchers import submitit
-    from mlrpl_bench.launchers.driver import Launch
-    from mlrpl_bench.launchers.order import WorkOrder
-    from mlrpl_bench.launchers.placement import Placement
-
     grid.ended(grid.started(folder, "jobs", "--device=cpu", "--launcher=print", "--workers=2"))
     (path,) = (folder / "jobs" / "tiny" / FOLDER).glob("*.json")
-    launch = Launch(WorkOrder.read(path), path, Placement("submitit", workers=2), None, work, print)
-    jobs = submitit.submit(launch, "local")
+    jobs = grid.submitted(path, workers=2)
     by_hand = grid.started(folder, "jobs", "--device=cpu")
     assert [job.result()["code"] for job in jobs] == [0, 0]
     grid.ended(by_hand)
@@ -85,10 +72,11 @@ def test_slurm_jobs_and_a_process_started_by_hand_divide_the_cells(folder, alone
 
 
 def test_a_stopped_driver_stops_its_workers_which_keep_what_is_trained(folder, alone):
-    process = grid.started(folder, "stopped", "--device=cpu", "--launcher=local", "--workers=2")
-    grid.wait_for_a_checkpoint(folder, "stopped")
-    process.send_signal(signal.SIGTERM)
-    said = grid.ended(process, 143)
+    with grid.slowly(folder, seconds=3):
+        process = grid.started(folder, "stopped", "--device=cpu", "--launcher=local", "--workers=2")
+        grid.wait_for_a_checkpoint(folder, "stopped")
+        process.send_signal(signal.SIGTERM)
+        said = grid.ended(process, 143)
     assert said.splitlines()[-1].startswith("error: stopped; finished cells and checkpoints of the others are kept")
     assert not list((folder / "stopped").glob("tiny/*/*/claim-*.jsonl"))
     left = [path.parent for path in (folder / "stopped").glob("tiny/*/*/cell.json")]

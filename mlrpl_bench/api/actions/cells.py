@@ -16,8 +16,12 @@ from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Job
+from mlrpl_bench.records.leases.trial import refuse_unfit
+from mlrpl_bench.records.provenance import device_name
 from mlrpl_bench.records.store import Damaged
 from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.training.launchers.epochs import Epochs
+from mlrpl_bench.training.launchers.events import Stored, ends_a_cell
 from mlrpl_bench.training.launchers.groups import alike
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -117,12 +121,19 @@ def train_as_worker(resolved: Resolved, watcher: Watcher, worker: sweep.Worker, 
 
 
 def made_ready(jobs: Sequence[Job], resolved: Resolved, watcher: Watcher) -> list[Job]:
-    """The jobs without a record, of which damaged ones were moved aside."""
+    """The jobs without a record, of which damaged ones were moved aside.
+
+    Raises:
+        UserError: there are some, and the results folder is an address or cannot hold leases.
+    """
     store = resolved.store
     todo = sweep.missing(jobs, store)
-    sweep.tidy(set(jobs) - set(todo), store)
+    if not store.why_not_written:
+        sweep.tidy(set(jobs) - set(todo), store)
     if not todo:
         return []
+    store.refuse_address()
+    refuse_unfit(store.root / resolved.dataset.name)
     all_records = store.survey(resolved.dataset.name).records
     for name in sorted({job.cell.method for job in todo if matching.edited_since(job.cell, all_records)}):
         watcher.note(f"the file of {name} changed since its record; its cells are trained anew")
@@ -140,15 +151,18 @@ def train_here(
     request = resolved.request
     collector = Collector(study.train, study.test, study.masks)
     failures, done = [], 0
+    epochs = Epochs(0.0)
+    worker = replace(worker, says=lambda: {**epochs.standing, "device": device_name(study.workbench.fabric.device)})
     for job, event in sweep.run(
         todo, study, resolved.store, request.keep_weights, request.group, request.checkpoint_seconds, worker
     ):
         watcher.cells(done, len(todo))
+        epochs.hear(job.cell.recipe.epochs or 0, event)
         watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
             failures.append(event)
-        if isinstance(event, sweep.Stored):
+        if isinstance(event, Stored):
             with contextlib.suppress(UserError):  # the table names it
                 collector.collect(event.record)
-        done += sweep.ends_a_cell(event)
+        done += ends_a_cell(event)
     return failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,16 @@ from mlrpl_bench.launchers.driver import Launch
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.records.cell import Job
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.elsewhere.remote import address_of
+from mlrpl_bench.records.leases.lease import Owner
+from mlrpl_bench.records.leases.presence import at_work
 from mlrpl_bench.records.provenance import versions
+from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.checkpoint import FILE
-from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.launchers.events import FoundFinished
 from mlrpl_bench.training.trainer import Failed
+from mlrpl_bench.utils.errors import UserError
 
 
 def launch(todo: Sequence[Job], resolved: Resolved, watcher: Watcher, placement: Placement) -> list[Failed]:
@@ -68,7 +73,7 @@ def anywhere(request: Request) -> Request:
         request,
         options=dataclasses.replace(options, **chosen, weights=weights),
         plugins=tuple(path.absolute() for path in request.plugins),
-        results=tuple(path.absolute() for path in request.results),
+        results=tuple(path if address_of(path) else path.absolute() for path in request.results),
         out=None,
     )
 
@@ -100,7 +105,9 @@ class CellsInFolder:
                 continue
             self._left.remove(job)
             epochs = job.cell.recipe.epochs or 0
-            self.watcher.event(job.cell.title, epochs, failure or FoundFinished(job.cell))
+            self.watcher.event(job.cell.title, epochs, failure or FoundFinished(job.cell, self._record(job)))
+        for among in sorted({self.store.root / job.cell.setting.dataset for job in self.jobs}):
+            self.watcher.workers(at_work(among, self._observer))
         self.watcher.cells(len(self.jobs) - len(self._left), len(self.jobs))
         folders = [self.store.folder(job.cell) for job in self._left]
         self.left = [job.cell.title for job in self._left]
@@ -110,6 +117,11 @@ class CellsInFolder:
     def failures(self) -> list[Failed]:
         """The cells that failed since this was made."""
         return [failure for job in self.jobs if (failure := self._failure(job)) is not None]
+
+    def _record(self, job: Job) -> Record | None:
+        with contextlib.suppress(UserError):  # the table names it
+            return self.store.find(job.cell)
+        return None
 
     def _failure(self, job: Job) -> Failed | None:
         if self.store.failed_try(job.cell) == self._failed_before[job.cell]:

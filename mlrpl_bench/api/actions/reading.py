@@ -76,7 +76,7 @@ def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path
     dataset = resolved.dataset
     entry, wanted = named(resolved, method, wanted)
     study = Study(dataset, resolved.request.options, watcher.report)
-    record, fitting = predict.find(surveyed(resolved, watcher), entry, study, wanted)
+    record, fitting = predict.find_record(surveyed(resolved, watcher), entry, study, wanted)
     predictor = predict.Predictor(record, entry, study)
     predictions = []
     for done, path in enumerate(images, start=1):
@@ -106,7 +106,7 @@ def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
     survey = resolved.store.survey(resolved.dataset.name)
     for problem in survey.problems:
         watcher.problem(problem)
-    for reason, folders in survey.left_out.items():
+    for reason, folders in survey.excluded_folders.items():
         watcher.note(left_out_line(reason, folders))
     return survey.records
 
@@ -114,7 +114,7 @@ def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
 COLUMNS_OF_RECORDS = (
     *("dataset", "method", "known_ratio", "seed", "mask_seed", "key", "title"),
     *("evaluate_on", "mask_scheme", "backbone", "image_size", "epochs", "batch", "precision"),
-    *("mAP", "OF1", "CF1", "seconds", "folder"),
+    *("mAP", "OF1", "CF1", "seconds", "status", "origin", "folder"),
 )
 """A frame without records has these columns; with records it has every metric."""
 
@@ -123,13 +123,15 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
     """Read which cells have records, see `functions.records`."""
     there = store.datasets()
     if dataset is not None and dataset not in there:
-        raise UserError(f"no records of {dataset!r} in {store.root}; there are: {', '.join(there) or 'none'}")
+        raise UserError(
+            f"no records of {dataset!r} in {store.in_words(store.root)}; there are: {', '.join(there) or 'none'}"
+        )
     rows = []
     for name in there if dataset is None else [dataset]:
         survey = store.survey(name)
         for problem in survey.problems:
             watcher.problem(problem)
-        for reason, folders in survey.left_out.items():
+        for reason, folders in survey.excluded_folders.items():
             watcher.note(left_out_line(reason, folders))
         for record in survey.records:
             cell, setting = record.cell, record.cell.setting
@@ -139,9 +141,16 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
             row |= {name: getattr(setting, name) for name in ("epochs", "batch", "precision")}
             numbers = {name: value for name, value in record.metrics.items() if isinstance(value, (int, float))}
             row |= {name: 100 * value for name, value in numbers.items()}
-            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan), "folder": str(record.folder)}
+            row |= {"seconds": record.content.get("cost", {}).get("seconds", math.nan)}
+            row |= {"status": record.origin.status, "origin": record.origin.to_text()}
+            row |= {"folder": store.in_words(record.folder)}
             rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
+
+
+def unfinished(store: ResultStore, dataset: str) -> dict[Path, str]:
+    """List the folders of a data set's cells that were begun and have no record, each with where it stands."""
+    return selection.unfinished(store, dataset)
 
 
 def _evidence(
@@ -175,7 +184,7 @@ def _evidence(
     for line in found.excluded_records:
         watcher.note(line)
     if not found.cells:
-        place = resolved.store.root / resolved.dataset.name
+        place = resolved.store.in_words(resolved.store.root / resolved.dataset.name)
         raise UserError(f"no records of these methods and of this setting in {place}; train some first")
     check()
     return found.cells

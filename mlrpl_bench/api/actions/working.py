@@ -17,7 +17,9 @@ from mlrpl_bench.api.watching import Quiet, Watcher
 from mlrpl_bench.launchers import same_code
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.training.launchers.sweep import SweepEvent, Worker
+from mlrpl_bench.records.elsewhere.remote import address_of
+from mlrpl_bench.training.launchers.events import SweepEvent
+from mlrpl_bench.training.launchers.sweep import Worker
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
@@ -112,7 +114,7 @@ def _refuse_missing_files(request: Request) -> None:
         if path is not None and not path.exists():
             raise UserError(f"{flag} {path} is not there on {platform.node()}; every node needs it under the same path")
     for folder in request.results:
-        if not folder.is_dir():
+        if address_of(folder) is None and not folder.is_dir():
             raise UserError(
                 f"--results-dir {folder} is not there on {platform.node()}; workers share one folder, or each machine "
                 "trains a --shard of its own"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from mlrpl_bench.cli.placing import (
     shard_of,
     with_placement,
 )
+from mlrpl_bench.cli.streams import say
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from mlrpl_bench.launchers.placement import Placement
     from mlrpl_bench.training.options import Options
 
+SET_HELP = (
+    "A hyper-parameter, name=value. Repeatable. For every method: lr=FACTOR on its learning rate; ema=EPOCHS, the time "
+    "constant of averaged weights in epochs of 20, or none."
+)
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
 MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
 GroupOption = Annotated[
@@ -75,7 +79,7 @@ def run(
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, name=value. Repeatable.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
     group: GroupOption = "auto",
     checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
@@ -254,13 +258,15 @@ def _carry_out(request: Request, asked: Asked) -> None:
         return
     table = result.leaderboard
     if key is not None and table is not None and not (result.failures or result.problems or result.unwritten):
-        key.remember(leaderboard_cache.CachedLeaderboard.of(table.main, table.to_json(), result.written), *states)
+        key.remember(
+            leaderboard_cache.CachedLeaderboard.from_table(table.main, table.to_json(), result.written), *states
+        )
     _finish(result, asked.as_json, request.plugins)
 
 
 def _files_of_code(resolved: Resolved) -> set[Path]:
     """The files of all methods and of the data set."""
-    return {resolved.dataset.path, *(entry.path for entry in resolved.methods.entries.values())}
+    return {resolved.dataset.path, *resolved.methods.files()}
 
 
 def _finish(result: Result, as_json: bool, plugins: Sequence[Path]) -> None:
@@ -272,16 +278,16 @@ def _finish(result: Result, as_json: bool, plugins: Sequence[Path]) -> None:
             result.leaderboard.print()
     _say_written("wrote", result.written)
     if result.remark:
-        print(result.remark, file=sys.stderr)
+        say("note", result.remark)
     if result.unwritten:
-        print(result.unwritten, file=sys.stderr)
+        say("note", result.unwritten)
     for problem in result.problems:
-        print(f"not used: {problem}", file=sys.stderr)
+        say("problem", f"not used: {problem}")
     for failure in result.failures:
-        print(f"failed: {failure}", file=sys.stderr)
+        say("failure", f"failed: {failure}")
     hint = "".join(f" --plugin {shlex.quote(str(path))}" for path in plugins)
     for method in result.failed_methods:
-        print(f"to look for the cause: {program()} test-method {method}{hint}", file=sys.stderr)
+        say("hint", f"to look for the cause: {program()} test-method {method}{hint}")
     if result.failures or result.problems:
         raise typer.Exit(1)
 
@@ -291,6 +297,6 @@ def _say_written(verb: str, paths: Sequence[Path]) -> None:
     figures = [path for path in paths if path.parent.name.startswith("figures")]
     for path in paths:
         if path not in figures:
-            print(f"{verb} {path}", file=sys.stderr)
+            say(verb, f"{verb} {path}", path=str(path))
     if figures:
-        print(f"{verb} {len(figures)} figures in {figures[0].parent}", file=sys.stderr)
+        say(verb, f"{verb} {len(figures)} figures in {figures[0].parent}", path=str(figures[0].parent))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from mlrpl_bench.evaluation import metrics
@@ -63,7 +62,7 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "paper": paper if re.match(r"https?://", paper) else "",
         "missing": _missing(table, label),
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
-        "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
+        "recipe": _variants(found, lambda cell: cell.recipe.to_json()),
         "provenance": _provenance(found),
         "ratios": _by_ratio(found, label, taken, table.context.given),
     }
@@ -110,6 +109,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
             _fixed(cost.get("images_per_second"), 0),
             _fixed(None if (memory := cost.get("peak_memory_bytes")) is None else memory / 1e9, 2),
             f"{cost.get('cells_in_group', NONE)}",
+            evidence.record.origin.to_text(),
         ],
     }
 
@@ -117,7 +117,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
 RECORD_COLUMNS = (
     *metrics.REPORTED,
     *("best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
-    *("seconds", "images/s", "peak GB", "cells in group"),
+    *("seconds", "images/s", "peak GB", "cells in group", "origin"),
 )
 
 

@@ -18,7 +18,7 @@ from mlrpl_bench.leaderboard.report.attention_picture import draw_examples
 from mlrpl_bench.leaderboard.report.page import Picture
 from mlrpl_bench.leaderboard.report.page_data import methods
 from mlrpl_bench.leaderboard.tables.main import Leaderboard
-from mlrpl_bench.records.record import read_arrays
+from mlrpl_bench.records.record import read_arrays_of
 from mlrpl_bench.utils.errors import UserError
 
 IMAGES = 4
@@ -35,7 +35,7 @@ def draw(table: Leaderboard, test: Split) -> list[Picture]:
         return []
     ratio, cells = pair
     try:
-        examples = {heading: read_arrays(cell.record.folder / "examples.npz") for heading, cell in cells.items()}
+        examples = {heading: read_arrays_of(cell.record, "examples") for heading, cell in cells.items()}
         rows = _common_rows(examples)
         setting = next(iter(cells.values())).record.cell.setting
         view = setting.view()

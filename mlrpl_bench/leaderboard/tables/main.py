@@ -18,6 +18,7 @@ from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
+from mlrpl_bench.records.elsewhere.origin import counted_origins
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table, counted
@@ -243,10 +244,24 @@ def _notes(
     notes += [
         f"{label} at {context.given.ratio_title(ratio)}: {reason}" for (label, ratio), reason in sorted(missing.items())
     ]
-    notes += [*_about_devices(records), *context.tuned, *context.stalled, *context.excluded_records]
+    notes += [
+        *_about_origins(evidence),
+        *_about_devices(records),
+        *context.tuned,
+        *context.stalled,
+        *context.excluded_records,
+    ]
     notes += [f"this setting is not the papers': {'; '.join(context.deviations)}"] if context.deviations else []
     methods = dict.fromkeys(e.record.cell.method for label in labels for e in evidence if _label(e) == label)
     return notes + _differences_from_papers([name for name in methods if context.differs.get(name)], context.differs)
+
+
+def _about_origins(evidence: Sequence[Evidence]) -> list[str]:
+    """A line that says so if rows rest on records that were measured elsewhere and submitted."""
+    by_key = {e.record.cell.key: e for e in evidence}.values()  # a reference row has the same cell at every ratio
+    counted_line = counted_origins(e.record.origin for e in by_key)
+    labels = sorted({_label(e) for e in by_key if e.record.origin.pack})
+    return [f"{counted_line}, in rows {', '.join(labels)}"] if counted_line else []
 
 
 def _about_devices(records: Sequence[Record]) -> list[str]:

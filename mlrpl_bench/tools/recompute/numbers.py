@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays
+from mlrpl_bench.models.method import AVERAGED, RAW
+from mlrpl_bench.records.elsewhere.packed import TRAIN_SCORES, tolerance_of
+from mlrpl_bench.records.record import OTHER_WEIGHTS, DamagedRecord, Record, Unreadable, from_plain, read_arrays_of
 from mlrpl_bench.tools.recompute.labels import Truth
 
 TOLERANCE = 1e-9
@@ -67,24 +69,26 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
         DamagedRecord: a file holds no scores, no losses or no history.
         Unreadable: the system could not read a file.
     """
-    scores_NC, train_scores_NC = (_scores(record, name) for name in ("scores.npz", "train_scores.npz"))
+    names = [name for name in ("scores.npz", TRAIN_SCORES) if name in record.files]
+    scores = {name: _scores(record, name) for name in names}
+    scores_NC = scores["scores.npz"]
     if truth is not None:
-        for name, shape, wanted in (
-            ("scores.npz", scores_NC.shape, truth.test_NC.shape),
-            ("train_scores.npz", train_scores_NC.shape, truth.train_NC.shape),
-        ):
-            if shape != wanted:
-                yield Disagreement(f"the shape of {name}", shape, wanted, "the labels")
+        for name, wanted in (("scores.npz", truth.test_NC.shape), (TRAIN_SCORES, truth.train_NC.shape)):
+            if name in scores and scores[name].shape != wanted:
+                yield Disagreement(f"the shape of {name}", scores[name].shape, wanted, "the labels")
                 return
     history = _history(record)
     yield from _against_scores(record, scores_NC, truth, last_epoch=len(history["epoch"]) - 1)
+    yield from _against_other_scores(record, truth)
     if truth is not None and truth.mask_NC is not None:
         stated = {name: from_plain(value) for name, value in (record.content.get("known_share") or {}).items()}
         shares = protocol.known_share(truth.train_NC, truth.mask_NC)
         yield from _differing("the known share of {} labels", stated, shares, "the mask")
     yield from _against_history(record, history)
-    yield from _against_steps(record, history, len(train_scores_NC))
-    examples = read_arrays(record.folder / "examples.npz")
+    num_train = len(scores[TRAIN_SCORES]) if TRAIN_SCORES in scores else None if truth is None else len(truth.train_NC)
+    if num_train is not None:
+        yield from _against_steps(record, history, num_train)
+    examples = read_arrays_of(record, "examples")
     rows, shown = examples.get("rows"), examples.get("scores")
     if rows is None or shown is None or not _is_copy(shown, scores_NC, rows):
         yield Disagreement("examples.npz", "something else", "its rows", "scores.npz")
@@ -97,6 +101,8 @@ def _against_scores(
     last = record.metrics
     if truth is not None:
         last = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
+        if record.is_rounded():
+            last = {name: _as_stated(name, record.metrics.get(name), value) for name, value in last.items()}
         yield from _differing("{}", record.metrics, last, "scores.npz")
     else:
         yield from _differing("{}", record.metrics, _implied(record.metrics), "its other metrics")
@@ -105,6 +111,33 @@ def _against_scores(
         yield from _differing("{} of the best epoch", best, last, "the last epoch, which is the best one,")
     else:
         yield from _differing("{} of the best epoch", best, _implied(best), "its other metrics")
+
+
+def _against_other_scores(record: Record, truth: Truth | None) -> Iterator[Disagreement]:
+    """Compare the metrics of the weights that are not the row's with their scores, where a recipe averages weights.
+
+    A pack that rounds scores leaves these out, see `packed.rounded`.
+    """
+    if record.cell.recipe.ema is None or truth is None or record.is_rounded():
+        return
+    name = RAW if record.cell.recipe.scored == AVERAGED else AVERAGED
+    stated = {key: from_plain(value) for key, value in record.content[OTHER_WEIGHTS]["metrics"].items()}
+    if record.content[OTHER_WEIGHTS]["weights"] != name:
+        yield Disagreement("the other weights", record.content[OTHER_WEIGHTS]["weights"], name, "the recipe")
+    scores_NC = read_arrays_of(record, "scores").get(name)
+    if scores_NC is None or scores_NC.shape != truth.test_NC.shape:
+        raise DamagedRecord(f"{record.folder / 'scores.npz'} lacks the {name} scores; move {record.folder} away")
+    computed = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
+    yield from _differing(f"{{}} of the {name} weights", stated, computed, "scores.npz")
+
+
+def _as_stated(name: str, stated: Any, found: Any) -> Any:
+    """Return what was stated where a metric of rounded scores is as near to it as rounding lets it be."""
+    if isinstance(found, np.ndarray) and isinstance(stated, np.ndarray) and found.shape == stated.shape:
+        near_C = (np.abs(found - stated) <= tolerance_of(name)) & ~np.isnan(found) & ~np.isnan(stated)
+        return np.where(near_C, stated, found)
+    is_number = isinstance(stated, float) and isinstance(found, float)
+    return stated if is_number and abs(found - stated) <= tolerance_of(name) else found
 
 
 def _best_metrics(record: Record) -> dict[str, Any]:
@@ -130,7 +163,7 @@ def _against_steps(
     record: Record, history: Mapping[str, NDArray[np.float64]], num_train: int
 ) -> Iterator[Disagreement]:
     """Compare what follows from the number of steps, and the losses of each epoch with those of its steps."""
-    terms = read_arrays(record.folder / "steps.npz")
+    terms = read_arrays_of(record, "steps")
     recipe = record.cell.recipe
     are_losses = bool(terms) and all(term_S.ndim == 1 and term_S.dtype.kind == "f" for term_S in terms.values())
     if not recipe.epochs or not recipe.batch or not are_losses:
@@ -193,7 +226,7 @@ def _same(stated: Any, found: Any) -> bool:
 
 
 def _scores(record: Record, name: str) -> NDArray[np.floating]:
-    scores_NC = read_arrays(record.folder / name).get("scores")
+    scores_NC = read_arrays_of(record, name.removesuffix(".npz")).get("scores")
     if scores_NC is None or scores_NC.ndim != 2 or scores_NC.dtype.kind != "f" or not np.isfinite(scores_NC).all():
         raise DamagedRecord(f"{record.folder / name} holds no scores; move {record.folder} away, then run again")
     return scores_NC

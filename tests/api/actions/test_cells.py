@@ -1,5 +1,7 @@
 """The parts of a grid are disjoint and make the whole; a worker trains what is left and makes no table."""
 
+import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,9 +10,15 @@ from mlrpl_bench.api.actions import cells, execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet
+from mlrpl_bench.launchers.placement import Placement
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Owner
+from mlrpl_bench.records.leases.presence import at_work
 from mlrpl_bench.training.launchers.sweep import Worker
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
+from mlrpl_bench.training.trainer import StepDone
+from mlrpl_bench.utils.errors import UserError
 from tests.helpers.tiny_study import DATASET, EXPLODING, METHOD, write_plugin
 
 
@@ -51,6 +59,20 @@ def test_cells_that_can_be_trained_together_stay_together(request_, jobs):
     assert [{job.cell.seed for job in part} for part in parts] == [{0}, {1}]
 
 
+@pytest.mark.parametrize("launcher", [None, "print"])
+def test_a_folder_that_cannot_hold_leases_is_refused_before_anything_is_written(
+    request_, tmp_path, monkeypatch, launcher
+):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    asked = resolve(replace(request_, results=(tmp_path / "mounted",)), Quiet())
+    with pytest.raises(UserError, match="is refused, as no hard link can be made there"):
+        execute.execute(asked, Quiet(), placement=Placement(launcher))
+    assert list((tmp_path / "mounted" / "tiny").iterdir()) == []
+
+
 def test_a_plan_of_a_part_and_for_several_workers_shows_the_groups(request_, tmp_path):
     asked = replace(request_, shard=(1, 2), results=(tmp_path / "r",), group=4)
     found = execute.plan(resolve(asked, Quiet()), Quiet(), workers=3)
@@ -85,3 +107,29 @@ def test_a_worker_tries_again_only_what_had_failed_before_its_order(request_, tm
     assert resolved.store.failed_try(job.cell) == first
     assert cells.train_as_worker(resolved, Quiet(), Worker("local"), {job.cell.key: first}) == 1
     assert resolved.store.failed_try(job.cell) != first
+
+
+class Looking(Quiet):
+    """A watcher that looks into the folder, after a step, until the process there says how far it is."""
+
+    def __init__(self, among):
+        super().__init__()
+        self.among, self.seen = among, []
+
+    def event(self, title, epochs, event):
+        """Look."""
+        until = time.monotonic() + 20
+        while isinstance(event, StepDone) and not self.seen and time.monotonic() < until:
+            self.seen = at_work(self.among, Owner())
+            time.sleep(0.01)
+
+
+def test_a_process_that_trains_says_in_the_folder_how_far_it_is(request_, tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.01)
+    asked = replace(request_, methods=("plain",), ratios=(0.5,), results=(tmp_path / "results",))
+    watcher = Looking(tmp_path / "results" / "tiny")
+    execute.execute(resolve(asked, watcher), watcher)
+    (each,) = watcher.seen
+    assert (each.process, each.epoch, each.epochs, each.step) == (os.getpid(), 0, 2, 1)
+    assert each.cells >= 1 and each.device.endswith(" CPU") and each.images_per_second > 0
+    assert at_work(watcher.among, Owner()) == []

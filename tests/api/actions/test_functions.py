@@ -149,3 +149,38 @@ def test_a_request_that_travelled_makes_the_same_table(trained, folder_of):
     result = execute.execute(resolve(there, Quiet()), Quiet())
     assert result.leaderboard.to_json() == here.leaderboard.to_json()
     assert contents(folder_of) == before
+
+
+def test_records_at_an_address_answer_as_those_of_the_folder_do(trained, folder_of, tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    storage = fsspec.filesystem("memory")
+    storage.put(str(trained["results"]), "/bucket/results", recursive=True)
+    there = {**trained, "results": [tmp_path / "mine", "memory://bucket/results"]}
+    before = set(storage.find("/bucket"))
+    try:
+        asked = {"ratios": [0.5, 0.9], "seeds": 2, "train": False}
+        here, remote = (mb.leaderboard(methods=["plain", "other"], **asked, **each) for each in (trained, there))
+        pd.testing.assert_frame_equal(here.measurements, remote.measurements)
+        assert here.leaderboard.main == remote.leaderboard.main
+        assert remote.written and all(path.is_relative_to(tmp_path / "mine") for path in remote.written)
+        assert mb.compare("plain", "other", **there).to_json() == mb.compare("plain", "other", **trained).to_json()
+        listed = mb.records(there["results"])
+        assert len(listed) == len(mb.records(trained["results"]))
+        assert listed.folder.str.startswith("memory://bucket/results/tiny/").all()
+        alone = {**trained, "results": "memory://bucket/results"}
+        printed = mb.leaderboard(methods=["plain", "other"], **asked, **alone)
+        assert printed.leaderboard.main == here.leaderboard.main and printed.written == []
+        assert printed.unwritten.startswith(
+            "--results-dir memory://bucket/results is object storage, which is only read, "
+        )
+        with pytest.raises(mb.UserError, match="which is only read; name a folder of this machine"):
+            mb.run("plain", ratios=[0.3], **alone)
+        with pytest.raises(mb.UserError, match="which is only read; name a folder of this machine"):
+            mb.tune(["plain"], **alone)
+        image = next((trained["results"].parent / "cache").rglob("1.png"))
+        with pytest.raises(mb.UserError, match=r"are at memory://bucket/results/tiny/plain/.*/weights.safetensors"):
+            mb.predict("plain", [image], **alone)
+        assert set(storage.find("/bucket")) == before
+    finally:
+        storage.store.clear()
+        storage.pseudo_dirs.clear()

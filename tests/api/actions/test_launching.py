@@ -1,15 +1,17 @@
 """What the results folder says of cells that others train, and how failures come back."""
 
+import os
+
 import pytest
 
 from mlrpl_bench.api.actions import cells, launching
 from mlrpl_bench.launchers import starting
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement
-from mlrpl_bench.records import lease
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.training import checkpoint
-from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.launchers.events import FoundFinished
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from tests.helpers.tiny_study import finished
@@ -19,13 +21,16 @@ class Told:
     """A watcher that keeps what it is told of cells."""
 
     def __init__(self):
-        self.events, self.counts = [], []
+        self.events, self.counts, self.at_work = [], [], []
 
     def event(self, title, epochs, event):
         self.events.append((title, event))
 
     def cells(self, done, total):
         self.counts.append((done, total))
+
+    def workers(self, at_work):
+        self.at_work = at_work
 
     def note(self, text):
         pass
@@ -52,6 +57,29 @@ def test_a_cell_is_left_until_it_has_a_record_or_has_failed_anew(resolved, jobs)
     ]
     assert [(each.cell, each.reason) for each in found.failures()] == [(jobs[1].cell, "it broke")]
     assert told.counts[-1] == (2, 3)
+    assert told.events[0][1].record.metrics["mAP"] == store.find(jobs[0].cell).metrics["mAP"]
+
+
+def test_who_trains_the_cells_elsewhere_is_told_from_the_folder(resolved, jobs):
+    among, told = resolved.store.root / "tiny", Told()
+    standing = {"cells": 3, "epoch": 1, "epochs": 4, "step": 13, "steps": 40, "images_per_second": 8.0}
+    owner = Owner(says=lambda: {**standing, "seconds_left": 9.5, "device": "a CPU"})
+    owner.announce(among)
+    found = launching.CellsInFolder(jobs, resolved.store, told)
+    assert told.at_work == []
+    owner.beat()
+    found.look()
+    (each,) = told.at_work
+    assert (each.process, each.device, each.cells, each.step) == (os.getpid(), "a CPU", 3, 13)
+
+
+def test_a_record_that_cannot_be_read_ends_its_cell_all_the_same(resolved, jobs):
+    told = Told()
+    found = launching.CellsInFolder(jobs, resolved.store, told)
+    record = resolved.store.write(finished(jobs[0].cell), {})
+    (record.folder / "record.json").write_text("{")
+    found.look()
+    assert told.events == [(jobs[0].cell.title, FoundFinished(jobs[0].cell, None))]
 
 
 def test_a_cell_is_free_if_nobody_trains_it_or_its_owner_fell_silent(resolved, jobs, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import pickle
 import platform
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,15 @@ def test_what_no_worker_here_can_do_is_a_line_with_exit_code_2(order, change, li
         assert platform.node() in found["line"]
 
 
+def test_an_address_of_records_is_the_same_on_every_node(order, resolved, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a file").touch()
+    address = Path(f"file://{tmp_path}/there")
+    assert launching.anywhere(replace(resolved.request, results=(address,))).results == (address,)
+    found = work(changed(order, results=[str(tmp_path / "results"), str(address)]), None)
+    assert found == {"code": 0, "line": "", "node": platform.node()}
+
+
 def changed(order, options=None, **request):
     asked = {**order["request"], **request}
     asked["options"] = {**asked["options"], **(options or {})}
@@ -73,7 +83,7 @@ def test_a_worker_travels_by_its_name():
 
 def test_a_worker_ends_where_others_train_what_is_left(order, resolved, monkeypatch):
     from mlrpl_bench.api.actions import cells
-    from mlrpl_bench.records.lease import Owner
+    from mlrpl_bench.records.leases.lease import Owner
     from mlrpl_bench.training.launchers import sweep
     from mlrpl_bench.training.study import Study
 

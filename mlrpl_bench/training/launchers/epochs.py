@@ -1,0 +1,133 @@
+"""What a group of cells says of each epoch once all of its cells have ended it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlrpl_bench.training.launchers.events import Began, SweepEvent, Waiting, ends_a_cell
+from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that a group has ended.
+
+    Attributes:
+        cells: how many were trained side by side in it.
+        epoch: its number, from 1; of `epochs`.
+        loss: the mean over the cells of the sum of their losses.
+        test_mAP: the mean over the cells, in percent.
+        images_per_second: since the group began here, over all cells.
+        seconds_left: until the group ends, if it goes on as fast.
+    """
+
+    cells: int
+    epoch: int
+    epochs: int
+    loss: float
+    test_mAP: float
+    images_per_second: float
+    seconds_left: float
+
+
+class Epochs:
+    """This object hears the events of a sweep, and tells of an epoch at the next step or a cell's end.
+
+    Args:
+        least_seconds: between two epochs that are told of, the last one aside; no time is shorter than 0.
+        clock: seconds from any start that never go back.
+
+    Attributes:
+        standing: how far the group is, as plain data with the fields of `Epoch` (its ``epoch`` counts those that have
+            ended, from 0) and ``step`` of ``steps`` over all epochs; empty while nothing is trained. Another thread may
+            read it.
+    """
+
+    def __init__(self, least_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.least_seconds, self.clock = least_seconds, clock
+        self.standing: Mapping[str, Any] = {}
+        self._batch = self._cells = 0
+        self._steps: StepDone | None = None
+        self._rows: list[dict[str, float]] = []  # what the cells said of the epoch that ended last
+        self._began, self._ended, self._told = 0.0, 0.0, -math.inf
+        self._first_step = 0
+        self._last: Epoch | None = None
+
+    def hear(self, epochs: int, event: SweepEvent) -> Epoch | None:
+        """Return the epoch that this event shows to be over, if it is time to tell of it.
+
+        Args:
+            epochs: for how many the event's cell is trained.
+        """
+        if isinstance(event, Began):
+            self.begin(event.batch, event.cells)
+            return None
+        if isinstance(event, EpochDone):
+            self._rows.append(event.row)
+            self._ended = self.clock()
+            return None
+        # A note may come between the ends of two cells; one after the last of them belongs below the epoch's line.
+        early = isinstance(event, Working) or (isinstance(event, Note) and len(self._rows) < self._cells)
+        over = self._over(epochs) if self._rows and not early else None
+        if isinstance(event, StepDone) and event is not self._steps:
+            if self._steps is None:
+                self._first_step = _made(event) - 1
+            self._steps = event
+            self.standing = self._stands(epochs, event)
+        elif isinstance(event, Waiting) or ends_a_cell(event):
+            self._cells -= ends_a_cell(event)
+            self.standing = {**self.standing, "cells": self._cells} if self._cells > 0 else {}
+        return over
+
+    def begin(self, batch: int, cells: int) -> None:
+        """Begin with a group of so many cells, whose steps have so many images each."""
+        self._steps, self._rows, self._batch, self._told = None, [], batch, -math.inf
+        self._cells, self._last, self.standing = cells, None, {}
+        self._began = self.clock()
+
+    def _over(self, epochs: int) -> Epoch | None:
+        rows, self._rows = self._rows, []
+        epoch, now = int(rows[-1]["epoch"]) + 1, self._ended
+        if not self._batch or self._steps is None:
+            return None
+        loss = sum(value for row in rows for name, value in row.items() if name.startswith("loss.")) / len(rows)
+        precision = sum(row["test.mAP"] for row in rows) / len(rows)
+        made = epoch * self._steps.steps_per_epoch - self._first_step
+        seconds = max(now - self._began, 1e-9)
+        left = (epochs - epoch) * self._steps.steps_per_epoch * seconds / max(made, 1)
+        speed = made * self._batch * len(rows) / seconds
+        self._last = Epoch(len(rows), epoch, epochs, loss, 100 * precision, speed, left)
+        self.standing = {**self._stands(epochs, self._steps), **_plain(self._last)}
+        if epoch < epochs and now - self._told < self.least_seconds:
+            return None
+        self._told = now
+        return self._last
+
+    def _stands(self, epochs: int, step: StepDone) -> Mapping[str, Any]:
+        """How far the group is after a step; loss and test mAP are those of the epoch that ended last."""
+        made, steps = _made(step), epochs * step.steps_per_epoch
+        seconds = self.clock() - self._began
+        here = made - self._first_step
+        last = {"epoch": 0} if self._last is None else _plain(self._last)
+        return {
+            **last,
+            "cells": self._cells,
+            "epochs": epochs,
+            "step": made,
+            "steps": steps,
+            "images_per_second": here * self._batch * self._cells / max(seconds, 1e-9),
+            "seconds_left": (steps - made) * seconds / here,
+        }
+
+
+def _made(step: StepDone) -> int:
+    return step.epoch * step.steps_per_epoch + step.step
+
+
+def _plain(epoch: Epoch) -> dict[str, Any]:
+    return dataclasses.asdict(epoch)
