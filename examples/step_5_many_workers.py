@@ -41,7 +41,8 @@ print(bench(*QUESTION, "--device", "cpu", "--dry-run", "--workers-planned", "2")
 # ``--launcher local`` starts a worker for each GPU that can be seen, such as the two of a workstation. Without a GPU
 # ``--device cpu --workers 2`` starts two that share the cores. The command waits and makes the table.
 
-bench(*QUESTION, "--device", "cpu", "--launcher", "local", "--workers", "2")
+table = bench(*QUESTION, "--device", "cpu", "--launcher", "local", "--workers", "2")
+print(table.partition("\n- ")[0])  # without the notes below it
 
 # %%
 # Every record says who trained it.
