@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "filename_pattern": "/step_",  # what is executed
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "capture_repr": ("_repr_html_",),  # of what ends a cell, tables alone are shown
     "plot_gallery": "True",
     "download_all_examples": False,
     "notebook_extensions": set(),  # a notebook would not find the method's file beside it

@@ -110,7 +110,7 @@ def test_a_build_with_a_lost_link_fails_and_names_it(as_if_built, capsys):
         return 0
 
     assert as_if_built(make) == 1
-    assert capsys.readouterr().err == "error: 1 links lead nowhere: a.html: gone.html\n"
+    assert capsys.readouterr().err == "error: links lead nowhere, 1 in all: a.html: gone.html\n"
 
 
 def test_a_build_in_which_sphinx_fails_says_where_to_look(as_if_built, capsys, tmp_path):
