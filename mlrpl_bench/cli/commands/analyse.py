@@ -21,6 +21,7 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ MaskSeedOption = Annotated[
 
 @with_setting
 def compare(
-    a: Annotated[str, typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.")],
-    b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.", autocompletion=completion.method),
+    ],
+    b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.", autocompletion=completion.method)],
     dataset: DatasetOption = "scenes",
     ratios: RatiosOption = None,
     mask_seed: MaskSeedOption = None,

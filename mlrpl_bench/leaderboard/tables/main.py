@@ -118,7 +118,7 @@ class Leaderboard:
         return "% needs \\usepackage{booktabs}\n" + "\n".join(t.latex() for t in (self.main, *self.others))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the main table as plain data; None where there is no number."""
+        """Return the main table, and by name the others, as plain data; None where there is no number."""
         rows = {
             label: {
                 title: _facts(self.lookup.row(label, known_ratio, metric))
@@ -126,7 +126,8 @@ class Leaderboard:
             }
             for label in self.labels
         }
-        return {"title": self.title, "rows": rows, "notes": list(self.notes)}
+        others = {table.name: table.to_json() for table in self.others}
+        return {"title": self.title, "rows": rows, "notes": list(self.notes), "tables": others}
 
     def print(self) -> None:
         """Print the main table to standard output."""
