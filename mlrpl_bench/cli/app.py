@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from mlrpl_bench.cli.commands.analyse import claims, compare
+from mlrpl_bench.cli.commands.analyse import analyse_app, claims, compare
 from mlrpl_bench.cli.commands.data import data_app
 from mlrpl_bench.cli.commands.fill import fill
 from mlrpl_bench.cli.commands.listing import list_
@@ -49,6 +49,7 @@ def begin(ctx: typer.Context) -> None:
 
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
+app.add_typer(analyse_app, name="analyse")
 
 app.command("list")(list_)
 app.command()(run)

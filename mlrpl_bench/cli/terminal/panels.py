@@ -18,6 +18,7 @@ ORDER = (WHAT, SETTING, MACHINE, OUTPUT)
 
 TITLES = {
     **dict.fromkeys(("run", "leaderboard", "worker"), "What to train"),
+    **dict.fromkeys(("ensembles", "ranks", "cost", "categories"), "What to analyse"),
     **{
         "tune": "What to tune",
         "compare": "What to compare",

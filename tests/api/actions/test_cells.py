@@ -81,6 +81,7 @@ def test_a_plan_of_a_part_and_for_several_workers_shows_the_groups(request_, tmp
     assert found.to_json()["workers"] == 3 and len(found.to_json()["groups"]) == 3
     assert "3 workers, 3 groups of at most 2 cells side by side" in found.to_text()
     assert "group 3: " in found.to_text()
+    assert "6 groups of at most 1 cell side by side" in replace(found, workers=6).to_text()
     assert "groups" not in execute.plan(resolve(asked, Quiet()), Quiet()).to_json()
 
 
