@@ -11,9 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlrpl_bench.api.actions.analysing import analyse
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records
+    from mlrpl_bench.api.actions.showing import site
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.images.strong_view import StrongView
@@ -59,6 +61,7 @@ __all__ = [
     "Task",
     "UserError",
     "__version__",
+    "analyse",
     "build_folder_once",
     "claims",
     "compare",
@@ -77,6 +80,7 @@ __all__ = [
     "register_variant",
     "run",
     "seed_of",
+    "site",
     "torch_draws_from",
     "tune",
 ]
@@ -149,8 +153,10 @@ def _of_models() -> dict[str, Any]:
 
 def _of_api() -> dict[str, Any]:
     """For a notebook; imports everything."""
+    from mlrpl_bench.api.actions.analysing import analyse
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records
+    from mlrpl_bench.api.actions.showing import site
 
     return dict(locals())

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from mlrpl_bench.cli.commands.analyse import claims, compare
+from mlrpl_bench.cli.commands.analyse import analyse_app, claims, compare
 from mlrpl_bench.cli.commands.data import data_app
 from mlrpl_bench.cli.commands.fill import fill
 from mlrpl_bench.cli.commands.listing import list_
@@ -17,6 +17,7 @@ from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
 from mlrpl_bench.cli.commands.records.packs import records_app
+from mlrpl_bench.cli.commands.records.site import site
 from mlrpl_bench.cli.commands.records.verify import verify
 from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
@@ -49,6 +50,7 @@ def begin(ctx: typer.Context) -> None:
 
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
+app.add_typer(analyse_app, name="analyse")
 
 app.command("list")(list_)
 app.command()(run)
@@ -63,6 +65,7 @@ app.command()(predict)
 app.command()(fill)
 app.command()(profile)
 app.command()(verify)
+app.command()(site)
 
 
 def main() -> None:

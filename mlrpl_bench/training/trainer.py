@@ -314,7 +314,7 @@ class Group:
     def _scores(
         self,
         split: str,
-        logits_BC: Callable[[CellRun, SharedBatch], Tensor] = CellRun.logits_BC,
+        logits_BC: Callable[[CellRun, SharedBatch], Tensor] = lambda run, shared: run.logits_BC(shared),
         runs: Sequence[CellRun] | None = None,
     ) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
         """Return the logits (N, C) of every image of a split, in order, by every cell, or by some in another way."""

@@ -16,6 +16,7 @@ from mlrpl_bench.leaderboard.tables.main import Leaderboard
 from mlrpl_bench.records.cell import Cell
 
 NONE = "–"
+ORIGIN = "origin"
 
 
 def anchor(label: str, known_ratio: str = "") -> str:
@@ -32,14 +33,27 @@ def anchor(label: str, known_ratio: str = "") -> str:
     return f"row-{label}" + (f"-at-{known_ratio}" if known_ratio else "")
 
 
-def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
+def rows(
+    table: Leaderboard, papers: Mapping[str, str], address: Callable[[str], str] = lambda key: f"#cell-{key[:8]}"
+) -> list[dict[str, Any]]:
     """List the details of every row, in the table's order.
 
     Args:
         papers: by method, the address of its paper.
+        address: where a record is found, by its key.
     """
     taken: set[str] = set()
-    return [_row(table, label, papers, taken) for label in table.labels]
+    return [_row(table, label, papers, taken, address) for label in table.labels]
+
+
+def of_record(evidence: Evidence) -> dict[str, Any]:
+    """Word what stands behind a single record: its numbers, those of its categories, and as for a row the rest."""
+    shown = _record(evidence, set(), lambda key: key)
+    return {
+        "numbers": {name: value for name, value in zip(RECORD_COLUMNS, shown["values"], strict=True) if name != ORIGIN},
+        "categories": [_percent(value) for value in evidence.record.metrics["AP_C"].tolist()],
+        **_behind([evidence]),
+    }
 
 
 def setting(table: Leaderboard) -> dict[str, str]:
@@ -49,7 +63,9 @@ def setting(table: Leaderboard) -> dict[str, str]:
     return {}
 
 
-def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str]) -> dict[str, Any]:
+def _row(
+    table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str], address: Callable[[str], str]
+) -> dict[str, Any]:
     found = unique(table.cells.get((label, ratio), {}) for ratio in table.ratios)
     method = found[0].record.cell.method if found else label.split("[")[0]
     paper = papers.get(method, "")
@@ -61,10 +77,16 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "differs": table.context.differs.get(method, ""),
         "paper": paper if re.match(r"https?://", paper) else "",
         "missing": _missing(table, label),
+        **_behind(found),
+        "ratios": _by_ratio(found, label, taken, table.context.given, address),
+    }
+
+
+def _behind(found: Sequence[Evidence]) -> dict[str, list[dict[str, Any]]]:
+    return {
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: cell.recipe.to_json()),
         "provenance": _provenance(found),
-        "ratios": _by_ratio(found, label, taken, table.context.given),
     }
 
 
@@ -78,17 +100,19 @@ def _missing(table: Leaderboard, label: str) -> list[str]:
     ]
 
 
-def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels) -> list[dict[str, Any]]:
+def _by_ratio(
+    found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels, address: Callable[[str], str]
+) -> list[dict[str, Any]]:
     groups: dict[float, list[dict[str, Any]]] = {}
     for evidence in found:
-        groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken))
+        groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken, address))
     return [
         {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": records}
         for ratio, records in groups.items()
     ]
 
 
-def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
+def _record(evidence: Evidence, taken: set[str], address: Callable[[str], str]) -> dict[str, Any]:
     cell, content = evidence.record.cell, evidence.record.content
     cost, known, best = (content.get(name) or {} for name in ("cost", "known_share", "best_metrics"))
     key = cell.key[:8]
@@ -98,6 +122,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
     return {
         "id": f"cell-{key}" if is_new else "",
         "key": key,
+        "href": address(cell.key),
         "seed": f"{cell.seed}" if cell.seed == cell.mask_seed else f"{cell.seed}, mask {cell.mask_seed}",
         "values": [
             *(_percent(evidence.record.metrics.get(name)) for name in metrics.REPORTED),
@@ -117,7 +142,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
 RECORD_COLUMNS = (
     *metrics.REPORTED,
     *("best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
-    *("seconds", "images/s", "peak GB", "cells in group", "origin"),
+    *("seconds", "images/s", "peak GB", "cells in group", ORIGIN),
 )
 
 

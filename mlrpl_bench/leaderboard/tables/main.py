@@ -17,7 +17,7 @@ from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
-from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
+from mlrpl_bench.leaderboard.tables.given_labels import ALL_GIVEN, GivenLabels
 from mlrpl_bench.records.elsewhere.origin import counted_origins
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.utils.arrays import plain
@@ -166,7 +166,8 @@ def main_columns(ratios: Sequence[float], given: GivenLabels) -> list[tuple[str,
     average = average_name(ratios)
     columns = [(given.ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
     averaged = [metric for metric in metrics.REPORTED if metric != "mAP" or len(ratios) != 1]
-    return columns + [(f"{metric} ({average})", average, metric) for metric in averaged]
+    over = ALL_GIVEN if [given.ratio_title(ratio) for ratio in ratios] == [ALL_GIVEN] else average
+    return columns + [(f"{metric} ({over})", average, metric) for metric in averaged]
 
 
 def _has_interval(known_ratio: str, metric: str, ratios: Sequence[float]) -> bool:

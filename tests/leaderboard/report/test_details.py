@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, rows, setting
+from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, of_record, rows, setting
 from tests.helpers.made_up_table import HOSTILE, leaderboard
 
 
@@ -57,3 +57,17 @@ def test_a_row_without_records_says_why(table):
 def test_only_web_addresses_become_links(table):
     assert details(table, "plain", plain="https://example.org")["paper"] == "https://example.org"
     assert details(table, "plain", plain="javascript:alert(1)")["paper"] == ""
+
+
+def test_a_single_record_has_what_its_row_has(table):
+    evidence = table.cells["plain", 0.1][0, 0]
+    found = of_record(evidence)
+    assert found["numbers"]["mAP"] == f"{100 * evidence.record.metrics['mAP']:.1f}" and "origin" not in found["numbers"]
+    assert found["categories"][-1] == "–"  # nothing has the last one
+    assert found["recipe"] == details(table, "plain")["recipe"]
+
+
+def test_records_lead_where_they_are_said_to(table):
+    found = rows(table, {}, lambda key: f"records/{key}")
+    hrefs = {record["href"] for row in found for group in row["ratios"] for record in group["records"]}
+    assert hrefs == {f"records/{e.record.cell.key}" for by in table.cells.values() for e in by.values()}
