@@ -45,7 +45,13 @@ def test_the_frozen_part_and_a_methods_parts_are_compiled_and_nothing_is_without
     assert asked == []
     run = CellRun(compiled.job(entry, 0.5, 0, 0, {}), compiled.workbench)
     network = run.method.network
-    expected = [run.workbench.backbone.frozen, run.method.trained, network.trunk, network.decoupling, network.head]
+    expected = [
+        run.workbench.backbone.frozen.module,
+        run.method.trained,
+        network.trunk,
+        network.decoupling,
+        network.head,
+    ]
     assert len(asked) == len(expected) and all(one is other for one, other in zip(asked, expected, strict=True))
 
 

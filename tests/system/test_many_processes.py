@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mlrpl_bench.models.registry import load_datasets, load_methods
-from mlrpl_bench.records import lease
+from mlrpl_bench.records.leases import lease
 from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
@@ -118,7 +118,7 @@ def alone(begin, tmp_path_factory):
 
 def trained(said: str) -> list[str]:
     """The known percentages of the cells that a process trained to the end."""
-    return re.findall(r"plain (\d+) % .*: mAP .* in \d+ s", said)
+    return re.findall(r"plain (\d+) % .*: mAP .* in \d+ s$", said, re.MULTILINE)  # others' name their node behind it
 
 
 def without_costs(table: str) -> dict:

@@ -21,9 +21,9 @@ import mlrpl_bench
 from mlrpl_bench.models.registry import load_datasets, load_methods
 registries = load_methods(), load_datasets()
 assert not any(registry.failures for registry in registries), [registry.failures for registry in registries]
-print(json.dumps([mlrpl_bench.__file__, *sorted({str(r[name].path) for r in registries for name in r})]))
+print(json.dumps([mlrpl_bench.__file__, *sorted({str(file) for r in registries for file in r.files()})]))
 """
-"""Prints the package's file and the files of all registered methods and datasets."""
+"""Prints the file of the package and the files that register methods, steps and datasets."""
 
 
 @pytest.fixture(scope="module")
