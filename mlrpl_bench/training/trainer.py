@@ -186,13 +186,12 @@ class Group:
         first_epoch, first_step = self.first
         for epoch in range(first_epoch, self.epochs):
             yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
-            test_scores = yield from self._scores("test")
+            test_scores = yield from self._scores("test", look_where=epoch + 1 == self.epochs)
             self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
             yield from self._take_failures()
             yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
         train_scores = yield from self._scores("train")
         seconds = time.perf_counter() - self.start
-        yield from self._look_where()
         finished: list[Finished] = []
         self._each(
             lambda run: finished.append(run.finish(test_scores[run], train_scores[run], seconds, self.cells_in_group))
@@ -278,22 +277,20 @@ class Group:
             self._each(lambda run: run.end_pass(progress), [run])
             yield from self._pause()
 
-    def _look_where(self) -> Iterator[Working | Failed]:
-        """Collect attention maps of a few test images, in one pass for all cells whose methods tell where they look."""
-        wanting = list(self.runs)
-        for shared in self.workbench.in_order("test", self.batch) if wanting else ():
-            self._each(lambda run: run.attend(shared), wanting)  # noqa: B023 - called at once
-            wanting = [run for run in wanting if run.attention is not None and run in self.runs]
-            if not wanting:
-                return
-            yield from self._pause()
+    def _scores(
+        self, split: str, look_where: bool = False
+    ) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
+        """Return the logits (N, C) of every image of a split, in order, by every cell.
 
-    def _scores(self, split: str) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
-        """Return the logits (N, C) of every image of a split, in order, by every cell."""
+        Args:
+            look_where: collect attention maps of a few images too, so that these need no pass of their own.
+        """
         batches: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs}
         self._each(lambda run: run.method.eval())
         for shared in self.workbench.in_order(split, self.batch) if self.runs else ():
             self._each(lambda run: batches[run].append(run.logits_BC(shared)))  # noqa: B023 - called at once
+            if look_where:
+                self._each(lambda run: run.attend(shared))  # noqa: B023 - called at once
             yield from self._pause()
         return {run: torch.cat(batches[run]).cpu().numpy() for run in self.runs}
 
