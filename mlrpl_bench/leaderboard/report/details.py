@@ -18,6 +18,9 @@ from mlrpl_bench.records.cell import Cell
 
 NONE = "–"
 
+MOST_RECORDS = 5_000
+"""Of more records than this a page lists no single one, but their mean at each known ratio: a record is 300 bytes."""
+
 
 def anchor(label: str, known_ratio: str = "") -> str:
     """Make the id of a row's details, or of its records at one known ratio.
@@ -40,7 +43,13 @@ def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
         papers: by method, the address of its paper.
     """
     taken: set[str] = set()
-    return [_row(table, label, papers, taken) for label in table.labels]
+    is_short = num_records(table) > MOST_RECORDS
+    return [_row(table, label, papers, taken, is_short) for label in table.labels]
+
+
+def num_records(table: Leaderboard) -> int:
+    """Count the records that the table is made from."""
+    return len({evidence.record.cell.key for by_seeds in table.cells.values() for evidence in by_seeds.values()})
 
 
 def setting(table: Leaderboard) -> dict[str, str]:
@@ -50,7 +59,7 @@ def setting(table: Leaderboard) -> dict[str, str]:
     return {}
 
 
-def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str]) -> dict[str, Any]:
+def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str], is_short: bool) -> dict[str, Any]:
     found = unique(table.cells.get((label, ratio), {}) for ratio in table.ratios)
     method = found[0].record.cell.method if found else label.split("[")[0]
     paper = papers.get(method, "")
@@ -65,7 +74,7 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
         "provenance": _provenance(found),
-        "ratios": _by_ratio(found, label, taken, table.context.given),
+        "ratios": _by_ratio(found, label, taken, table.context.given, is_short),
     }
 
 
@@ -79,14 +88,50 @@ def _missing(table: Leaderboard, label: str) -> list[str]:
     ]
 
 
-def _by_ratio(found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels) -> list[dict[str, Any]]:
-    groups: dict[float, list[dict[str, Any]]] = {}
+def _by_ratio(
+    found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels, is_short: bool
+) -> list[dict[str, Any]]:
+    groups: dict[float, list[Evidence]] = {}
     for evidence in found:
-        groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken))
+        groups.setdefault(evidence.record.cell.ratio, []).append(evidence)
     return [
-        {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": records}
-        for ratio, records in groups.items()
+        {
+            "id": anchor(label, f"{ratio:g}"),
+            "title": given.ratio_title(ratio),
+            "records": [_mean_of(group)] if is_short else [_record(evidence, taken) for evidence in group],
+        }
+        for ratio, group in groups.items()
     ]
+
+
+def _mean_of(found: Sequence[Evidence]) -> dict[str, Any]:
+    """Word the means of some records in the place of a record, with the largest memory; it has no key."""
+    contents = [evidence.record.content for evidence in found]
+    costs, known, best = ([c.get(name) or {} for c in contents] for name in ("cost", "known_share", "best_metrics"))
+    memory = [cost["peak_memory_bytes"] / 1e9 for cost in costs if cost.get("peak_memory_bytes") is not None]
+    return {
+        "id": "",
+        "key": "",
+        "seed": f"mean of {len(found)}",
+        "values": [
+            *(_percent(_mean([e.record.metrics.get(name) for e in found])) for name in metrics.REPORTED),
+            _percent(_mean([facts.get("mAP") for facts in best])),
+            _percent(_mean([evidence.recovery for evidence in found])),
+            " / ".join(_percent(_mean([facts.get(state) for facts in known])) for state in ("present", "absent")),
+            _fixed(_mean([content.get("dropped_images") for content in contents]), 0),
+            _fixed(_mean([cost.get("seconds") for cost in costs]), 0),
+            _fixed(_mean([cost.get("images_per_second") for cost in costs]), 0),
+            _fixed(max(memory, default=None), 2),
+            _fixed(_mean([cost.get("cells_in_group") for cost in costs]), 1),
+            "; ".join(dict.fromkeys(evidence.record.origin.to_text() for evidence in found)),
+        ],
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Average the numbers that are there; None where there are none."""
+    numbers = [value for value in values if value is not None and value == value]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:

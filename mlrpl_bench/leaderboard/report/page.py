@@ -70,6 +70,8 @@ def render(
         others=[_table(other, places, table.context.reference_rows) for other in table.others],
         rows=details.rows(table, papers or {}),
         record_columns=details.RECORD_COLUMNS,
+        most_rows=page_data.MOST_ROWS if len(page_data.methods(table)) > page_data.MOST_ROWS else None,
+        is_short=details.num_records(table) > details.MOST_RECORDS,
         pictures=[(base64.b64encode(p.png).decode(), p.alt, p.caption) for p in pictures],
         files=files,
         css=_file("page.css"),

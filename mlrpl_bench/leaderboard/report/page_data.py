@@ -21,6 +21,8 @@ STYLES = 8
 """Lines that colour, dash and marker tell apart."""
 MANY = 300
 """Of more cells than this, each training curve gets fewer points."""
+MOST_ROWS = 50
+"""Of more rows than this, training curves and categories are drawn of so many of the strongest, and the chosen ones."""
 
 
 def methods(table: Leaderboard) -> list[str]:
@@ -104,20 +106,23 @@ def courses(
 def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, Any]:
     """Collect all that the page's script draws from; JSON without NaN."""
     rows, average = methods(table), average_name(table.ratios)
+    picked = chosen(table, defaults)
+    drawn = {*rows[:MOST_ROWS], *picked, *table.context.reference_rows}
     num_cells = sum(len(by_seeds) for by_seeds in table.cells.values())
-    trained = courses(table, rows, table.ratios, training.POINTS if num_cells <= MANY else training.POINTS // 2)
+    points = training.POINTS if num_cells <= MANY else training.POINTS // 2
+    trained = courses(table, [row for row in rows if row in drawn], table.ratios, points)
     return {
         "rows": rows,
         "lines": [label for label in table.labels if label in table.context.reference_rows],
-        "chosen": chosen(table, defaults),
-        "compared": compared(chosen(table, defaults), defaults),
+        "chosen": picked,
+        "compared": compared(picked, defaults),
         "ratios": [f"{ratio:g}" for ratio in table.ratios],
         "average": average,
         "metrics": {metric: curves(table, metric) for metric in REPORTED},
         "recovery": curves(table, RECOVERY),
         "categories": [table.context.given.category_title(name) for name in table.context.categories],
         "complete": table.context.given.train_unknown == 0,
-        "precision": by_category(table),
+        "precision": {label: values for label, values in by_category(table).items() if label in drawn},
         "training": {
             label: {ratio: _plain(course) for ratio, course in by_ratio.items()} for label, by_ratio in trained.items()
         },

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from mlrpl_bench.leaderboard.report import details as report_details
 from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, rows, setting
 from tests.helpers.made_up_table import HOSTILE, leaderboard
 
@@ -34,6 +35,22 @@ def test_every_record_is_there_with_its_number(table):
     evidence = table.cells["plain", 0.1][0, 0]
     assert records[0]["values"][0] == f"{100 * evidence.record.metrics['mAP']:.1f}"
     assert records[0]["key"] == evidence.record.cell.key[:8]
+
+
+def test_of_too_many_records_the_means_are_listed_in_their_places(table, monkeypatch):
+    every = details(table, "plain")["ratios"]
+    monkeypatch.setattr(report_details, "MOST_RECORDS", report_details.num_records(table) - 1)
+    found = details(table, "plain")["ratios"]
+    assert [(group["id"], group["title"]) for group in found] == [(group["id"], group["title"]) for group in every]
+    for short, long in zip(found, every, strict=True):
+        (mean,) = short["records"]
+        assert (mean["seed"], mean["id"], mean["key"]) == (f"mean of {len(long['records'])}", "", "")
+        columns = zip(RECORD_COLUMNS, mean["values"], *(record["values"] for record in long["records"]), strict=True)
+        for name, value, *values in columns:
+            if name in ("mAP", "OF1", "CF1", "recovery", "seconds", "images/s"):
+                assert float(value) == pytest.approx(sum(map(float, values)) / len(values), abs=0.11)
+    monkeypatch.setattr(report_details, "MOST_RECORDS", report_details.num_records(table))
+    assert details(table, "plain")["ratios"] == every
 
 
 def test_what_records_share_stands_once(table):
