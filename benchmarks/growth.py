@@ -210,16 +210,16 @@ def ratios(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def table_of(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(title="Growth", caption="power: of the size, between the two largest; limit: of the largest size")
     table.add_column("what grows", no_wrap=True)
-    for heading in ("sizes", "seconds", "power", "times the limit"):
+    for heading in ("from", "to", "smallest", "largest", "power", "of limit"):
         table.add_column(heading, justify="right")
     for part, curve in parts.items():
-        sizes = " ".join(f"{size:,}" for size in curve["sizes"])
+        ends = [f"{size:,}" for size in (curve["sizes"][0], curve["sizes"][-1])]
         for name, seconds in curve["seconds"].items():
             power, times = exponent(curve["sizes"], seconds), seconds[-1] / curve["limit_seconds"][-1]
-            shown = " ".join(f"{value:.3g}" for value in seconds)
-            table.add_row(f"{part}: {name}", sizes, shown, f"{power:.2f}", f"{times:.1f}")
+            shown = (f"{value:.3g} s" for value in (seconds[0], seconds[-1]))
+            table.add_row(f"{part}: {name}", *ends, *shown, f"{power:.2f}", f"{times:.1f}")
         for name, values in curve["more"].items():
-            table.add_row(f"{part}: {name}", sizes, " ".join(f"{value:.3g}" for value in values))
+            table.add_row(f"{part}: {name}", *ends, f"{values[0]:.3g}", f"{values[-1]:.3g}")
     return table
 
 

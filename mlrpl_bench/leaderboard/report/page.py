@@ -56,6 +56,7 @@ def render(
     """
     places = _places(table)
     setting = details.setting(table)
+    is_short = details.num_records(table) > details.MOST_RECORDS
     return _template().render(
         title=table.title,
         dataset=setting.get("dataset", ""),
@@ -67,11 +68,11 @@ def render(
         deviations=table.context.deviations,
         main=_table(table.main, places, table.context.reference_rows),
         extras=[_table(extra, places, table.context.reference_rows) for extra in extras],
-        others=[_table(other, places, table.context.reference_rows) for other in table.others],
+        others=[_table(other, places, table.context.reference_rows, follows=not is_short) for other in table.others],
         rows=details.rows(table, papers or {}),
         record_columns=details.RECORD_COLUMNS,
         most_rows=page_data.MOST_ROWS if len(page_data.methods(table)) > page_data.MOST_ROWS else None,
-        is_short=details.num_records(table) > details.MOST_RECORDS,
+        is_short=is_short,
         pictures=[(base64.b64encode(p.png).decode(), p.alt, p.caption) for p in pictures],
         files=files,
         css=_file("page.css"),
@@ -110,7 +111,14 @@ def _places(table: Leaderboard) -> dict[tuple[str, str], str]:
     return found
 
 
-def _table(table: Table, places: Mapping[tuple[str, str], str], reference_rows: Collection[str]) -> dict[str, Any]:
+def _table(
+    table: Table, places: Mapping[tuple[str, str], str], reference_rows: Collection[str], follows: bool = True
+) -> dict[str, Any]:
+    """Turn a table into what the template shows.
+
+    Args:
+        follows: whether entries lead to their records, and not rows alone.
+    """
     return {
         "name": table.name,
         "title": table.title,
@@ -121,7 +129,7 @@ def _table(table: Table, places: Mapping[tuple[str, str], str], reference_rows: 
                 "label": label,
                 "href": places.get((label, ""), "") if table.corner == CORNER else "",
                 "line": label in reference_rows,
-                "entries": [_entry(entry, places) for entry in entries],
+                "entries": [_entry(entry, places if follows else {}) for entry in entries],
             }
             for label, entries in table.rows
         ],
