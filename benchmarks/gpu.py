@@ -6,8 +6,9 @@
 - *correctness*: losses and gradients of every method, of `tanh_scores` and of the head that reads some entries, in
   float32 without TF32, beside float64 on the CPU; tiny sizes, one batch late in training with the same draws. In
   bfloat16, that what must stay in 32 bits (softmax, logarithms, cross-entropy, the sum of loss terms) does.
-- *steps*: a training step of every method in the papers' setting (`settings.of_paper`), batch 16 and 64: time, images
-  a second, memory, share of the fastest matrix product. In 32 bits, convolutions use TF32, as they do in training.
+- *steps*: a training step of every method in the papers' setting (`settings.paper_setting`), batch 16 and 64:
+  time, images a second, memory, share of the fastest matrix product. In 32 bits, convolutions use TF32, as they do
+  in training.
 - *head*: the literal form of the head beside the short one, see `benchmarks.head`.
 - *compile*: steps of ssgrl and sarb with and without compiling, as ``--compile`` does it.
 - *group*: nine ratios of sarb in one group beside one cell alone: step time and memory. Images are random and lie in
@@ -50,8 +51,8 @@ from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, load_methods
 from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, PRESET, Sample
 from mlrpl_bench.tools.profiling import settings, step_costs
-from mlrpl_bench.training.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.options import PRECISIONS, Options
+from mlrpl_bench.training.parts.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
@@ -261,8 +262,11 @@ def outcome(sample: Sample, state: dict[str, Any], wide: bool) -> tuple[dict[str
         if wide:
             frozen = run.workbench.backbone.frozen.double()
             run.method.double()
-            images_B3HW = batch.images_B3HW.double()
-            batch = dataclasses.replace(batch, images_B3HW=images_B3HW, frozen_BDHW=frozen(images_B3HW))
+            assert batch.strong_images_B3HW is not None
+            views = [images_B3HW.double() for images_B3HW in (batch.images_B3HW, batch.strong_images_B3HW)]
+            of_view = {"images_B3HW": views[0], "frozen_BDHW": frozen(views[0])}
+            of_strong = {"strong_images_B3HW": views[1], "strong_BDHW": frozen(views[1])}
+            batch = dataclasses.replace(batch, **of_view, **of_strong)
         with SameDraws(wide):
             losses = run.method.losses(batch, LATE)
             torch.stack(list(losses.values())).sum().backward()
@@ -341,7 +345,7 @@ def steps(session: Session) -> Iterator[tuple[str, Any]]:
 
 
 def bench_of(session: Session, **chosen: Any) -> settings.ProfilingSetting:
-    return settings.of_paper(session.options(**chosen), 80, 0.1, lambda *_: None)
+    return settings.paper_setting(session.options(**chosen), 80, 0.1, lambda *_: None)
 
 
 def cost(bench: settings.ProfilingSetting, entry: MethodEntry, session: Session) -> dict[str, Any]:

@@ -79,9 +79,11 @@ def seconds_together(jobs: Sequence[Job], workbench: Workbench, steps: int, cloc
     return seconds
 
 
-def shared_part(workbench: Workbench, batch: int, steps: int) -> tuple[float, list[SharedBatch]]:
+def shared_part(job: Job, workbench: Workbench, steps: int) -> tuple[float, list[SharedBatch]]:
     """Seconds of reading and frozen forward for so many batches after the first, and all of them."""
-    batches = workbench.training_batches(0, 0, batch)
+    batch, strong = job.cell.recipe.batch, CellRun(job, workbench).strong_view
+    assert batch
+    batches = workbench.training_batches(0, 0, batch, strong=[strong])
     kept = [next(batches)]
     start = time.process_time()
     kept += islice(batches, steps)
@@ -107,11 +109,9 @@ def one_round(jobs: Sequence[Job], workbench: Workbench, plan: Plan) -> dict[int
 
     Every measurement of a cell is followed by one of another kind, so that a slow minute of the machine meets all.
     """
-    batch = jobs[0].cell.recipe.batch
-    assert batch
     shared, alone, own, group = [], [], [], {}
     for number, job in enumerate(jobs[: max(plan.sizes)], start=1):
-        seconds, batches = shared_part(workbench, batch, plan.steps)
+        seconds, batches = shared_part(job, workbench, plan.steps)
         shared.append(seconds)
         own.append(own_part(job, workbench, batches))
         alone.append(seconds_together([job], workbench, plan.steps))

@@ -310,7 +310,7 @@ def found_unchanged(world: World) -> dict[str, float]:
     """Seconds to see that nothing changed."""
     table = tables.Table("leaderboard", "Leaderboard", ("a",), [("b", [tables.Entry("1")])])
     question = CacheKey(Request(dataset=DATASET, results=(world.results,), plugins=(world.plugin,)))
-    question.remember(CachedLeaderboard.of(table, {}, []), question.state())
+    question.remember(CachedLeaderboard.from_table(table, {}, []), question.state())
     start = time.perf_counter()
     found = question.find()
     assert found is not None

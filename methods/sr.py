@@ -5,10 +5,10 @@ training raises the salient region of what is present (SR). Self-training (SR-ST
 image becomes the label of its unknown entries in a strongly augmented view of the same image.
 
 There is no published code, and the paper's supplement, with the rates and the augmentations, was not at hand. Chosen
-here: the shared recipe (Adam; the paper: SGD); the score at test time is the whole logit; the strong view is made of
-the training view's pixels by a mirror and torchvision's RandAugment, without a crop of its own; known labels count on
-both views (``supervised``). The authors say that self-training is not meant for masks without known negatives:
-every score then runs to 1.
+here: the shared recipe (Adam; the paper: SGD); the score at test time is the whole logit; the weak view is the training
+view, and the strong one has a crop and mirror of its own and is then changed by torchvision's RandAugment; known labels
+count on both views (``supervised``). The authors say that self-training is not meant for masks without known
+negatives: every score then runs to 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import v2
 
 from mlrpl_bench import (
     ABSENT,
@@ -31,12 +30,11 @@ from mlrpl_bench import (
     Method,
     Progress,
     Recipe,
+    StrongView,
     Task,
     parameter,
     register_method,
-    torch_draws_from,
 )
-from mlrpl_bench.data.images.transforms import DEVIATION_3, MEAN_3
 from mlrpl_bench.models.layers import ClassMaps, EpochMeans
 from mlrpl_bench.models.losses import partial_bce
 
@@ -80,9 +78,9 @@ class SaliencyRegularization(Method):
     paper="https://openaccess.thecvf.com/content/ICCV2023/html/"
     "Wang_Saliency_Regularization_for_Self-Training_with_Partial_Annotations_ICCV_2023_paper.html",
     published="SR-ST (SR+CR)",
-    differs="no published code: from the paper's equations; Adam and the shared recipe; chosen here: the "
-    "strong view (the training view mirrored and changed by RandAugment, without a crop of its own), and that known "
-    "labels count on both views (supervised); not meant for masks without known negatives",
+    differs="no published code: from the paper's equations; Adam and the shared recipe; chosen here: the strong view "
+    "(a crop and mirror of its own, then RandAugment), and that known labels count on both views (supervised); not "
+    "meant for masks without known negatives",
 )
 class SelfTraining(SaliencyRegularization):
     @dataclass(frozen=True)
@@ -99,6 +97,9 @@ class SelfTraining(SaliencyRegularization):
         self.means = EpochMeans("pseudo_present_share", "pseudo_absent_share")
         self.register_buffer("labels_NC", task.labels_NC.clone())  # known, and pseudo-labels when last seen
 
+    def strong_view(self) -> StrongView:
+        return StrongView(self.hyperparameters.operations, self.hyperparameters.magnitude)
+
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options = self.hyperparameters
         weak_BC, strong_BC = self._logits_of_views(batch)
@@ -112,11 +113,8 @@ class SelfTraining(SaliencyRegularization):
 
     def _logits_of_views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of the training view and of the strong one; both in one batch of the trained part."""
-        options = self.hyperparameters
-        with torch.no_grad():
-            strong_B3HW = strong_view(batch.images_B3HW, batch.generator, options.operations, options.magnitude)
-            strong_BDHW = self.backbone.frozen(strong_B3HW)
-        weak_BC, strong_BC = self(torch.cat([batch.frozen_BDHW, strong_BDHW])).chunk(2)
+        assert batch.strong_BDHW is not None, "a batch of a training step has the view that `strong_view` asks for"
+        weak_BC, strong_BC = self(torch.cat([batch.frozen_BDHW, batch.strong_BDHW])).chunk(2)
         return weak_BC, strong_BC
 
     def _note(self, pseudo_BC: Tensor, batch: Batch, progress: Progress) -> None:
@@ -155,25 +153,3 @@ def pseudo_labels(logits_BC: Tensor, labels_BC: Tensor, threshold: float) -> Ten
     smallest = math.log(threshold / (1 - threshold))
     sure_BC = torch.where(logits_BC <= -smallest, ABSENT, UNKNOWN).masked_fill(logits_BC >= smallest, PRESENT)
     return torch.where(labels_BC == UNKNOWN, sure_BC, UNKNOWN).to(torch.int8)
-
-
-def strong_view(images_B3HW: Tensor, generator: torch.Generator, operations: int, magnitude: int) -> Tensor:
-    """The same normalised images, half of them mirrored, each changed by RandAugment (Cubuk et al., 2020).
-
-    RandAugment wants pixels. They are made with ImageNet's mean and deviation and brought back with the same: for a
-    backbone of another format its changes are a little weaker or stronger.
-    """
-    mirrored_B = torch.rand(len(images_B3HW), generator=generator, device=images_B3HW.device) < 0.5
-    images_B3HW = torch.where(mirrored_B[:, None, None, None], images_B3HW.flip(3), images_B3HW)
-    mean_311, deviation_311 = (
-        torch.tensor(values, device=images_B3HW.device)[:, None, None] for values in (MEAN_3, DEVIATION_3)
-    )
-    pixels_B3HW = (255 * (images_B3HW * deviation_311 + mean_311)).round().clamp(0, 255).to(torch.uint8)
-    changed_B3HW = _rand_augment(pixels_B3HW, generator, operations, magnitude)
-    return (changed_B3HW.to(images_B3HW.dtype) / 255 - mean_311) / deviation_311
-
-
-def _rand_augment(pixels_B3HW: Tensor, generator: torch.Generator, operations: int, magnitude: int) -> Tensor:
-    augment = v2.RandAugment(operations, magnitude)
-    with torch_draws_from(generator):  # torchvision takes no generator
-        return torch.stack([augment(pixels_3HW) for pixels_3HW in pixels_B3HW])

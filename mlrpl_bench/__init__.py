@@ -16,11 +16,19 @@ if TYPE_CHECKING:
     from mlrpl_bench.api.actions.packing import export_records, import_records
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
     from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.finishing import FinishingStep, KnownEntries, LinearHead
     from mlrpl_bench.models.hyperparameters import parameter
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
-    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.models.registry import (
+        register_alias,
+        register_dataset,
+        register_method,
+        register_step,
+        register_variant,
+    )
     from mlrpl_bench.training.options import Options
     from mlrpl_bench.utils.errors import UserError
     from mlrpl_bench.utils.files import build_folder_once
@@ -35,6 +43,9 @@ __all__ = [
     "Backbone",
     "Batch",
     "Dataset",
+    "FinishingStep",
+    "KnownEntries",
+    "LinearHead",
     "Method",
     "Options",
     "ParameterGroup",
@@ -44,6 +55,7 @@ __all__ = [
     "Request",
     "Result",
     "Split",
+    "StrongView",
     "Task",
     "UserError",
     "__version__",
@@ -61,6 +73,8 @@ __all__ = [
     "register_alias",
     "register_dataset",
     "register_method",
+    "register_step",
+    "register_variant",
     "run",
     "seed_of",
     "torch_draws_from",
@@ -117,9 +131,17 @@ def _of_data() -> dict[str, Any]:
 
 def _of_models() -> dict[str, Any]:
     """For the author of a method; imports torch."""
+    from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.models.backbones import Backbone
+    from mlrpl_bench.models.finishing import FinishingStep, KnownEntries, LinearHead
     from mlrpl_bench.models.method import Batch, Method, ParameterGroup, Progress, Recipe, Task
-    from mlrpl_bench.models.registry import register_alias, register_dataset, register_method
+    from mlrpl_bench.models.registry import (
+        register_alias,
+        register_dataset,
+        register_method,
+        register_step,
+        register_variant,
+    )
     from mlrpl_bench.utils.randomness import generator_at, seed_of, torch_draws_from
 
     return dict(locals())

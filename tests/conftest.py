@@ -3,6 +3,8 @@
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+# Tests that ask for several threads: those that wait for the others leave them the cores. Read when torch is loaded.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 import hypothesis
 import pytest

@@ -6,6 +6,7 @@ no data set by name; a method's file imports the public face and shared building
 
 import ast
 import graphlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,12 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "data.images": "above",
     "data.label_tables": "above",
     "models.layers": "above",
+    "models.parts": "below",
+    "records.elsewhere": "below",
+    "records.leases": "below",
     "records.packs": "above",
     "training.launchers": "above",
+    "training.parts": "below",
     "leaderboard.claims": "above",
     "leaderboard.report": "above",
     "leaderboard.tables": "above",
@@ -157,10 +162,12 @@ def test_every_allowance_is_used(folder):
 
 
 @pytest.mark.parametrize("subfolder", SUBFOLDERS)
-def test_a_subfolder_stands_above_the_files_of_its_folder(subfolder):
+def test_a_subfolder_stands_on_its_side_of_the_files_of_its_folder(subfolder):
     folder = subfolder.rpartition(".")[0]
-    files = [m for m in MODULES if m.rpartition(".")[0] == folder and m not in SUBFOLDERS and m != APP]
-    upwards = {m: [t for t in own_imports_of_module(m) if is_within(t, subfolder)] for m in files}
+    files = {m for m in MODULES if m.rpartition(".")[0] == folder and m not in SUBFOLDERS and m != APP}
+    inside = {m for m in MODULES if is_within(m, subfolder)}
+    lower, higher = (files, inside) if SUBFOLDERS[subfolder] == "above" else (inside, files)
+    upwards = {m: sorted(own_imports_of_module(m) & higher) for m in lower}
     assert not any(upwards.values()), upwards
 
 
@@ -197,6 +204,22 @@ def test_a_method_or_dataset_imports_the_face_and_shared_parts_and_no_other_one(
     assert forbidden(own_imports_of(source) - {""}, FOLDERS_MAY_IMPORT[path.parent.name]) == []
     assert foreign_to_the_package(source) == set()
     assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(ast.parse(source)))
+
+
+LOADED_ANYWAY = {*sys.stdlib_module_names, "numpy", "torch", "PIL", "mlrpl_bench"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for folder in FOLDERS_MAY_IMPORT for path in sorted((ROOT / folder).glob("*.py"))],
+    ids=lambda path: path.name,
+)
+def test_what_a_method_or_dataset_alone_needs_is_imported_where_it_is_used(path):
+    """Every command loads all these files; torchvision alone takes two seconds."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    assert {name.partition(".")[0] for name in names} <= LOADED_ANYWAY
 
 
 @pytest.mark.parametrize(

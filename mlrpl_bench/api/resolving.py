@@ -11,7 +11,7 @@ from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.tuned import Tuned
 from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.data.protocol import check_ratios
-from mlrpl_bench.models.hyperparameters import rate_factor
+from mlrpl_bench.models.hyperparameters import recipe_changes
 from mlrpl_bench.models.registry import (
     DatasetEntry,
     MethodEntry,
@@ -119,6 +119,6 @@ def _rows(
         names, ratios = (alias.method,), (alias.ratio,)
     entries = chosen_methods(methods, names)
     for entry in entries:
-        _, changed = rate_factor(request.overrides, entry.name)
+        _, changed = recipe_changes(request.overrides, entry.name)
         entry.hyperparameters(changed)  # refuse before anything is loaded
     return [(entry, request.overrides) for entry in entries], tuple(sorted(ratios))

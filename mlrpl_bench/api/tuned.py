@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.models.hyperparameters import rate_factor
+from mlrpl_bench.models.hyperparameters import recipe_changes
 from mlrpl_bench.models.registry import MethodEntry, Registry
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
@@ -57,10 +57,10 @@ class Edge:
     steps: int
 
     @classmethod
-    def of(cls, value: float, values: Sequence[float]) -> Edge | None:
+    def find(cls, value: float, values: Sequence[float]) -> Edge | None:
         """Where a value stands in a list; None where the list has one value.
 
-        >>> Edge.of(3.0, [1.0, 3.0, 0.3])
+        >>> Edge.find(3.0, [1.0, 3.0, 0.3])
         Edge(values=[0.3, 1.0, 3.0], edge='highest', steps=0)
         """
         ordered = sorted(set(values))
@@ -203,7 +203,7 @@ def read(path: Path, study: Study, methods: Registry[MethodEntry]) -> Tuned:
         if name not in methods.entries:
             raise UserError(f"{path} has values of {name}, which is no method here; name its file with --plugin")
         try:
-            _, others = rate_factor(choice.values, name)
+            _, others = recipe_changes(choice.values, name)
             methods[name].hyperparameters(others)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error

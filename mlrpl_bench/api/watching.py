@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from mlrpl_bench.records.presence import AtWork
-from mlrpl_bench.training.launchers import sweep
+from mlrpl_bench.records.leases.presence import AtWork
+from mlrpl_bench.training.launchers.events import SweepEvent
+from mlrpl_bench.training.trainer import EpochDone
 
 Progress = Callable[[str, int, int], object]
 """This type is a `Report` whose return value does not matter, such as ``print``."""
@@ -22,7 +23,7 @@ class Watcher(Protocol):
     def cells(self, done: int, total: int) -> None:
         """Show how many of the cells that are to be trained are done."""
 
-    def event(self, title: str, epochs: int, event: sweep.SweepEvent) -> None:
+    def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Show what happened to the cell with this title, which is trained for so many epochs."""
 
     def workers(self, at_work: Sequence[AtWork]) -> None:
@@ -52,9 +53,9 @@ class Quiet:
         """Hand the number of finished cells on to the callback, as ``cells``."""
         self._progress("cells", done, total)
 
-    def event(self, title: str, epochs: int, event: sweep.SweepEvent) -> None:
+    def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Hand on to the callback which epoch a cell has finished."""
-        if isinstance(event, sweep.EpochDone):
+        if isinstance(event, EpochDone):
             self._progress(title, int(event.row["epoch"]) + 1, epochs)
 
     def workers(self, at_work: Sequence[AtWork]) -> None:

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlrpl_bench.cli.worker_lines import EndedEpochs, duration, worker_line
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.training.launchers.epochs import Epochs
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 from mlrpl_bench.utils.tables import counted
 

@@ -10,10 +10,10 @@ from typing import Any
 from mlrpl_bench.cli.streams import write_json
 from mlrpl_bench.cli.worker_lines import EndedEpochs
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, SweepEvent, Waiting
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import Failed, Note
 
 LINE_SECONDS = 60.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.api.request import Request
-from mlrpl_bench.records.remote import address_of
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.utils.files import PACKAGE, cache_folder, write_atomically
 from mlrpl_bench.utils.tables import Entry, Table
 
@@ -51,7 +51,7 @@ class CachedLeaderboard:
     written: dict[str, list[int]]
 
     @classmethod
-    def of(cls, table: Table, as_json: Mapping[str, Any], written: Iterable[Path]) -> CachedLeaderboard:
+    def from_table(cls, table: Table, as_json: Mapping[str, Any], written: Iterable[Path]) -> CachedLeaderboard:
         """Make one from a leaderboard and the files that it was just written to."""
         return cls(table, json.dumps(as_json, indent=1), {str(path): _facts(path) or [] for path in written})
 
@@ -70,7 +70,7 @@ class CacheKey:
 
     def with_imports(self, files: Iterable[Path]) -> CacheKey:
         """Return the key with the local modules that files of methods and data sets import."""
-        from mlrpl_bench.models.source_digest import local_modules
+        from mlrpl_bench.models.parts.source_digest import local_modules
 
         return replace(self, imported=tuple(sorted({module.path for file in files for module in local_modules(file)})))
 

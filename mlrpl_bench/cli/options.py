@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlrpl_bench.models.hyperparameters import parse_assignments
-from mlrpl_bench.records.remote import address_of
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.training.options import Options, check_values, described, flag
 from mlrpl_bench.utils.errors import UserError
 

@@ -1,4 +1,4 @@
-"""The options that say where workers train, and their checks."""
+"""This module defines the options that say where workers train, and checks them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def with_placement(command: Command) -> Command:
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:
-    """``2/3`` to (2, 3); None stays None.
+    """Convert ``2/3`` to (2, 3); None stays None.
 
     Raises:
         UserError: it is no part of anything.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.utils.tables import counted
 
 

@@ -122,7 +122,7 @@ class Preset:
         flip: augmentation: mirror half of the images.
         pretraining_split: the split on which the backbone is pre-trained here, once; None where weights are loaded.
         pretraining_image_size: side of the square that the backbone sees there; None for `image_size`.
-        trained_stages: how many of the backbone's stages are trained, the last ones; see `models.cutting`.
+        trained_stages: how many of the backbone's stages are trained, the last ones; see `models.parts.cutting`.
         feature_width: D, the width of category features; None for the backbone's own.
         attention_width: M, the width in which words and positions meet; None for the backbone's own.
         pool: whether heads of SSGRL's line average 2 x 2 positions first; None for the backbone's own choice.

@@ -1,4 +1,4 @@
-"""Keeps as many workers going as there is work and room, until all is done; starts new ones for those that died."""
+"""This module keeps as many workers going as there is work and room, and replaces those that died."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ ASSUMED = 8
 
 
 class Folder(Protocol):
-    """What the results folder says of the cells that are asked for."""
+    """A folder says what there is of the cells that are asked for."""
 
     def look(self) -> None:
         """Look again; the answers below are of this moment."""
 
     @property
     def left(self) -> Sequence[str]:
-        """The titles of the cells that have neither a record nor failed."""
+        """Return the titles of the cells that have neither a record nor failed."""
 
     @property
     def free(self) -> int:
-        """How many of these nobody trains."""
+        """Return how many of these nobody trains."""
 
     @property
     def progress(self) -> object:
-        """Something that changes with every checkpoint and every record."""
+        """Return something that changes with every checkpoint and every record."""
 
 
 Work = Callable[[Mapping[str, Any], int | None], Mapping[str, Any]]
@@ -47,7 +47,7 @@ Work = Callable[[Mapping[str, Any], int | None], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launcher is given.
+    """A launch holds what a launcher is given.
 
     Attributes:
         path: where the order is written; in the results folder.
@@ -65,7 +65,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a worker ended.
+    """This says how a worker ended.
 
     Attributes:
         name: which one, for people.
@@ -82,20 +82,20 @@ class Ended:
 
 
 class Pool(Protocol):
-    """The workers of one launcher."""
+    """A pool holds the workers of one launcher."""
 
     @property
     def running(self) -> int:
-        """How many were started and have not ended."""
+        """Return how many were started and have not ended."""
 
     def room(self) -> int:
-        """How many may run at once now."""
+        """Return how many may run at once now."""
 
     def start(self, most: int | None) -> None:
         """Start one, which trains at most so many cells side by side."""
 
     def wait(self, seconds: float) -> Sequence[Ended]:
-        """The workers that end within so many seconds."""
+        """Return the workers that end within so many seconds."""
 
     def stop(self) -> None:
         """Let all workers write checkpoints and end."""

@@ -1,4 +1,4 @@
-"""Starts workers on this machine: one for each GPU that can be seen, or some that share the cores of a CPU."""
+"""This module starts workers on this machine: one for each visible GPU, or some that share the cores of a CPU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start(launch: Launch) -> None:
 
 
 def number_of_workers(workers: int | None, device: str) -> tuple[int, list[str]]:
-    """How many workers run on this machine, and the GPUs that they get, one each; no GPU where they share the CPU.
+    """Return how many workers run on this machine, and the GPUs that they get, one each; none where they share the CPU.
 
     Raises:
         UserError: see `start`.
@@ -50,7 +50,7 @@ def number_of_workers(workers: int | None, device: str) -> tuple[int, list[str]]
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES is to be for each GPU that this process may use."""
+    """Return what CUDA_VISIBLE_DEVICES is to be for each GPU that this process may use."""
     import torch
 
     count = torch.cuda.device_count()
@@ -67,7 +67,7 @@ class _Worker:
 
 
 class LocalPool:
-    """Processes of this machine; each has a file for what it says.
+    """A local pool holds processes of this machine; each has a file for what it says.
 
     Attributes:
         size: how many may run at once.
@@ -82,15 +82,15 @@ class LocalPool:
 
     @property
     def running(self) -> int:
-        """How many have not ended."""
+        """Return how many have not ended."""
         return len(self._workers)
 
     def room(self) -> int:
-        """How many may run at once."""
+        """Return how many may run at once."""
         return self.size
 
     def log_name(self, number: int | str) -> Path:
-        """Where a worker's words go."""
+        """Return the name of the file in which a worker's words go."""
         return self.path.with_name(f"{self.path.stem}-{number}.log")
 
     def start(self, most: int | None) -> None:
@@ -104,7 +104,7 @@ class LocalPool:
         self._workers.append(_Worker(f"worker {self._started}", place, process, log))
 
     def wait(self, seconds: float) -> Sequence[Ended]:
-        """Those that end within so many seconds; as soon as there is one."""
+        """Return those that end within so many seconds; as soon as there is one."""
         until = time.monotonic() + seconds
         while True:
             ended = [worker for worker in self._workers if worker.process.poll() is not None]

@@ -23,7 +23,7 @@ _TYPES = {"request": dict, "launcher": str, "planned": int, "code": str, "versio
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What a worker is to do.
+    """A work order holds what a worker is to do.
 
     Attributes:
         request: which cells are wanted, as plain data; its paths are absolute.
@@ -42,12 +42,12 @@ class WorkOrder:
     failed: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, content: Any) -> WorkOrder:
-        """The order that `to_json` wrote.
+        """Return the order that `to_json` wrote.
 
         Raises:
             UserError: it is none.
@@ -75,7 +75,7 @@ class WorkOrder:
 
     @classmethod
     def read(cls, path: Path) -> WorkOrder:
-        """The order in a file.
+        """Read the order in a file.
 
         Raises:
             UserError: there is none.
@@ -90,12 +90,12 @@ class WorkOrder:
 
 
 def command(path: Path) -> list[str]:
-    """The worker's command line for the order in a file, as arguments."""
+    """Return the worker's command line for the order in a file, as arguments."""
     script = PACKAGE.parent / "bench.py"
     start = ["-c", "from mlrpl_bench.cli.app import main; main()"] if not script.is_file() else [str(script)]
     return [sys.executable, *start, "worker", str(path)]
 
 
 def command_text(path: Path) -> str:
-    """The same for a shell."""
+    """Return the same for a shell."""
     return shlex.join(command(path))

@@ -1,4 +1,4 @@
-"""What a user chooses about where workers run, and which choices contradict each other."""
+"""This module holds what a user chooses about where workers run, and refuses contradictions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d{2})|(\d+)")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where workers run.
+    """A placement says where workers run.
 
     Attributes:
         launcher: one of `LAUNCHERS`, or None to train in this process.
@@ -67,7 +67,7 @@ class Placement:
             self.minutes()
 
     def minutes(self) -> int | None:
-        """The time that a job may take, in whole minutes, rounded up; None where none was named.
+        """Return the time that a job may take, in whole minutes, rounded up; None where none was named.
 
         Raises:
             UserError: it is no time.

@@ -1,4 +1,4 @@
-"""Prints the worker's command line, for any scheduler that can start a command."""
+"""This module prints the worker's command line, for any scheduler that can start a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs workers as tasks of a Ray cluster, one a GPU. Nothing that counts passes through Ray.
+"""This module runs workers as tasks of a Ray cluster, one a GPU. Nothing that counts passes through Ray.
 
 A task pulls its cells by leases, so that it is never tied to any: Ray retries nothing, the driver's loop starts a new
 task where one was lost. The loop needs no GPU; this module imports Ray where it is used, and never torch.
@@ -87,7 +87,7 @@ def _knock(address: str) -> None:
 
 
 class RayPool:
-    """Tasks of a Ray cluster.
+    """A Ray pool holds tasks of a Ray cluster.
 
     Args:
         ray: the module.
@@ -118,11 +118,11 @@ class RayPool:
 
     @property
     def running(self) -> int:
-        """How many tasks are in flight, those included that wait for room."""
+        """Return how many tasks are in flight, those included that wait for room."""
         return len(self._names)
 
     def room(self) -> int:
-        """As many as the cluster has room for now and a few more, or as many as were asked for.
+        """Return as many as the cluster has room for now and a few more, or as many as were asked for.
 
         Raises:
             UserError: for so long there was never room for even one.
@@ -155,7 +155,7 @@ class RayPool:
         self._names[self._task.remote(self.order, most)] = f"Ray task {self._started}"
 
     def wait(self, seconds: float) -> Sequence[Ended]:
-        """The tasks that end within so many seconds; as soon as there is one."""
+        """Return the tasks that end within so many seconds; as soon as there is one."""
         done, _ = self.ray.wait(list(self._names), num_returns=1, timeout=seconds) if self._names else ([], [])
         return [_end_of(self.ray, reference, self._names.pop(reference)) for reference in done]
 
@@ -169,7 +169,7 @@ class RayPool:
 
 
 def task_options(gpus: int, cpus: int, accelerator: str | None) -> dict[str, Any]:
-    """How Ray runs a task: it retries none, keeps no process for the next, and spreads them over the nodes."""
+    """Return how Ray runs a task: it retries none, keeps no process for the next, and spreads them over the nodes."""
     kind = {} if accelerator is None else {"accelerator_type": accelerator}
     return {
         "num_cpus": cpus,
@@ -201,7 +201,7 @@ def _fitting(resources: Mapping[str, float], needs: Mapping[str, Any]) -> int:
 
 
 def _gpus_of_a_task(device: str, resources: Mapping[str, float]) -> int:
-    """One where GPUs are asked for, or where the cluster has any and nobody asked for a CPU."""
+    """Return a task's GPUs: one where GPUs are asked for, or where the cluster has any and nobody asked for a CPU."""
     return int(device.startswith("cuda") or (device == "auto" and resources.get("GPU", 0) >= 1))
 
 

@@ -1,4 +1,4 @@
-"""Refuses to train with another code than that of the command that asked for it."""
+"""This module refuses to train with another code than that of the command that asked for it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _public(version: str) -> str:
 
 
 def _files(plugins: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """The files by a name that does not depend on where the package lies."""
+    """Return the files by a name that does not depend on where the package lies."""
     roots = [PACKAGE, *(PACKAGE.parent / folder for folder in FOLDERS if not (PACKAGE / folder).is_dir())]
     for root in roots:
         below = PACKAGE if root == PACKAGE else PACKAGE.parent

@@ -1,4 +1,4 @@
-"""Finds a launcher by its name; each is imported only when it is used."""
+"""This module finds a launcher by its name; each is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WAITING = ("local", "ray")
 
 
 def planned_workers(placement: Placement, device: str) -> int:
-    """How many workers there are to be: those asked for, else one a GPU of this machine, else one.
+    """Return how many workers there are to be: those asked for, else one a GPU of this machine, else one.
 
     Raises:
         UserError: this machine cannot have so many.

@@ -1,4 +1,4 @@
-"""Hands workers to SLURM; a job that is preempted or runs out of time is put into the queue again."""
+"""This module hands workers to SLURM; a job that is preempted or runs out of time is put into the queue again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlrpl_bench.utils.errors import UserError
 
 
 class Worker:
-    """What a job does; it can be pickled.
+    """A worker is what a job does; it can be pickled.
 
     Args:
         work: see `Work`.
@@ -24,7 +24,7 @@ class Worker:
         return self.work(self.order, None)
 
     def checkpoint(self) -> Any:
-        """What is put into the queue again: the same work, which goes on from the cells' checkpoints."""
+        """Return what is put into the queue again: the same work, which goes on from the cells' checkpoints."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -1,4 +1,4 @@
-"""Computes what a finished cell tells beyond its metrics, once, and keeps it beside the cell's record.
+"""This module computes what a finished cell tells beyond its metrics, once, and keeps it beside the cell's record.
 
 - Each test image's influence on mAP, OF1 and CF1: what intervals and paired comparisons resample (`intervals`).
 - Recovery: how well the trained method ranks the training labels that were hidden from it, the mAP over these entries
@@ -25,7 +25,7 @@ from mlrpl_bench.data import protocol
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.evaluation import influences, metrics, thresholds
 from mlrpl_bench.models.method import Progress
-from mlrpl_bench.records.packed import TRAIN_EVIDENCE, TRAIN_SCORES, tolerance_of
+from mlrpl_bench.records.elsewhere.packed import TRAIN_EVIDENCE, TRAIN_SCORES, tolerance_of
 from mlrpl_bench.records.record import Record, read_arrays, read_arrays_of
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
@@ -40,12 +40,12 @@ PAPERS_START = 5
 
 Masks = Callable[[float, int], NDArray[np.bool_]]
 Seeds = tuple[int, int]
-"""Training seed and mask seed."""
+"""Return training seed and mask seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The evidence of one finished cell: its record, and what was computed from its files.
+    """Evidence holds what is known of one finished cell: its record, and what was computed from its files.
 
     Attributes:
         record: what the cell left behind.
@@ -73,7 +73,7 @@ class Evidence:
 
     @property
     def seeds(self) -> Seeds:
-        """Training seed and mask seed."""
+        """Return training seed and mask seed."""
         return self.record.cell.seed, self.record.cell.mask_seed
 
 
@@ -229,7 +229,7 @@ def loss_fluctuation(record: Record) -> float:
 
 
 def _course(record: Record) -> NDArray[np.float64]:
-    """mAP of each epoch; empty where the history does not say it."""
+    """Return the mAP of each epoch; empty where the history does not say it."""
     path = record.folder / "history.csv"
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
@@ -244,7 +244,7 @@ def _course(record: Record) -> NDArray[np.float64]:
 
 
 def read_scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
-    """The scores in one of a record's files, N x C.
+    """Read the scores in one of a record's files, N x C.
 
     Args:
         name: ``scores.npz`` or ``train_scores.npz``, which a pack may have left out.
@@ -265,7 +265,7 @@ def read_scores(record: Record, name: str, split: Split) -> NDArray[np.float32]:
 
 
 def _source(record: Record) -> str:
-    """Identifies what evidence is made from."""
+    """Identify what evidence is made from."""
     files = record.files
     stated = [record.metrics[name] for name in metrics.REPORTED]  # which were looked at when the evidence was made
     parts = [
@@ -280,7 +280,7 @@ def _source(record: Record) -> str:
 
 
 def _kept(record: Record, source: str) -> Evidence | None:
-    """What was kept of the same files, or None; whatever cannot be read is made anew."""
+    """Read what was kept of the same files, or None; whatever cannot be read is made anew."""
     try:
         arrays = read_arrays(record.folder / FILE)
         if str(arrays["source"]) != source:

@@ -69,7 +69,10 @@ def measure(
         says what is missing.
     """
     missing, columns = missing or {}, _columns(cells, labels, ratios)
-    shown = [*numbers.METRICS.values(), *(numbers.category(place, name) for place, name in enumerate(categories))]
+    recipes = [evidence.record.cell.recipe for by_seeds in cells.values() for evidence in by_seeds.values()]
+    averaging = any(recipe.ema is not None for recipe in recipes)
+    shown = [*numbers.METRICS.values(), *(numbers.OF_WEIGHTS.values() if averaging else ())]
+    shown += [*(numbers.category(place, name) for place, name in enumerate(categories))]
     rows = []
     for (label, known_ratio), by_seed in columns.items():
         place = f"{ratios[0]:g}" if len(ratios) == 1 else known_ratio

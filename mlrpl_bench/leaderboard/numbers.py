@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from mlrpl_bench.evaluation import metrics, thresholds
 from mlrpl_bench.leaderboard.evidence import Evidence
+from mlrpl_bench.models.method import AVERAGED, RAW
+from mlrpl_bench.records.record import OTHER_WEIGHTS
 
 CATEGORY = "AP: "
 """Begins the name of the metric that is one category's average precision."""
@@ -110,6 +112,25 @@ def _cost(key: str) -> Metric:
     name, unit, divisor = COST_UNITS[key]
     return Metric(name, unit, lambda evidence: evidence.record.content["cost"][key] / divisor)
 
+
+def by_weights(weights: str) -> str:
+    """Name the mAP of one kind of weights, where a recipe averages them: ``mAP (raw weights)``."""
+    return f"mAP ({weights} weights)"
+
+
+def _by_weights(weights: str) -> Metric:
+    def value(evidence: Evidence) -> float:
+        record = evidence.record
+        if record.cell.recipe.ema is None:
+            return math.nan
+        is_own = record.cell.recipe.scored == weights
+        return 100 * float(record.metrics["mAP"] if is_own else record.content[OTHER_WEIGHTS]["metrics"]["mAP"])
+
+    return Metric(by_weights(weights), "%", value)
+
+
+OF_WEIGHTS = {by_weights(weights): _by_weights(weights) for weights in (RAW, AVERAGED)}
+"""These are shown where a row of the table has averaged weights."""
 
 METRICS = {
     **{name: _share(name) for name in metrics.SHARES},

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mlrpl_bench.evaluation import thresholds
 from mlrpl_bench.leaderboard.evidence import Collector, Evidence, EvidenceGrid, Seeds, read_scores
@@ -67,7 +68,7 @@ def select(
         report: told about the making of evidence as (what, done, total).
     """
     survey = store.survey(study.setting.dataset)
-    problems, excluded = list(survey.problems), defaultdict(list, survey.left_out)
+    problems, excluded = list(survey.problems), defaultdict(list, survey.excluded_folders)
     in_table, of_this_setting = [], []
     asked = list(asked)
     asked_by_key = {cell.key: cell for cell in asked}
@@ -164,7 +165,7 @@ def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:
     labels_NC = study.test.labels_NC
     by_length: dict[steps.Length, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))
     for record in (evidence.record for evidence in found):
-        length = steps.Length.of(record.cell.recipe, len(study.train))
+        length = steps.Length.from_recipe(record.cell.recipe, len(study.train))
         precision = record.metrics["average_precision"]
         if steps.is_at_chance(precision, labels_NC) and steps.went_nowhere(
             read_arrays(record.folder / "steps.npz"), length.epochs, precision, labels_NC
@@ -202,11 +203,25 @@ def _missing(cells: Sequence[Cell], store: ResultStore, known: Mapping[str, str]
 
 def _why_missing(cell: Cell, store: ResultStore) -> str:
     """What the store says; of a cell that was stopped and goes on from its checkpoint, where it stands."""
-    reason, position = store.why_missing(cell), checkpoint.position(store.folder(cell))
-    epochs = cell.recipe.epochs or 0
-    if position is None or position[0] >= epochs:
+    position, epochs = checkpoint.position(store.folder(cell)), cell.recipe.epochs or 0
+    place = "" if position is None or position[0] >= epochs else f"at epoch {position[0] + 1} of {epochs}"
+    return _standing(store.why_missing(cell), place)
+
+
+def unfinished(store: ResultStore, dataset: str) -> dict[Path, str]:
+    """List the folders of a data set's cells that were begun and have no record, each with where it stands."""
+    found = {}
+    for folder, reason in store.unfinished(dataset).items():
+        position = checkpoint.position(folder)
+        if position is not None or reason != NOT_RUN:
+            found[folder] = _standing(reason, "" if position is None else f"at epoch {position[0] + 1}")
+    return found
+
+
+def _standing(reason: str, place: str) -> str:
+    """Put what the store says and the place of a checkpoint, which may be empty, into a few words."""
+    if not place:
         return reason
-    place = f"at epoch {position[0] + 1} of {epochs}"
     if reason == NOT_RUN:
         return f"stopped {place}"
     return reason.replace(INTERRUPTED, f"{INTERRUPTED} {place}", 1) if reason.startswith(INTERRUPTED) else reason

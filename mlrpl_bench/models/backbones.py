@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from mlrpl_bench.data.images.transforms import INTERPOLATIONS, PixelFormat
-from mlrpl_bench.models import folding
-from mlrpl_bench.models.cutting import Stages, stages_of
+from mlrpl_bench.models.parts import folding
+from mlrpl_bench.models.parts.cutting import Stages, stages_of
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.randomness import seed_of

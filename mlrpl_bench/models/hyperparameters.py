@@ -8,7 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlrpl_bench.utils.errors import UserError
 
@@ -18,6 +18,17 @@ PATHS_TO = ("labels", "training images", "test images")
 """What an option of a dataset may be a path to: labels of images that are named by their ids, or what gives images."""
 SMALLEST_FACTOR = 1e-6
 """On a learning rate; the largest is as far from 1 on the other side."""
+
+EMA = "ema"
+"""Among a row's overrides this is the recipe's `Recipe.ema`; no method has a hyper-parameter of this name."""
+SMALLEST_EMA, LARGEST_EMA = 0.01, 4.3
+"""In epochs of 20. At the largest, 1 % of an average is still the untrained weights: e^(-20 / 4.3)."""
+
+OF_THE_RECIPE = {
+    RATE: "the factor on any method's learning rate",
+    EMA: "the time constant of any method's averaged weights",
+}
+"""These overrides are valid for every method, and so no method has a hyper-parameter of such a name."""
 
 
 def parameter(
@@ -84,7 +95,48 @@ def rate_factor(changed: Mapping[str, Any], owner: str) -> tuple[float, dict[str
     return factor, others
 
 
-def build(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
+class RecipeChanges(NamedTuple):
+    """Recipe changes are what a row's overrides change in its method's recipe.
+
+    Attributes:
+        lr_factor: the row's factor on the learning rate.
+        fields: fields of `Recipe` that are given, by name.
+    """
+
+    lr_factor: float
+    fields: dict[str, Any]
+
+
+def recipe_changes(changed: Mapping[str, Any], owner: str) -> tuple[RecipeChanges, dict[str, Any]]:
+    """Split a row's overrides into those of its recipe and those of its method's hyper-parameters.
+
+    Raises:
+        UserError: a value for the recipe is no number, or out of range.
+
+    >>> recipe_changes({"lr": "3", "ema": "2", "alpha": "0.5"}, "sarb")
+    (RecipeChanges(lr_factor=3.0, fields={'ema': 2.0}), {'alpha': '0.5'})
+    """
+    factor, others = rate_factor(changed, owner)
+    fields = {EMA: _ema(others.pop(EMA), owner)} if EMA in others else {}
+    return RecipeChanges(factor, fields), others
+
+
+def _ema(given: Any, owner: str) -> float | None:
+    if given is None or str(given).lower() == "none":
+        return None
+    try:
+        epochs = float(given)
+    except (TypeError, ValueError):
+        epochs = math.nan
+    if isinstance(given, bool) or not SMALLEST_EMA <= epochs <= LARGEST_EMA:
+        raise UserError(
+            f"{owner}: {EMA}={given} is not valid, it is the time constant of averaged weights in epochs of 20, "
+            f"from {SMALLEST_EMA:g} to {LARGEST_EMA:g}, or none"
+        )
+    return epochs
+
+
+def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
     """An instance of a hyper-parameter dataclass; strings are converted to the field's type and everything checked.
 
     Raises:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlrpl_bench.data.dataset import Preset
+from mlrpl_bench.data.images.strong_view import StrongView
 from mlrpl_bench.models.backbones import Backbone
+from mlrpl_bench.models.finishing import FinishingStep, LinearHead
+from mlrpl_bench.utils.errors import UserError
+
+RAW, AVERAGED = "raw", "averaged"
+"""The weights that the optimiser moves, and their moving average, see `Recipe.ema`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,9 @@ class Batch:
         labels_BC: int8, after hiding.
         index_B: int64, the row of each image in the training set.
         generator: the only source of randomness; addressed by (seed, epoch, step), on the tensors' device.
+        strong_images_B3HW: the strong view of each image, normalised, at training steps of a method that asks for one
+            (`Method.strong_view`); else None.
+        strong_BDHW: the frozen part's output for these; else None.
     """
 
     images_B3HW: Tensor
@@ -55,6 +64,8 @@ class Batch:
     labels_BC: Tensor
     index_B: Tensor
     generator: torch.Generator
+    strong_images_B3HW: Tensor | None = None
+    strong_BDHW: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,10 @@ class Progress:
         return self.step / self.steps_per_epoch
 
 
+LATER_FIELDS = ("ema", "scored")
+"""These fields of a recipe came later than the first records; a key has them only where they are not usual."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recipe says how the trainer optimises a method.
@@ -114,6 +129,10 @@ class Recipe:
         epochs: the training length, or None for the dataset preset's, so that methods are compared at equal length.
         batch: the images per step, or None for the dataset preset's.
         grad_clip: largest norm of the gradient, or None.
+        ema: the time constant of averaged weights in epochs, at the papers' 20 epochs (`Progress` says how these scale
+            to a run's length), or None for no averaged weights.
+        scored: whose scores are the row's where there are averaged weights: ``averaged`` or ``raw``. The mAP of the
+            others' last epoch stands beside it in a table of its own.
     """
 
     optimizer: str = "adam"
@@ -123,6 +142,22 @@ class Recipe:
     epochs: int | None = None
     batch: int | None = None
     grad_clip: float | None = None
+    ema: float | None = None
+    scored: str = AVERAGED
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data, without the usual values of later fields, so that a key is what it was before."""
+        later = {name: Recipe.__dataclass_fields__[name].default for name in LATER_FIELDS}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+
+    def decay(self, steps_per_epoch: int) -> float:
+        """How much of the averaged weights stays at a step: exp(-1 / T) for a time constant of T steps.
+
+        >>> round(Recipe(ema=2.0, epochs=10).decay(steps_per_epoch=50), 4)  # 2 epochs of 20 are 1 of 10
+        0.9802
+        """
+        assert self.ema is not None and self.epochs is not None
+        return math.exp(-20 / (self.ema * self.epochs * steps_per_epoch))
 
     def rate_factor(self, progress: Progress) -> float:
         """What the learning rate is multiplied by at a step; a function of the position alone."""
@@ -190,6 +225,9 @@ class Method(nn.Module):
 
     recipe: ClassVar[Recipe] = Recipe()
 
+    finishing: ClassVar[type[FinishingStep] | None] = None
+    """This step follows after the last epoch; the registry sets it for a name such as ``ssgrl+cft``."""
+
     may_lack_gradient: ClassVar[tuple[str, ...]] = ()
     """These parameters may go without a gradient for long, by the design of the method's paper."""
 
@@ -207,6 +245,14 @@ class Method(nn.Module):
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return named scalar loss terms, weights included; the trainer adds them up, logs and plots each."""
         raise NotImplementedError
+
+    def strong_view(self) -> StrongView | None:
+        """Return the strong view that every batch of a training step is to have besides; None for no second view.
+
+        It is asked once, before training. The view is made and sent through the frozen part once for all methods of a
+        group that ask for the same, and adding it changes no other method's numbers.
+        """
+        return None
 
     def passes(self, progress: Progress) -> bool:
         """Whether the method wants to see the whole training set before this epoch."""
@@ -243,3 +289,19 @@ class Method(nn.Module):
     def attention(self, frozen_BDHW: Tensor) -> Tensor | None:
         """Return where each category looks: non-negative maps (B, C, H, W), or None if the method has no such maps."""
         return None
+
+    def final_layer(self) -> LinearHead:
+        """Return the linear layer that gives the logits, which a finishing step (``+cft``) may refit after training.
+
+        By default it is the method's only module that is a `LinearHead`, as the heads of `models.layers` are.
+
+        Raises:
+            UserError: there is none, or there are several.
+        """
+        found = [module for module in self.modules() if isinstance(module, LinearHead)]
+        if len(found) != 1:
+            raise UserError(
+                f"it has {len(found) or 'no'} last linear layer{'s' * (len(found) > 1)}, and a finishing step refits "
+                "one; name it in final_layer(), or leave the step out"
+            )
+        return found[0]

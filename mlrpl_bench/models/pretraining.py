@@ -126,7 +126,7 @@ def _train(split: Split, recipe: PretrainingRecipe, report: Count) -> dict[str, 
     optimizer = torch.optim.Adam([*body.parameters(), *classifier.parameters()], lr=recipe.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.epochs * steps_per_epoch)
     for epoch in range(recipe.epochs):
-        for step, (pixels_B3HW, index_B) in enumerate(reader.training(0, epoch, recipe.batch)):
+        for step, (pixels_B3HW, index_B, _) in enumerate(reader.training(0, epoch, recipe.batch)):
             maps_BDHW = backbone.trained(backbone.frozen(normalise(pixels_B3HW)))
             logits_BC = classifier(maps_BDHW.mean((2, 3)))
             loss = F.cross_entropy(logits_BC, category_N[index_B])

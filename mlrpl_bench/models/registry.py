@@ -15,7 +15,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -23,84 +23,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlrpl_bench.data.dataset import Dataset, Preset
 from mlrpl_bench.models import hyperparameters
-from mlrpl_bench.models.source_digest import source_digest
+from mlrpl_bench.models.entries import Alias, DatasetEntry, Entries, MethodEntry, StepEntry, Variant
+from mlrpl_bench.models.finishing import JOINT, FinishingStep
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import PACKAGE
 
 if TYPE_CHECKING:
     from mlrpl_bench.models.method import Method
-
-
-@dataclass(frozen=True)
-class MethodEntry:
-    """A registered method: a class under a name, with the hyper-parameters that make it this row.
-
-    Attributes:
-        idea: what the method does, in one sentence.
-        paper: the paper's address.
-        published: its row in published tables, or "".
-        differs: how it differs from its paper.
-        default: trained by ``leaderboard`` when no methods are asked for.
-        settings: hyper-parameters that differ from the class's defaults under this name.
-    """
-
-    name: str
-    cls: type[Method]
-    path: Path
-    idea: str = ""
-    paper: str = ""
-    published: str = ""
-    differs: str = ""
-    default: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def hyperparameters(self, overrides: dict[str, Any] | None = None) -> Any:
-        """The hyper-parameters under this name, changed by overrides (strings are converted and checked)."""
-        return hyperparameters.build(self.cls.Hyperparameters, {**self.settings, **(overrides or {})}, self.name)
-
-    def source_digest(self) -> str:
-        """Identifies what the method's file and its local modules compute: unchanged by comments and layout."""
-        return source_digest(self.path)
-
-
-@dataclass(frozen=True)
-class Alias:
-    """Another name for a method at one known ratio. Tables show it as a row of its own, such as the upper bound."""
-
-    name: str
-    method: str
-    ratio: float
-    path: Path = Path()
-
-
-@dataclass(frozen=True)
-class DatasetEntry:
-    """A registered dataset.
-
-    Attributes:
-        preset: the setting that all methods share on it when no other is asked for.
-        presets: settings that can be asked for by name; the usual one may be among them.
-    """
-
-    name: str
-    cls: type[Dataset]
-    path: Path
-    preset: Preset
-    presets: Mapping[str, Preset] = field(default_factory=dict)
-
-    def preset_called(self, name: str | None) -> Preset:
-        """The preset of a name; the usual one for None.
-
-        Raises:
-            UserError: the dataset has no such preset.
-        """
-        if name is None:
-            return self.preset
-        if name not in self.presets:
-            there = f"there are: {', '.join(self.presets)}" if self.presets else "it has its usual one alone"
-            raise UserError(f"--preset {name}: {self.name} has no such preset; {there}")
-        return self.presets[name]
 
 
 Entry = TypeVar("Entry", MethodEntry, DatasetEntry)
@@ -111,13 +41,24 @@ class Registry(Generic[Entry]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.entries: dict[str, Entry] = {}
+        self.steps: dict[str, StepEntry] = {}
+        self.entries: dict[str, Entry] = Entries(self.steps)
+        self.variants: list[Variant] = []
         self.aliases: dict[str, Alias] = {}
         self.failures: dict[Path, Exception] = {}
 
     def __getitem__(self, name: str) -> Entry:
         if name in self.entries:
             return self.entries[name]
+        method, joint, step = name.rpartition(JOINT)
+        if joint and self.kind == "method":
+            self[method]  # refuses a method that there is not
+            if JOINT in method:
+                raise UserError(f"{name!r} asks for two steps; one step follows a method")
+            raise UserError(
+                f"no step {step!r} that follows a method, as {name!r} asks for; "
+                f"there are: {', '.join(sorted(self.steps)) or 'none'}"
+            )
         close = difflib.get_close_matches(name, self.entries, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         broken = "".join(f"; {describe_failure(path, error)}" for path, error in self.failures.items())
@@ -127,6 +68,25 @@ class Registry(Generic[Entry]):
                 f"{name!r} stands for {alias.method} at known ratio {alias.ratio:g}; ask for {alias.method!r} here"
             )
         raise UserError(f"no {self.kind} {name!r}; {hint}there are: {', '.join(self) or 'none'}{broken}")
+
+    def files(self) -> set[Path]:
+        """The files that registered something."""
+        entries: list[Any] = [*self.entries.values(), *self.aliases.values(), *self.variants, *self.steps.values()]
+        return {entry.path for entry in entries}
+
+    def add_variants(self) -> None:
+        """Add the variants to the entries; that of a method whose file could not be loaded is missing with it.
+
+        Raises:
+            UserError: a variant of a method that there is not.
+        """
+        for variant in self.variants:
+            if variant.method in self.entries:
+                self.add(variant.of(self.entries[variant.method]))  # type: ignore[arg-type]
+            elif not self.failures:
+                raise UserError(
+                    f"{variant.path}: {variant.name!r} is a variant of {variant.method!r}, and there is no such method"
+                )
 
     def check_aliases(self) -> None:
         """Every alias must name an entry."""
@@ -140,8 +100,8 @@ class Registry(Generic[Entry]):
     def __contains__(self, name: str) -> bool:
         return name in self.entries
 
-    def add(self, entry: Entry | Alias) -> None:
-        """Add an entry; two of one name are an error, whichever came first.
+    def add(self, entry: Any) -> None:
+        """Add an entry, an alias or a step; two of one name are an error, whichever came first.
 
         Names are identifiers: they stand on command lines, name folders and are never markup.
         """
@@ -149,25 +109,27 @@ class Registry(Generic[Entry]):
             raise UserError(
                 f"{entry.path} registers {entry.name!r}; a {self.kind}'s name is letters, digits and underscores"
             )
-        other = self.entries.get(entry.name) or self.aliases.get(entry.name)
+        other = self.entries.get(entry.name) or self.aliases.get(entry.name) or self.steps.get(entry.name)
         if other is not None:
             raise UserError(
                 f"two {self.kind}s are called {entry.name!r}: {other.path} and {entry.path}; rename one of them"
             )
         if isinstance(entry, MethodEntry):
-            _refuse_name_of_rate(entry)
+            _refuse_names_of_the_recipe(entry)
         if isinstance(entry, Alias):
             self.aliases[entry.name] = entry
+        elif isinstance(entry, StepEntry):
+            self.steps[entry.name] = entry
         else:
             self.entries[entry.name] = entry
 
 
-def _refuse_name_of_rate(entry: MethodEntry) -> None:
-    if hyperparameters.RATE in entry.cls.Hyperparameters.__dataclass_fields__:
-        raise UserError(
-            f"{entry.path}: {entry.name} has a hyper-parameter {hyperparameters.RATE!r}, which is "
-            "the factor on any method's learning rate; call it otherwise"
-        )
+def _refuse_names_of_the_recipe(entry: MethodEntry) -> None:
+    for name, meaning in hyperparameters.OF_THE_RECIPE.items():
+        if name in entry.cls.Hyperparameters.__dataclass_fields__:
+            raise UserError(
+                f"{entry.path}: {entry.name} has a hyper-parameter {name!r}, which is {meaning}; call it otherwise"
+            )
 
 
 _registered_by_this_file: list[Any] = []
@@ -204,6 +166,37 @@ def register_method(
         return cls
 
     return register
+
+
+def register_step(
+    name: str, *, idea: str = "", paper: str = "", differs: str = "", **settings: Any
+) -> Callable[[type[FinishingStep]], type[FinishingStep]]:
+    """Register a `FinishingStep` under a name; ``METHOD+name`` is then a row of any method with a last linear layer.
+
+    Args:
+        idea: what it does after the last epoch, in one sentence.
+        paper: its address.
+        differs: how it differs from its paper, in one line.
+        settings: hyper-parameters that this name changes.
+    """
+
+    def register(cls: type[FinishingStep]) -> type[FinishingStep]:
+        path = Path(sys.modules[cls.__module__].__file__ or "")
+        _registered_by_this_file.append(StepEntry(name, cls, path, idea, paper, differs, settings))
+        return cls
+
+    return register
+
+
+def register_variant(name: str, method: str, *, idea: str = "", differs: str = "", **recipe: Any) -> None:
+    """Register a method under another recipe, as a row of its own; the method may be another file's.
+
+    Args:
+        idea: what is different, in one sentence.
+        differs: how the row differs from the method's paper, in one line.
+        recipe: fields of `Recipe` that are different.
+    """
+    _registered_by_this_file.append(Variant(name, method, idea, differs, recipe))
 
 
 def register_alias(name: str, method: str, ratio: float) -> None:
@@ -285,7 +278,7 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
     for path in sorted(folder.glob("[!_]*.py")):
         try:
             entries = _entries_of(path)
-            if any(not isinstance(entry, (entry_type, Alias)) for entry in entries):
+            if any(not isinstance(entry, (entry_type, *BESIDE_METHODS)) for entry in entries):
                 raise UserError(f"it registers something else than a {kind}")
         except Exception as error:  # one broken file must not take the others with it
             if (shortage := shortages.shortage(error)) is not None:  # and a whole one is not to be missing
@@ -293,7 +286,7 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
             registry.failures[path] = error
             continue
         for entry in entries:
-            registry.add(entry)
+            _add(registry, entry)
     for path in plugins:
         if path.is_dir():
             raise UserError(f"--plugin {path} is a folder; name each of its .py files with a --plugin of its own")
@@ -306,14 +299,26 @@ def _load(kind: str, entry_type: type, folder: Path, plugins: Sequence[Path]) ->
         if not entries:
             raise UserError(f"--plugin {path} registers nothing; is @register_method or @register_dataset missing?")
         for entry in entries:
-            if isinstance(entry, entry_type) or (isinstance(entry, Alias) and entry_type is MethodEntry):
-                registry.add(entry)
+            if isinstance(entry, entry_type) or (isinstance(entry, BESIDE_METHODS) and entry_type is MethodEntry):
+                _add(registry, entry)
+    registry.add_variants()
     registry.check_aliases()
     return registry
 
 
+BESIDE_METHODS = (Alias, Variant, StepEntry)
+"""A file of methods may register these too."""
+
+
+def _add(registry: Registry, entry: Any) -> None:
+    if isinstance(entry, Variant):
+        registry.variants.append(entry)
+    else:
+        registry.add(entry)
+
+
 @cache
-def _entries_of(path: Path) -> list[MethodEntry | DatasetEntry | Alias]:
+def _entries_of(path: Path) -> list[Any]:
     """Execute a file and return what it registered."""
     name = f"_mlrpl_{path.parent.name}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -324,7 +329,7 @@ def _entries_of(path: Path) -> list[MethodEntry | DatasetEntry | Alias]:
     try:
         spec.loader.exec_module(module)
         entries = _with_family_facts(list(_registered_by_this_file))
-        return [replace(entry, path=path) if isinstance(entry, Alias) else entry for entry in entries]
+        return [replace(entry, path=path) if isinstance(entry, (Alias, Variant)) else entry for entry in entries]
     except SystemExit as error:  # would end the command without a word
         del sys.modules[name]
         raise UserError(

@@ -26,8 +26,8 @@ from mlrpl_bench.data.images.transforms import (
     ImageTransform,
     PixelFormat,
 )
-from mlrpl_bench.models.hyperparameters import RATE
-from mlrpl_bench.models.method import Method, Recipe
+from mlrpl_bench.models.hyperparameters import EMA, LARGEST_EMA, RATE, SMALLEST_EMA
+from mlrpl_bench.models.method import AVERAGED, RAW, Method, Recipe
 from mlrpl_bench.utils.errors import UserError
 
 
@@ -113,7 +113,8 @@ class Cell:
         setting: what the cell has in common with the others of its table.
         method: the name of the method.
         hyperparameters: the resolved hyper-parameters of the method, by name.
-        changed: the names of the hyper-parameters that the user changed; they are part of the row's label.
+        changed: the names of the hyper-parameters, and of the recipe's `EMA`, that the user changed; they are part of
+            the row's label.
         lr_factor: this row's own factor on the setting's learning rate, which `recipe` has; part of the row's label.
         row: what a table calls the row in place of the label that is made from these; no part of a record.
         recipe: the resolved recipe of the method.
@@ -143,7 +144,7 @@ class Cell:
 
         Which values are defaults, and what the row is called, does not count; the learning rate is in the recipe.
         """
-        content = {**asdict(self), "setting": self.setting.to_json()}
+        content = {**asdict(self), "setting": self.setting.to_json(), "recipe": self.recipe.to_json()}
         for name in ("changed", "lr_factor", "row"):
             del content[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -157,8 +158,15 @@ class Cell:
     def full_label(self) -> str:
         """Return the method with the rate and hyper-parameters that were changed, whatever a table calls the row."""
         changed = [f"{RATE}={self.lr_factor:g}"] if self.lr_factor != 1 else []
-        changed += [f"{name}={self.hyperparameters[name]}" for name in self.changed]
+        changed += [f"{name}={self._value_of(name)}" for name in self.changed]
         return f"{self.method}[{', '.join(changed)}]" if changed else self.method
+
+    def _value_of(self, name: str) -> Any:
+        """Return the value of something that the user changed."""
+        if name in self.hyperparameters:
+            return self.hyperparameters[name]
+        value = getattr(self.recipe, name)
+        return f"{value:g}" if isinstance(value, float) else value
 
     @property
     def title(self) -> str:
@@ -167,7 +175,7 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """Return the cell as plain data, which `from_json` reads back."""
-        content = {**asdict(self), "setting": self.setting.to_json()}
+        content = {**asdict(self), "setting": self.setting.to_json(), "recipe": self.recipe.to_json()}
         del content["row"]
         if self.lr_factor == 1:  # so that records are what they were before there was this field
             del content["lr_factor"]
@@ -199,7 +207,8 @@ class Cell:
         _refuse_impossible_pixels(cell.setting.pixels)
         if cell.lr_factor <= 0:
             raise UserError(f"this is not a cell of this version: lr_factor is {cell.lr_factor!r}")
-        if lost := [name for name in cell.changed if name not in cell.hyperparameters]:
+        _refuse_impossible_average(cell.recipe)
+        if lost := [name for name in cell.changed if name not in cell.hyperparameters and name != EMA]:
             raise UserError(f"this is not a cell of this version: no hyper-parameter {lost[0]!r}")
         return cell
 
@@ -218,6 +227,12 @@ def _refuse_impossible_pixels(pixels: PixelFormat) -> None:
     lengths = {len(pixels.mean_3), len(pixels.deviation_3)}
     if pixels.interpolation not in INTERPOLATIONS or lengths != {3} or min(pixels.deviation_3) <= 0:
         raise UserError(f"this is not a cell of this version: its pixels are {tuple(pixels)!r}")
+
+
+def _refuse_impossible_average(recipe: Recipe) -> None:
+    possible = recipe.ema is None or SMALLEST_EMA <= recipe.ema <= LARGEST_EMA
+    if not possible or recipe.scored not in (RAW, AVERAGED):
+        raise UserError(f"this is not a cell of this version: it averages {recipe.ema!r}, {recipe.scored!r}")
 
 
 @functools.cache  # thousands of records are read for a table
@@ -255,6 +270,21 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
+class OtherWeights:
+    """The weights whose scores are not the row's, where a recipe has averaged ones (`Recipe.scored`).
+
+    Attributes:
+        name: ``raw`` or ``averaged``.
+        metrics: their test metrics of the last epoch.
+        scores_NC: their final logits on the test images.
+    """
+
+    name: str
+    metrics: dict[str, Any]
+    scores_NC: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class Finished:
     """A finished cell holds everything that its record is made from.
 
@@ -277,6 +307,7 @@ class Finished:
         cells_in_group: how many cells were trained together.
         threads: the numbers of threads with which torch worked, in order; several where the cell was left and gone on
             with in another process.
+        other_weights: the scores of the weights that are not the row's, where the recipe has averaged ones.
     """
 
     cell: Cell
@@ -296,3 +327,9 @@ class Finished:
     peak_memory_bytes: int
     cells_in_group: int
     threads: tuple[int, ...]
+    other_weights: OtherWeights | None = None
+
+    def test_scores(self) -> dict[str, NDArray[np.float32]]:
+        """Return the final logits on the test images: ``scores``, and those of the other weights under their name."""
+        other = self.other_weights
+        return {"scores": self.scores_NC} | ({} if other is None else {other.name: other.scores_NC})

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.data.masks import FROM_FILE
+from mlrpl_bench.models.hyperparameters import EMA
+from mlrpl_bench.models.method import Recipe
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Cell, Setting
 from mlrpl_bench.records.record import Record
@@ -70,7 +72,7 @@ def reason_against(cell: Cell, today: Today, methods: Mapping[str, MethodEntry])
         return "of a method that is not registered (a plug-in that is not named with --plugin?)"
     if cell.source_digest != entry.source_digest():
         return "trained before the method's file was edited"
-    recipe = entry.cls.recipe
+    recipe = _recipe(entry, cell)
     if cell.recipe not in (recipe.resolve(today.preset), recipe.resolve(today.preset, cell.lr_factor)):
         return "trained with another recipe of the method"
     if not _defaults_are_the_same(cell, entry):
@@ -90,14 +92,20 @@ def as_seen_here(cell: Cell, today: Today, methods: Mapping[str, MethodEntry], a
     if (same := asked.get(cell.key)) is not None:
         return same
     entry = methods.get(cell.method)
-    if cell.lr_factor != 1 and entry is not None and cell.recipe == entry.cls.recipe.resolve(today.preset):
+    if cell.lr_factor != 1 and entry is not None and cell.recipe == _recipe(entry, cell).resolve(today.preset):
         return replace(cell, lr_factor=1.0)
     return cell
 
 
+def _recipe(entry: MethodEntry, cell: Cell) -> Recipe:
+    """Return the method's recipe of today, with what the user changed in the cell's."""
+    changed = {name: getattr(cell.recipe, name) for name in cell.changed if name == EMA}
+    return replace(entry.cls.recipe, **changed)
+
+
 def _defaults_are_the_same(cell: Cell, entry: MethodEntry) -> bool:
     """Tell whether the hyper-parameters that the user did not change have the values that they have now."""
-    changed = {name: cell.hyperparameters[name] for name in cell.changed}
+    changed = {name: cell.hyperparameters[name] for name in cell.changed if name != EMA}
     try:
         return cell.hyperparameters == asdict(entry.hyperparameters(changed))
     except UserError:  # one that was changed then is not there any more

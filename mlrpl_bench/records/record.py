@@ -18,16 +18,19 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation.metrics import SHARES
-from mlrpl_bench.records.cell import Cell, Finished
-from mlrpl_bench.records.origin import OWN, Origin, read_origin
-from mlrpl_bench.records.packed import EXAMPLES, MAY_BE_ROUNDED, PACKED, Packed, expanded
-from mlrpl_bench.records.remote import left_elsewhere
+from mlrpl_bench.records.cell import Cell, Finished, OtherWeights
+from mlrpl_bench.records.elsewhere.origin import OWN, Origin, read_origin
+from mlrpl_bench.records.elsewhere.packed import EXAMPLES, MAY_BE_ROUNDED, PACKED, Packed, expanded
+from mlrpl_bench.records.elsewhere.remote import left_elsewhere
 from mlrpl_bench.utils import arrays
 from mlrpl_bench.utils.errors import UserError
 
 RECORD = "record.json"
 FILES = ("history.csv", "steps.npz", "scores.npz", "train_scores.npz", "examples.npz")
 """Every record has these files; the weights may have been left out, and a pack may have left out more."""
+
+OTHER_WEIGHTS = "other_weights"
+"""This entry of a record has the metrics of the weights that are not the row's, where its recipe averages weights."""
 
 COSTS: Mapping[str, int | None] = {
     "seconds": 3,
@@ -104,6 +107,7 @@ def compose(
         "metrics": to_plain(finished.metrics),
         "best_epoch": finished.best_epoch,
         "best_metrics": to_plain(finished.best_metrics),
+        **_of_other_weights(finished.other_weights),
         "known_share": to_plain(finished.known_share),
         "dropped_images": finished.dropped_images,
         "cost": {name: round(getattr(finished, name), decimals) for name, decimals in COSTS.items()},
@@ -112,6 +116,10 @@ def compose(
         "files": files,
     }
     return {**content, "sha256": digest(content)}
+
+
+def _of_other_weights(other: OtherWeights | None) -> dict[str, Any]:
+    return {} if other is None else {OTHER_WEIGHTS: {"weights": other.name, "metrics": to_plain(other.metrics)}}
 
 
 def read_record(path: Path) -> Record:
@@ -144,6 +152,9 @@ def read_record(path: Path) -> Record:
         if content["key"] != cell.key:
             raise ValueError("its key is not that of its cell")
         _check_numbers(metrics, {name: from_plain(value) for name, value in content["best_metrics"].items()})
+        if cell.recipe.ema is not None:
+            other = content[OTHER_WEIGHTS]["metrics"]
+            _check_numbers({name: from_plain(value) for name, value in other.items()})
         for name in COSTS:
             if not isinstance(content["cost"][name], (int, float)) or not 0 <= float(content["cost"][name]) < math.inf:
                 raise ValueError(f"its cost has no {name}")

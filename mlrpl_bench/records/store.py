@@ -32,10 +32,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.records import lease, remote, weights
+from mlrpl_bench.records import weights
 from mlrpl_bench.records.cell import Cell, Finished
-from mlrpl_bench.records.origin import ORIGIN
-from mlrpl_bench.records.packed import PACKED
+from mlrpl_bench.records.elsewhere import remote
+from mlrpl_bench.records.elsewhere.origin import ORIGIN
+from mlrpl_bench.records.elsewhere.packed import PACKED
+from mlrpl_bench.records.leases import lease
 from mlrpl_bench.records.record import (
     RECORD,
     DamagedRecord,
@@ -98,13 +100,13 @@ class Survey:
     Attributes:
         records: the records that are whole, in a fixed order, one for a key.
         problems: a line for everything that is there and cannot be used.
-        left_out: the folders of records that are of another protocol version, by that reason.
+        excluded_folders: the folders of records that are of another protocol version, by that reason.
         disagreeing: the keys of cells whose records state different metrics.
     """
 
     records: list[Record]
     problems: list[str]
-    left_out: dict[str, list[Path]]
+    excluded_folders: dict[str, list[Path]]
     disagreeing: frozenset[str] = frozenset()
 
 
@@ -234,12 +236,12 @@ class ResultStore:
         """
         by_key: dict[str, list[Record]] = {}
         problems = []
-        left_out: dict[str, list[Path]] = {}
+        excluded_folders: dict[str, list[Path]] = {}
         for path in self.record_files(dataset):
             try:
                 record = read_record(path)
             except OtherVersion as error:
-                left_out.setdefault(error.reason, []).append(path.parent)
+                excluded_folders.setdefault(error.reason, []).append(path.parent)
             except UserError as error:
                 problems.append(self.in_words(error))
             else:
@@ -253,7 +255,7 @@ class ResultStore:
                 folders = " and ".join(str(record.folder) for record in of_key)
                 problems.append(self.in_words(f"{folders} are of one cell and disagree; move the wrong one away"))
                 disagreeing.add(of_key[0].cell.key)
-        return Survey(records, problems, left_out, frozenset(disagreeing))
+        return Survey(records, problems, excluded_folders, frozenset(disagreeing))
 
     def set_aside(self, cell: Cell) -> Path | None:
         """Move a cell's folder out of the way, see the function `set_aside`."""
@@ -264,6 +266,16 @@ class ResultStore:
         """Say in a few words why a cell has no record that could be used."""
         reasons = (_why_missing(root / place_of(cell)) for root in (self.root, *self.others))
         return next((reason for reason in reasons if reason is not None), "not run")
+
+    def unfinished(self, dataset: str) -> dict[Path, str]:
+        """List the folders below `root` of a data set's cells without a record, with what `why_missing` says of each.
+
+        Raises:
+            UserError: a folder cannot be read.
+        """
+        with _readable(self.root):
+            folders = [folder for folder in _cell_folders(self.root / dataset) if not (folder / RECORD).exists()]
+        return {folder: _why_missing(folder) or "not run" for folder in folders}
 
     def write(self, finished: Finished, provenance: dict[str, Any], keep_weights: bool = True) -> Record:
         """Store a finished cell and return its record, which appears last, by one rename.
@@ -281,7 +293,7 @@ class ResultStore:
         contents = {
             "history.csv": pandas.DataFrame(finished.history).to_csv(index=False).encode(),
             "steps.npz": npz_bytes(finished.steps),
-            "scores.npz": npz_bytes({"scores": finished.scores_NC}),
+            "scores.npz": npz_bytes(finished.test_scores()),
             "train_scores.npz": npz_bytes({"scores": finished.train_scores_NC}),
             "examples.npz": npz_bytes(finished.examples),
         }
@@ -384,8 +396,12 @@ def place_of(cell: Cell) -> Path:
 def _record_files(folder: Path) -> list[Path]:
     """List the records below a dataset's folder, in a fixed order."""
     with _readable(folder):
-        cells = [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
-        return [cell / RECORD for cell in cells if (cell / RECORD).is_file()]
+        return [cell / RECORD for cell in _cell_folders(folder) if (cell / RECORD).is_file()]
+
+
+def _cell_folders(folder: Path) -> list[Path]:
+    """List the cells' folders below a dataset's folder, in a fixed order, but those that were set aside."""
+    return [cell for method in _folders_in(folder) for cell in _folders_in(method) if SET_ASIDE not in cell.name]
 
 
 def _folders_in(folder: Path) -> list[Path]:

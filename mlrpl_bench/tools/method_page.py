@@ -37,7 +37,11 @@ def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: 
         rows = [_row(entry, costs.get(entry.name)) for entry in entries]
         lines += ["", f"## {file}", "", pipe_table(HEAD, rows, [title != "cost" for title in HEAD])]
     aliases = [f"`{a.name}` is `{a.method}` at a known ratio of {a.ratio:g}." for a in methods.aliases.values()]
-    return "\n".join([*lines, "", *aliases]) + "\n"
+    steps = [
+        f"`METHOD+{name}` is any method with a last linear layer, then: {step.idea} ({step.paper}; {step.differs})"
+        for name, step in sorted(methods.steps.items())
+    ]
+    return "\n".join([*lines, "", *aliases, *(line for step in steps for line in ("", step))]) + "\n"
 
 
 def step_costs(study: Study, methods: Registry[MethodEntry], reference: str, report: Report) -> dict[str, float]:
@@ -60,12 +64,12 @@ def step_costs(study: Study, methods: Registry[MethodEntry], reference: str, rep
 
     batch = study.preset.batch
     late = Progress(study.preset.epochs - 1, study.preset.epochs, 1, 10)
-    shared = next(iter(study.workbench.training_batches(0, 0, batch)))
     of_reference = run_of(reference)
     costs = {}
     for done, name in enumerate(methods):
         report("measuring the methods' steps", done, len(methods.entries))
         run = run_of(name)
+        shared = next(iter(study.workbench.training_batches(0, 0, batch, strong=[run.strong_view])))
         ratios = []
         for _ in range(ROUNDS + 1):
             ratios.append(_seconds(lambda: run.step(shared, late)) / _seconds(lambda: of_reference.step(shared, late)))  # noqa: B023

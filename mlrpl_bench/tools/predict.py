@@ -1,4 +1,4 @@
-"""A trained cell asked again: the record is found, its method rebuilt as it was trained, and shown other images."""
+"""This module finds a trained cell's record, rebuilds its method as it was trained, and scores other images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import weights
 from mlrpl_bench.records.cell import Cell, Job
+from mlrpl_bench.records.elsewhere.remote import where_left
 from mlrpl_bench.records.matching import obstacle
 from mlrpl_bench.records.record import Record
-from mlrpl_bench.records.remote import where_left
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.workbench import SharedBatch
@@ -61,7 +61,7 @@ class Wanted:
             raise UserError("--cell names one record; leave --ratio and --seed out")
 
     def fits(self, cell: Cell) -> bool:
-        """Whether ratio and seed are those that were asked for."""
+        """Tell whether ratio and seed are those that were asked for."""
         return self.ratio in (None, cell.ratio) and self.seed in (None, cell.seed)
 
 
@@ -84,16 +84,16 @@ class Prediction:
 
     @property
     def probabilities_C(self) -> NDArray[np.float64]:
-        """The scores as probabilities; 0.5 is logit 0."""
+        """Return the scores as probabilities; 0.5 is logit 0."""
         return expit(self.logits_C.astype(np.float64))
 
     def best(self, top: int, only_predicted: bool = False) -> list[int]:
-        """The categories with the highest scores, the highest first."""
+        """Return the categories with the highest scores, the highest first."""
         order = np.argsort(-self.logits_C, kind="stable")[:top].tolist()
         return [column for column in order if self.logits_C[column] >= 0 or not only_predicted]
 
     def to_json(self, categories: Sequence[str]) -> dict[str, Any]:
-        """Plain data: every category, the highest score first."""
+        """Return plain data: every category, the highest score first."""
         rows = [
             {
                 "category": categories[column],
@@ -106,7 +106,7 @@ class Prediction:
         return {"image": str(self.path), "scores": rows}
 
 
-def find(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wanted) -> tuple[Record, int]:
+def find_record(records: Sequence[Record], entry: MethodEntry, study: Study, wanted: Wanted) -> tuple[Record, int]:
     """Find the record that is asked for, and how many fit; of several, take the highest ratio and the lowest seed.
 
     Args:
@@ -163,7 +163,7 @@ def _listed(records: Sequence[Record], entry: MethodEntry, study: Study) -> str:
 
 
 class Predictor:
-    """A record's method, as it was at the end of its training.
+    """A predictor holds a record's method as it was at the end of its training.
 
     Raises:
         UserError: no weights were kept, they are damaged, or they do not fit; or the mask was another one.
@@ -220,7 +220,7 @@ def _first(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _read(path: Path, view: ImageTransform) -> tuple[Image.Image, Image.Image]:
-    """An image, and what the test view makes of it; for prepared views it is first prepared like the dataset's."""
+    """Read an image, and make the test view of it; for prepared views it is first prepared like the dataset's."""
     image = decode(path, view.decode_at_least)
     return image, view.test(cache.as_prepared(image, view))
 

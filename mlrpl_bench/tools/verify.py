@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mlrpl_bench.data import protocol
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Finished, Job
+from mlrpl_bench.records.elsewhere.origin import write_origin
 from mlrpl_bench.records.matching import obstacle, reason_against
-from mlrpl_bench.records.origin import write_origin
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.record import (
     RECORD,
@@ -30,7 +30,7 @@ from mlrpl_bench.records.record import (
     to_plain,
 )
 from mlrpl_bench.records.store import ResultStore, npz_bytes, set_aside
-from mlrpl_bench.training.device import threads
+from mlrpl_bench.training.parts.device import threads
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Event, Failed, train
 from mlrpl_bench.utils.errors import UserError
@@ -73,14 +73,14 @@ class FilesFound:
         bytes_read: how many bytes their files have.
         whole: the records of which every byte is what was written.
         damages: the records of which something is not as it was written.
-        left_out: the folders of records of another protocol version, by that reason.
+        excluded_folders: the folders of records of another protocol version, by that reason.
     """
 
     cells: int = 0
     bytes_read: int = 0
     whole: list[Record] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
-    left_out: dict[str, list[Path]] = field(default_factory=dict)
+    excluded_folders: dict[str, list[Path]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as plain data."""
@@ -95,7 +95,9 @@ class FilesFound:
                 }
                 for d in self.damages
             ],
-            "left_out": {reason: [str(folder) for folder in folders] for reason, folders in self.left_out.items()},
+            "left_out": {
+                reason: [str(folder) for folder in folders] for reason, folders in self.excluded_folders.items()
+            },
         }
 
 
@@ -125,14 +127,14 @@ def check_files(store: ResultStore, datasets: Sequence[str], report: Report = si
                 found.bytes_read += record.files[name]["bytes"]
             found.whole.append(record)
         except OtherVersion as error:
-            found.left_out.setdefault(error.reason, []).append(path.parent)
+            found.excluded_folders.setdefault(error.reason, []).append(path.parent)
         except Unreadable as error:
             found.damages.append(Damage(path.parent, str(error), None))
         except DamagedRecord as error:
             moved_to = set_aside(path.parent) if store.root in path.parents else None
             found.damages.append(Damage(path.parent, str(error), moved_to))
         report("checking files", number, len(paths))
-    found.cells = len(paths) - sum(map(len, found.left_out.values()))
+    found.cells = len(paths) - sum(map(len, found.excluded_folders.values()))
     return found
 
 
@@ -204,7 +206,7 @@ def share(records: Sequence[Record], percent: float, seed: int) -> list[Record]:
     return sorted(drawn, key=lambda record: (record.cell.method, record.cell.ratio, record.cell.seed))
 
 
-def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
+def records_of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEntry]) -> list[Record]:
     """Return the records that would stand in a table of the study's setting.
 
     Raises:
@@ -214,7 +216,7 @@ def of_setting(store: ResultStore, study: Study, methods: Mapping[str, MethodEnt
     reasons = {record.cell.key: reason_against(record.cell, study, methods) for record in survey.records}
     found = [record for record in survey.records if reasons[record.cell.key] is None]
     if not found:
-        why = sorted({*filter(None, reasons.values()), *survey.left_out}) or ["there are none at all"]
+        why = sorted({*filter(None, reasons.values()), *survey.excluded_folders}) or ["there are none at all"]
         raise UserError(f"no records of this setting to verify: {'; '.join(why)}")
     return found
 
@@ -317,7 +319,7 @@ def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck
     kept = [name for name in ("scores", "train_scores", "steps") if f"{name}.npz" in record.files]
     then = {name: read_arrays_of(record, name) for name in kept}
     now = {
-        "scores": {"scores": again.scores_NC},
+        "scores": again.test_scores(),
         "train_scores": {"scores": again.train_scores_NC},
         "steps": again.steps,
     }

@@ -37,7 +37,7 @@ class Inputs:
         train: the images that are trained on, with complete labels.
         test: the images that are evaluated on, with complete labels.
         masks: which of the training labels are known; drawn before damaged images are left out.
-        left_out: the ``training`` and the ``evaluation`` images that a run goes on without, as (id, reason).
+        skipped_images: the ``training`` and the ``evaluation`` images that a run goes on without, as (id, reason).
         has_word_vectors: whether the dataset or the user gave word vectors; else they are made from the names.
     """
 
@@ -45,7 +45,7 @@ class Inputs:
     train: Split
     test: Split
     masks: Masks
-    left_out: dict[str, list[tuple[int | str, str]]]
+    skipped_images: dict[str, list[tuple[int | str, str]]]
     has_word_vectors: bool
 
 
@@ -79,10 +79,10 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
     if whole.categories != evaluated.categories:
         raise UserError(f"{name}: train and test split have different categories, or in different order")
     masks = Masks(whole.rows(train_rows), options.mask_scheme, options.mask_file)
-    left_out: dict[str, list[tuple[int | str, str]]] = {"training": [], "evaluation": []}
+    skipped_images: dict[str, list[tuple[int | str, str]]] = {"training": [], "evaluation": []}
     if options.on_bad_image == "skip":
-        kept, left_out["training"] = _readable(whole, train_rows, report)
-        kept_test, left_out["evaluation"] = _readable(evaluated, test_rows, report)
+        kept, skipped_images["training"] = _readable(whole, train_rows, report)
+        kept_test, skipped_images["evaluation"] = _readable(evaluated, test_rows, report)
         masks = dataclasses.replace(masks, kept_rows=kept)
         train_rows, test_rows = train_rows[kept], test_rows[kept_test]
     elif reads_files:
@@ -93,7 +93,7 @@ def read(dataset: Dataset, name: str, root: Path, options: Options, report: Repo
     sources = {"train": (whole, train_rows), "test": (evaluated, test_rows)}
     test = evaluated.rows(test_rows)
     refuse_unmeasurable(test, name)
-    return Inputs(sources, whole.rows(train_rows), test, masks, left_out, has_word_vectors)
+    return Inputs(sources, whole.rows(train_rows), test, masks, skipped_images, has_word_vectors)
 
 
 def prepared_rows(inputs: Inputs, view: ImageTransform) -> dict[str, PreparedRows] | None:
@@ -189,5 +189,5 @@ def _readable(
     """Return the places of those rows whose image can be decoded, and the other rows as (id, reason)."""
     told = lambda done, total: report("looking for damaged images", done, total)  # noqa: E731
     bad = bad_rows([split.image_paths[row] for row in rows], len(usable_cores()), told, remember=True)
-    left_out = [(split.ids[rows[place]], reason) for place, reason in bad]
-    return np.setdiff1d(np.arange(len(rows)), [place for place, _ in bad]), left_out
+    skipped_images = [(split.ids[rows[place]], reason) for place, reason in bad]
+    return np.setdiff1d(np.arange(len(rows)), [place for place, _ in bad]), skipped_images

@@ -159,7 +159,7 @@ class Options:
         """The options that `to_json` wrote; one that is not there has its default.
 
         Raises:
-            UserError: an option that does not exist, or a value of another type. Ranges are a matter of `check`.
+            UserError: an option that does not exist, or a value of another type. Ranges are a matter of `check_values`.
         """
         hints = typing.get_type_hints(cls)
         if unknown := sorted(set(content) - set(hints)):
@@ -225,13 +225,13 @@ def check_values(options: Options) -> None:
             raise UserError(f"{flag(name)} {value} must be at most {valid['high']}")
 
 
-def check(options: Options) -> None:
+def check_options(options: Options) -> None:
     """Refuse what cannot be, before anything is loaded.
 
     Raises:
         UserError: see `check_values`; or a folder or a device that is not there.
     """
-    from mlrpl_bench.training.device import find_device  # imports torch
+    from mlrpl_bench.training.parts.device import find_device  # imports torch
 
     check_values(options)
     if options.data_root is not None and not options.data_root.is_dir():
@@ -239,7 +239,7 @@ def check(options: Options) -> None:
     find_device(options.device)
 
 
-def apply(options: Options, preset: Preset) -> Preset:
+def apply_options(options: Options, preset: Preset) -> Preset:
     """A preset with the values that the user chose in place of its own."""
     names = {field.name for field in dataclasses.fields(preset)} & set(described())
     chosen = {name: getattr(options, name) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from copy import deepcopy
@@ -14,9 +15,13 @@ from torch import Tensor
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN, hide, known_share
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.models.method import Batch, Method, Progress, Recipe, Task
-from mlrpl_bench.records.cell import Finished, Job
-from mlrpl_bench.training.device import peak_memory
+from mlrpl_bench.models.finishing import FinishingStep, options_of_step
+from mlrpl_bench.models.method import AVERAGED, RAW, Batch, Progress, Task
+from mlrpl_bench.records.cell import Finished, Job, OtherWeights
+from mlrpl_bench.training.parts import optimizer
+from mlrpl_bench.training.parts.averaged import AveragedWeights
+from mlrpl_bench.training.parts.device import peak_memory
+from mlrpl_bench.training.parts.finishing import HeadRefit, refuse_unless_linear
 from mlrpl_bench.training.workbench import SharedBatch, Workbench
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import generator_at, seed_of
@@ -48,18 +53,25 @@ class CellRun:
         if workbench.steps_per_epoch(batch) == 0:
             raise UserError(f"no batch of {batch} in {len(train)} training images; choose a smaller one with --batch")
         mask_NC = workbench.masks(self.cell.ratio, self.cell.mask_seed)
-        hidden_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
+        known_NC = torch.from_numpy(hide(train.labels_NC, mask_NC))
         self.known_share = known_share(train.labels_NC, mask_NC)
+        step, hidden_NC, held_N = self._finishing_step(job, known_NC)
         self.labels_NC = hidden_NC.to(workbench.fabric.device)
         task = Task(train.categories, hidden_NC, self.cell.ratio, torch.from_numpy(train.word_vectors_CE))
         # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
         torch.manual_seed(seed_of("weights", self.cell.seed))
         self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)
+        self.strong_view = self.method.strong_view()
         self.method.to(workbench.fabric.device).to(memory_format=torch.channels_last)
+        self.refit = self._refit(step, known_NC, held_N)
         if workbench.compiled:
             for part in self.method.parts_to_compile():
                 part.compile()
-        self.optimizer, self.base_rates = _optimizer(self.method, self.cell.recipe)
+        self.optimizer, self.base_rates = optimizer.build(self.method, self.cell.recipe)
+        self.averaged: AveragedWeights | None = None
+        """This is the moving average of the weights, from the first epoch on, if the recipe has one."""
+
+        self.other_weights: OtherWeights | None = None
         self.history: list[dict[str, float]] = []
         self.steps: list[dict[str, float]] = []
         self.best: tuple[int, dict[str, Any]] = (-1, {"mAP": -1.0})
@@ -68,6 +80,55 @@ class CellRun:
         self.terms: list[dict[str, Tensor]] = []
         self.attention: list[Tensor] | None = []
         """These are the attention maps of the example images; None where the method does not tell where it looks."""
+
+    def _finishing_step(self, job: Job, known_NC: Tensor) -> tuple[FinishingStep | None, Tensor, Tensor]:
+        """Return the step that follows the method, the labels that the method sees, and the rows without any of them.
+
+        Without a step that is what the mask left known.
+        """
+        kind = job.method_class.finishing
+        if kind is None:
+            return None, known_NC, torch.zeros(len(known_NC), dtype=torch.bool)
+        if self.workbench.compiled:
+            raise UserError(f"{self.cell.method} has a step after training, which --compile rules out; leave it out")
+        step = kind(options_of_step(kind, job.hyperparameters))
+        held_N = step.held_out(len(known_NC), self.cell.seed)
+        return step, known_NC.masked_fill(held_N[:, None], UNKNOWN), held_N
+
+    def _refit(self, step: FinishingStep | None, known_NC: Tensor, held_N: Tensor) -> HeadRefit | None:
+        """Return the refit of the method's last layer, once it is sure that there is such a layer.
+
+        Raises:
+            UserError: there is none, and a training would end in vain.
+        """
+        if step is None:
+            return None
+        device, size = self.workbench.fabric.device, self.cell.setting.image_size
+        refit = HeadRefit(self.method, step, known_NC.to(device), held_N.to(device))
+        self.method.eval()
+        with torch.no_grad(), self.workbench.fabric.autocast():
+            frozen_2DHW = self.workbench.backbone.frozen(torch.zeros(2, 3, size, size, device=device))
+        refuse_unless_linear(self.method, refit.head, frozen_2DHW)
+        return refit
+
+    def gather(self, shared: SharedBatch) -> None:
+        """Keep what the last layer is given for a batch of training images, for the step that follows the training."""
+        assert self.refit is not None
+        with self._weights(self.cell.recipe.scored):
+            self.refit.gather(shared.frozen_BDHW, shared.index_B)
+
+    def end_gathering(self) -> None:
+        """Let the step refit the categories whose features were gathered."""
+        assert self.refit is not None
+        with self._weights(self.cell.recipe.scored):
+            self.refit.end_pass()
+
+    def end_refit(self) -> None:
+        """Put the refitted weights into the last layer, and the step's scalars into the history's last row."""
+        assert self.refit is not None
+        with self._weights(self.cell.recipe.scored):
+            self.refit.put_back()
+        self.history[-1] |= {f"scalar.{name}": float(value) for name, value in self.refit.step.scalars().items()}
 
     def state(self) -> dict[str, Any]:
         """Return everything that training goes on from, after a step: plain data and tensors, see `checkpoint`.
@@ -81,6 +142,7 @@ class CellRun:
             "step": len(self.terms),
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            **({} if self.averaged is None else {"averaged": self.averaged.state()}),
             "history": self.history,
             "steps": self.steps,
             "terms": self.terms,
@@ -102,8 +164,10 @@ class CellRun:
         _refuse_impossible(state, recipe.epochs, workbench.steps_per_epoch(recipe.batch))
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        _refuse_foreign(self.optimizer)
+        optimizer.refuse_foreign(self.optimizer)
         self.start_epoch(Progress(state["epoch"], recipe.epochs, 0, workbench.steps_per_epoch(recipe.batch)))
+        if self.averaged is not None:
+            self.averaged.restore(state["averaged"])
         device = workbench.fabric.device
         self.terms = [{name: loss.to(device) for name, loss in step.items()} for step in state["terms"]]
         self.history, self.steps = state["history"], state["steps"]
@@ -123,6 +187,8 @@ class CellRun:
         self.progress = progress
         self.epoch_start = time.perf_counter()
         self.terms = []
+        if self.cell.recipe.ema is not None and self.averaged is None:
+            self.averaged = AveragedWeights(self.method, self.cell.recipe.decay(progress.steps_per_epoch))
 
     def step(self, shared: SharedBatch, progress: Progress) -> None:
         """Make one optimiser step.
@@ -145,16 +211,18 @@ class CellRun:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.cell.recipe.grad_clip)
         self.optimizer.step()
         self.method.after_step()
+        if self.averaged is not None:
+            self.averaged.update()
         self.terms.append(terms)
 
     def observe(self, shared: SharedBatch, progress: Progress, number: int) -> None:
-        """Show the method one batch of a pass over the training set.
+        """Show the method one batch of a pass over the training set, with averaged weights if there are any.
 
         Args:
             number: the number of the batch in the pass, from 0.
         """
         batch = self._batch(shared, "pass", progress.epoch, number)
-        with torch.no_grad(), self.workbench.fabric.autocast():
+        with self._weights(AVERAGED), torch.no_grad(), self.workbench.fabric.autocast():
             self.method.observe(batch)
 
     def look_at_training_set(self, progress: Progress) -> None:
@@ -174,10 +242,27 @@ class CellRun:
         self.method.end_pass(generator_at(*address))
 
     def logits_BC(self, shared: SharedBatch) -> Tensor:
-        """Return the logits of one batch, as float32."""
-        with torch.no_grad(), self.workbench.fabric.autocast():
+        """Return the logits of one batch by the weights whose scores are the row's, as float32."""
+        return self._logits_BC(shared, self.cell.recipe.scored)
+
+    def other_logits_BC(self, shared: SharedBatch) -> Tensor:
+        """Return the logits of one batch by the other weights, raw beside averaged ones or the other way round."""
+        return self._logits_BC(shared, self._other)
+
+    def _logits_BC(self, shared: SharedBatch, weights: str) -> Tensor:
+        with self._weights(weights), torch.no_grad(), self.workbench.fabric.autocast():
             # Detached, as a view of a parameter keeps requires_grad even here.
             return self.method(shared.frozen_BDHW).detach().float()
+
+    @property
+    def _other(self) -> str:
+        return RAW if self.cell.recipe.scored == AVERAGED else AVERAGED
+
+    def _weights(self, which: str) -> contextlib.AbstractContextManager[None]:
+        """Give the method its averaged weights for a while, if there are any and they are asked for."""
+        if self.averaged is None or which == RAW:
+            return contextlib.nullcontext()
+        return self.averaged.in_use()
 
     def end_steps(self) -> None:
         """End the steps of an epoch: fetch the losses, check them, and add a row to the history.
@@ -208,6 +293,17 @@ class CellRun:
         self.history[-1] |= {f"test.{name}": self.metrics[name] for name in metrics.REPORTED}
         if self.metrics["mAP"] > self.best[1]["mAP"]:
             self.best = (self.progress.epoch, self.metrics)
+
+    def evaluate_others(self, scores_NC: NDArray[np.float32]) -> None:
+        """Keep the last epoch's test metrics of the weights that are not the row's.
+
+        Args:
+            scores_NC: the final logits on the test images by these weights.
+        """
+        labels_NC = self.workbench.splits["test"].labels_NC
+        self.other_weights = OtherWeights(
+            self._other, metrics.evaluate(scores_NC, labels_NC, surely_logits=True), scores_NC
+        )
 
     def _must_have_left_0_to_1(self, labels_NC: NDArray) -> bool:
         """Tell whether scores that all lie in [0, 1] are surely probabilities, of which F1 would be nonsense.
@@ -241,7 +337,8 @@ class CellRun:
             metrics=self.metrics,
             best_epoch=self.best[0],
             best_metrics=self.best[1],
-            weights={name: _kept(value) for name, value in self.method.state_dict().items()},
+            weights=self._kept_weights(),
+            other_weights=self.other_weights,
             known_share=self.known_share,
             dropped_images=num_train % batch,
             seconds=seconds,
@@ -251,13 +348,18 @@ class CellRun:
             threads=tuple(self.threads),
         )
 
+    def _kept_weights(self) -> dict[str, Any]:
+        with self._weights(self.cell.recipe.scored):
+            return {name: _kept(value) for name, value in self.method.state_dict().items()}
+
     def _batch(self, shared: SharedBatch, purpose: str, epoch: int, number: int) -> Batch:
         address = (purpose, self.cell.seed, epoch, number)
         # For what draws from the global generator all the same (dropout): seeded by the address, equal for every cell.
         torch.manual_seed(seed_of("global", *address))
         generator = generator_at(*address, device=shared.index_B.device)
         labels_BC = self.labels_NC[shared.index_B]
-        return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator)
+        strong = shared.strong.get(self.strong_view, (None, None))
+        return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator, *strong)
 
     def _fetch_losses(self) -> None:
         """Fetch the loss terms of the epoch's steps from the device in one transfer.
@@ -304,7 +406,7 @@ class CellRun:
         wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), self._example_rows()))
         if not wanted_B.any():
             return
-        with torch.no_grad(), self.workbench.fabric.autocast():
+        with self._weights(self.cell.recipe.scored), torch.no_grad(), self.workbench.fabric.autocast():
             maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])
         if maps_BCHW is None:
             self.attention = None
@@ -349,46 +451,9 @@ def _kept(value: Any) -> Any:
     return value.detach().cpu().contiguous() if isinstance(value, Tensor) else deepcopy(value)
 
 
-def _refuse_foreign(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse an optimiser whose state does not fit its parameters.
-
-    Torch compares their number alone, and fused steps compare nothing.
-
-    Raises:
-        ValueError: a tensor of the state has another shape than its parameter, or a step is no number of steps.
-    """
-    for parameter, remembered in optimizer.state.items():
-        for name, value in remembered.items():
-            if not isinstance(value, Tensor):
-                continue
-            if value.shape not in (parameter.shape, ()):
-                raise ValueError(f"the optimiser's {name} has another shape than its parameter")
-            if name == "step" and not (value.isfinite() and value >= 0):
-                raise ValueError("the optimiser's step is no number of steps")
-
-
 def _plain(value: Any) -> Any:
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 def _from_plain(value: Any) -> Any:
     return value.numpy() if isinstance(value, Tensor) else value
-
-
-def _optimizer(method: Method, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[float]]:
-    """Build the optimiser of a method's parameter groups, and return each group's learning rate before the schedule."""
-    groups: list[dict[str, Any]] = [
-        {
-            "params": list(group.parameters),
-            "lr": group.learning_rate(recipe.lr),
-            "weight_decay": recipe.weight_decay if group.weight_decay is None else group.weight_decay,
-        }
-        for group in method.parameter_groups()
-    ]
-    grouped = {id(parameter) for group in groups for parameter in group["params"]}
-    assert grouped == {id(p) for p in method.parameters() if p.requires_grad}, "parameter_groups leaves some out"
-    rates = [group["lr"] for group in groups]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, fused=True), rates
-    assert recipe.optimizer == "adam", f"no optimiser {recipe.optimizer!r}; there are: adam, sgd"
-    return torch.optim.Adam(groups, fused=True), rates

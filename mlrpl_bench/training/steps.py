@@ -43,10 +43,10 @@ class Length:
     epochs: int
 
     @classmethod
-    def of(cls, recipe: Recipe, images: int) -> Length:
+    def from_recipe(cls, recipe: Recipe, images: int) -> Length:
         """Compute the length of a resolved recipe on so many training images.
 
-        >>> Length.of(Recipe(epochs=20, batch=16), 82_081).steps
+        >>> Length.from_recipe(Recipe(epochs=20, batch=16), 82_081).steps
         102600
         """
         assert recipe.epochs and recipe.batch, "the recipe is not resolved"

@@ -1,4 +1,4 @@
-"""A dataset under one setting: from names and options to cells, and to the workbench that trains them."""
+"""This module turns names and options into cells of one setting, and into the workbench that trains them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from mlrpl_bench.data.images.transforms import DEVIATION_3, INTERPOLATION, MEAN_
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.word_vectors import vectors_hash
 from mlrpl_bench.models import backbones
-from mlrpl_bench.models.hyperparameters import build as build_options
-from mlrpl_bench.models.hyperparameters import paths_of, rate_factor
+from mlrpl_bench.models.hyperparameters import make_instance, paths_of, recipe_changes
 from mlrpl_bench.models.pretraining import BackboneWeights
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Job, Setting
 from mlrpl_bench.training import inputs
-from mlrpl_bench.training.options import Options, apply, check, flags_of_setting, variant
+from mlrpl_bench.training.options import Options, apply_options, check_options, flags_of_setting, variant
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import cache_folder
 from mlrpl_bench.utils.processes import usable_cores
@@ -40,7 +39,7 @@ SHORT = 8
 
 
 class Study:
-    """Loads a dataset, knows the setting, makes cells, and builds the workbench when something is to be trained.
+    """A study loads a dataset, knows the setting, makes cells, and builds the workbench when a cell is to be trained.
 
     Args:
         report: told about long preparations as (what, done, total).
@@ -59,10 +58,10 @@ class Study:
     """Whether the images are files, which must be there."""
 
     def __init__(self, entry: DatasetEntry, options: Options, report: Report = silent) -> None:
-        check(options)
+        check_options(options)
         self.entry, self.options, self.report = entry, options, report
-        self.preset = apply(options, entry.preset_called(options.preset))
-        self.dataset = entry.cls(build_options(entry.cls.Options, dict(options.data), entry.name, "option"))
+        self.preset = apply_options(options, entry.preset_called(options.preset))
+        self.dataset = entry.cls(make_instance(entry.cls.Options, dict(options.data), entry.name, "option"))
         self.dataset.report = report
         if options.data_root is None and self.dataset.needs_root:
             raise UserError(f"where is {entry.name}? Name its folder with --data-root PATH or MLRPL_DATA")
@@ -74,68 +73,73 @@ class Study:
 
     @property
     def train(self) -> Split:
-        """What is trained on, with complete labels."""
+        """Return the training split, with complete labels."""
         return self.inputs.train
 
     @property
     def test(self) -> Split:
-        """What is evaluated on."""
+        """Return the split that is evaluated on."""
         return self.inputs.test
 
     @property
     def flags(self) -> dict[str, str]:
-        """The command-line option that decides a field of the setting alone, by the field's name."""
+        """Return the command-line option that decides a field of the setting alone, by the field's name."""
         return flags_of_setting()
 
     @property
     def masks(self) -> masks.Masks:
-        """Which training labels are known, for a ratio and a mask seed."""
+        """Return which training labels are known, for a ratio and a mask seed."""
         return self.inputs.masks
 
     @property
-    def left_out(self) -> dict[str, list[tuple[int | str, str]]]:
+    def skipped_images(self) -> dict[str, list[tuple[int | str, str]]]:
         """Return the ``training`` and the ``evaluation`` images that a run goes on without, as (id, reason)."""
-        return self.inputs.left_out
+        return self.inputs.skipped_images
 
     def job(
         self, entry: MethodEntry, ratio: float, seed: int, mask_seed: int, changed: Mapping[str, Any], row: str = ""
     ) -> Job:
-        """The cell of a method at a known ratio, ready to be trained.
+        """Make the cell of a method at a known ratio, ready to be trained.
 
         Args:
-            changed: hyper-parameters, and under `hyperparameters.RATE` the factor on the row's learning rate.
+            changed: hyper-parameters, and what `hyperparameters.OF_THE_RECIPE` names of the recipe.
             row: what tables call its row, where not by what was changed.
         """
-        lr_factor, changed = rate_factor(changed, entry.name)
+        of_recipe, changed = recipe_changes(changed, entry.name)
         hyperparameters, usual = entry.hyperparameters(dict(changed)), entry.hyperparameters()
-        recipe = entry.cls.recipe.resolve(self.preset, lr_factor)
+        recipe = dataclasses.replace(entry.cls.recipe, **of_recipe.fields).resolve(self.preset, of_recipe.lr_factor)
         inputs.refuse_batch(recipe.batch or self.preset.batch, self.inputs, entry.name)
         cell = Cell(
             setting=self.setting,
             method=entry.name,
             hyperparameters=dataclasses.asdict(hyperparameters),
-            changed=tuple(sorted(name for name in changed if getattr(hyperparameters, name) != getattr(usual, name))),
+            changed=tuple(
+                sorted(
+                    [name for name in changed if getattr(hyperparameters, name) != getattr(usual, name)]
+                    + [name for name, value in of_recipe.fields.items() if value != getattr(entry.cls.recipe, name)]
+                )
+            ),
             recipe=recipe,
             source_digest=entry.source_digest(),
             ratio=ratio,
             seed=seed,
             mask_seed=mask_seed,
             mask_hash=self._mask_hash(ratio, mask_seed),
-            lr_factor=lr_factor,
+            lr_factor=of_recipe.lr_factor,
             row=row,
         )
         return Job(cell, entry.cls, hyperparameters)
 
     def _mask_hash(self, ratio: float, mask_seed: int) -> str:
-        """Drawn once for all methods: a thousand cells share some forty masks."""
+        """Return the hash of a mask, which is drawn once for all methods: a thousand cells share some forty masks."""
         if (ratio, mask_seed) not in self._mask_hashes:
             self._mask_hashes[ratio, mask_seed] = protocol.mask_hash(self.masks(ratio, mask_seed))
         return self._mask_hashes[ratio, mask_seed]
 
     @cached_property
     def workbench(self) -> Workbench:
-        """Readers, device and backbone; made once, on first use."""
-        from mlrpl_bench.training.device import make_fabric
+        """Return the readers, device and backbone; they are made once, on first use."""
+        from mlrpl_bench.training.parts.device import make_fabric
         from mlrpl_bench.training.workbench import Workbench
 
         told = lambda done, total: self.report("pre-training the backbone", done, total)  # noqa: E731
@@ -166,7 +170,7 @@ class Study:
         )
 
     def deviations(self) -> list[str]:
-        """How this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
+        """Say how this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
         s, papers = self.setting, PAPERS
         compared: list[tuple[str, object, object]] = [
             ("backbone", s.backbone, papers.backbone),
@@ -190,11 +194,13 @@ class Study:
         lines += inputs.unexpected_counts(self.inputs, self.dataset, self.options.evaluate_on)
         if not self.inputs.has_word_vectors:
             lines.append("no word vectors given: fixed pseudo-random ones, a name's words averaged (papers: GloVe)")
-        lines += [f"{len(bad)} {of} images left out, missing or damaged" for of, bad in self.left_out.items() if bad]
+        lines += [
+            f"{len(bad)} {of} images left out, missing or damaged" for of, bad in self.skipped_images.items() if bad
+        ]
         return lines
 
     def _of_backbone(self) -> list[str]:
-        """What is trained of a backbone, and the widths, where these are not what the notes' readers expect."""
+        """Say what is trained of a backbone, and the widths, where these are not what the notes' readers expect."""
         s, usual = self.setting, backbones.widths(self.setting.backbone)
         chosen = {"feature_width": s.feature_width, "attention_width": s.attention_width, "pool": s.pool}
         lines = [
@@ -274,7 +280,7 @@ class Study:
         return "-".join([*parts, *self.data_options(evaluate_on)])
 
     def _chosen_widths(self) -> dict[str, Any]:
-        """The widths that are not the backbone's own; None for the others."""
+        """Return the widths that are not the backbone's own; None for the others."""
         usual = backbones.widths(self.preset.backbone)
         chosen = {name: getattr(self.preset, name) for name in usual}
         return {name: value if value != usual[name] else None for name, value in chosen.items()}
@@ -288,5 +294,5 @@ class Study:
         return [f"{name}={value}" for name, value in found.items()]
 
     def view(self) -> ImageTransform:
-        """How images become the network's input."""
+        """Return the transform that makes the network's input from images."""
         return self.setting.view()

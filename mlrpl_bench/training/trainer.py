@@ -153,10 +153,14 @@ class Group:
         assert recipe.epochs and recipe.batch, "the recipe is not resolved"
         self.seed, self.epochs, self.batch = jobs[0].cell.seed, recipe.epochs, recipe.batch
         self.workbench, self.cells_in_group = workbench, len(jobs)
+        workbench.frozen.is_shared = len(jobs) > 1
         self.steps_per_epoch = workbench.steps_per_epoch(self.batch)
         self.runs: list[CellRun] = []
         self.failures: list[Failed] = []
         self.pause_seconds, self.paused = pause_seconds, time.monotonic()
+        self.other_scores: dict[CellRun, NDArray] = {}
+        """These are the logits of the test images by the weights that are not the row's, after the last epoch."""
+
         self.held: dict[CellRun, State] = {}
         """This holds each cell's state after the last step of the epoch, while images are only scored or looked at."""
 
@@ -186,10 +190,14 @@ class Group:
         first_epoch, first_step = self.first
         for epoch in range(first_epoch, self.epochs):
             yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
-            test_scores = yield from self._scores("test", look_where=epoch + 1 == self.epochs)
+            is_last = epoch + 1 == self.epochs
+            if is_last:
+                yield from self._refit_heads()
+            test_scores = yield from self._scores("test", is_last)
             self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
             yield from self._take_failures()
             yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
+        self._each(lambda run: run.evaluate_others(self.other_scores[run]), list(self.other_scores))
         train_scores = yield from self._scores("train")
         seconds = time.perf_counter() - self.start
         finished: list[Finished] = []
@@ -204,7 +212,7 @@ class Group:
     def _said_of(self, finished: Finished) -> Iterator[Note]:
         """Yield a note on a training that led nowhere."""
         train, test = (self.workbench.splits[name] for name in ("train", "test"))
-        length = steps.Length.of(finished.cell.recipe, len(train))
+        length = steps.Length.from_recipe(finished.cell.recipe, len(train))
         text = steps.note_of_cell(length, finished.steps, finished.metrics, test.labels_NC)
         if text is not None:
             yield Note(finished.cell, text)
@@ -221,7 +229,8 @@ class Group:
             self.held.clear()
             self._each(lambda run: run.start_epoch(start))
         yield from self._take_failures()
-        batches = self.workbench.training_batches(self.seed, epoch, self.batch, first_step) if self.runs else ()
+        place, strong = (self.seed, epoch, self.batch, first_step), [run.strong_view for run in self.runs]
+        batches = self.workbench.training_batches(*place, strong) if self.runs else ()
         for step, shared in enumerate(batches, start=first_step):
             progress = Progress(epoch, self.epochs, step, self.steps_per_epoch)
             self._each(lambda run: run.step(shared, progress))  # noqa: B023 - called at once
@@ -277,21 +286,42 @@ class Group:
             self._each(lambda run: run.end_pass(progress), [run])
             yield from self._pause()
 
-    def _scores(
-        self, split: str, look_where: bool = False
-    ) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
+    def _refit_heads(self) -> Iterator[Working | Failed]:
+        """Let the steps that follow training refit last layers, in passes over the training set for all such cells.
+
+        Nothing of it is in a state: whoever goes on from the last step does it again.
+        """
+        following = [run for run in self.runs if run.refit is not None]
+        while wanting := [run for run in following if run.refit and run.refit.wants_pass and run in self.runs]:
+            self._each(lambda run: run.method.eval(), wanting)
+            for shared in self.workbench.in_order("train", self.batch):
+                self._each(lambda run: run.gather(shared), wanting)  # noqa: B023 - called at once
+                yield from self._pause()
+            for run in wanting:
+                self._each(lambda run: run.end_gathering(), [run])
+                yield from self._pause()
+        self._each(lambda run: run.end_refit(), following)
+
+    def _scores(self, split: str, is_last: bool = False) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
         """Return the logits (N, C) of every image of a split, in order, by every cell.
 
         Args:
-            look_where: collect attention maps of a few images too, so that these need no pass of their own.
+            is_last: take from the same pass what is kept of a finished cell beside its scores: attention maps of a few
+                images, and in `other_scores` the logits by the weights that are not the row's.
         """
         batches: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs}
+        others: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs if is_last and run.averaged is not None}
         self._each(lambda run: run.method.eval())
         for shared in self.workbench.in_order(split, self.batch) if self.runs else ():
             self._each(lambda run: batches[run].append(run.logits_BC(shared)))  # noqa: B023 - called at once
-            if look_where:
+            if is_last:
                 self._each(lambda run: run.attend(shared))  # noqa: B023 - called at once
+                self._each(
+                    lambda run: others[run].append(run.other_logits_BC(shared)),  # noqa: B023 - called at once
+                    list(others),
+                )
             yield from self._pause()
+        self.other_scores = {run: torch.cat(others[run]).cpu().numpy() for run in others if run in self.runs}
         return {run: torch.cat(batches[run]).cpu().numpy() for run in self.runs}
 
     def _each(self, action: Callable[[CellRun], object], runs: Sequence[CellRun] | None = None) -> None:

@@ -92,6 +92,12 @@ def unfinished(path: Path, content: bytes | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_writable(folder: Path) -> bool:
+    """Tell whether the system lets files be made in a folder, which may not exist yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return os.access(there, os.W_OK)
+
+
 def set_aside(path: Path, mark: str) -> Path:
     """Rename a file or a folder to its name with `mark` and the next free number, as in ``name.damaged-1``.
 

@@ -53,11 +53,11 @@ def put(world, tmp_path):
     ],
 )
 def test_an_edge_is_the_nearer_end_of_the_list_and_how_many_values_are_beyond(value, edge):
-    assert Edge.of(value, [3, 0.3, 10, 1]) == edge
+    assert Edge.find(value, [3, 0.3, 10, 1]) == edge
 
 
 def test_a_list_of_one_value_has_no_edge():
-    assert Edge.of(1, [1, 1]) is None
+    assert Edge.find(1, [1, 1]) is None
 
 
 def test_the_file_is_read_as_it_was_written(world, put):

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from mlrpl_bench.cli.display import Display
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.tools.conformance.sample import Sample
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, Waiting
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, train
 from tests.helpers.plain_method import Plain, entry_of
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mlrpl_bench.cli.json_log import JsonLog
-from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.records.store import ResultStore
-from mlrpl_bench.training.launchers.sweep import Began, FoundFinished, Waiting
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from tests.helpers.tiny_study import cell, finished
 

@@ -42,7 +42,9 @@ def asked(tmp_path, monkeypatch):
         leaderboard=True,
     )
     question = leaderboard_cache.key(request)
-    question.remember(CachedLeaderboard.of(TABLE, {"x": 1}, [tmp_path / "results/d/table.md"]), question.state())
+    question.remember(
+        CachedLeaderboard.from_table(TABLE, {"x": 1}, [tmp_path / "results/d/table.md"]), question.state()
+    )
     return question
 
 
@@ -74,7 +76,7 @@ def test_while_nothing_changes_it_is_found_as_it_was(asked):
 )
 def test_what_was_not_asked_is_not_found(asked, monkeypatch, other):
     monkeypatch.setattr(CacheKey, "state", lambda _: "the same")
-    asked.remember(CachedLeaderboard.of(TABLE, {}, []), asked.state())
+    asked.remember(CachedLeaderboard.from_table(TABLE, {}, []), asked.state())
     assert asked.find() is not None and asking(asked, **other).find() is None
 
 
@@ -82,7 +84,7 @@ def test_the_same_words_in_another_folder_are_another_question(asked, tmp_path, 
     monkeypatch.setattr(CacheKey, "state", lambda _: "the same")
     here = asking(asked, results=(Path("results"),))
     monkeypatch.chdir(tmp_path)
-    here.remember(CachedLeaderboard.of(TABLE, {}, []), here.state())
+    here.remember(CachedLeaderboard.from_table(TABLE, {}, []), here.state())
     assert here.find() is not None
     monkeypatch.chdir(tmp_path / "data")
     assert here.find() is None
@@ -162,7 +164,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_obstacle(asked, monkeypatch):
         raise PermissionError(13, "read-only", str(path))
 
     monkeypatch.setattr(leaderboard_cache, "write_atomically", refuse)
-    asking(asked, ratios=None).remember(CachedLeaderboard.of(TABLE, {}, []), asked.state())
+    asking(asked, ratios=None).remember(CachedLeaderboard.from_table(TABLE, {}, []), asked.state())
     assert asking(asked, ratios=None).find() is None
 
 
@@ -182,7 +184,7 @@ def test_the_local_modules_of_a_plugin_are_found(asked, tmp_path):
 def test_it_is_made_again_when_a_module_that_a_plugin_imports_was_edited(asked, tmp_path):
     (tmp_path / "helperlib.py").write_text("SIGN = 1")
     loaded = replace(asked, imported=(tmp_path / "helperlib.py",))
-    loaded.remember(CachedLeaderboard.of(TABLE, {}, []), loaded.state())
+    loaded.remember(CachedLeaderboard.from_table(TABLE, {}, []), loaded.state())
     assert asked.find() is not None
     (tmp_path / "helperlib.py").write_text("SIGN = -1")
     assert asked.find() is None
@@ -193,7 +195,7 @@ def test_it_is_made_again_when_labels_outside_the_root_were_edited(asked, tmp_pa
     labels.write_text("image,cat\n")
     options = replace(asked.request.options, data={"file": str(labels), "unknown": "-1"})
     here = asking(asked, options=options)
-    here.remember(CachedLeaderboard.of(TABLE, {}, []), here.state())
+    here.remember(CachedLeaderboard.from_table(TABLE, {}, []), here.state())
     assert here.find() is not None
     labels.write_text("image,cat\na.jpg,1\n")
     assert here.find() is None

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mlrpl_bench.cli.worker_lines import EndedEpochs, worker_line
-from mlrpl_bench.records.presence import AtWork
+from mlrpl_bench.records.leases.presence import AtWork
 
 ONE = AtWork("a", "far", 7, "H100", 3, 0, 4, 1, 40, None, None, 80.0, 130.0)
 DONE = replace(ONE, epoch=1, step=10, loss=0.75, test_mAP=45.67)

@@ -18,7 +18,7 @@ REAL_SAMPLE = Path(os.environ.get("MLRPL_TEST_DATA", "/nonexistent")) / "coco201
 
 
 def dataset(**options):
-    return ENTRY.cls(hyperparameters.build(ENTRY.cls.Options, options, "coco"))
+    return ENTRY.cls(hyperparameters.make_instance(ENTRY.cls.Options, options, "coco"))
 
 
 def part_of(part, year):

@@ -15,7 +15,7 @@ ENTRY = load_datasets()["coco_json"]
 
 
 def dataset(**options):
-    return ENTRY.cls(hyperparameters.build(ENTRY.cls.Options, options, "coco_json"))
+    return ENTRY.cls(hyperparameters.make_instance(ENTRY.cls.Options, options, "coco_json"))
 
 
 def write(annotation_file, image_folder, names, categories=("cat", "dog")):

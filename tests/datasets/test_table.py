@@ -28,7 +28,7 @@ d.jpg,test,1,
 
 
 def dataset(**options):
-    return ENTRY.cls(hyperparameters.build(ENTRY.cls.Options, options, "table", "option"))
+    return ENTRY.cls(hyperparameters.make_instance(ENTRY.cls.Options, options, "table", "option"))
 
 
 def write(root, text=WIDE, name="labels.csv", images="abcd"):

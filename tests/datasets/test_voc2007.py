@@ -17,7 +17,7 @@ TEST = {"000001": [("dog", 0)]}
 
 
 def dataset(**options):
-    return ENTRY.cls(hyperparameters.build(ENTRY.cls.Options, options, "voc2007"))
+    return ENTRY.cls(hyperparameters.make_instance(ENTRY.cls.Options, options, "voc2007"))
 
 
 def thing(name, difficult):

@@ -106,7 +106,8 @@ def train_in(folder: Path) -> World:
     """Write the user's files into a folder and train a leaderboard of two methods there."""
     for name, text in (("tiny_set.py", DATASET), ("plain.py", METHOD)):
         write_plugin(folder / name, text)
-    first = in_a_process(*FIRST, "--plugin=tiny_set.py", "--plugin=plain.py", cwd=folder, cache=folder / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        first = in_folder(patch, folder, "--plugin=tiny_set.py", "--plugin=plain.py")(*FIRST)
     return _world(folder, first)
 
 

@@ -40,9 +40,10 @@ def method(name, labels_NC=None, known_ratio=0.5, **overrides):
 
 
 def batch_of(labels_BC, seed=0):
-    """The first rows of a training set."""
+    """The first rows of a training set; what is frozen is nothing, and the strong view is the mirror image."""
     maps_BDHW = torch.randn(len(labels_BC), 3, 6, 6, generator=generator(seed))
-    return Batch(maps_BDHW, maps_BDHW, labels_BC, torch.arange(len(labels_BC)), generator(seed))
+    plain = (maps_BDHW, maps_BDHW, labels_BC, torch.arange(len(labels_BC)), generator(seed))
+    return Batch(*plain, maps_BDHW.flip(3), maps_BDHW.flip(3))
 
 
 def losses_of(logits_BC, labels_BC, one, progress=LATE):

@@ -9,12 +9,14 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
 PRELOADED = (
     *("mlrpl_bench.cli.app", "mlrpl_bench.api.actions.execute", "mlrpl_bench.tools.predict"),
-    *("sklearn.cluster", "scipy.stats"),
+    *("mlrpl_bench.leaderboard.report.write", "mlrpl_bench.leaderboard.report.figures", "rich.markdown"),
+    *("lightning_fabric", "sklearn.cluster", "scipy.stats", "matplotlib.pyplot"),
 )
 
 
@@ -38,11 +40,8 @@ def call(
         folder: the current one of the process.
         prepare: called in the process before the command; a module's function, or a partial of one.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
     said = folder / f"said-{len(list(folder.glob('said-*')))}"
-    process = context.Process(target=_main, args=(list(arguments), dict(environment), folder, said, prepare))
-    process.start()
+    process = begin(arguments, environment, folder, said, said, prepare)
     process.join(seconds)
     if process.is_alive():
         process.kill()
@@ -51,14 +50,33 @@ def call(
     return Ended(process.exitcode, said.read_text() if said.exists() else "")
 
 
+def begin(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    out: Path,
+    err: Path,
+    prepare: Callable[[], None] | None = None,
+) -> BaseProcess:
+    """Start a command, see `call`; what it prints is added to two files, which may be the same."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    process = context.Process(target=_main, args=(list(arguments), dict(environment), folder, (out, err), prepare))
+    process.start()
+    return process
+
+
 def _main(
-    arguments: list[str], environment: dict[str, str], folder: Path, said: Path, prepare: Callable[[], None] | None
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: Path,
+    said: tuple[Path, Path],
+    prepare: Callable[[], None] | None,
 ) -> None:
     os.environ.update(environment)
     os.chdir(folder)
-    descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    for descriptor, path in enumerate(said, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     import torch
 
     from mlrpl_bench.cli import app

@@ -9,7 +9,7 @@ from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation import metrics, thresholds
 from mlrpl_bench.leaderboard.selection import _on_validation, select
 from mlrpl_bench.models.registry import load_datasets
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.matching import reason_against
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint, steps

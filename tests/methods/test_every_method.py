@@ -22,8 +22,17 @@ def wants_a_pass(one):
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_it_passes_every_check(name):
+def test_it_passes_every_check(name, monkeypatch):
+    """The check of threads with four alone: two, which find less, are tried in the slow test below."""
+    monkeypatch.setattr(checks, "THREADS", (4,))
     assert {check: problem for check, problem in checks.run(METHODS[name]) if problem is not None} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(METHODS))
+def test_two_threads_give_the_same_bits_too(name, monkeypatch):
+    monkeypatch.setattr(checks, "CHECKS", (checks.gives_the_same_bits_on_several_threads,))
+    assert [problem for _, problem in checks.run(METHODS[name])] == [None]
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.models.layers.beta_law import symmetric_beta
+from mlrpl_bench.models.layers.mixing import symmetric_beta
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.models.registry import load_methods
 from tests.helpers.loss_samples import (

@@ -74,6 +74,10 @@ def test_the_class_priors_of_csl_are_taken_once_and_used_from_then_on(trained):
     assert first_epoch(history, "loss.assumed_absent") == 5
 
 
+def test_logicmix_fills_in_labels_before_every_epoch_from_a_third_on(trained):
+    assert trained("logicmix_pl", 20)[1] == list(range(7, 20))
+
+
 def test_the_learning_rate_falls_by_ten_in_the_middle(trained):
     rates = [row["learning_rate"] for row in trained("sarb", 20)[0]]
     assert rates == [pytest.approx(rates[0])] * 10 + [pytest.approx(rates[0] / 10)] * 10

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlrpl_bench.data.images.strong_view import StrongView
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.models.layers.heads import PooledClassifier
 from mlrpl_bench.models.losses import partial_bce
@@ -189,8 +190,7 @@ def test_both_views_are_normalised_together_by_the_trained_part():
     one.trained.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     losses = one.losses(batch, LATE)
     (both_BDHW,) = seen
-    assert len(both_BDHW) == 6 and torch.equal(both_BDHW[:3], batch.frozen_BDHW)
-    assert not torch.equal(both_BDHW[3:], batch.frozen_BDHW)
+    assert torch.equal(both_BDHW, torch.cat([batch.frozen_BDHW, batch.strong_BDHW]))
     expected = partial_bce(one(both_BDHW), batch.labels_BC.repeat(2, 1))
     torch.testing.assert_close(losses["partial_bce"], expected)
 
@@ -198,36 +198,7 @@ def test_both_views_are_normalised_together_by_the_trained_part():
 # The strong view
 
 
-def images(number=6, side=16):
-    """Normalised images whose pixels are whole numbers."""
-    pixels = torch.randint(256, (number, 3, side, side), generator=generator())
-    mean, deviation = (torch.tensor(v)[:, None, None] for v in (CODE.MEAN_3, CODE.DEVIATION_3))
-    return (pixels / 255 - mean) / deviation
-
-
-def test_without_operations_the_strong_view_is_the_image_or_its_mirror_image():
-    images_B3HW = images(40)
-    strong_B3HW = CODE.strong_view(images_B3HW, generator(), 0, 9)
-    same_B, mirrored_B = (
-        ((strong_B3HW - other_B3HW).abs().amax(dim=(1, 2, 3)) < 1e-5)
-        for other_B3HW in (images_B3HW, images_B3HW.flip(3))
-    )
-    assert (same_B ^ mirrored_B).all()
-    assert 10 < mirrored_B.sum() < 30
-
-
-def test_each_image_is_changed_in_its_own_way():
-    one_3HW = images(1)[0]
-    strong_B3HW = CODE.strong_view(one_3HW.repeat(12, 1, 1, 1), generator(), 2, 9)
-    assert len({tuple(view_3HW.flatten().tolist()) for view_3HW in strong_B3HW}) > 6
-
-
-def test_the_strong_view_follows_from_the_batchs_generator_alone():
-    images_B3HW = images()
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    first = CODE.strong_view(images_B3HW, generator(3), 2, 9)
-    assert torch.equal(torch.get_rng_state(), before)  # dropout draws from it
-    torch.manual_seed(2)
-    assert torch.equal(CODE.strong_view(images_B3HW, generator(3), 2, 9), first)
-    assert not torch.equal(CODE.strong_view(images_B3HW, generator(4), 2, 9), first)
+def test_the_strong_view_is_torchvisions_rand_augment_unless_told_otherwise():
+    assert method("sr_st").strong_view() == StrongView(operations=2, magnitude=9)
+    assert method("sr_st", operations=3, magnitude=5).strong_view() == StrongView(operations=3, magnitude=5)
+    assert method("sr").strong_view() is None

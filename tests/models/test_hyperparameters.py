@@ -1,11 +1,13 @@
-"""Hyper-parameters take the values they document, from text or from code, and refuse all others in one line."""
+"""Hyper-parameters take the values they document, import math
+from text or from code, and refuse all others in one line."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
 
 from mlrpl_bench.models import hyperparameters
-from mlrpl_bench.models.hyperparameters import parameter, rate_factor
+from mlrpl_bench.models.hyperparameters import parameter, rate_factor, recipe_changes
 from mlrpl_bench.utils.errors import UserError
 
 
@@ -25,7 +27,7 @@ class Nothing:
 
 
 def build(**values):
-    return hyperparameters.build(Example, values, "mine")
+    return hyperparameters.make_instance(Example, values, "mine")
 
 
 def test_without_values_the_defaults_hold():
@@ -96,7 +98,7 @@ def test_an_unknown_name_is_refused_with_the_closest_and_all_valid_ones():
 
 def test_a_method_without_hyper_parameters_says_so():
     with pytest.raises(UserError, match="it has none"):
-        hyperparameters.build(Nothing, {"alpha": 1}, "mine")
+        hyperparameters.make_instance(Nothing, {"alpha": 1}, "mine")
 
 
 def test_the_description_names_defaults_and_valid_values_in_one_line():
@@ -140,3 +142,20 @@ def test_a_factor_on_the_learning_rate_is_split_from_the_others():
 def test_a_factor_that_is_none_is_refused(value):
     with pytest.raises(UserError, match=r"sarb: lr=.* is not valid, it is a factor on the learning rate, from 1e-06"):
         rate_factor({"lr": value}, "sarb")
+
+
+def test_what_is_of_the_recipe_is_split_from_the_others():
+    changes, others = recipe_changes({"alpha": "0.3", "lr": "3", "ema": "2"}, "sarb")
+    assert (changes.lr_factor, changes.fields, others) == (3.0, {"ema": 2.0}, {"alpha": "0.3"})
+    assert recipe_changes({"alpha": "0.3"}, "sarb") == ((1.0, {}), {"alpha": "0.3"})
+    assert recipe_changes({"ema": "none"}, "sarb")[0].fields == {"ema": None}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "4.4", "0.9.9", "", True])
+def test_a_time_constant_that_is_none_is_refused(value):
+    with pytest.raises(UserError, match=r"sarb: ema=.* is not valid, .* in epochs of 20, from 0.01 to 4.3, or none"):
+        recipe_changes({"ema": value}, "sarb")
+
+
+def test_at_the_largest_time_constant_one_percent_is_still_untrained():
+    assert 0.009 < math.exp(-20 / hyperparameters.LARGEST_EMA) < 0.01

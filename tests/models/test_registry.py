@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlrpl_bench.data.dataset import Dataset
+from mlrpl_bench.models.parts.source_digest import source_digest
 from mlrpl_bench.models.registry import (
     bundled_folder,
     chosen_methods,
@@ -14,7 +15,6 @@ from mlrpl_bench.models.registry import (
     load_datasets,
     load_methods,
 )
-from mlrpl_bench.models.source_digest import source_digest
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.places import ROOT
 
@@ -283,7 +283,7 @@ def test_every_file_of_the_project_loads():
     for load, kind in ((load_methods, "methods"), (load_datasets, "datasets")):
         registry = load()
         assert registry.failures == {}
-        assert {registry[name].path for name in registry} == set((ROOT / kind).glob("[!_]*.py"))
+        assert registry.files() == set((ROOT / kind).glob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("name", ["methods", "datasets"])
@@ -369,3 +369,97 @@ def test_a_hyper_parameter_that_is_called_like_the_factor_on_the_rate_is_refused
     path = write(folder / "mine.py", METHOD.format(name="mine").replace("width: int", "lr: int"))
     with pytest.raises(UserError, match=f"{path}: mine has a hyper-parameter 'lr', which is the factor on any method"):
         load_methods(folder=folder)
+
+
+VARIANT = """
+from mlrpl_bench.models.registry import register_variant
+
+register_variant("{name}", "{method}", idea="averaged", differs="averaged too", ema=2.0)
+"""
+
+STEP = """
+from dataclasses import dataclass
+from mlrpl_bench.models.finishing import FinishingStep
+from mlrpl_bench.models.hyperparameters import parameter
+from mlrpl_bench.models.registry import register_step
+
+@register_step("{name}", idea="refits", paper="https://example.org/step", differs="less")
+@register_step("{name}_twice", rounds=2)
+class Mine(FinishingStep):
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        {field}: int = parameter(1, "how often", low=1)
+"""
+
+
+@pytest.fixture
+def with_step(folder):
+    write(folder / "plain.py", METHOD.format(name="plain"))
+    write(folder / "step.py", STEP.format(name="step", field="rounds"))
+    return folder
+
+
+def test_a_variant_is_the_method_under_another_recipe_and_of_the_same_code(with_step):
+    before = load_methods(folder=with_step)["plain"].source_digest()
+    path = write(with_step / "variants.py", VARIANT.format(name="averaged", method="plain"))
+    methods = load_methods(folder=with_step)
+    plain, averaged = methods["plain"], methods["averaged"]
+    assert (averaged.cls.recipe.ema, plain.cls.recipe.ema) == (2.0, None)
+    assert issubclass(averaged.cls, plain.cls) and averaged.cls.__module__ == plain.cls.__module__
+    assert averaged.source_digest() == plain.source_digest() == before
+    assert (averaged.published, averaged.default, averaged.differs) == ("", False, "averaged too")
+    assert list(methods) == ["averaged", "plain"] and path in methods.files()
+
+
+def test_a_variant_of_nothing_is_refused_unless_a_file_is_broken(folder):
+    write(folder / "variants.py", VARIANT.format(name="averaged", method="plain"))
+    with pytest.raises(UserError, match=r"variants\.py: 'averaged' is a variant of 'plain', and there is no such"):
+        load_methods(folder=folder)
+    write(folder / "plain.py", "nothing_of_this_name")
+    assert list(load_methods(folder=folder)) == []
+
+
+def test_a_method_with_a_step_is_made_of_both_and_not_listed(with_step):
+    methods = load_methods(folder=with_step)
+    both = methods["plain+step"]
+    assert methods.entries.get("plain+step") is both and "plain+step" in methods
+    assert list(methods) == ["plain"] and chosen_methods(methods, ["plain+step"]) == [both]
+    assert (both.name, both.published, both.default) == ("plain+step", "", False)
+    assert both.differs == "shorter; less" and both.idea.endswith("Then: refits")
+    assert vars(both.hyperparameters({"width": "9", "rounds": "3"})) == {"width": 9, "rounds": 3}
+    assert methods["plain+step_twice"].hyperparameters().rounds == 2
+    assert both.cls.finishing is both.step.cls and methods["plain"].cls.finishing is None
+    assert with_step / "step.py" in methods.files()
+
+
+def test_editing_either_file_makes_another_method(with_step):
+    digest = lambda: load_methods(folder=with_step)["plain+step"].source_digest()  # noqa: E731
+    digests = [digest()]
+    for file in ("plain.py", "step.py"):
+        path = with_step / file
+        path.write_text(path.read_text() + "\nMORE = 1\n")
+        digests.append(digest())
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("plain+stp", "no step 'stp' that follows a method, as 'plain+stp' asks for; there are: step, step_twice"),
+        ("plan+step", "no method 'plan'; did you mean 'plain'"),
+        ("plain+step+step", "asks for two steps; one step follows a method"),
+        ("plain+", "no step ''"),
+    ],
+)
+def test_a_method_or_a_step_that_there_is_not_is_said(with_step, name, said):
+    methods = load_methods(folder=with_step)
+    assert name not in methods and methods.entries.get(name) is None
+    with pytest.raises(UserError) as error:
+        methods[name]
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_step_whose_hyper_parameter_the_method_has_too_is_refused(with_step):
+    write(with_step / "other.py", STEP.format(name="other", field="width").replace("rounds=2", "width=2"))
+    with pytest.raises(UserError, match=r"plain\+other: the method and the step both have a hyper-parameter 'width'"):
+        load_methods(folder=with_step)["plain+other"]

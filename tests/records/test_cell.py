@@ -194,3 +194,29 @@ def test_a_setting_makes_the_view_that_it_states():
     pixel_fields = dict(zip(("mean", "deviation", "interpolation"), pixels, strict=True))
     setting = replace(SETTING, **changed, **pixel_fields)
     assert setting.view() == ImageTransform(40, (0.5,), False, "fast", pixels)
+
+
+def test_the_usual_later_fields_of_a_recipe_leave_key_and_record_as_they_were():
+    """The key is that of the content without these fields, as it was written before there were any."""
+    content = json.loads(json.dumps(cell().to_json()))
+    assert set(content["recipe"]) == {
+        *("optimizer", "lr", "weight_decay", "schedule", "epochs", "batch", "grad_clip"),
+    }
+    assert Cell.from_json(content).key == cell().key
+    averaged = cell(recipe=replace(cell().recipe, ema=2.0, scored="raw"))
+    assert (averaged.to_json()["recipe"]["ema"], averaged.to_json()["recipe"]["scored"]) == (2.0, "raw")
+    assert Cell.from_json(averaged.to_json()).key == averaged.key
+
+
+def test_averaged_weights_of_a_row_are_in_its_label():
+    own = cell(recipe=replace(cell().recipe, ema=2.0), changed=("ema",))
+    assert own.label == "plain[ema=2]"
+    assert cell(changed=("ema",)).label == "plain[ema=None]"
+    assert Cell.from_json(own.to_json()).label == own.label
+
+
+@pytest.mark.parametrize("change", [{"ema": -1.0}, {"ema": 10.0}, {"scored": "best"}])
+def test_an_average_that_cannot_be_is_refused(change):
+    content = cell(recipe=replace(cell().recipe, **change)).to_json()
+    with pytest.raises(UserError, match="not a cell of this version: it averages"):
+        Cell.from_json(content)

@@ -98,3 +98,14 @@ def test_a_cell_is_of_the_row_that_it_has_under_this_setting(world, tmp_path):
     seen = as_seen_here(usual_there, of, methods, {asked.key: asked})
     assert seen.label == "plain (tuned)" and reason_against(seen, of, methods) is None
     assert as_seen_here(own, of, {}, {}) is own
+
+
+def test_a_row_with_averaged_weights_belongs_to_the_setting(world):
+    of, entry, _ = world
+    own = of.job(entry, 0.5, 0, 0, {"ema": "2"}).cell
+    assert (own.label, own.recipe.ema) == ("plain[ema=2]", 2.0)
+    assert own.key != of.job(entry, 0.5, 0, 0, {}).cell.key
+    assert of.job(entry, 0.5, 0, 0, {"ema": "none"}).cell.label == "plain"
+    assert reason_against(own, of, {"plain": entry}) is None
+    unsaid = dataclasses.replace(own, changed=())
+    assert reason_against(unsaid, of, {"plain": entry}) == "trained with another recipe of the method"

@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mlrpl_bench.data import protocol
+from mlrpl_bench.records.cell import OtherWeights
 from mlrpl_bench.records.record import Unreadable, compose, digest, read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.utils.errors import UserError
@@ -98,7 +100,7 @@ def test_damage_is_named_in_one_line_and_nothing_is_touched(store, record, damag
     found = store.survey("tiny")
     assert found.records == []
     assert found.problems == ([] if damage == "another protocol version" else [line])
-    assert bool(found.left_out) == (damage == "another protocol version")
+    assert bool(found.excluded_folders) == (damage == "another protocol version")
     assert re.search(reason, line), line
     assert str(record.folder) in line
     assert "move" in line
@@ -138,3 +140,20 @@ def test_arrays_are_never_unpickled(tmp_path):
     np.savez(tmp_path / "scores.npz", scores=np.array([{}], dtype=object))
     with pytest.raises(UserError, match=r"scores\.npz is damaged"):
         read_arrays(tmp_path / "scores.npz")
+
+
+def test_a_record_with_averaged_weights_has_the_scores_of_both(store):
+    averaged = cell(recipe=replace(cell().recipe, ema=2.0))
+    left = finished(averaged)
+    other = OtherWeights("raw", left.metrics, left.scores_NC + 1)
+    record = store.write(replace(left, other_weights=other), {})
+    assert record.content["other_weights"]["weights"] == "raw"
+    assert record.content["other_weights"]["metrics"]["mAP"] == left.metrics["mAP"]
+    arrays = read_arrays(record.folder / "scores.npz")
+    assert np.array_equal(arrays["raw"], arrays["scores"] + 1)
+    edit_record(record.folder, lambda content: content.pop("other_weights"))
+    assert "is not a whole record" in refusal(lambda: store.find(averaged))
+
+
+def test_a_record_without_has_nothing_of_the_kind(record):
+    assert "other_weights" not in record.content and set(read_arrays(record.folder / "scores.npz")) == {"scores"}

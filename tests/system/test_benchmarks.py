@@ -13,22 +13,12 @@ from mlrpl_bench.data.choices import BACKENDS, PREPARED_RAW, REFERENCE
 from tests.helpers.places import ROOT
 
 
-def test_the_data_pipelines_benchmark_measures_every_backend_beside_torchvision(tmp_path):
+def test_the_data_pipelines_benchmark_measures_every_backend_beside_torchvision(tmp_path, capsys):
+    from benchmarks import data_pipeline
+
     report = tmp_path / "report.json"
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.data_pipeline",
-        "--num-images",
-        "4",
-        "--size",
-        "28",
-        "--rounds",
-        "1",
-        "--json",
-        report,
-    ]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    data_pipeline.main(["--num-images=4", "--size=28", "--rounds=1", f"--json={report}"])
+    printed = capsys.readouterr().out
     facts = json.loads(report.read_text())
     rows = facts["rows"]
     assert list(facts["ratios"]) == [*(f"torchvision over {name}" for name in BACKENDS), "fast over reduced"]
@@ -44,20 +34,25 @@ def test_the_data_pipelines_benchmark_measures_every_backend_beside_torchvision(
     assert all(name[:8] in printed for name in rows)
 
 
-def test_labels_masks_and_the_label_graph_are_timed(tmp_path):
+def test_labels_masks_and_the_label_graph_are_timed(tmp_path, capsys):
+    from benchmarks import data_pipeline
+
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "benchmarks.data_pipeline", "--labels", "--num-labelled", "200", "--json", report]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    data_pipeline.main(["--labels", "--num-labelled=200", f"--json={report}"])
+    printed = capsys.readouterr().out
     facts = json.loads(report.read_text())
     steps = ["labels, first reading", "labels, kept", "mask, hcp", "mask, by_id", "label graph"]
     assert list(facts["seconds"]) == steps and facts["images"] == 200 and facts["annotations"] == 1461
     assert all(step in printed for step in steps)
 
 
-def test_the_leaderboards_benchmark_times_each_part_and_compares_the_bytes(tmp_path):
+def test_the_leaderboards_benchmark_times_each_part_and_compares_the_bytes(tmp_path, capsys, monkeypatch):
+    from benchmarks import leaderboard
+
+    monkeypatch.setenv("MLRPL_CACHE", "set by the benchmark, and afterwards as it was")
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "benchmarks.leaderboard", "--quick", "--json", report]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    leaderboard.main(["--quick", f"--json={report}"])
+    printed = capsys.readouterr().out
     facts = json.loads(report.read_text())
     parts = {"reading records", "reading evidence", "intervals", "paired comparisons", "tables", "writing tables"}
     assert parts <= set(facts["regenerated"]) and all(part in printed for part in parts)
@@ -65,10 +60,12 @@ def test_the_leaderboards_benchmark_times_each_part_and_compares_the_bytes(tmp_p
     assert facts["regenerated"]["peak_gb"] > 0 and facts["cold"]["cells_per_hour"] > 0
 
 
-def test_the_groups_benchmark_sets_groups_beside_their_floor_and_beside_cells_alone(tmp_path):
+def test_the_groups_benchmark_sets_groups_beside_their_floor_and_beside_cells_alone(tmp_path, capsys):
+    from benchmarks import groups
+
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "benchmarks.groups", "--quick", "--json", report]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    groups.main(["--quick", f"--json={report}"])
+    printed = capsys.readouterr().out
     facts = json.loads(report.read_text())
     names = [f"ssgrl x {n}: group / {other}" for other in ("floor", "alone") for n in (1, 2)]
     assert list(facts["ratios"]) == names and all(ratio > 0 for ratio in facts["ratios"].values())
@@ -136,10 +133,12 @@ def test_a_grid_is_measured_with_each_launcher_that_is_there(tmp_path):
     assert len(rows) == 3 + len(ray) and all(row["seconds"] > 0 for row in rows.values())
 
 
-def test_the_metrics_benchmark_measures_the_floor_in_the_same_run_and_loops_agree(tmp_path):
+def test_the_metrics_benchmark_measures_the_floor_in_the_same_run_and_loops_agree(tmp_path, capsys):
+    from benchmarks import metrics
+
     report = tmp_path / "report.json"
-    command = ["-m", "benchmarks.metrics", "--images", "300", "--categories", "5", "--rounds", "1", "--json", report]
-    printed = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    metrics.main(["--images=300", "--categories=5", "--rounds=1", f"--json={report}"])
+    printed = capsys.readouterr().out
     facts = json.loads(report.read_text())
     assert list(facts["ratios"]) == ["metrics over argsort"] and all(value > 0 for value in facts["seconds"].values())
     assert "argsort" in printed and facts["command"][:3] == ["-m", "benchmarks.metrics", "--images=300"]
@@ -205,9 +204,10 @@ def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly(tmp_
     monkeypatch.setattr(gpu, "tanh_scores", lambda *values, chunk: 1.001 * head.plain(*values))
     monkeypatch.setattr(gpu.Session, "methods", lambda session, few: [])
     monkeypatch.setitem(gpu.PARTS, "head", failing)
+    monkeypatch.setitem(gpu.PARTS, "compile", lambda session: iter([("it", {"ratio": 1.5})]))
     code, facts = run_gpu(["correctness", "head", "compile"], tmp_path / "report.json")
     assert code == 1 and "above the tolerance" in facts["correctness"]["results"]["tanh_scores"]["wrong"]
-    assert facts["head"]["failed"] == "RuntimeError: no luck" and "compile" in facts
+    assert facts["head"]["failed"] == "RuntimeError: no luck" and facts["compile"]["results"] == {"it": {"ratio": 1.5}}
 
 
 @pytest.mark.parametrize("now, lines", [(1.5, 0), (1.99, 0), (2.01, 1), (float("nan"), 1), (0.1, 0)])

@@ -41,7 +41,7 @@ from mlrpl_bench.data.images import cache_writer, decoding
 from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.leaderboard.report.curves import course
 from mlrpl_bench.models import backbones
-from mlrpl_bench.models.hyperparameters import build
+from mlrpl_bench.models.hyperparameters import make_instance
 from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.records import record
 from mlrpl_bench.records.store import ResultStore
@@ -252,7 +252,7 @@ def voc(folder: Path) -> Reader:
     files = Files({path: valid[name] for name, path in paths.items()})
     (folder / "Annotations/000009.xml").write_bytes(VOC_XML)
     entry = DATASETS["voc2007"]
-    dataset = entry.cls(build(entry.cls.Options, {"difficult": "ignore"}, "voc2007"))
+    dataset = entry.cls(make_instance(entry.cls.Options, {"difficult": "ignore"}, "voc2007"))
 
     def read(damage: tuple[str, bytes]) -> None:
         files.damage(paths[damage[0]], damage[1])
@@ -455,7 +455,7 @@ def cached_labels(folder: Path) -> Reader:
 def remembered_leaderboards(folder: Path) -> Reader:
     question = leaderboard_cache.CacheKey(Request(dataset="d", ratios=(0.1,), results=(folder,)))
     table = Table("t", "T", ("10 %",), [("x", [Entry("1.0", "best", ("x", "0.1"), 1.0)])], ("a note",))
-    question.remember(leaderboard_cache.CachedLeaderboard.of(table, {"x": 1}, []), question.state())
+    question.remember(leaderboard_cache.CachedLeaderboard.from_table(table, {"x": 1}, []), question.state())
     whole = json.loads(question._path().read_bytes())
 
     def read(content: bytes) -> None:
@@ -489,7 +489,7 @@ def prepared_images(folder: Path) -> Reader:
     labels = np.array([[1], [-1]], dtype=np.int8)
     split = Split([0, 1], [image, gone], labels, ("a",))
     cache = folder / "cache"
-    cache_writer.prepare(split, cache, PREPARED_RAW, 6, left_out={1: "missing"})
+    cache_writer.prepare(split, cache, PREPARED_RAW, 6, skipped_rows={1: "missing"})
     files = Files({cache / name: (cache / name).read_bytes() for name in (prepared.MANIFEST, prepared.PIXELS)})
 
     def read(damage: tuple[str, bytes]) -> None:

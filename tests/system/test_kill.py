@@ -88,7 +88,8 @@ def killed_until_done(
     return killed
 
 
-@pytest.mark.parametrize(("runs", "kills"), [(1, 2), pytest.param(12, 5, marks=pytest.mark.slow)])
+@pytest.mark.slow  # everyday: a few moments in test_kill_moments, and a killed process in test_many_processes
+@pytest.mark.parametrize(("runs", "kills"), [(1, 2), (12, 5)])
 def test_a_run_that_is_killed_gives_the_scores_of_one_that_is_not(tmp_path, command, environment, runs, kills):
     subprocess.run(command(tmp_path / "warm"), env=environment, check=True, capture_output=True)  # draws the pictures
     start = time.monotonic()

@@ -33,9 +33,9 @@ class Moment(NamedTuple):
 FILES_OF_A_RECORD = ("cell.json", "history.csv", "steps.npz", "scores.npz", "weights.safetensors", "record.json")
 
 MOMENTS = {
-    "before a claim": Moment("mlrpl_bench.records.lease:Owner.take"),
+    "before a claim": Moment("mlrpl_bench.records.leases.lease:Owner.take"),
     "claim written, not linked": Moment("os:link", "claim-1.jsonl"),
-    "after a claim": Moment("mlrpl_bench.records.lease:Owner.take", after=True),
+    "after a claim": Moment("mlrpl_bench.records.leases.lease:Owner.take", after=True),
     "before a step": Moment("mlrpl_bench.training.run:CellRun.step"),
     "after a step": Moment("mlrpl_bench.training.run:CellRun.step", after=True),
     "before the optimiser": Moment("torch.optim:Adam.step"),

@@ -5,9 +5,8 @@ import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,13 @@ import pytest
 import torch
 
 from mlrpl_bench.models.registry import load_datasets, load_methods
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records import lease
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
-from tests.helpers.places import BENCH
+from tests.helpers import processes
 from tests.helpers.processes import PRELOADED
 from tests.helpers.tiny_study import DATASET, METHOD, contents, write_plugin
 
@@ -36,22 +36,34 @@ HOLDING = METHOD.replace("from torch import nn", "import os\nimport time\n\nfrom
 )
 """Stands still at the second step of the second epoch, if HOLD_AT says so, while a file is there that it makes."""
 
-IMPATIENT = """
-from mlrpl_bench.cli import app
-from mlrpl_bench.records import lease
-lease.BEAT_SECONDS, lease.LEASE_SECONDS = 0.2, 5.0
-app.main()
-"""
+
+def impatient() -> None:
+    """To be called in a process: it beats often and soon takes another one's lease for given up."""
+    lease.BEAT_SECONDS, lease.LEASE_SECONDS = 0.2, 5.0
+
+
+def quick() -> None:
+    """To be called in a process: it looks again at once whether there is something to train."""
+    sweep.LOOK_SECONDS = 0.05
 
 
 class Started:
     """A process that runs, and what it has said so far."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, arguments, environment: dict[str, str], folder: Path, prepare) -> None:
         number = len(list(folder.glob("said-*")))
         self.said, self.table = folder / f"said-{number}", folder / f"table-{number}"
-        with self.said.open("w") as said, self.table.open("w") as table:
-            self.process = subprocess.Popen(command, env=environment, stdout=table, stderr=said)
+        self.said.touch()
+        self.process = processes.begin(arguments, environment, folder, self.table, self.said, prepare)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """Kill the process, and wait until it is gone."""
+        self.process.kill()
+        self.process.join()
 
     def until(self, words: str) -> None:
         """Wait for words on standard error."""
@@ -59,13 +71,14 @@ class Started:
 
     def answer(self) -> tuple[int, str, str]:
         """Exit code, table, and what was said."""
-        return self.process.wait(timeout=300), self.table.read_text(), self.said.read_text()
+        self.process.join(300)
+        return self.process.exitcode, self.table.read_text(), self.said.read_text()
 
 
-def _until(happened, process: subprocess.Popen) -> None:
+def _until(happened, process: BaseProcess) -> None:
     until = time.monotonic() + 300
     while not happened():
-        assert process.poll() is None and time.monotonic() < until
+        assert process.is_alive() and time.monotonic() < until
         time.sleep(0.01)
 
 
@@ -81,18 +94,17 @@ def begin(tmp_path_factory):
         "run", "plain", "--dataset=tiny", f"--ratios={','.join(RATIOS)}", "--device=cpu", "--checkpoint-every=0",
         "--json", *plugins,
     )  # fmt: skip
-    environment = {**os.environ, "MLRPL_CACHE": str(world / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = {"MLRPL_CACHE": str(world / "cache"), "OMP_NUM_THREADS": "1"}
 
-    def begin(results: Path, *options: str, group="1", hold: Path | None = None, program=(str(BENCH),)) -> Started:
+    def begin(results: Path, *options: str, group="1", hold: Path | None = None, prepare=None) -> Started:
         held = {} if hold is None else {"HOLD_AT": str(hold)}
-        command = [sys.executable, *program, *asked, f"--group={group}", f"--results-dir={results}", *options]
-        started.append(Started(command, environment | held, results.parent))
+        arguments = [*asked, f"--group={group}", f"--results-dir={results}", *options]
+        started.append(Started(arguments, environment | held, results.parent, prepare))
         return started[-1]
 
     yield begin
     for each in started:
-        each.process.kill()
-        each.process.wait()
+        each.kill()
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +164,9 @@ def test_what_a_killed_process_trained_is_taken_over_by_one_that_waits(begin, al
         results.mkdir(parents=True)
         killed = begin(results, hold=hold)
         _until(hold.exists, killed.process)
-        other = begin(results)
+        other = begin(results, prepare=quick)
         other.until("waiting for 1 cell that other processes train, on ")
-        killed.process.kill()
-        killed.process.wait()
+        killed.kill()
         code, table, said = other.answer()
         assert code == 0, said
         assert f"taken over from process {killed.process.pid} on " in said
@@ -173,8 +184,7 @@ def test_a_group_that_was_killed_is_halved_at_the_second_time(begin, alone, tmp_
         killed = begin(results, group="auto", hold=hold)
         _until(hold.exists, killed.process)
         assert "from now on" not in killed.said.read_text()
-        killed.process.kill()
-        killed.process.wait()
+        killed.kill()
         for path in results.glob("tiny/plain/*/checkpoint.pt"):
             path.unlink()  # else the second one does not come to where it is held
     code, _, said = begin(results, group="auto").answer()
@@ -189,14 +199,14 @@ def test_a_group_that_was_killed_is_halved_at_the_second_time(begin, alone, tmp_
 @pytest.mark.slow
 def test_a_process_that_is_suspended_for_long_loses_its_cell_and_writes_nothing_of_it(begin, alone, tmp_path):
     results, hold = tmp_path / "results", tmp_path / "hold"
-    suspended = begin(results, hold=hold, program=("-c", IMPATIENT))
+    suspended = begin(results, hold=hold, prepare=impatient)
     _until(hold.exists, suspended.process)
-    suspended.process.send_signal(signal.SIGSTOP)
-    code, table, said = begin(results, program=("-c", IMPATIENT)).answer()
+    suspended.send(signal.SIGSTOP)
+    code, table, said = begin(results, prepare=impatient).answer()
     assert code == 0 and f"taken over from process {suspended.process.pid} on " in said
     before = contents(results / "tiny" / "plain")
     hold.unlink()
-    suspended.process.send_signal(signal.SIGCONT)
+    suspended.send(signal.SIGCONT)
     code, late_table, said = suspended.answer()
     assert code == 0, said
     assert trained(said) == [] and said.count("another process took it over while this one stood still") == 1
@@ -211,7 +221,7 @@ def test_ctrl_c_ends_the_waiting_and_leaves_the_other_alone(begin, alone, tmp_pa
     _until(hold.exists, working.process)
     waiting = begin(results)
     waiting.until("waiting for 1 cell ")
-    waiting.process.send_signal(signal.SIGINT)
+    waiting.send(signal.SIGINT)
     assert waiting.answer()[0] == 130
     hold.unlink()
     code, table, said = working.answer()
@@ -223,11 +233,11 @@ def test_ctrl_c_ends_the_waiting_and_leaves_the_other_alone(begin, alone, tmp_pa
 def test_a_process_that_comes_later_gets_its_share_of_a_group(begin, alone, tmp_path):
     """The first one has all six cells in one group; what is left then takes longer than the second one's next look."""
     results, hold = tmp_path / "results", tmp_path / "hold"
-    first = begin(results, "--epochs=30", group="auto", hold=hold)
+    first = begin(results, "--epochs=12", group="auto", hold=hold)
     _until(hold.exists, first.process)
-    second = begin(results, "--epochs=30", group="auto")
+    second = begin(results, "--epochs=12", group="auto", prepare=quick)
     second.until("waiting for 6 cells that other processes train, on ")
-    while first.process.poll() is None:  # each cell of the group stops there
+    while first.process.is_alive():  # each cell of the group stops there
         hold.unlink(missing_ok=True)
         time.sleep(0.05)
     answers = [each.answer() for each in (first, second)]
@@ -235,7 +245,7 @@ def test_a_process_that_comes_later_gets_its_share_of_a_group(begin, alone, tmp_
     assert [len(trained(said)) for _, _, said in answers] == [3, 3], [said for _, _, said in answers]
     assert answers[1][2].count("goes on at epoch 2, step 3") == 3
     whole = tmp_path / "whole"
-    assert begin(whole, "--epochs=30", group="auto").answer()[0] == 0
+    assert begin(whole, "--epochs=12", group="auto").answer()[0] == 0
     assert_equal_records(results, whole)
     assert sorted(path.name for path in (results / "tiny").iterdir()) == ["plain"]
 

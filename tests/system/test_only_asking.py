@@ -6,7 +6,7 @@ import pytest
 
 from mlrpl_bench.cli import app
 from mlrpl_bench.records import record
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases.lease import Owner
 from tests.helpers.tiny_study import DATASET, METHOD, contents, write_plugin
 
 CELLS = ("plain", "--dataset=tiny", "--ratios=0.5,0.9", "--epochs=1", "--device=cpu")

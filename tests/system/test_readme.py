@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from mlrpl_bench.cli.app import app
-from mlrpl_bench.models.hyperparameters import parse_assignments, rate_factor
+from mlrpl_bench.models.hyperparameters import parse_assignments, recipe_changes
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records import store
 from mlrpl_bench.tools.conformance import checks
@@ -140,7 +140,7 @@ def test_every_command_shown_is_accepted_by_the_command_line(shown):
     command, words = leaf_of(shlex.split(shown.partition(" > ")[0], comments=True))
     given = command.make_context(command.name, words).params  # raises where an option or an argument is wrong
     if (name := given.get("method")) is not None and not name.startswith(YOURS):
-        _, others = rate_factor(parse_assignments(given.get("set_") or []), name)
+        _, others = recipe_changes(parse_assignments(given.get("set_") or []), name)
         METHODS[name].hyperparameters(others)
     if (name := given.get("dataset")) is not None and not name.startswith(YOURS):
         assert name in DATASETS

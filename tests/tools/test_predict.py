@@ -17,7 +17,7 @@ from mlrpl_bench.records import matching
 from mlrpl_bench.records.record import read_arrays, read_record
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.tools import predict
-from mlrpl_bench.tools.predict import Prediction, Predictor, Wanted, find
+from mlrpl_bench.tools.predict import Prediction, Predictor, Wanted, find_record
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
@@ -85,7 +85,7 @@ def trained(tmp_path_factory):
 
 
 def asked(trained, entry, **wanted):
-    return find(trained.records, entry, trained.study, Wanted(**wanted))[0]
+    return find_record(trained.records, entry, trained.study, Wanted(**wanted))[0]
 
 
 # What it says
@@ -163,13 +163,13 @@ def test_an_answer_as_plain_data():
     [({}, 0.9, 0, 3), ({"seed": 1}, 0.9, 1, 1), ({"ratio": 0.5}, 0.5, 0, 1), ({"ratio": 0.9}, 0.9, 0, 2)],
 )
 def test_of_several_records_it_is_the_highest_ratio_and_the_lowest_seed(trained, wanted, ratio, seed, fitting):
-    record, count = find(trained.records, trained.looking, trained.study, Wanted(**wanted))
+    record, count = find_record(trained.records, trained.looking, trained.study, Wanted(**wanted))
     assert (record.cell.ratio, record.cell.seed, record.cell.changed, count) == (ratio, seed, (), fitting)
 
 
 def refusal(trained, entry=None, records=None, of=None, **wanted) -> str:
     with pytest.raises(UserError) as refused:
-        find(records or trained.records, entry or trained.looking, of or trained.study, Wanted(**wanted))
+        find_record(records or trained.records, entry or trained.looking, of or trained.study, Wanted(**wanted))
     return str(refused.value)
 
 

@@ -52,7 +52,7 @@ class TestFiles:
         before, told = contents(world.store.root), []
         found = verifying.check_files(world.store, ["tiny"], lambda *progress: told.append(progress))
         named = [facts["bytes"] for record in records for facts in record.content["files"].values()]
-        assert (found.cells, found.bytes_read, found.damages, found.left_out) == (2, sum(named), [], {})
+        assert (found.cells, found.bytes_read, found.damages, found.excluded_folders) == (2, sum(named), [], {})
         assert told == [("checking files", 1, 2), ("checking files", 2, 2)]
         assert contents(world.store.root) == before
 
@@ -98,7 +98,7 @@ class TestFiles:
         before = contents(world.store.root)
         found = verifying.check_files(world.store, ["tiny"])
         assert (found.cells, found.damages) == (1, [])
-        ((reason, folders),) = found.left_out.items()
+        ((reason, folders),) = found.excluded_folders.items()
         assert reason.startswith("of protocol version") and folders == [other]
         assert contents(world.store.root) == before
 
@@ -260,13 +260,15 @@ class TestWhichCells:
         assert "; 1 cannot be used: " in line and "scores.npz is missing" in line
 
     def test_only_those_of_the_setting_are_chosen_from(self, world, records, tmp_path):
-        assert len(verifying.of_setting(world.store, world.study, world.methods)) == 21
+        assert len(verifying.records_of_setting(world.store, world.study, world.methods)) == 21
         other = study(tmp_path / "set.py", epochs=5)
-        assert "epochs 2 instead of 5" in refusal(lambda: verifying.of_setting(world.store, other, world.methods))
+        assert "epochs 2 instead of 5" in refusal(
+            lambda: verifying.records_of_setting(world.store, other, world.methods)
+        )
 
     def test_that_all_are_of_another_protocol_version_is_said(self, world):
         make_of_another_version(world.store.write(finished(cell()), {}).folder)
-        line = refusal(lambda: verifying.of_setting(world.store, world.study, world.methods))
+        line = refusal(lambda: verifying.records_of_setting(world.store, world.study, world.methods))
         assert "to verify: of protocol version" in line
 
 

@@ -30,7 +30,7 @@ def read(tmp_path):
 
 def test_both_splits_are_read_whole(read):
     found = read()
-    assert (len(found.train), len(found.test), found.left_out) == (12, 8, {"training": [], "evaluation": []})
+    assert (len(found.train), len(found.test), found.skipped_images) == (12, 8, {"training": [], "evaluation": []})
     assert [rows.tolist() for _, rows in found.sources.values()] == [list(range(12)), list(range(8))]
     assert not found.has_word_vectors and found.train.word_vectors_CE is not None
 
@@ -54,7 +54,7 @@ def test_images_that_are_missing_are_refused_unless_they_are_no_files(read, tmp_
     with pytest.raises(UserError, match=r"^1 of 12 training images of tiny are missing, the first is .*9\.png; finish"):
         read()
     assert len(read(reads_files=False).train) == 12
-    assert read(on_bad_image="skip").left_out == {"training": [(9, "missing")], "evaluation": []}
+    assert read(on_bad_image="skip").skipped_images == {"training": [(9, "missing")], "evaluation": []}
 
 
 def test_a_dataset_that_ends_the_program_is_named(read):

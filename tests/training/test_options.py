@@ -16,7 +16,7 @@ from mlrpl_bench.data.dataset import Preset
 from mlrpl_bench.data.protocol import SCHEMES
 from mlrpl_bench.records.cell import Setting
 from mlrpl_bench.training import options as of_options
-from mlrpl_bench.training.options import Options, check, check_values, variant
+from mlrpl_bench.training.options import Options, check_options, check_values, variant
 from mlrpl_bench.utils.errors import UserError
 
 FIELDS = dataclasses.fields(Options)
@@ -124,14 +124,14 @@ def test_a_factor_that_is_no_number_is_refused():
 
 
 def test_all_is_checked_before_anything_is_loaded(tmp_path):
-    check(Options(data_root=tmp_path, device="cpu"))
+    check_options(Options(data_root=tmp_path, device="cpu"))
     for options, line in (
         (Options(data_root=tmp_path / "gone"), "gone is not a folder"),
         (Options(device="tpu"), "no device 'tpu'"),
         (Options(precision="8"), "--precision 8 is not valid; it is 32-true or bf16-mixed"),
     ):
         with pytest.raises(UserError, match=line):
-            check(options)
+            check_options(options)
 
 
 def test_options_that_decide_a_field_of_the_setting_are_known_by_it():

@@ -17,11 +17,11 @@ def random_labels(images: int, shares: tuple[float, ...], seed: int = 0) -> np.n
 
 
 def test_the_papers_steps_are_those_of_coco():
-    assert steps.PAPERS_STEPS == 102_600 == steps.Length.of(Recipe(epochs=20, batch=16), 82_081).steps
+    assert steps.PAPERS_STEPS == 102_600 == steps.Length.from_recipe(Recipe(epochs=20, batch=16), 82_081).steps
 
 
 def test_a_short_last_batch_is_no_step():
-    length = steps.Length.of(Recipe(lr=1e-3, epochs=3, batch=32), 100)
+    length = steps.Length.from_recipe(Recipe(lr=1e-3, epochs=3, batch=32), 100)
     assert length == steps.Length(1e-3, 3, 3)
     assert length.to_json() == {"learning_rate": 1e-3, "steps_per_epoch": 3, "steps": 9}
 

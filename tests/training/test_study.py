@@ -341,8 +341,8 @@ def test_damaged_images_are_left_out_after_labels_are_hidden_and_counted(plugin,
     cell = made.job(entry, 0.5, 0, 0, {}).cell
     assert cell.setting.bad_images == "skip" and cell.setting.fingerprint != whole.setting.fingerprint
     assert "1 training images left out, missing or damaged" in made.deviations()
-    assert made.left_out["training"] == made.left_out["evaluation"] == [(3, "it is no image")]
-    assert whole.left_out == {"training": [], "evaluation": []}
+    assert made.skipped_images["training"] == made.skipped_images["evaluation"] == [(3, "it is no image")]
+    assert whole.skipped_images == {"training": [], "evaluation": []}
     assert len(CellRun(made.job(entry, 0.5, 0, 0, {}), made.workbench).labels_NC) == 11
 
 
@@ -356,7 +356,7 @@ def test_missing_images_are_named_before_training_or_left_out_like_damaged_ones(
     assert line.startswith("2 of 12 training images of tiny are missing, the first is ") and "\n" not in line
     assert str(cache / "tiny" / "10.png") in line and "--on-bad-image skip" in line
     made = study(plugin, on_bad_image="skip")
-    assert made.left_out == {"training": [(10, "missing"), (11, "missing")], "evaluation": []}
+    assert made.skipped_images == {"training": [(10, "missing"), (11, "missing")], "evaluation": []}
     assert (made.masks(0.5, 0) == whole.masks(0.5, 0)[:10]).all()
     assert len(CellRun(made.job(entry, 0.5, 0, 0, {}), made.workbench).labels_NC) == 10
 
@@ -366,7 +366,7 @@ def test_of_held_out_images_those_left_out_are_listed_by_what_they_are_for(plugi
     (evaluated,), trained = held.test.ids, held.train.ids[0]
     (cache / "tiny" / f"{trained}.png").write_bytes(b"no picture")
     made = study(plugin, evaluate_on="val", on_bad_image="skip")
-    assert made.left_out == {"training": [(trained, "it is no image")], "evaluation": []}
+    assert made.skipped_images == {"training": [(trained, "it is no image")], "evaluation": []}
     (cache / "tiny" / f"{evaluated}.png").unlink()
     with pytest.raises(UserError, match="1 of 1 evaluation images of tiny are missing"):
         study(plugin, evaluate_on="val")

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 from functools import cache
-from types import FunctionType, MethodType, ModuleType
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, NUM_TRAIN, PRES
 from mlrpl_bench.training import workbench
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, train
 from tests.helpers.plain_method import Plain, entry_of
+from tests.helpers.reachable import arrays_within
 
 EPOCHS = 2
 STEPS = NUM_TRAIN // PRESET.batch
@@ -268,11 +269,15 @@ def test_images_go_through_the_frozen_part_once_for_all_cells_and_never_for_the_
     monkeypatch.setattr(workbench, "KEEP_FEATURES_BYTES", 0)  # as with splits that are too large to be kept
     bench, images = sample.workbench(), []
     hook = bench.backbone.frozen.register_forward_hook(lambda _, given, __: images.append(len(given[0])))
-    ends = [event for event in train([job(Looking), job(Plain)], bench) if isinstance(event, Finished)]
+    usual = job(Plain)
+    averaged = replace(usual, cell=replace(usual.cell, recipe=replace(usual.cell.recipe, ema=2.0)))
+    ends = [event for event in train([job(Looking), usual, averaged], bench) if isinstance(event, Finished)]
     hook.remove()
     num_train, num_test = (len(sample.splits[name]) for name in ("train", "test"))
     assert sum(images) == EPOCHS * (STEPS * PRESET.batch + num_test) + num_train
-    assert [("attention" in end.examples) for end in ends] == [True, False]
+    assert [("attention" in end.examples) for end in ends] == [True, False, False]
+    assert ends[2].other_weights is not None
+    assert np.array_equal(ends[2].other_weights.scores_NC, alone(Plain).scores_NC)
     assert len(ends[0].examples["attention"]) == len(ends[0].examples["rows"])
     assert equal(ends[1], alone(Plain)) and np.array_equal(ends[0].scores_NC, ends[1].scores_NC)
 
@@ -376,27 +381,6 @@ def test_cells_of_one_setting_seed_and_length_may_be_grouped(change, sample, job
 def test_cells_of_two_seeds_are_not_grouped(sample, job):
     with pytest.raises(AssertionError, match="share setting, seed, epochs and batch"):
         next(train([job(Plain), job(Plain, seed=1)], sample.workbench()))
-
-
-def arrays_within(thing, path="", seen=None):
-    """Every array and tensor that can be reached through attributes, containers, bound methods and closures."""
-    seen = {} if seen is None else seen
-    if id(thing) in seen or isinstance(thing, (type, ModuleType, str, bytes, int, float)) or thing is None:
-        return
-    seen[id(thing)] = thing  # kept alive, so that no other thing gets its id
-    if isinstance(thing, (torch.Tensor, np.ndarray)):
-        yield path, np.asarray(thing.detach().cpu() if isinstance(thing, torch.Tensor) else thing)
-    parts = dict(getattr(thing, "__dict__", {}))
-    if isinstance(thing, dict):
-        parts |= {f"[{key!r}]": value for key, value in thing.items()}
-    elif isinstance(thing, (list, tuple, set, frozenset)):
-        parts |= {f"[{number}]": value for number, value in enumerate(thing)}
-    elif isinstance(thing, MethodType):
-        parts |= {"__self__": thing.__self__, "__func__": thing.__func__}
-    elif isinstance(thing, FunctionType):
-        parts |= {f"<{number}>": cell.cell_contents for number, cell in enumerate(thing.__closure__ or ())}
-    for name, part in parts.items():
-        yield from arrays_within(part, f"{path}.{name}", seen)
 
 
 def leaks(thing, labels_NC, index_B=None):

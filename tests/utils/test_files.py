@@ -11,6 +11,7 @@ import pytest
 from mlrpl_bench.utils.files import (
     build_folder_once,
     cache_folder,
+    is_writable,
     set_aside,
     sha256_of_file,
     unfinished,
@@ -173,3 +174,10 @@ def test_the_hash_of_a_file_is_its_bytes_sha256(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "weights").write_bytes(content)
     assert sha256_of_file(tmp_path / "weights") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_that_does_not_exist_yet_is_as_writable_as_the_one_that_it_would_be_made_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "closed")
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "open").mkdir()
+    assert is_writable(tmp_path / "open" / "a" / "b") and not is_writable(tmp_path / "closed" / "a" / "b")

@@ -16,11 +16,12 @@ from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import matching
 from mlrpl_bench.records.cell import Job
-from mlrpl_bench.records.lease_trial import refuse_unfit
+from mlrpl_bench.records.leases.trial import refuse_unfit
 from mlrpl_bench.records.provenance import device_name
 from mlrpl_bench.records.store import Damaged
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.epochs import Epochs
+from mlrpl_bench.training.launchers.events import Stored, ends_a_cell
 from mlrpl_bench.training.launchers.groups import alike
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
@@ -160,8 +161,8 @@ def train_here(
         watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
             failures.append(event)
-        if isinstance(event, sweep.Stored):
+        if isinstance(event, Stored):
             with contextlib.suppress(UserError):  # the table names it
                 collector.collect(event.record)
-        done += sweep.ends_a_cell(event)
+        done += ends_a_cell(event)
     return failures

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +25,20 @@ from mlrpl_bench.leaderboard.selection import Selection
 from mlrpl_bench.leaderboard.tables import dataset_ranks, main
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
 from mlrpl_bench.leaderboard.tables.main import Context, Leaderboard
+from mlrpl_bench.models.finishing import JOINT
+from mlrpl_bench.models.registry import MethodEntry, Registry
 from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.store import ResultStore
-from mlrpl_bench.training.device import find_device
 from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.groups import SHARED, planned, seconds_until_all_ended
 from mlrpl_bench.training.launchers.memory import MOST_CELLS
 from mlrpl_bench.training.options import Options
+from mlrpl_bench.training.parts.device import find_device
 from mlrpl_bench.training.steps import Length
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import is_writable
 from mlrpl_bench.utils.tables import Table, counted
 
 
@@ -104,7 +106,7 @@ class Plan:
         """Return the rows that are trained so long, by learning rate and number of steps."""
         found: dict[Length, list[str]] = {}
         for job in self.jobs:
-            labels = found.setdefault(Length.of(job.cell.recipe, self.images), [])
+            labels = found.setdefault(Length.from_recipe(job.cell.recipe, self.images), [])
             labels += [job.cell.label] if job.cell.label not in labels else []
         return found
 
@@ -293,13 +295,13 @@ def _leaderboard(
     methods = resolved.methods
     keys = {job.cell.key for row in references.values() for job in row}
     own_validation = "val" in study.dataset.splits(study.root)
-    given = GivenLabels.of(study.train, study.test, own_validation)
+    given = GivenLabels.from_splits(study.train, study.test, own_validation)
     return main.build(
         found.cells,
         [job.cell.label for job in jobs if job.cell.key not in keys],
         resolved.ratios,
         Context(
-            differs={name: methods[name].differs for name in methods},
+            differs={name: methods[name].differs for name in _names(methods, found)},
             deviations=study.deviations(),
             reference_rows={
                 name: f"{row[0].cell.label} with {given.share_of_labels(row[0].cell.ratio)}"
@@ -313,6 +315,12 @@ def _leaderboard(
         ),
         found.missing,
     )
+
+
+def _names(methods: Registry[MethodEntry], found: Selection) -> list[str]:
+    """The registered methods, and those with a step that are in the table."""
+    shown = {evidence.record.cell.method for by_seeds in found.cells.values() for evidence in by_seeds.values()}
+    return [*methods, *sorted(name for name in shown if JOINT in name)]
 
 
 def _about_tuning(resolved: Resolved, jobs: Sequence[Job], found: Selection) -> list[str]:
@@ -378,7 +386,6 @@ def _claims(table: Leaderboard, dataset: str) -> list[Table]:
 
 def _why_not_writable(folder: Path) -> str:
     """Say why tables cannot be written to a folder; "" if they can."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if os.access(there, os.W_OK):
+    if is_writable(folder):
         return ""
     return f"{folder} is read-only"

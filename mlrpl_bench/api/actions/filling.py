@@ -17,7 +17,7 @@ from mlrpl_bench.leaderboard.evidence import read_scores
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.tools.filling import tables, write
 from mlrpl_bench.tools.filling.fill_in import Filling, fill_in, refuse_nothing_to_fill
-from mlrpl_bench.tools.predict import Wanted, find
+from mlrpl_bench.tools.predict import Wanted, find_record
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 
@@ -72,7 +72,7 @@ def fill(resolved: Resolved, watcher: Watcher, method: str, wanted: Wanted, prec
     study = _StudyToFill(resolved.dataset, resolved.request.options, watcher.report)
     refuse_nothing_to_fill(study.train)
     _refuse_scheme(study.setting.mask_scheme)
-    record, fitting = find(_candidates(surveyed(resolved, watcher), entry.name, wanted), entry, study, wanted)
+    record, fitting = find_record(_candidates(surveyed(resolved, watcher), entry.name, wanted), entry, study, wanted)
     cell = record.cell
     mask_NC = study.masks(cell.ratio, cell.mask_seed)
     if protocol.mask_hash(mask_NC) != cell.mask_hash:
@@ -80,7 +80,7 @@ def fill(resolved: Resolved, watcher: Watcher, method: str, wanted: Wanted, prec
     logits_NC = read_scores(record, "train_scores.npz", study.train)
     filling = fill_in(study.train, mask_NC, logits_NC, precision, cell.mask_seed)
     table = study.dataset.source_table(study.root)
-    sources = write.Sources.of(study.inputs, study.options.evaluate_on, study.root, table)
+    sources = write.Sources.from_inputs(study.inputs, study.options.evaluate_on, study.root, table)
     return Filled(f"{cell.title} on {resolved.dataset.name}", cell.key, fitting, filling, sources)
 
 

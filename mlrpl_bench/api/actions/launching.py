@@ -16,14 +16,14 @@ from mlrpl_bench.launchers.driver import Launch
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.records.cell import Job
-from mlrpl_bench.records.lease import Owner
-from mlrpl_bench.records.presence import at_work
+from mlrpl_bench.records.elsewhere.remote import address_of
+from mlrpl_bench.records.leases.lease import Owner
+from mlrpl_bench.records.leases.presence import at_work
 from mlrpl_bench.records.provenance import versions
 from mlrpl_bench.records.record import Record
-from mlrpl_bench.records.remote import address_of
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.checkpoint import FILE
-from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.launchers.events import FoundFinished
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
 

@@ -11,7 +11,7 @@ from mlrpl_bench.api.resolving import store_of
 from mlrpl_bench.api.watching import Progress, Watcher, watcher
 from mlrpl_bench.leaderboard import evidence
 from mlrpl_bench.records.cell import Cell
-from mlrpl_bench.records.packed import PRECISIONS, ROUNDED
+from mlrpl_bench.records.elsewhere.packed import PRECISIONS, ROUNDED
 from mlrpl_bench.records.packs import importing, writing
 from mlrpl_bench.records.packs.importing import Imported
 from mlrpl_bench.records.packs.writing import Contents, Exported
@@ -86,7 +86,7 @@ def export(store: ResultStore, out: Path, chosen: Chosen, contents: Contents, to
         survey = store.survey(name)
         for problem in survey.problems:
             told.problem(problem)
-        for reason, folders in survey.left_out.items():
+        for reason, folders in survey.excluded_folders.items():
             told.note(left_out_line(reason, folders))
         records += survey.records
     chosen.check([record.cell for record in records])

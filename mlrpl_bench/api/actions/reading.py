@@ -76,7 +76,7 @@ def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path
     dataset = resolved.dataset
     entry, wanted = named(resolved, method, wanted)
     study = Study(dataset, resolved.request.options, watcher.report)
-    record, fitting = predict.find(surveyed(resolved, watcher), entry, study, wanted)
+    record, fitting = predict.find_record(surveyed(resolved, watcher), entry, study, wanted)
     predictor = predict.Predictor(record, entry, study)
     predictions = []
     for done, path in enumerate(images, start=1):
@@ -106,7 +106,7 @@ def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
     survey = resolved.store.survey(resolved.dataset.name)
     for problem in survey.problems:
         watcher.problem(problem)
-    for reason, folders in survey.left_out.items():
+    for reason, folders in survey.excluded_folders.items():
         watcher.note(left_out_line(reason, folders))
     return survey.records
 
@@ -131,7 +131,7 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
         survey = store.survey(name)
         for problem in survey.problems:
             watcher.problem(problem)
-        for reason, folders in survey.left_out.items():
+        for reason, folders in survey.excluded_folders.items():
             watcher.note(left_out_line(reason, folders))
         for record in survey.records:
             cell, setting = record.cell, record.cell.setting
@@ -146,6 +146,11 @@ def list_records(store: ResultStore, dataset: str | None, watcher: Watcher) -> p
             row |= {"folder": store.in_words(record.folder)}
             rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS_OF_RECORDS))
+
+
+def unfinished(store: ResultStore, dataset: str) -> dict[Path, str]:
+    """List the folders of a data set's cells that were begun and have no record, each with where it stands."""
+    return selection.unfinished(store, dataset)
 
 
 def _evidence(

@@ -25,7 +25,7 @@ from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.leaderboard.comparison import compare
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.report.write import write_file
-from mlrpl_bench.models.hyperparameters import RATE, rate_factor
+from mlrpl_bench.models.hyperparameters import RATE, rate_factor, recipe_changes
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Job
 from mlrpl_bench.records.record import to_json
@@ -182,7 +182,7 @@ def grid(entry: MethodEntry, rates: Sequence[Any], values: Mapping[str, Sequence
     for name, given in values.items():
         if name == RATE:
             raise UserError(f"factors on the learning rate are given with --rates, not --set-values {RATE}=...")
-        lists[name] = [getattr(entry.hyperparameters({name: value}), name) for value in given]
+        lists[name] = [_typed(entry, name, value) for value in given]
     for name, each in lists.items():
         option = "--rates" if name == RATE else f"--set-values {name}="
         if not each:
@@ -190,6 +190,11 @@ def grid(entry: MethodEntry, rates: Sequence[Any], values: Mapping[str, Sequence
         if len(set(each)) < len(each):
             raise UserError(f"{option} has a value twice; leave one out")
     return [dict(zip(lists, point, strict=True)) for point in itertools.product(*lists.values())]
+
+
+def _typed(entry: MethodEntry, name: str, given: Any) -> Any:
+    of_recipe, others = recipe_changes({name: given}, entry.name)
+    return of_recipe.fields[name] if name in of_recipe.fields else getattr(entry.hyperparameters(others), name)
 
 
 def tune(
@@ -307,7 +312,7 @@ def _choice(
 ) -> dict[str, Any]:
     lists = {name: [trial.values[name] for trial in trials] for name in best.values}
     numeric = {name: each for name, each in lists.items() if all(type(value) in (int, float) for value in each)}
-    edges = {name: Edge.of(best.values[name], each) for name, each in numeric.items()}
+    edges = {name: Edge.find(best.values[name], each) for name, each in numeric.items()}
     return {
         "values": dict(best.values),
         "mAP": best.mean,

@@ -17,8 +17,9 @@ from mlrpl_bench.api.watching import Quiet, Watcher
 from mlrpl_bench.launchers import same_code
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.records.cell import Finished
-from mlrpl_bench.records.remote import address_of
-from mlrpl_bench.training.launchers.sweep import SweepEvent, Worker
+from mlrpl_bench.records.elsewhere.remote import address_of
+from mlrpl_bench.training.launchers.events import SweepEvent
+from mlrpl_bench.training.launchers.sweep import Worker
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError

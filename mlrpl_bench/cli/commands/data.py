@@ -16,8 +16,9 @@ import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_options
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
-from mlrpl_bench.training.options import apply, described, flag
+from mlrpl_bench.training.options import apply_options, described, flag
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import is_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ def check(
     folder = _root(entry, options)
     with Display() as display:
         instance.report = display.report
-        preset = apply(options, entry.preset_called(options.preset))
+        preset = apply_options(options, entry.preset_called(options.preset))
         findings = checking.check(
             instance, folder, quick, workers, display.report, preset, options.weights, options.evaluate_on
         )
@@ -247,11 +248,11 @@ def _prepare_images(
 
     kind, side = view.backend, view.enlarged
     folders = {name: prepared_folder(split, view) for name, split in splits.items()}
-    left_out: dict[str, dict[int, str]] = {name: {} for name in splits}
+    skipped_rows: dict[str, dict[int, str]] = {name: {} for name in splits}
     for name, split in splits.items():
         if skip:
             look = functools.partial(display.report, "looking for damaged images")
-            left_out[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
+            skipped_rows[name] = dict(bad_rows(split.image_paths, workers, look, remember=True))
         else:
             refuse_missing(split.image_paths, f"{name} images", ", or leave them out with --on-bad-image skip")
     try:
@@ -264,17 +265,17 @@ def _prepare_images(
         cache_writer.refuse_to_fill_the_disk([(split, folders[name]) for name, split in splits.items()], kind, side)
         for name, split in splits.items():
             report = functools.partial(display.report, f"resizing {name} images")
-            made = cache_writer.prepare(split, folders[name], kind, side, report, workers, left_out[name])
+            made = cache_writer.prepare(split, folders[name], kind, side, report, workers, skipped_rows[name])
             print(f"wrote {folders[name]}")
-            _tell_left_out(name, split, made.left_out)
+            _tell_skipped(name, split, made.skipped_rows)
     except BadImage as error:
         raise UserError(f"{error}, or leave it out with --on-bad-image skip") from error
 
 
-def _tell_left_out(name: str, split: Split, left_out: dict[int, str]) -> None:
-    for number, (row, reason) in enumerate(left_out.items()):
+def _tell_skipped(name: str, split: Split, skipped_rows: dict[int, str]) -> None:
+    for number, (row, reason) in enumerate(skipped_rows.items()):
         if number == SHOWN:
-            print(f"  and {len(left_out) - SHOWN:,} more {name} images")
+            print(f"  and {len(skipped_rows) - SHOWN:,} more {name} images")
             break
         print(f"left out: {split.image_paths[row]} ({reason})")
 
@@ -297,7 +298,7 @@ def _dataset(name: str, options: Options, plugin: list[Path] | None) -> tuple[Da
     for path, error in registry.failures.items():
         print(f"warning: {describe_failure(path, error)}; the others are there", file=sys.stderr)
     entry = registry[name]
-    return entry, entry.cls(hyperparameters.build(entry.cls.Options, dict(options.data), entry.name, "option"))
+    return entry, entry.cls(hyperparameters.make_instance(entry.cls.Options, dict(options.data), entry.name, "option"))
 
 
 def _root(entry: DatasetEntry, options: Options) -> Path:
@@ -340,7 +341,10 @@ def _loaded(entry: DatasetEntry, instance: Dataset, folder: Path, wanted: tuple[
 
 
 def _picture_path(output: Path | None, usual: str) -> Path:
-    """Return the path of a picture; one that is no PNG's or lies in no folder is refused before anything is loaded."""
+    """Return the path of a picture; one that is no PNG's or lies in no folder is refused before anything is loaded.
+
+    So is a place that is read-only.
+    """
     path = output or Path(usual)
     if path.suffix.lower() != ".png":
         raise UserError(f"--output {path}: the picture is a PNG; name it something.png")
@@ -351,6 +355,8 @@ def _picture_path(output: Path | None, usual: str) -> Path:
 def _refuse_no_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"--output {path}: there is no folder {path.parent}")
+    if not is_writable(path.parent):
+        raise UserError(f"{path} cannot be written: {path.parent} is read-only; name another place with --output")
 
 
 def _about(entry: DatasetEntry) -> str:
@@ -389,5 +395,5 @@ def _print_next(findings: CheckResult, dataset: str, options: Options, plugin: l
         print(f"next:\n  {again}")
     else:
         print(f"next: mend what is named above, then\n  {again}")
-    if findings.images_can_be_left_out:
+    if findings.images_can_be_skipped:
         print(f"or go on without these images:\n  {' '.join(run)} --on-bad-image skip")

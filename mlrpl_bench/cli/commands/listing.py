@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +27,7 @@ def list_(
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
 ) -> None:
-    """List the methods or datasets that are registered, or the cells that have a record."""
+    """List the methods or datasets that are registered, or the cells that have a record or were begun."""
     if what not in KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(KINDS)}")
     methods, datasets = registries(plugin)
@@ -44,7 +46,7 @@ def list_(
 def methods(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each method, and for each alias."""
+    """Return a row for each method, for each alias, and for each step that can follow a method."""
     from mlrpl_bench.models import hyperparameters
 
     rows = []
@@ -64,6 +66,15 @@ def methods(
     for alias in methods.aliases.values():
         row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
         rows.append(row | {"name": alias.name, "idea": f"{alias.method} at known ratio {alias.ratio:g}"})
+    for name, step in sorted(methods.steps.items()):
+        row = dict.fromkeys(rows[0] if rows else ("name", "idea"), "")
+        row |= {"name": f"METHOD+{name}", "idea": f"Any method with a last linear layer; then: {step.idea}"}
+        if verbose:
+            settings = ", ".join(f"{each}={value}" for each, value in step.settings.items())
+            described = hyperparameters.describe(step.cls.Hyperparameters).removeprefix("valid: ")
+            row |= {"paper": step.paper, "differs": step.differs, "hyper-parameters": described, "set to": settings}
+            row |= {"file": str(step.path)}
+        rows.append(row)
     return rows
 
 
@@ -91,18 +102,35 @@ def datasets(
 def cells(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each cell that has a record of this protocol version; standard error tells of the others."""
-    from mlrpl_bench.api.actions.reading import list_records
+    """Return a row for each cell that has a record of this protocol version or was begun.
+
+    Standard error tells of records that cannot be used.
+    """
+    from mlrpl_bench.api.actions.reading import list_records, unfinished
     from mlrpl_bench.cli.display import Display
+    from mlrpl_bench.records.elsewhere.origin import OWN
 
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():
         row: dict[str, Any] = {"dataset": record["dataset"], "cell": record["title"], "key": record["key"][:8]}
-        row |= {"mAP": f"{record['mAP']:.1f}", "status": record["status"]}
+        status = "finished" if record["status"] == OWN else record["status"]
+        row |= {"mAP": f"{record['mAP']:.1f}", "status": status}
         if verbose:
             row |= {"origin": record["origin"], "seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
         rows.append(row)
+    for name in store.datasets():
+        for folder, status in unfinished(store, name).items():
+            row = {"dataset": name, **_named(folder), "mAP": "", "status": status}
+            rows.append(row | ({"seconds": "", "folder": str(folder)} if verbose else {}))
     return rows
+
+
+def _named(folder: Path) -> dict[str, str]:
+    """Return the name and the key of a cell without a record, as far as its folder tells."""
+    if (found := re.fullmatch(r"(.+)-s(\d+)-([0-9a-f]{8})", folder.name)) is None:
+        return {"cell": f"{folder.parent.name}/{folder.name}", "key": ""}
+    ratio, seed, key = found.groups()
+    return {"cell": f"{folder.parent.name} {100 * float(ratio):g} % seed {seed}", "key": key}
 
 
 def _first_line(entry: MethodEntry | DatasetEntry) -> str:

@@ -19,6 +19,7 @@ from mlrpl_bench.cli.options import (
     with_options,
 )
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.files import is_writable
 
 if TYPE_CHECKING:
     from mlrpl_bench.models.registry import DatasetEntry, Registry
@@ -63,6 +64,8 @@ def profile(
     # A step costs the same with any weights: none are fetched or pre-trained.
     options = replace(options, weights="random")
     store = result_store(results_dir)
+    if save and not is_writable(store.root / setting):
+        raise UserError(f"--save: {store.root / setting} is read-only; leave --save out, or name another --results-dir")
     with Display() as display:
         bench = _bench(datasets, setting, options, classes, ratio, display.report)
         found = step_costs.profile(bench, entries, steps, display.report)
@@ -91,10 +94,10 @@ def _bench(
     from mlrpl_bench.tools.profiling import settings
 
     if setting == PAPER:
-        return settings.of_paper(options, 80 if classes is None else classes, ratio, report)
+        return settings.paper_setting(options, 80 if classes is None else classes, ratio, report)
     if setting not in datasets:
         raise UserError(f"no setting {setting!r}; there are: {PAPER}, {', '.join(datasets)}")
-    return settings.of_dataset(datasets[setting], options, ratio, report)
+    return settings.dataset_setting(datasets[setting], options, ratio, report)
 
 
 def _check(setting: str, classes: int | None, ratio: float, steps: int, save: bool) -> None:

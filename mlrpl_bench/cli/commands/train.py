@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from mlrpl_bench.launchers.placement import Placement
     from mlrpl_bench.training.options import Options
 
+SET_HELP = (
+    "A hyper-parameter, name=value. Repeatable. For every method: lr=FACTOR on its learning rate; ema=EPOCHS, the time "
+    "constant of averaged weights in epochs of 20, or none."
+)
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of seeds, from 0; a seed sets mask and training.")]
 MaskSeedOption = Annotated[int | None, typer.Option("--mask-seed", help="One mask for all training seeds.")]
 GroupOption = Annotated[
@@ -75,7 +79,7 @@ def run(
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, name=value. Repeatable.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
     group: GroupOption = "auto",
     checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
@@ -254,13 +258,15 @@ def _carry_out(request: Request, asked: Asked) -> None:
         return
     table = result.leaderboard
     if key is not None and table is not None and not (result.failures or result.problems or result.unwritten):
-        key.remember(leaderboard_cache.CachedLeaderboard.of(table.main, table.to_json(), result.written), *states)
+        key.remember(
+            leaderboard_cache.CachedLeaderboard.from_table(table.main, table.to_json(), result.written), *states
+        )
     _finish(result, asked.as_json, request.plugins)
 
 
 def _files_of_code(resolved: Resolved) -> set[Path]:
     """The files of all methods and of the data set."""
-    return {resolved.dataset.path, *(entry.path for entry in resolved.methods.entries.values())}
+    return {resolved.dataset.path, *resolved.methods.files()}
 
 
 def _finish(result: Result, as_json: bool, plugins: Sequence[Path]) -> None:

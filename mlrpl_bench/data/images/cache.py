@@ -45,8 +45,8 @@ class Prepared:
     """The prepared images of a split, by row; what a `loader.Reader` takes instead of the files.
 
     What it gives for a row, RGB of `side` x `side` pixels, is for `PREPARED_RAW` exactly the original resized by the
-    first step of the reference's training transform, for `PREPARED_JPEG` that after JPEG's loss. A row of `left_out`
-    has no image; its reason stands there.
+    first step of the reference's training transform, for `PREPARED_JPEG` that after JPEG's loss. A row of
+    `skipped_rows` has no image; its reason stands there.
 
     Raises:
         UserError: the cache is missing, unfinished, damaged, of another version, split, kind or size.
@@ -63,8 +63,8 @@ class Prepared:
             )
         facts = read_facts(folder / MANIFEST)
         check_facts(facts, facts_of(split, kind, side), folder)
-        self.left_out = _left_out(facts, folder, len(split))
-        self._names = {row: str(split.image_paths[row]) for row in self.left_out}
+        self.skipped_rows = _skipped_rows(facts, folder, len(split))
+        self._names = {row: str(split.image_paths[row]) for row in self.skipped_rows}
         if kind == PREPARED_RAW:
             self._map()
 
@@ -72,9 +72,9 @@ class Prepared:
         return self._num_rows
 
     def __getitem__(self, row: int) -> Image.Image:
-        if row in self.left_out:
+        if row in self.skipped_rows:
             raise BadImage(
-                f"image {self._names[row]} was left out when the images were prepared ({self.left_out[row]}); "
+                f"image {self._names[row]} was left out when the images were prepared ({self.skipped_rows[row]}); "
                 "use --on-bad-image skip, or mend it and prepare the images again"
             )
         if self.kind == PREPARED_JPEG:
@@ -157,7 +157,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _left_out(facts: dict[str, Any], folder: Path, num_rows: int) -> dict[int, str]:
+def _skipped_rows(facts: dict[str, Any], folder: Path, num_rows: int) -> dict[int, str]:
     pairs = facts.get(LEFT_OUT, [])
     try:
         if all(type(row) is int and 0 <= row < num_rows and isinstance(reason, str) for row, reason in pairs):

@@ -74,7 +74,7 @@ def prepare(
     side: int,
     report: Count | None = None,
     workers: int = 0,
-    left_out: Mapping[int, str] = MappingProxyType({}),
+    skipped_rows: Mapping[int, str] = MappingProxyType({}),
 ) -> Prepared:
     """Resize all images of a split into a folder, unless that is done; what an earlier try has done stays.
 
@@ -83,7 +83,7 @@ def prepare(
         side: of the square, pixels: `ImageTransform.enlarged`.
         report: told (rows done, rows total).
         workers: processes; 0 for this one.
-        left_out: rows whose image is not read, with the reason; the manifest keeps them.
+        skipped_rows: rows whose image is not read, with the reason; the manifest keeps them.
 
     Raises:
         BadImage: an image cannot be decoded.
@@ -96,7 +96,7 @@ def prepare(
             folder.mkdir(parents=True, exist_ok=True)
             with _claimed(folder):
                 if not (folder / MANIFEST).exists():  # another process may have finished just now
-                    _write_all(split, folder, kind, side, report, workers, left_out)
+                    _write_all(split, folder, kind, side, report, workers, skipped_rows)
                 (folder / LOCK).unlink(missing_ok=True)  # whoever has it open already finds the manifest
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -159,7 +159,7 @@ def _write_all(
     side: int,
     report: Count | None,
     workers: int,
-    left_out: Mapping[int, str],
+    skipped_rows: Mapping[int, str],
 ) -> None:
     facts = facts_of(split, kind, side)
     if (folder / UNFINISHED).exists():
@@ -168,8 +168,8 @@ def _write_all(
     write_atomically(folder / UNFINISHED, json.dumps(facts, indent=1))
     if kind == PREPARED_RAW and not done_rows:
         np.lib.format.open_memmap(folder / PIXELS, "w+", np.uint8, (len(split), side, side, 3))
-    _write_missing(split, folder, kind, side, done_rows, report, workers, left_out)
-    write_atomically(folder / MANIFEST, json.dumps({**facts, LEFT_OUT: list(left_out.items())}, indent=1))
+    _write_missing(split, folder, kind, side, done_rows, report, workers, skipped_rows)
+    write_atomically(folder / MANIFEST, json.dumps({**facts, LEFT_OUT: list(skipped_rows.items())}, indent=1))
     for name in (UNFINISHED, DONE):
         (folder / name).unlink(missing_ok=True)
 
@@ -193,9 +193,9 @@ def _write_missing(
     done_rows: set[int],
     report: Count | None,
     workers: int,
-    left_out: Mapping[int, str],
+    skipped_rows: Mapping[int, str],
 ) -> None:
-    finished = done_rows | left_out.keys()
+    finished = done_rows | skipped_rows.keys()
     pieces = [range(len(split))[start : start + FILES_PER_PIECE] for start in range(0, len(split), FILES_PER_PIECE)]
     missing = [[row for row in piece if row not in finished] for piece in pieces]
     tasks = [tuple((row, split.image_paths[row]) for row in rows) for rows in missing if rows]

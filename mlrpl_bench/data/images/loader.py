@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.strong_view import StrongView
 from mlrpl_bench.data.images.transforms import USUAL_PIXELS, ImageTransform, PixelFormat
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import generator_at, seed_of
@@ -37,10 +38,17 @@ def row_order(num_rows: int, seed: int, epoch: int) -> Tensor:
 
 
 class PixelBatch(NamedTuple):
-    """A batch holds uint8 images and the row of each in the split."""
+    """A batch holds uint8 images and the row of each in the split.
+
+    Attributes:
+        pixels_B3HW: the images.
+        index_B: the row of each.
+        strong_B3HW: the same images in the strong views that were asked for, in their order.
+    """
 
     pixels_B3HW: Tensor
     index_B: Tensor
+    strong_B3HW: tuple[Tensor, ...] = ()
 
 
 class PreparedImages(Protocol):
@@ -98,12 +106,18 @@ class Reader:
         """Training steps in an epoch; the last short batch is dropped."""
         return self._num_rows // batch
 
-    def training(self, seed: int, epoch: int, batch: int, first_step: int = 0) -> Iterator[PixelBatch]:
-        """One epoch in its addressed order from a step on, augmented; the last short batch is dropped."""
+    def training(
+        self, seed: int, epoch: int, batch: int, first_step: int = 0, strong: Sequence[StrongView] = ()
+    ) -> Iterator[PixelBatch]:
+        """One epoch in its addressed order from a step on, augmented; the last short batch is dropped.
+
+        Args:
+            strong: the strong views that each batch has besides; an image is decoded once for all its views.
+        """
         order = row_order(self._num_rows, seed, epoch).tolist()
         whole = self.steps_per_epoch(batch) * batch
         self.batches.addresses = [
-            [_Address(row, seed, epoch) for row in order[start : start + batch]]
+            [_Address(row, seed, epoch, tuple(strong)) for row in order[start : start + batch]]
             for start in range(first_step * batch, whole, batch)
         ]
         yield from self.read()
@@ -125,11 +139,12 @@ class Reader:
 
 
 class _Address(NamedTuple):
-    """A row; with a seed and an epoch, its training view in that epoch."""
+    """A row; with a seed and an epoch, its training view in that epoch, and strong views of it besides."""
 
     row: int
     seed: int = -1
     epoch: int = -1
+    strong: tuple[StrongView, ...] = ()
 
 
 class _Batches:
@@ -144,6 +159,14 @@ class _Batches:
         return len(self.addresses)
 
 
+class _Sample(NamedTuple):
+    """The pixels of an image, its row, and the pixels of its strong views."""
+
+    pixels_HW3: np.ndarray
+    row: int
+    strong_HW3: list[np.ndarray]
+
+
 class _Rows(TorchDataset):
     """Pixels by address. Lives here and not in a dataset's file, so that worker processes can unpickle it."""
 
@@ -154,17 +177,17 @@ class _Rows(TorchDataset):
         self._decoded: dict[int, Image.Image] = {}
         self._room = KEEP_DECODED_BYTES // copies  # each loader process keeps its own
 
-    def __getitem__(self, address: _Address) -> tuple[np.ndarray, int] | UserError:
+    def __getitem__(self, address: _Address) -> _Sample | UserError:
         try:
             image = self._decode(address.row)
         except UserError as error:
             return error  # raised in a worker process, its one line would drown in the loader's own traceback
         if address.epoch < 0:
-            image = self._view.test(image)
-        else:
-            random = np.random.default_rng(seed_of("augmentation", address.seed, address.epoch, address.row))
-            image = self._view.train(image, random)
-        return np.asarray(image), address.row
+            return _Sample(np.asarray(self._view.test(image)), address.row, [])
+        place = (address.seed, address.epoch, address.row)
+        view = self._view.train(image, np.random.default_rng(seed_of("augmentation", *place)))
+        strong = [np.asarray(strong.of(image, self._view, *place)) for strong in address.strong]
+        return _Sample(np.asarray(view), address.row, strong)
 
     def _decode(self, row: int) -> Image.Image:
         if row in self._decoded:
@@ -180,12 +203,20 @@ class _Rows(TorchDataset):
         return image
 
 
-def _collate(samples: list[tuple[np.ndarray, int] | UserError]) -> PixelBatch | UserError:
+def _collate(samples: list[_Sample | UserError]) -> PixelBatch | UserError:
     whole = []
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
         whole.append(sample)
-    pixels_BHW3 = torch.from_numpy(np.stack([pixels for pixels, _ in whole]))
-    # Not made contiguous: channels stay last in memory, which convolutions like best.
-    return PixelBatch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor([row for _, row in whole]))
+    strong = zip(*(sample.strong_HW3 for sample in whole), strict=True)
+    return PixelBatch(
+        _stack([sample.pixels_HW3 for sample in whole]),
+        torch.tensor([sample.row for sample in whole]),
+        tuple(_stack(list(views)) for views in strong),
+    )
+
+
+def _stack(images: list[np.ndarray]) -> Tensor:
+    """Images as one batch; not made contiguous: channels stay last in memory, which convolutions like best."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

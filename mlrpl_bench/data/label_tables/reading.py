@@ -140,7 +140,7 @@ class _Images:
     numbers: array[int] = field(default_factory=lambda: array("q"))
 
     @classmethod
-    def of(cls, table: TableFile, names: ColumnNames) -> _Images:
+    def from_table(cls, table: TableFile, names: ColumnNames) -> _Images:
         columns = table.columns
         return cls(table, columns.index(names.image), columns.index(names.split) if names.split in columns else None)
 
@@ -183,7 +183,7 @@ def _read_wide(table: TableFile, names: ColumnNames, values: LabelValues) -> Lab
     columns = [place for place, name in enumerate(table.columns) if name not in others]
     categories = tuple(table.columns[place] for place in columns)
     _check_categories(table, categories, names)
-    images, states = _Images.of(table, names), bytearray()
+    images, states = _Images.from_table(table, names), bytearray()
     for chunk in table.chunks():
         for number, row in zip(*chunk, strict=True):
             place, named_before = images.place(number, row)
@@ -230,7 +230,7 @@ def _read_long(table: TableFile, names: ColumnNames, values: LabelValues) -> Lab
             f"{table.path} is a long table (it has the columns {names.category!r} and {names.value!r}), and has the "
             f"column {odd[0]!r} beside them; leave it out with --set-data ignore={odd[0]}"
         )
-    images = _Images.of(table, names)
+    images = _Images.from_table(table, names)
     columns: dict[str, int] = {}
     image_S, category_S, state_S, number_S = array("q"), array("q"), bytearray(), array("q")
     for chunk in table.chunks():

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from mlrpl_bench.evaluation import metrics
@@ -72,7 +71,7 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "paper": paper if re.match(r"https?://", paper) else "",
         "missing": _missing(table, label),
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
-        "recipe": _variants(found, lambda cell: asdict(cell.recipe)),
+        "recipe": _variants(found, lambda cell: cell.recipe.to_json()),
         "provenance": _provenance(found),
         "ratios": _by_ratio(found, label, taken, table.context.given, is_short),
     }

@@ -22,8 +22,10 @@ from mlrpl_bench.leaderboard.numbers import (
     at_validated,
     best_epoch,
     best_on_validation,
+    by_weights,
 )
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
+from mlrpl_bench.models.method import AVERAGED, RAW
 from mlrpl_bench.utils.tables import Entry, Table
 
 
@@ -47,6 +49,7 @@ def tables(
         _own_thresholds(labels, average, found, is_validation),
         _best_epoch(labels, average, found, is_validation),
         _model_selection(labels, average, found, is_validation),
+        _weights(labels, average, found),
         _recovery(methods, ratios, found, given),
         _fluctuation(methods, ratios, found, given),
         _by_category(labels, average, found, categories, given),
@@ -159,6 +162,19 @@ def _model_selection(labels: Sequence[str], average: str, found: Lookup, is_vali
     if not is_validation and (lacking := [label for label, entries in rows if math.isnan(entries[1].value)]):
         notes.append(f"without records on validation images, so without a best epoch there: {', '.join(lacking)}")
     return Table("model-selection", "By which epoch is reported", tuple(columns), rows, tuple(notes))
+
+
+def _weights(labels: Sequence[str], average: str, found: Lookup) -> Table | None:
+    """mAP of the raw and of the averaged weights of the rows that have both; None where no row has."""
+    columns = {"row": "mAP", "raw": by_weights(RAW), "averaged": by_weights(AVERAGED)}
+    rows = [(label, [found.entry(label, average, column) for column in columns.values()]) for label in labels]
+    rows = [(label, entries) for label, entries in rows if not math.isnan(entries[1].value)]
+    notes = (
+        f"mAP of the last epoch in percent, {_where(average)}; row: the number of the main table, which is that of the "
+        "weights that the recipe named before training",
+        "the better of both is nobody's number: whoever takes it chooses on the test labels",
+    )
+    return Table("weights", "Raw and averaged weights", tuple(columns), rows, notes) if rows else None
 
 
 def _best_epoch(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table:

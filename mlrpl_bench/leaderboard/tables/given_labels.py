@@ -34,7 +34,7 @@ class GivenLabels(NamedTuple):
     own_validation: bool = False
 
     @classmethod
-    def of(cls, train: Split, test: Split, own_validation: bool = False) -> GivenLabels:
+    def from_splits(cls, train: Split, test: Split, own_validation: bool = False) -> GivenLabels:
         """Count the labels of both splits."""
         counts = {state: (test.labels_NC == state).sum(axis=0).tolist() for state in (PRESENT, ABSENT)}
         return cls(

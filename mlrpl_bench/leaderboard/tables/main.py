@@ -18,7 +18,7 @@ from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
-from mlrpl_bench.records.origin import counted_origins
+from mlrpl_bench.records.elsewhere.origin import counted_origins
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.utils.arrays import plain
 from mlrpl_bench.utils.tables import NOT_DISTINGUISHED, Entry, Table, counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mlrpl_bench.data.protocol import PRESENT
+from mlrpl_bench.models.finishing import LinearHead
 from mlrpl_bench.models.layers.graphs import GatedGraph, pick
 from mlrpl_bench.models.method import Method, ParameterGroup
 
 
-class GraphHead(nn.Module):
+class GraphHead(LinearHead, nn.Module):
     """SSGRL's head (Chen et al., ICCV 2019, sections 3.3 and 3.4), called phi by the methods that blend features.
 
     With f the features and h the nodes after the graph network that starts from them,
@@ -69,8 +71,17 @@ class GraphHead(nn.Module):
 
     def _classify(self, nodes: Tensor, features: Tensor, classifiers: Tensor, biases: Tensor) -> Tensor:
         """Logits of nodes (..., D), each with its feature, classifier and bias."""
-        outputs = torch.tanh(self.merge(torch.cat([nodes, features], dim=-1)))
-        return (outputs * classifiers).sum(dim=-1) + biases
+        return (self._outputs(nodes, features) * classifiers).sum(dim=-1) + biases
+
+    def _outputs(self, nodes: Tensor, features: Tensor) -> Tensor:
+        return torch.tanh(self.merge(torch.cat([nodes, features], dim=-1)))
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        return self.classifiers_CD, self.bias_C
+
+    def inputs(self, features_BCD: Tensor, *_: Any, **__: Any) -> Tensor:
+        """o of each category, (B, C, D)."""
+        return self._outputs(self.graph(features_BCD, self.adjacency_CC), features_BCD)
 
 
 def pairs(num_categories: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -188,11 +199,18 @@ def support(pair_logits_BP: Tensor, labels_BC: Tensor) -> Tensor:
     return sums_BC / present_BC.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-class PooledClassifier(nn.Linear):
+class PooledClassifier(LinearHead, nn.Linear):
     """Maps (B, D, H, W) to logits (B, C): global average pooling, then a linear classifier."""
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        return super().forward(maps_BDHW.mean(dim=(2, 3)))
+        return super().forward(self.inputs(maps_BDHW))
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        return self.weight, self.bias
+
+    def inputs(self, maps_BDHW: Tensor) -> Tensor:
+        """The mean position, (B, D)."""
+        return maps_BDHW.mean(dim=(2, 3))
 
 
 class ClassMaps(nn.Conv2d):

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from mlrpl_bench.records.origin import ORIGIN, Origin, write_origin
-from mlrpl_bench.records.packed import PACKED, SCORES, TRAIN_EVIDENCE, TRAIN_SCORES
+from mlrpl_bench.models.finishing import JOINT
+from mlrpl_bench.records.elsewhere.origin import ORIGIN, Origin, write_origin
+from mlrpl_bench.records.elsewhere.packed import PACKED, SCORES, TRAIN_EVIDENCE, TRAIN_SCORES
 from mlrpl_bench.records.packs import reading, signatures
 from mlrpl_bench.records.packs.manifest import BadPack, Manifest
 from mlrpl_bench.records.packs.signatures import SIGNATURE
@@ -161,7 +162,7 @@ def _checked(pack: Path, place: str, folder: Path, manifest: Manifest) -> Record
         reason = str(error).replace(f"{folder}/", "").replace(str(folder), place).split("; move ")[0]
         raise BadPack(f"{what}: {reason}") from error
     cell = record.cell
-    for word in (cell.setting.dataset, cell.method):
+    for word in (cell.setting.dataset, *cell.method.split(JOINT, maxsplit=1)):
         if not word.isidentifier():
             raise BadPack(f"{what}: a data set or method cannot be called {word!r}")
     if place_of(cell).as_posix() != place:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlrpl_bench.data import protocol
-from mlrpl_bench.records.packed import PACKED, PRECISIONS, TRAIN_EVIDENCE, WEIGHTS, check_facts
+from mlrpl_bench.records.elsewhere.packed import PACKED, PRECISIONS, TRAIN_EVIDENCE, WEIGHTS, check_facts
 from mlrpl_bench.records.packs.signatures import SIGNATURE
 from mlrpl_bench.records.record import FILES, RECORD
 from mlrpl_bench.utils.errors import UserError

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.records.packed import (
+from mlrpl_bench.records.elsewhere.packed import (
     EXAMPLES,
     FULL,
     PACKED,

@@ -139,9 +139,9 @@ def _refuse_unchanged(dataset: DatasetEntry, options: Options, folder: Path, tra
     Raises:
         UserError: its labels are in none of the permuted files.
     """
-    from mlrpl_bench.models.hyperparameters import build
+    from mlrpl_bench.models.hyperparameters import make_instance
 
-    instance = dataset.cls(build(dataset.cls.Options, dict(options.data), dataset.name, "option"))
+    instance = dataset.cls(make_instance(dataset.cls.Options, dict(options.data), dataset.name, "option"))
     try:
         now = instance.load(folder, "train")
     except Exception:  # a data set may raise anything on labels that do not belong together

@@ -147,11 +147,15 @@ class Sample:
 
     def batch(self, labels_BC: Tensor) -> Batch:
         """Make a batch of the first images, with the given labels."""
-        shared = next(iter(self.workbench().in_order("train", len(labels_BC))))
+        workbench = self.workbench()
+        shared = next(iter(workbench.in_order("train", len(labels_BC))))
         generator = generator_at("conformance", device=self.fabric.device)
-        return Batch(
-            shared.images_B3HW, shared.frozen_BDHW, labels_BC.to(self.fabric.device), shared.index_B, generator
-        )
+        strong_B3HW = shared.images_B3HW.flip(3)  # stands in for a strong view, for methods that ask for one
+        with torch.no_grad(), self.fabric.autocast():
+            strong_BDHW = workbench.backbone.frozen(strong_B3HW)
+        labels_BC = labels_BC.to(self.fabric.device)
+        plain = (shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator)
+        return Batch(*plain, strong_B3HW, strong_BDHW)
 
 
 def _random_split(folder: Path, name: str, count: int, num_categories: int, random: np.random.Generator) -> Split:

@@ -50,7 +50,7 @@ class Sources:
     table: SourceTable | None = None
 
     @classmethod
-    def of(cls, inputs: Inputs, evaluated_on: str, root: Path, table: SourceTable | None = None) -> Sources:
+    def from_inputs(cls, inputs: Inputs, evaluated_on: str, root: Path, table: SourceTable | None = None) -> Sources:
         """Those of a study; images held out of the training set are in ``train``."""
         (whole, trained_rows), (evaluated, _) = inputs.sources["train"], inputs.sources["test"]
         splits = {"train": whole} if evaluated is whole else {"train": whole, evaluated_on: evaluated}

@@ -1,1 +1,1 @@
-"""What one wants to know of a dataset before training on it: are its files whole, what is in it, how does it look."""
+"""These modules inspect a dataset before training: are its files whole, what is in it, how does it look."""

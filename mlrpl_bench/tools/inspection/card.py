@@ -1,4 +1,4 @@
-"""A dataset's card: its statistics as tables, printed on a terminal or as Markdown to paste into a README."""
+"""This module makes a dataset's card: its statistics as tables, on a terminal or as Markdown for a README."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def print_card(statistics: Statistics, name: str, about: str) -> None:
 
 
 def markdown(statistics: Statistics, name: str, about: str = "", every_category: bool = False) -> str:
-    """The card; with `every_category`, also the known positives of each category at each ratio."""
+    """Return the card as Markdown; with `every_category`, also the known positives of each category at each ratio."""
     tables = _tables(statistics)
     if every_category:
         tables.append(_every_category(statistics))
@@ -78,7 +78,7 @@ def _splits(splits: dict[str, SplitCounts]) -> Table:
 
 
 def _categories(title: str, statistics: Statistics, columns: Sequence[int]) -> Table:
-    """Images with a category in each split, and its known positives at three ratios."""
+    """Make the table of categories: images in each split, and known positives at three ratios."""
     known = [statistics.known[at] for at in sorted({0, len(statistics.known) // 2, len(statistics.known) - 1})]
     some_unknown = statistics.train.unknown > 0
     head = [
@@ -147,6 +147,6 @@ def _pairs(statistics: Statistics) -> Table:
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> Table:
-    """Numbers to the right, names to the left."""
+    """Print a table with numbers to the right and names to the left."""
     left = [place for place, column in enumerate(head) if column in NAMES]
     return from_text("card", title, head, rows, notes, left=left)

@@ -1,4 +1,4 @@
-"""``data check``: what of a dataset is there, what is missing, and which image files are damaged or unusual."""
+"""This module checks a dataset for ``data check``: which files are there, missing, damaged or unusual."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IN_THIS_PROCESS = 64
 
 @dataclass
 class SplitFindings:
-    """What was found of one split.
+    """These findings are about one split.
 
     Attributes:
         problem: why it could not be loaded, or "".
@@ -56,7 +56,7 @@ class SplitFindings:
 
     @property
     def ok(self) -> bool:
-        """Whether a run could read the split."""
+        """Tell whether a run could read the split."""
         return not (self.problem or self.missing or self.broken) and self.images > 0
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class SplitFindings:
 
 @dataclass
 class CheckResult:
-    """What a check found.
+    """A check result says what was found, and whether a run would succeed.
 
     Attributes:
         root: the folder looked at; there: what lies in it, folders with a slash at the end.
@@ -102,18 +102,18 @@ class CheckResult:
 
     @property
     def options_are_enough(self) -> bool:
-        """Whether a run with the options of `to_add` would succeed, though one without them fails."""
+        """Tell whether a run with the options of `to_add` would succeed, though one without them fails."""
         return len(self.obstacles) <= len(self.to_add) and all(split.ok for split in self.splits)
 
     @property
-    def images_can_be_left_out(self) -> bool:
-        """Whether a run fails for images alone, and would go on with ``--on-bad-image skip``."""
+    def images_can_be_skipped(self) -> bool:
+        """Tell whether a run fails for images alone, and would go on with ``--on-bad-image skip``."""
         bad = any(split.missing or split.broken for split in self.splits)
         return bad and not self.obstacles and not any(split.problem for split in self.splits)
 
     @property
     def ok(self) -> bool:
-        """Whether a run would succeed, as far as was looked."""
+        """Tell whether a run would succeed, as far as was looked."""
         return not self.obstacles and all(split.ok for split in self.splits)
 
     def to_json(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def check(
 
 
 def _split_names(dataset: Dataset, root: Path, evaluate_on: str) -> tuple[str, ...]:
-    """The splits to look at; the usual ones where even that cannot be told: loading them says what is wrong.
+    """Return the splits to look at; the usual ones where a dataset cannot tell, as loading them says what is wrong.
 
     A run that evaluates on val does not read the test images.
     """
@@ -193,21 +193,21 @@ def _split_names(dataset: Dataset, root: Path, evaluate_on: str) -> tuple[str, .
 
 
 def _say_what_is_evaluated(result: CheckResult, loaded: dict[str, Split]) -> None:
-    """A data set without test images is evaluated on validation images, if a run is told to."""
+    """Say whether a run could evaluate: without test images it can only use validation images, if told to."""
     instead = "evaluate on those of val" if "val" in loaded else "hold out a tenth of the training images"
     result.to_add.append("--evaluate-on val")
     result.obstacles.append(f"there are no test images; add --evaluate-on val to {instead}")
 
 
 def contents(root: Path) -> list[str]:
-    """The names in a folder, sorted, those of folders with a slash at the end; nothing if there is no folder."""
+    """List the names in a folder, sorted, those of folders with a slash at the end; nothing if there is no folder."""
     if not root.is_dir():
         return []
     return sorted(path.name + "/" * path.is_dir() for path in root.iterdir() if path.name[0] != ".")
 
 
 def sample(paths: Sequence[Path], name: str) -> list[Path]:
-    """At most `SAMPLE` of the paths in their order, drawn by the split's name alone."""
+    """Draw at most `SAMPLE` of the paths in their order, drawn by the split's name alone."""
     if len(paths) <= SAMPLE:
         return list(paths)
     rows = np.random.default_rng(seed_of("quick check", name)).choice(len(paths), SAMPLE, replace=False)
@@ -242,7 +242,7 @@ def _listed(kinds: dict[str, list[tuple[Path, str]]]) -> dict[str, list[dict[str
 
 
 def _obstacles(loaded: dict[str, Split]) -> list[str]:
-    """What stops a run though the splits load."""
+    """List what stops a run though the splits load."""
     if len({split.categories for split in loaded.values()}) > 1:
         return ["train and test split have different categories, or in different order"]
     try:
@@ -261,7 +261,7 @@ def _obstacles(loaded: dict[str, Split]) -> list[str]:
 
 
 def _look_ahead(preset: Preset, weights: str | None, findings: CheckResult) -> None:
-    """What would stop a run under the preset with these weights, or may."""
+    """Note what would stop a run under the preset with these weights, or may."""
     images, split_names = findings.splits[0].images, {split.name for split in findings.splits}
     if not split_names & {"test", "val"}:
         images -= int(held_out(images).sum())
@@ -293,22 +293,24 @@ def _look_ahead(preset: Preset, weights: str | None, findings: CheckResult) -> N
 
 
 def _length(preset: Preset, images: int) -> str:
-    """Learning rate and number of steps of a run under the preset, with the recipe that methods have by default."""
+    """Say the learning rate and number of steps of a run under the preset, with the default recipe of methods."""
     from mlrpl_bench.models.method import Recipe
     from mlrpl_bench.training.steps import Length
 
-    return f"a run of {counted(preset.epochs, 'epoch')}: {Length.of(Recipe().resolve(preset), images).to_text()}"
+    return (
+        f"a run of {counted(preset.epochs, 'epoch')}: {Length.from_recipe(Recipe().resolve(preset), images).to_text()}"
+    )
 
 
 def _trained(preset: Preset) -> str:
-    """What is trained of the backbone under the preset."""
+    """Say what part of the backbone is trained under the preset."""
     from mlrpl_bench.models.backbones import outline
 
     return f"trained of the backbone {preset.backbone}: {outline(preset.backbone, preset.trained_stages)}"
 
 
 def _refused_weights(preset: Preset, weights: str) -> list[str]:
-    """Why the backbone of the preset cannot begin with these weights; empty where it can."""
+    """Say why the backbone of the preset cannot begin with these weights; empty where it can."""
     from mlrpl_bench.models import backbones
 
     if weights == "random":
@@ -321,7 +323,7 @@ def _refused_weights(preset: Preset, weights: str) -> list[str]:
 
 
 def missing_weights(preset: Preset) -> str | None:
-    """The pre-trained weights that a run under the preset would fetch over the network; None if it needs none."""
+    """Name the pre-trained weights that a run under the preset would fetch over the network; None if it needs none."""
     from mlrpl_bench.models.backbones import SMALL, pretrained_tag  # imported late, as all here: torch takes seconds
 
     if preset.backbone == SMALL:
@@ -350,7 +352,7 @@ def _is_offline() -> bool:
 
 
 def _warnings(loaded: dict[str, Split], findings: list[SplitFindings]) -> list[str]:
-    """What does not stop a run."""
+    """List what is unusual but does not stop a run."""
     lines = [
         f"{found.name} has {counted(found.images, 'image')}, expected are {found.expected:,}; numbers will not be "
         "comparable"

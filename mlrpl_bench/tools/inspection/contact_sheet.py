@@ -1,4 +1,4 @@
-"""Images of a dataset on one sheet, with the labels as a method would see them at a known ratio, and what is hidden."""
+"""This module draws images on a sheet, with the labels as a method sees them at a known ratio, and those hidden."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GROUND, BLACK, GREEN, ORANGE, GREY = "#ffffff", "#222222", "#1a7f37", "#c2570c",
 
 
 class Word(NamedTuple):
-    """A label's name on the sheet."""
+    """A word is a label's name on the sheet."""
 
     text: str
     colour: str
@@ -45,7 +45,7 @@ LEGEND = (
 
 
 def draw(split: Split, title: str, ratio: float, how_many: int = 12, seed: int = 0, mask_seed: int = 0) -> bytes:
-    """A sheet as a PNG.
+    """Draw a sheet as a PNG.
 
     Args:
         ratio: known share of the labels; the mask is the one that a training split of these labels gets.
@@ -63,7 +63,7 @@ def draw(split: Split, title: str, ratio: float, how_many: int = 12, seed: int =
 def draw_tiles(
     split: Split, title: str, legend: Sequence[Word], rows: Sequence[int], words: Sequence[list[Word]]
 ) -> bytes:
-    """A sheet of some images, each with words below it, as a PNG.
+    """Draw a sheet of some images, each with words below it, as a PNG.
 
     Args:
         legend: what the words mean, below the title.
@@ -81,19 +81,19 @@ def draw_tiles(
 
 
 def _explained(texts: Sequence[str]) -> list[Word]:
-    """What the legend says besides, where a text has letters that the font lacks."""
+    """Return what the legend says besides, where a text has letters that the font lacks."""
     lacks = any(drawable(text) != on_one_line(text) for text in texts)
     return [Word(f"{LACKING} stands for what the font lacks", BLACK)] if lacks else []
 
 
 def chosen_rows(num_rows: int, how_many: int, seed: int) -> list[int]:
-    """Rows drawn without repetition, in order; all of them if there are fewer."""
+    """Draw rows without repetition and return them in order; all of them if there are fewer."""
     rows = np.random.default_rng(seed_of("contact sheet", seed)).permutation(num_rows)[:how_many]
     return sorted(rows.tolist())
 
 
 def words_of(labels_C: NDArray[np.int8], mask_C: NDArray[np.bool_], categories: Sequence[str]) -> list[Word]:
-    """An image's labels: known present, hidden present, then the absent ones, named or (of many) counted.
+    """Name an image's labels: known present, hidden present, then the absent ones, named or (of many) counted.
 
     Args:
         labels_C: all labels that were given; entries that are UNKNOWN here are counted as never given.
@@ -115,7 +115,7 @@ def words_of(labels_C: NDArray[np.int8], mask_C: NDArray[np.bool_], categories: 
 
 
 def _tile(split: Split, row: int, words: list[Word]) -> Image.Image:
-    """An image, its id and its labels; as high as they need."""
+    """Draw an image, its id and its labels, as high as they need."""
     caption = _shortened(drawable(f"{split.ids[row]}  {split.image_paths[row].name}"), SIDE)
     lines = [[Word(caption, BLACK)], *_lines(words, SIDE)]
     tile = Image.new("RGB", (SIDE, SIDE + 6 + LINE * len(lines)), GROUND)
@@ -130,7 +130,7 @@ def _tile(split: Split, row: int, words: list[Word]) -> Image.Image:
 
 
 def _sheet(title: list[list[Word]], tiles: list[Image.Image], width: int) -> Image.Image:
-    """Tiles in rows, each row as high as its highest."""
+    """Put tiles into rows, each row as high as its highest."""
     rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
     top = 2 * GAP + LINE * len(title)
     height = top + sum(max(tile.height for tile in row) + GAP for row in rows)
@@ -144,7 +144,7 @@ def _sheet(title: list[list[Word]], tiles: list[Image.Image], width: int) -> Ima
 
 
 def _lines(words: Sequence[Word], width: int) -> list[list[Word]]:
-    """Words put into lines that are not wider than `width` pixels; a word wider than that is cut."""
+    """Put words into lines that are not wider than `width` pixels; a word wider than that is cut."""
     lines: list[list[Word]] = [[]]
     used = 0.0
     for word in words:
@@ -172,7 +172,7 @@ def _write(sheet: Image.Image, lines: Sequence[Sequence[Word]], left: int, top: 
 
 
 def _shortened(text: str, width: float) -> str:
-    """The beginning and the end of a text that is too long, as the end often tells names apart."""
+    """Return the beginning and the end of a text that is too long, as the end often tells names apart."""
     if _length(text) <= width:
         return text
     for kept in range(len(text) - 1, 0, -1):

@@ -1,4 +1,4 @@
-"""What a check found, for people."""
+"""This module prints what a check found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def print_findings(findings: CheckResult, name: str, console: Console | None = N
 
 
 def lines(findings: CheckResult, name: str) -> list[Text]:
-    """The lines of the report; paths are whole, however long."""
+    """Return the lines of the report; paths are whole, however long."""
     text = [Text(f"{name} in {findings.root}", style="bold")]
     problems: dict[str, list[str]] = {}  # what is wrong with the file of both splits is said once
     for split in findings.splits:
@@ -64,7 +64,7 @@ def _with_reasons(files: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def _listed(word: str, what: str, names: Sequence[str], style: str, shown: int = SHOWN) -> list[Text]:
-    """A line with the count, and the first of the names."""
+    """Return a line with the count, and the first of the names."""
     if not names:
         return []
     rest = [Text(f"      and {len(names) - shown:,} more; --json lists all")] if len(names) > shown else []
@@ -73,7 +73,7 @@ def _listed(word: str, what: str, names: Sequence[str], style: str, shown: int =
 
 
 def _expected(findings: CheckResult) -> list[Text]:
-    """The tree that should be there, and what is there."""
+    """Return the tree that should be there, and what is there."""
     text = []
     if findings.expected_files:
         text.append(Text("expected files:", style="bold"))

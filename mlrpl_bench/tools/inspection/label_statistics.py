@@ -1,4 +1,4 @@
-"""What is in a dataset, counted: labels per image, categories, pairs, and what the masks leave known at each ratio."""
+"""This module counts labels per image, categories, pairs, and what the masks leave known at each ratio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RARE_PAIR_SHARE = 0.001
 
 @dataclass(frozen=True, eq=False)
 class SplitCounts:
-    """One split with all labels that were given.
+    """These counts are of one split with all labels that were given.
 
     Attributes:
         positives_C: images of each category.
@@ -53,7 +53,7 @@ class SplitCounts:
 
 @dataclass(frozen=True, eq=False)
 class KnownCounts:
-    """What one mask leaves known of the training labels.
+    """These counts are of the training labels that one mask leaves known.
 
     Attributes:
         positives_C: known positives of each category.
@@ -83,7 +83,7 @@ class KnownCounts:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two categories (their columns) that occur together.
+    """A pair is two categories (their columns) that occur together.
 
     Attributes:
         images: that show both. overlap: of the images that show either, the share that shows both.
@@ -99,7 +99,10 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Everything counted. `together_CC` holds the training images that show both categories; its diagonal, each."""
+    """Statistics hold everything that was counted.
+
+    `together_CC` holds the training images that show both categories; its diagonal, each.
+    """
 
     categories: tuple[str, ...]
     splits: dict[str, SplitCounts]
@@ -109,15 +112,15 @@ class Statistics:
 
     @property
     def train(self) -> SplitCounts:
-        """The split whose labels are hidden."""
+        """Return the split whose labels are hidden."""
         return self.splits["train"]
 
     def by_frequency(self) -> list[int]:
-        """Columns from the most to the least frequent category in training."""
+        """Return the columns from the most to the least frequent category in training."""
         return np.argsort(-self.train.positives_C, kind="stable").tolist()
 
     def pairs(self, how_many: int) -> list[Pair]:
-        """The pairs that overlap most, strongest first."""
+        """Return the pairs that overlap most, strongest first."""
         return _strongest(self.together_CC, len(self.train.labels_N))[:how_many]
 
     def to_json(self) -> dict[str, Any]:
@@ -160,14 +163,14 @@ def measure(splits: Mapping[str, Split], ratios: Sequence[float] = NINE_RATIOS, 
 
 
 def count_split(split: Split) -> SplitCounts:
-    """Images of each category, labels of each image."""
+    """Count the images of each category and the labels of each image."""
     present_NC = split.labels_NC == PRESENT
     given_NC = split.labels_NC != UNKNOWN
     return SplitCounts(present_NC.sum(0), present_NC.sum(1), given_NC.sum(0), split.num_unknown)
 
 
 def count_known(labels_NC: NDArray[np.int8], ratio: float, mask_seed: int = 0) -> KnownCounts:
-    """What the protocol's mask leaves known of the given labels."""
+    """Count what the protocol's mask leaves known of the given labels."""
     mask_NC = known_mask(labels_NC.shape, ratio, mask_seed, labels_NC=labels_NC)
     seen_NC = hide(labels_NC, mask_NC)
     share = known_share(labels_NC, mask_NC)

@@ -1,4 +1,4 @@
-"""A picture of a dataset's statistics: images of each category, which occur together, what is known at each ratio."""
+"""This module draws a dataset's statistics: images of each category, which occur together, what is known."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MATRIX_NAMES = 80
 
 
 def draw(statistics: Statistics, name: str) -> bytes:
-    """The picture as a PNG; every category's name is in it, so that it grows with their number."""
+    """Draw the picture as a PNG; every category's name is in it, so that it grows with their number."""
     from matplotlib.figure import Figure
 
     columns = columns_of_bars(len(statistics.categories))
@@ -65,12 +65,12 @@ def draw(statistics: Statistics, name: str) -> bytes:
 
 
 def columns_of_bars(num_categories: int) -> int:
-    """Side by side: two for 20 categories, so that the picture is no tower, four for 200."""
+    """Return how many columns of bars stand side by side: two for 20 categories, four for 200."""
     return max(2 if num_categories > 10 else 1, math.ceil(num_categories / BARS_IN_A_COLUMN))
 
 
 def matrix_side(num_categories: int) -> float:
-    """The height of the matrix: its names' lines, but no stamp."""
+    """Return the height of the matrix: its names' lines, but no stamp."""
     return max(4.6, min(num_categories, MATRIX_NAMES) * 0.105)
 
 
@@ -82,7 +82,7 @@ def _title(statistics: Statistics, name: str) -> str:
 
 
 def _draw_bars(figure: SubFigure, statistics: Statistics, columns: int, in_column: int) -> None:
-    """Images of each category, the most frequent first, and below it the known positives at the lowest ratio."""
+    """Draw the images of each category, the most frequent first, and the known positives at the lowest ratio below."""
     order = statistics.by_frequency()
     positives_C = statistics.train.positives_C
     names, note = picture_names(statistics.categories)
@@ -114,7 +114,7 @@ def _draw_bars(figure: SubFigure, statistics: Statistics, columns: int, in_colum
 
 
 def _mark_unknown(panel: Axes, places: Sequence[int], positives_B: NDArray[np.intp]) -> None:
-    """Say of some bars that nothing of them is known."""
+    """Mark the bars of categories of which nothing is known."""
     labels = panel.get_yticklabels()
     leftmost = min(1, positives_B.max())  # zero has no place on a logarithmic axis
     for place in places:
@@ -147,7 +147,7 @@ def _draw_matrix(figure: SubFigure, statistics: Statistics) -> None:
 
 
 def _draw_positives(panel: Axes, statistics: Statistics) -> None:
-    """How many known positives the categories have at each ratio."""
+    """Draw how many known positives the categories have at each ratio."""
     ratios = [known.ratio for known in statistics.known]
     positives_RC = np.stack([known.positives_C for known in statistics.known])
     # On the logarithmic axis a category without any known positive stands at half an image.
@@ -168,7 +168,7 @@ def _draw_positives(panel: Axes, statistics: Statistics) -> None:
 
 
 def _draw_shares(panel: Axes, statistics: Statistics) -> None:
-    """What share of the labels is known, and of how many images nothing is."""
+    """Draw the share of labels that is known, and the share of images without any known label."""
     known = statistics.known
     ratios = [counts.ratio for counts in known]
     images = len(statistics.train.labels_N)

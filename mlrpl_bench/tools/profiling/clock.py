@@ -1,4 +1,4 @@
-"""A clock that knows at any moment to which part of a step the time belongs."""
+"""This module divides the time of a training step among its parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Clock:
-    """Divides time among named parts, step by step; at any moment one part is on."""
+    """A clock divides time among named parts, step by step; at any moment one part is on."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
@@ -20,7 +20,7 @@ class Clock:
         self._step = 0
 
     def start(self, step: int, part: str) -> None:
-        """A step begins, and the one before it ends."""
+        """Begin a step, which ends the one before it."""
         self._step, self._open = step, []
         self.enter(part)
 
@@ -40,7 +40,7 @@ class Clock:
         self.enter(part)
 
     def stop(self) -> list[dict[str, float]]:
-        """The seconds of each part, for every step since the last stop."""
+        """Return the seconds of each part, for every step since the last stop."""
         self._mark()
         if self._stream is not None:
             self._stream.synchronize()

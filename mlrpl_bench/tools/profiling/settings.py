@@ -1,4 +1,4 @@
-"""Where methods are profiled: a data set's own setting with its images, or the papers' with made-up ones in memory."""
+"""This module makes settings to profile in: a data set's own, or the papers' with made-up images in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PREFETCHED = 33
 
 @dataclass(frozen=True, eq=False)
 class ProfilingSetting:
-    """Where methods are measured.
+    """A profiling setting says where methods are measured.
 
     Attributes:
         name: the setting's name.
@@ -69,13 +69,16 @@ class ProfilingSetting:
         return self.study.workbench.fabric.device
 
     def warm_up(self) -> int:
-        """Steps before those that count; the first of a method is not like the others (and counts its operations)."""
+        """Return the number of steps before those that count.
+
+        The first of a method is not like the others, and counts its operations.
+        """
         if self.device.type == "cpu":
             return 1
         return PREFETCHED if self.reads else CUDA_WARM_UP
 
     def facts(self) -> dict[str, Any]:
-        """The setting and the machine."""
+        """Return the setting and the machine as plain data."""
         setting, machine = self.study.setting, provenance(self.device)
         return {
             "setting": self.name,
@@ -91,8 +94,8 @@ class ProfilingSetting:
         }
 
 
-def of_dataset(entry: DatasetEntry, options: Options, ratio: float, report: Report) -> ProfilingSetting:
-    """A data set's own setting, with its images."""
+def dataset_setting(entry: DatasetEntry, options: Options, ratio: float, report: Report) -> ProfilingSetting:
+    """Make a data set's own setting, with its images."""
     bench = ProfilingSetting(entry.name, Study(entry, options, report), ratio, reads=True)
     workbench, batch = bench.study.workbench, bench.batch
     total = -(-len(bench.study.train) // batch)
@@ -102,8 +105,8 @@ def of_dataset(entry: DatasetEntry, options: Options, ratio: float, report: Repo
     return bench
 
 
-def of_paper(options: Options, classes: int, ratio: float, report: Report) -> ProfilingSetting:
-    """The papers' setting (`PAPER`, unless options say otherwise) on images and labels that are made up."""
+def paper_setting(options: Options, classes: int, ratio: float, report: Report) -> ProfilingSetting:
+    """Make the papers' setting (`PAPER`, unless options say otherwise) on images and labels that are made up."""
     batch = options.batch or PAPER.batch
     data = {"categories": str(classes), "images": str(4 * max(batch, 1))}
     chosen = replace(options, data=data)
@@ -112,7 +115,7 @@ def of_paper(options: Options, classes: int, ratio: float, report: Report) -> Pr
 
 
 class RandomData(Dataset):
-    """Labels without images: three categories an image on average, as in COCO."""
+    """This dataset has labels without images: three categories an image on average, as in COCO."""
 
     needs_root = False
 
@@ -132,7 +135,7 @@ class RandomData(Dataset):
 
 
 class InMemory(Study):
-    """A study whose images are random numbers on the device."""
+    """This study has images that are random numbers on the device."""
 
     reads_files = False
 
@@ -145,7 +148,7 @@ class InMemory(Study):
 
 
 class RandomImages(Reader):
-    """Gives the same pixels for every batch, at once."""
+    """This reader gives the same pixels for every batch, at once."""
 
     def __init__(self, image_paths: Sequence[Path], view: ImageTransform, batch: int, device: torch.device) -> None:
         super().__init__(image_paths, view)
@@ -156,4 +159,5 @@ class RandomImages(Reader):
     def read(self) -> Iterator[PixelBatch]:
         for addresses in self.batches.addresses:
             rows_B = torch.tensor([address.row for address in addresses])
-            yield PixelBatch(self.pixels_BHW3[: len(rows_B)].permute(0, 3, 1, 2), rows_B)
+            pixels_B3HW = self.pixels_BHW3[: len(rows_B)].permute(0, 3, 1, 2)
+            yield PixelBatch(pixels_B3HW, rows_B, tuple(pixels_B3HW for _ in addresses[0].strong))

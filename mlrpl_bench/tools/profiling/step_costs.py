@@ -1,4 +1,4 @@
-"""What a training step costs, and where: the parts of a step, floating-point operations, memory, images a second.
+"""This module measures what a training step costs: its parts, floating-point operations, memory, images a second.
 
 The step that is measured is the one that trains a cell (`CellRun.step`), untouched. A clock knows at any moment to
 which part the time belongs, and is switched at the seams: around every call of the backbone's frozen and of its
@@ -30,9 +30,9 @@ from mlrpl_bench.tools.profiling import whole_cell
 from mlrpl_bench.tools.profiling.clock import Clock
 from mlrpl_bench.tools.profiling.settings import ProfilingSetting
 from mlrpl_bench.tools.profiling.whole_cell import CellCost, Counts, Own
-from mlrpl_bench.training.device import forget_peak_memory, peak_memory
+from mlrpl_bench.training.parts.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
-from mlrpl_bench.training.workbench import SharedBatch, Workbench
+from mlrpl_bench.training.workbench import SharedBatch
 from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.progress import Report
 from mlrpl_bench.utils.tables import Entry, Table
@@ -57,7 +57,7 @@ MATMUL_ROUNDS = 6
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step of a method costs; times are medians.
+    """A cost says what a step of a method takes; times are medians.
 
     Attributes:
         seconds: by part, see `PARTS`; without ``reading`` where nothing is read.
@@ -80,7 +80,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Profile:
-    """The costs of some methods, and where they were measured.
+    """A profile holds the costs of some methods, and where they were measured.
 
     Attributes:
         costs: of a step.
@@ -96,7 +96,7 @@ class Profile:
     counts: Counts | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return {
             "title": self.title,
             **self.facts,
@@ -108,7 +108,7 @@ class Profile:
 
     @classmethod
     def read(cls, path: Path) -> Profile:
-        """What `to_json` gave, from a file.
+        """Read what `to_json` gave from a file.
 
         Raises:
             UserError: the file is damaged.
@@ -126,7 +126,7 @@ class Profile:
         return found
 
     def table(self) -> Table:
-        """A row for each method."""
+        """Return a table with a row for each method."""
         columns = (*PARTS.values(), "total", "images/s", "GB", "GFLOP", "of peak", "pass")
         rows = [(cost.method, [_entry(value) for value in _values(cost)]) for cost in self.costs]
         return Table("profile", self.title, columns, rows, tuple(self._notes()))
@@ -206,7 +206,7 @@ def _cells(bench: ProfilingSetting, costs: Sequence[Cost], owns: Sequence[Own]) 
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second in the machine's fastest large matrix product."""
+    """Measure the floating-point operations a second in the machine's fastest large matrix product."""
     side = MATMUL_SIDE[device.type]
     clock = Clock(device)
     left, right = torch.rand(2, side, side, device=device, dtype=dtype)
@@ -262,10 +262,10 @@ def _cost(bench: ProfilingSetting, entry: MethodEntry, steps: int, report: Repor
 def _laps(
     bench: ProfilingSetting, run: CellRun, clock: Clock, steps: int, report: Report
 ) -> tuple[list[dict[str, float]], int, SharedBatch]:
-    """The parts' seconds in some steps after warming up, the operations of the very first step, and the last batch."""
+    """Return the parts' seconds in some steps after warming up, the operations of the first step, and the last batch."""
     epochs, per_epoch = _length(run)
     warm_up = bench.warm_up()
-    batches = _endless(bench.study.workbench, bench.batch)
+    batches = _endless(run, bench.batch)
     run.start_epoch(Progress(epochs - 1, epochs, 0, per_epoch))
     counter = FlopCounterMode(display=False)
     for step in range(warm_up + steps):
@@ -278,9 +278,9 @@ def _laps(
     return clock.stop()[warm_up:], counter.get_total_flops(), shared
 
 
-def _endless(workbench: Workbench, batch: int) -> Iterator[SharedBatch]:
+def _endless(run: CellRun, batch: int) -> Iterator[SharedBatch]:
     for epoch in itertools.count():
-        yield from workbench.training_batches(0, epoch, batch)
+        yield from run.workbench.training_batches(0, epoch, batch, strong=[run.strong_view])
 
 
 def _pass_seconds(bench: ProfilingSetting, run: CellRun, clock: Clock) -> float | None:
@@ -297,7 +297,7 @@ def _pass_seconds(bench: ProfilingSetting, run: CellRun, clock: Clock) -> float 
 
 
 def _length(run: CellRun) -> tuple[int, int]:
-    """Epochs, and steps in each."""
+    """Return the number of epochs, and of steps in each."""
     epochs, batch = run.cell.recipe.epochs, run.cell.recipe.batch
     assert epochs and batch, "the recipe is not resolved"
     return epochs, run.workbench.steps_per_epoch(batch)
@@ -327,7 +327,7 @@ def _watched(run: CellRun, clock: Clock) -> Iterator[None]:
 
 
 def _values(cost: Cost) -> list[tuple[float | None, int]]:
-    """The numbers of a row in the table's units, and how many decimals they are worth."""
+    """Return the numbers of a row in the table's units, and how many decimals they are worth."""
     times = [*(cost.seconds.get(part) for part in PARTS), cost.step_seconds]
     shown: list[tuple[float | None, int]] = [
         (None if seconds is None else 1000 * seconds, 1 if cost.step_seconds < 1 else 0) for seconds in times

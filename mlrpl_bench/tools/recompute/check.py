@@ -60,7 +60,7 @@ class NumbersFound:
         }
 
 
-def check(records: Sequence[Record], labels: Labels, report: Report = lambda *_: None) -> NumbersFound:
+def recompute_numbers(records: Sequence[Record], labels: Labels, report: Report = lambda *_: None) -> NumbersFound:
     """Compute the numbers of records again; nothing is touched.
 
     Args:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records.packed import TRAIN_SCORES, tolerance_of
-from mlrpl_bench.records.record import DamagedRecord, Record, Unreadable, from_plain, read_arrays_of
+from mlrpl_bench.models.method import AVERAGED, RAW
+from mlrpl_bench.records.elsewhere.packed import TRAIN_SCORES, tolerance_of
+from mlrpl_bench.records.record import OTHER_WEIGHTS, DamagedRecord, Record, Unreadable, from_plain, read_arrays_of
 from mlrpl_bench.tools.recompute.labels import Truth
 
 TOLERANCE = 1e-9
@@ -78,6 +79,7 @@ def disagreements_of(record: Record, truth: Truth | None) -> Iterator[Disagreeme
                 return
     history = _history(record)
     yield from _against_scores(record, scores_NC, truth, last_epoch=len(history["epoch"]) - 1)
+    yield from _against_other_scores(record, truth)
     if truth is not None and truth.mask_NC is not None:
         stated = {name: from_plain(value) for name, value in (record.content.get("known_share") or {}).items()}
         shares = protocol.known_share(truth.train_NC, truth.mask_NC)
@@ -109,6 +111,24 @@ def _against_scores(
         yield from _differing("{} of the best epoch", best, last, "the last epoch, which is the best one,")
     else:
         yield from _differing("{} of the best epoch", best, _implied(best), "its other metrics")
+
+
+def _against_other_scores(record: Record, truth: Truth | None) -> Iterator[Disagreement]:
+    """Compare the metrics of the weights that are not the row's with their scores, where a recipe averages weights.
+
+    A pack that rounds scores leaves these out, see `packed.rounded`.
+    """
+    if record.cell.recipe.ema is None or truth is None or record.is_rounded():
+        return
+    name = RAW if record.cell.recipe.scored == AVERAGED else AVERAGED
+    stated = {key: from_plain(value) for key, value in record.content[OTHER_WEIGHTS]["metrics"].items()}
+    if record.content[OTHER_WEIGHTS]["weights"] != name:
+        yield Disagreement("the other weights", record.content[OTHER_WEIGHTS]["weights"], name, "the recipe")
+    scores_NC = read_arrays_of(record, "scores").get(name)
+    if scores_NC is None or scores_NC.shape != truth.test_NC.shape:
+        raise DamagedRecord(f"{record.folder / 'scores.npz'} lacks the {name} scores; move {record.folder} away")
+    computed = metrics.evaluate(scores_NC, truth.test_NC, surely_logits=True)
+    yield from _differing(f"{{}} of the {name} weights", stated, computed, "scores.npz")
 
 
 def _as_stated(name: str, stated: Any, found: Any) -> Any:

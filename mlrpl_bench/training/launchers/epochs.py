@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlrpl_bench.training.launchers.sweep import Began, SweepEvent, Waiting, ends_a_cell
+from mlrpl_bench.training.launchers.events import Began, SweepEvent, Waiting, ends_a_cell
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 
 
@@ -71,7 +71,9 @@ class Epochs:
             self._rows.append(event.row)
             self._ended = self.clock()
             return None
-        over = self._over(epochs) if self._rows and not isinstance(event, (Note, Working)) else None
+        # A note may come between the ends of two cells; one after the last of them belongs below the epoch's line.
+        early = isinstance(event, Working) or (isinstance(event, Note) and len(self._rows) < self._cells)
+        over = self._over(epochs) if self._rows and not early else None
         if isinstance(event, StepDone) and event is not self._steps:
             if self._steps is None:
                 self._first_step = _made(event) - 1
@@ -82,8 +84,8 @@ class Epochs:
             self.standing = {**self.standing, "cells": self._cells} if self._cells > 0 else {}
         return over
 
-    def begin(self, batch: int, cells: int = 0) -> None:
-        """A group of so many cells begins, whose steps have so many images."""
+    def begin(self, batch: int, cells: int) -> None:
+        """Begin with a group of so many cells, whose steps have so many images each."""
         self._steps, self._rows, self._batch, self._told = None, [], batch, -math.inf
         self._cells, self._last, self.standing = cells, None, {}
         self._began = self.clock()

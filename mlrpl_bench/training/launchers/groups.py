@@ -1,4 +1,4 @@
-"""Which cells are trained side by side, and in which groups."""
+"""This module decides which cells are trained side by side, and in which groups."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ three quarters of it on a CPU."""
 
 
 def halved(size: int) -> int:
-    """The size of the groups that come after one that was too large."""
+    """Return the size of the groups that come after one that was too large."""
     return max(1, size // 2)
 
 
@@ -31,7 +31,7 @@ def position_of(state: State | None) -> Position | None:
 
 
 def alike(jobs: Sequence[Job], positions: Mapping[Cell, Position | None] | None = None) -> list[list[Job]]:
-    """Jobs by what they must have in common to be trained together, in the order of their first members.
+    """Sort jobs by what they must have in common to be trained together, in the order of their first members.
 
     Args:
         positions: epoch and step at which cells go on, where they do not begin.
@@ -44,7 +44,7 @@ def alike(jobs: Sequence[Job], positions: Mapping[Cell, Position | None] | None 
 
 
 def portions(jobs: Sequence[Item], size: int) -> list[list[Item]]:
-    """As few groups as there must be of at most `size` jobs, and these as even as can be.
+    """Divide jobs into as few groups as there must be of at most `size` jobs, and these as even as can be.
 
     The shared part costs the same as with one small group left over, but results come sooner.
     """
@@ -54,7 +54,7 @@ def portions(jobs: Sequence[Item], size: int) -> list[list[Item]]:
 
 
 def seconds_until_all_ended(sizes: Sequence[int], workers: int, shared: float = SHARED, own: float = 1.0) -> float:
-    """When the last group ends if each worker takes the largest that is left as soon as it has ended one.
+    """Return when the last group ends if each worker takes the largest that is left as soon as it has ended one.
 
     Args:
         sizes: of the groups, in cells.
@@ -73,7 +73,7 @@ def seconds_until_all_ended(sizes: Sequence[int], workers: int, shared: float = 
 
 
 def size_for(kinds: Sequence[int], most: int, workers: int) -> int:
-    """How many cells to train side by side so that several workers end soonest; the largest such number.
+    """Return how many cells to train side by side so that several workers end soonest; the largest such number.
 
     Groups as large as can be cost least in all, but leave workers idle where there are too few of them.
 
@@ -92,7 +92,7 @@ def size_for(kinds: Sequence[int], most: int, workers: int) -> int:
 
 
 def planned(jobs: Sequence[Job], most: int, workers: int) -> list[list[Job]]:
-    """The groups in which so many workers would train these jobs from the start.
+    """Return the groups in which so many workers would train these jobs from the start.
 
     Args:
         most: how many cells fit in memory side by side.

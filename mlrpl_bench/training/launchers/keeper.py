@@ -1,11 +1,11 @@
-"""Writes checkpoints while cells are trained, and stops training when somebody asked for it."""
+"""This module writes checkpoints while cells are trained, and stops training when somebody asked for it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
 from mlrpl_bench.training.trainer import Note, StepDone, Working
@@ -13,7 +13,7 @@ from mlrpl_bench.utils import shortages, signals
 
 
 class Keeper:
-    """Writes checkpoints of cells that are ours when one is due, and stops training when somebody asked for it."""
+    """A keeper writes checkpoints of our own cells when one is due, and stops training when somebody asked for it."""
 
     def __init__(self, store: ResultStore, seconds: float, requests: signals.Requests, owner: Owner) -> None:
         self.store, self.seconds, self.requests, self.owner = store, seconds, requests, owner

@@ -1,4 +1,4 @@
-"""Trains the cells that have no record yet, alone or side by side, and stores each as it finishes.
+"""This module trains the cells that have no record yet, alone or side by side, and stores each as it finishes.
 
 Several processes may sweep over the same results folder: each cell is one's at a time, see `lease`.
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.records import lease
-from mlrpl_bench.records.cell import Cell, Finished, Job
-from mlrpl_bench.records.lease import Lease, Owner
+from mlrpl_bench.records.cell import Finished, Job
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Lease, Owner
 from mlrpl_bench.records.provenance import provenance
-from mlrpl_bench.records.record import Record
 from mlrpl_bench.records.store import Found, ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.launchers import memory
+from mlrpl_bench.training.launchers.events import Began, FoundFinished, Stored, SweepEvent, Waiting
 from mlrpl_bench.training.launchers.groups import Position, alike, halved, portions, position_of, size_for
 from mlrpl_bench.training.launchers.keeper import Keeper
 from mlrpl_bench.training.study import Study
@@ -37,71 +37,9 @@ PAUSE_SECONDS = 1.0
 """Between two places to stop while images are scored; a cluster grants some 30 s from SIGTERM on."""
 
 
-@dataclass(frozen=True, eq=False)
-class Stored(Finished):
-    """A cell is trained and its record is written.
-
-    Attributes:
-        record: as it was read back and checked.
-    """
-
-    record: Record
-
-    @classmethod
-    def from_finished(cls, finished: Finished, record: Record) -> Stored:
-        """From what training left behind and the record that was made of it."""
-        return cls(**{each.name: getattr(finished, each.name) for each in fields(finished)}, record=record)
-
-
-@dataclass(frozen=True)
-class FoundFinished:
-    """Another process finished a cell that was asked for here too.
-
-    Attributes:
-        cell: the cell.
-        record: what that process left behind; None where it cannot be read.
-    """
-
-    cell: Cell
-    record: Record | None = None
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """All cells that are left are other processes'.
-
-    Attributes:
-        cells: how many cells are left.
-        hosts: the machines on which these processes run.
-    """
-
-    cells: int
-    hosts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Began:
-    """A group of cells begins to train side by side, or goes on.
-
-    Attributes:
-        cells: the number of cells in the group.
-        steps_per_epoch: the steps in an epoch.
-        batch: the images in a step of a cell.
-        rates: the highest learning rate of each cell.
-    """
-
-    cells: int
-    steps_per_epoch: int
-    batch: int
-    rates: tuple[float, ...]
-
-
-SweepEvent = Event | Stored | FoundFinished | Waiting | Began
-
-
 @dataclass(frozen=True)
 class Worker:
-    """What a process is among those that train the same cells.
+    """A worker says what a process is among those that train the same cells.
 
     Attributes:
         launcher: what started it, ``by hand`` or the name of a launcher.
@@ -120,13 +58,8 @@ class Worker:
 ALONE = Worker()
 
 
-def ends_a_cell(event: SweepEvent) -> bool:
-    """Whether the cell of this event is through, one way or the other."""
-    return isinstance(event, (Finished, FoundFinished, Failed))
-
-
 def missing(jobs: Sequence[Job], store: ResultStore) -> list[Job]:
-    """The jobs whose cells have no record, or one that is damaged. Nothing is touched.
+    """Return the jobs whose cells have no record, or a damaged one; nothing is touched.
 
     Raises:
         OtherVersion: see `ResultStore.status`.
@@ -194,7 +127,7 @@ def run(
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user chose about a sweep, see `run`."""
+    """Choices hold what the user chose about a sweep, see `run`."""
 
     keep_weights: bool
     group: int | None
@@ -203,7 +136,7 @@ class Choices:
 
 
 class GroupInTraining:
-    """The cells that are trained side by side.
+    """This group holds the cells that are trained side by side.
 
     Attributes:
         size: how many they were at the beginning.
@@ -222,7 +155,7 @@ class GroupInTraining:
 
 
 class Sweep:
-    """The jobs that are left, and what is known of them."""
+    """A sweep holds the jobs that are left, and what is known of them."""
 
     def __init__(
         self,
@@ -237,7 +170,7 @@ class Sweep:
         self.choices = choices
         self.facts = {
             "deviations": study.deviations(),
-            "left_out_images": _left_out(study),
+            "left_out_images": _skipped_images(study),
             "launcher": choices.worker.launcher,
             **provenance(study.workbench.fabric.device),
         }
@@ -316,16 +249,16 @@ class Sweep:
         return {job: states[job] for job in together}
 
     def _processes(self) -> int:
-        """How many processes train here or are to come."""
+        """Return how many processes train here or are to come."""
         there = max(self.owner.processes(among) for among in self.among)
         return max(there, self.choices.worker.planned)
 
     def _share(self) -> int:
-        """The most cells that we take while others want some: of all that are not finished, theirs included."""
+        """Return the most cells that we take while others want some: of all that are not finished, theirs included."""
         return -(-len(self.left) // self.processes)
 
     def _is_to_share(self, step: StepDone, in_group: int) -> bool:
-        """Whether a process came since the group was formed that could train some of its cells, at an epoch's end."""
+        """Tell at an epoch's end whether a process came since the group was formed that could train some cells."""
         if in_group == 1 or step.step < step.steps_per_epoch or (now := self._processes()) <= self.processes:
             return False
         self.processes = now
@@ -353,7 +286,7 @@ class Sweep:
             yield job, Note(job.cell, text)
 
     def _states(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Note], None, dict[Job, State | None]]:
-        """The checkpoints of cells that are ours; one that is of no use is named and moved aside."""
+        """Read the checkpoints of cells that are ours; one that is of no use is named and moved aside."""
         states: dict[Job, State | None] = {}
         for job in jobs:
             try:
@@ -371,7 +304,7 @@ class Sweep:
             return None
 
     def _claims_of_others(self) -> dict[Path, Lease]:
-        """The claims for which we wait, by the cells' folders; none if there is something to do, after all."""
+        """Return the claims for which we wait, by the cells' folders; none if there is something to do, after all."""
         folders = [self._folder(job) for job in self.left]
         if any(self.owner.may_take(folder) for folder in folders):
             return {}
@@ -462,7 +395,7 @@ class Sweep:
         return failed
 
     def _begin_anew(self, job: Job, event: Failed) -> Note:
-        """What is in the checkpoint cannot be gone on from, whole as its file is; the cell stays left."""
+        """Say that training cannot go on from a checkpoint, whole as its file is; the cell stays left."""
         moved = checkpoints.set_aside(self._folder(job))
         self.positions[job.cell] = None
         path = self._folder(job) / checkpoints.FILE
@@ -479,18 +412,18 @@ class Sweep:
 
 
 def _all_live(claims: Mapping[Path, Lease], seen: dict[Path, Lease]) -> bool:
-    """Whether each claim has beaten since it was first seen, which is remembered in `seen`.
+    """Tell whether each claim has beaten since it was first seen, which is remembered in `seen`.
 
     A claim that stands still may be of a machine that was taken away; whoever ends now would leave its cells undone.
     """
     return all(seen.setdefault(folder, claim) != claim for folder, claim in claims.items())
 
 
-def _left_out(study: Study) -> dict[str, list[dict[str, str]]]:
-    """The images that could not be used, by split, each with its reason."""
+def _skipped_images(study: Study) -> dict[str, list[dict[str, str]]]:
+    """Return the images that could not be used, by split, each with its reason."""
     return {
         name: [{"id": str(identity), "reason": reason} for identity, reason in images]
-        for name, images in study.left_out.items()
+        for name, images in study.skipped_images.items()
     }
 
 

@@ -11,9 +11,9 @@ from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet
 from mlrpl_bench.launchers.placement import Placement
-from mlrpl_bench.records import lease
-from mlrpl_bench.records.lease import Owner
-from mlrpl_bench.records.presence import at_work
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Owner
+from mlrpl_bench.records.leases.presence import at_work
 from mlrpl_bench.training.launchers.sweep import Worker
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study

@@ -8,10 +8,10 @@ from mlrpl_bench.api.actions import cells, launching
 from mlrpl_bench.launchers import starting
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement
-from mlrpl_bench.records import lease
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.training import checkpoint
-from mlrpl_bench.training.launchers.sweep import FoundFinished
+from mlrpl_bench.training.launchers.events import FoundFinished
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from tests.helpers.tiny_study import finished

@@ -83,7 +83,7 @@ def test_a_worker_travels_by_its_name():
 
 def test_a_worker_ends_where_others_train_what_is_left(order, resolved, monkeypatch):
     from mlrpl_bench.api.actions import cells
-    from mlrpl_bench.records.lease import Owner
+    from mlrpl_bench.records.leases.lease import Owner
     from mlrpl_bench.training.launchers import sweep
     from mlrpl_bench.training.study import Study
 

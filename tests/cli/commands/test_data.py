@@ -1,6 +1,7 @@
 """``data check``, ``data stats`` and ``data show`` as a user meets them."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -236,6 +237,14 @@ def test_bad_input_is_one_line_and_exit_code_2(ask, arguments, part):
     answer = ask(*arguments)
     assert answer.code == 2 and part in answer.err
     assert len(answer.err.strip().splitlines()) == 1 and answer.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", ["stats", "show"])
+def test_a_picture_that_could_not_be_written_is_refused_before_anything_is_loaded(ask, monkeypatch, command):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    answer = ask(command, "gone")
+    assert (answer.code, answer.out) == (2, "")
+    assert "cannot be written: . is read-only; name another place with --output" in answer.err
 
 
 def test_a_dataset_without_categories_is_refused(ask, root):

@@ -7,6 +7,7 @@ import pytest
 from mlrpl_bench.cli.commands import listing
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
+from mlrpl_bench.training import checkpoint
 from tests.helpers.tiny_study import DATASET, METHOD, cell, finished, write_plugin
 
 CHANGED = cell(method="plain", hyperparameters={"alpha": 0.3}, changed=("alpha",), seed=1)
@@ -74,12 +75,33 @@ def test_every_cell_with_a_record_has_a_row(world):
         "cell": "plain 50 % seed 0",
         "key": cell().key[:8],
         "mAP": f"{mean:.1f}",
+        "status": "finished",
     }
 
 
 def test_verbose_cells_have_time_and_folder(world):
     row = rows(world, "cells", verbose=True)["plain 50 % seed 0"]
     assert (row["seconds"], row["folder"]) == ("2", str(world[2].folder(cell())))
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_cells_that_were_begun_say_where_they_stand(world, tmp_path, verbose):
+    store, begun = ResultStore(tmp_path), [cell(seed=seed) for seed in range(4)]
+    checkpoint.write(store.folder(begun[0]), begun[0], {"epoch": 1, "step": 2})
+    store.write_failure(begun[1], "ValueError: too dark", "")
+    store.folder(begun[2]).mkdir()
+    store.write(finished(begun[3]), {})
+    (tmp_path / "tiny" / "plain" / "mine").mkdir()
+    store.write_failure(begun[1], "ValueError: too dark", "").rename(
+        tmp_path / "tiny" / "plain" / "mine" / "failed.json"
+    )
+    rows = listing.cells(*world[:2], store, verbose)
+    assert len({tuple(row) for row in rows}) == 1
+    assert [(row["cell"], row["key"], row["mAP"], row["status"]) for row in rows[1:]] == [
+        ("plain 50 % seed 0", begun[0].key[:8], "", "stopped at epoch 2"),
+        ("plain/mine", "", "", "failed: ValueError: too dark"),
+    ]
+    assert rows[0]["status"] == "finished" and all(row["dataset"] == "tiny" for row in rows)
 
 
 def test_an_empty_store_has_no_cells(world, tmp_path):

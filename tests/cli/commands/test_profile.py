@@ -1,6 +1,7 @@
 """``profile`` as a user meets it: a table or its data, and one line for bad input."""
 
 import json
+import os
 
 import pytest
 
@@ -82,3 +83,11 @@ def test_bad_input_is_one_line(profile, arguments, complaint):
     code, out, err = profile(*arguments)
     assert code == 2 and out == ""
     assert err.startswith("error: ") and complaint in err and err.count("\n") == 1
+
+
+def test_a_table_that_could_not_be_kept_is_refused_before_anything_is_measured(profile, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr(step_costs, "profile", lambda *_: pytest.fail("it was measured"))
+    code, out, err = profile("plain", "--setting=tiny", "--save")
+    assert (code, out) == (2, "")
+    assert err == "error: --save: results/tiny is read-only; leave --save out, or name another --results-dir\n"

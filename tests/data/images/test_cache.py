@@ -160,7 +160,7 @@ def test_rows_that_are_left_out_are_in_the_manifest_and_refused_when_read(split,
     report = lambda *progress: told.append(progress)  # noqa: E731
     prepare(split, tmp_path / "cache", kind, SIDE, report, workers, reasons)
     images = Prepared(tmp_path / "cache", split, kind, SIDE)
-    assert images.left_out == reasons and told[0] == (3, NUM_ROWS) and told[-1] == (NUM_ROWS, NUM_ROWS)
+    assert images.skipped_rows == reasons and told[0] == (3, NUM_ROWS) and told[-1] == (NUM_ROWS, NUM_ROWS)
     for row in range(NUM_ROWS):
         if row in reasons:
             line = (
@@ -177,7 +177,7 @@ def test_rows_that_are_left_out_are_in_the_manifest_and_refused_when_read(split,
     [({"version": "a\nb"}, r"of another version \(a b, wanted 1\)"), ({"left_out": [[1, "a\nb"]]}, r"\(a b\)")],
 )
 def test_a_manifest_with_line_breaks_is_refused_in_one_line(split, tmp_path, change, said):
-    prepare(split, tmp_path / "cache", PREPARED_RAW, SIDE, left_out={1: "missing"})
+    prepare(split, tmp_path / "cache", PREPARED_RAW, SIDE, skipped_rows={1: "missing"})
     path = tmp_path / "cache" / cache.MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=rf"\A[^\n]*{said}[^\n]*\Z"):

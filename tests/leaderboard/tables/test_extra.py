@@ -140,3 +140,20 @@ def test_a_table_of_validation_images_knows_no_best_epoch_on_test_images():
     assert found["model-selection"].columns == ("last epoch", "best on validation")
     assert "not known here" in found["model-selection"].notes[2]
     assert "validation images" in found["best-epoch"].notes[0] and "test" not in found["best-epoch"].notes[0]
+
+
+def test_raw_and_averaged_weights_stand_side_by_side_where_a_row_has_both():
+    def one(name, scored, own, other):
+        of = cell(method=name, recipe=dataclasses.replace(cell().recipe, ema=2.0, scored=scored))
+        made = record(of, mAP=own)
+        return dataclasses.replace(made, content={**made.content, "other_weights": {"metrics": {"mAP": other}}})
+
+    records = [one("a", "averaged", 0.5, 0.4), one("b", "raw", 0.6, 0.7), record(cell(method="c"), mAP=0.3)]
+    built = build(cells_of(records), [], (0.5,), Context(categories=("cat", "dog")), {})
+    (found,) = [table for table in built.others if table.name == "weights"]
+    assert found.columns == ("row", "raw", "averaged")
+    assert texts(found) == {"a": ["50.0", "40.0", "50.0"], "b": ["60.0", "60.0", "70.0"]}
+
+
+def test_there_is_no_table_of_weights_where_no_row_averages_any():
+    assert "weights" not in [table.name for table in board().others]

@@ -31,7 +31,7 @@ def board(given, **context):
 def test_labels_are_counted():
     train = split([[PRESENT, UNKNOWN], [UNKNOWN, UNKNOWN], [ABSENT, ABSENT]])
     test = split([[PRESENT, PRESENT], [UNKNOWN, PRESENT]])
-    assert GivenLabels.of(train, test) == (6, 3, 4, 1, {"cat": 1, "dog": 2}, {"cat": 0, "dog": 0}, False)
+    assert GivenLabels.from_splits(train, test) == (6, 3, 4, 1, {"cat": 1, "dog": 2}, {"cat": 0, "dog": 0}, False)
 
 
 def test_complete_labels_leave_every_word_as_it_was():

@@ -207,6 +207,17 @@ def test_a_record_whose_method_is_no_name_is_refused(tmp_path, there):
     assert "cannot be called 'no-name'" in refusal(lambda: bring_in(pack, there))
 
 
+@pytest.mark.parametrize("name", ["plain+", "+cft", "plain+cft+cft", "plain+../x"])
+def test_a_step_that_is_no_name_is_refused(tmp_path, there, name):
+    pack = packed(stored(tmp_path / "results", 0, method=name.replace("/", "-")), tmp_path / "a.zip")
+    assert "cannot be called" in refusal(lambda: bring_in(pack, there))
+
+
+def test_a_record_of_a_method_with_a_step_comes_in(tmp_path, there):
+    pack = packed(stored(tmp_path / "results", 0, method="plain+cft"), tmp_path / "a.zip")
+    assert len(bring_in(pack, there).imported) == 1
+
+
 def test_nothing_is_left_where_the_folder_was_there_before(pack, there):
     there.root.mkdir()
     refusal(lambda: bring_in(changed(pack, SPOILT["no record"][0]), there))

@@ -1,6 +1,8 @@
 """A method that reads hidden labels from the data set's files is caught; one that does not passes."""
 
 import json
+import sys
+from concurrent.futures import Future
 
 import pytest
 
@@ -82,6 +84,32 @@ def root(tmp_path_factory):
     return folder
 
 
+class InThisProcess:
+    """Stands for a pool of one new process, which takes seconds to start."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, *given):
+        done = Future()
+        done.set_result(function(*given))
+        return done
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The trainings run in this process, whose environment and arguments they change."""
+    monkeypatch.setattr(permuted_labels, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setenv(permuted_labels.ENVIRONMENT, "elsewhere")
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+
+
 @pytest.fixture
 def ask(root, tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
@@ -95,7 +123,7 @@ def ask(root, tmp_path, monkeypatch):
     return ask
 
 
-def test_a_method_that_looks_at_its_batch_alone_passes_and_the_files_stay_as_they_are(ask, root):
+def test_a_method_that_looks_at_its_batch_alone_passes_and_the_files_stay_as_they_are(ask, root, in_this_process):
     before = (root / "labels.json").read_bytes()
     assert ask("plain", METHOD) is None
     assert (root / "labels.json").read_bytes() == before
@@ -105,12 +133,11 @@ def test_a_method_that_reads_the_label_file_is_caught(ask):
     assert "scores change with the labels in the data set's files" in ask("cheat", CHEAT)
 
 
-@pytest.mark.slow
-def test_a_method_that_is_not_deterministic_is_no_reader(ask):
+def test_a_method_that_is_not_deterministic_is_no_reader(ask, in_this_process):
     assert "make it deterministic first" in ask("restless", RESTLESS)
 
 
-def test_a_method_that_cannot_be_trained_is_refused_with_the_reason(ask):
+def test_a_method_that_cannot_be_trained_is_refused_with_the_reason(ask, in_this_process):
     with pytest.raises(UserError, match=r"broken cannot be trained: .*no labels here"):
         ask(
             "broken",
@@ -128,7 +155,7 @@ def test_data_without_label_files_is_refused(tmp_path, monkeypatch):
         permuted_labels.check(load_methods([plugin])["plain"], tiny, Options(data_root=tmp_path), [plugin])
 
 
-def test_labels_in_files_that_cannot_be_permuted_are_refused(ask, root, monkeypatch):
+def test_labels_in_files_that_cannot_be_permuted_are_refused(ask, in_this_process, monkeypatch):
     monkeypatch.setattr(permuted_labels, "permute_folder", lambda _: [])
     with pytest.raises(UserError, match="in none of the files below --data-root"):
         ask("plain", METHOD)

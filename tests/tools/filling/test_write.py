@@ -120,9 +120,9 @@ def test_names_with_commas_and_quotes_survive(tmp_path):
 
 def test_images_held_out_of_the_training_set_stay_in_train(written):
     inputs = SimpleNamespace(sources={"train": (written.whole, written.rows), "test": (written.whole, np.arange(5))})
-    assert set(write.Sources.of(inputs, "val", written.root).splits) == {"train"}
+    assert set(write.Sources.from_inputs(inputs, "val", written.root).splits) == {"train"}
     inputs.sources["test"] = (written.test, np.arange(2))
-    assert set(write.Sources.of(inputs, "val", written.root).splits) == {"train", "val"}
+    assert set(write.Sources.from_inputs(inputs, "val", written.root).splits) == {"train", "val"}
 
 
 def test_labels_that_came_in_a_table_are_written_back_in_its_format_with_all_its_columns(written, tmp_path):

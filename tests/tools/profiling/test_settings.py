@@ -14,7 +14,7 @@ def say_nothing(*_):
 
 
 def test_images_in_memory_are_random_and_on_average_show_three_categories():
-    bench = settings.of_paper(SMALL, classes=80, ratio=0.1, report=say_nothing)
+    bench = settings.paper_setting(SMALL, classes=80, ratio=0.1, report=say_nothing)
     assert bench.study.train.labels_NC.shape == (16, 80)
     assert 2 < (bench.study.train.labels_NC == 1).sum(axis=1).mean() < 4
     shared = next(iter(bench.study.workbench.training_batches(0, 0, 4)))
@@ -26,4 +26,4 @@ def test_a_setting_that_is_not_there_is_refused():
     for changes in ({"batch": 1}, {"backbone": "resnet1001"}, {"precision": "16"}):
         with pytest.raises(UserError):
             options = Options(**{**vars(SMALL), **changes})
-            step_costs.profile(settings.of_paper(options, 6, 0.5, say_nothing), [], 1, say_nothing)
+            step_costs.profile(settings.paper_setting(options, 6, 0.5, say_nothing), [], 1, say_nothing)

@@ -35,7 +35,7 @@ def small_peak(monkeypatch):
 @pytest.fixture(scope="module")
 def paper():
     """The papers' setting in miniature."""
-    return replace(settings.of_paper(SMALL, classes=6, ratio=0.5, report=say_nothing), stands_for=(40, 30))
+    return replace(settings.paper_setting(SMALL, classes=6, ratio=0.5, report=say_nothing), stands_for=(40, 30))
 
 
 class Slow(Plain):
@@ -157,7 +157,7 @@ def test_a_data_set_is_read_and_its_time_has_a_part(tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
     entry, told = study(tmp_path / "set.py").entry, []
     options = Options(device="cpu", weights="random")
-    bench = settings.of_dataset(entry, options, 0.5, lambda *event: told.append(event))
+    bench = settings.dataset_setting(entry, options, 0.5, lambda *event: told.append(event))
     # More steps than there are in an epoch.
     (cost,) = step_costs.profile(bench, [entry_of(Plain)], 4, say_nothing).costs
     assert next(iter(cost.seconds)) == "reading" and cost.seconds["reading"] > 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlrpl_bench.tools.recompute.check import check
+from mlrpl_bench.tools.recompute.check import recompute_numbers
 from mlrpl_bench.tools.recompute.labels import Labels
 from mlrpl_bench.training.options import Options
 from tests.helpers.edited_records import EDITS, edited
@@ -11,7 +11,7 @@ from tests.helpers.tiny_study import contents
 
 def test_what_training_left_agrees_in_every_setting(trained, labels):
     before = contents(trained.folder / "results")
-    found = check(list(trained.records.values()), labels)
+    found = recompute_numbers(list(trained.records.values()), labels)
     assert list(found.lines()) == []
     assert found.cells == len(trained.records) and found.holds()
     assert contents(trained.folder / "results") == before
@@ -23,7 +23,7 @@ def test_what_training_left_agrees_in_every_setting(trained, labels):
 )
 def test_without_labels_the_files_alone_are_looked_at(trained, name, what):
     path, value, _ = EDITS[name]
-    found = check([edited(trained.records["usual"], *path, value=value)], Labels({}, Options()))
+    found = recompute_numbers([edited(trained.records["usual"], *path, value=value)], Labels({}, Options()))
     line, reason = found.lines()
     assert f" {what} is " in line
     assert "1 of the cells, the first is " in reason and "tiny is not registered; name its file" in reason

@@ -7,7 +7,7 @@ import pytest
 
 from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.tools.recompute import labels as labels_module
-from mlrpl_bench.tools.recompute.check import check
+from mlrpl_bench.tools.recompute.check import recompute_numbers
 from mlrpl_bench.tools.recompute.labels import Labels
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
@@ -18,7 +18,7 @@ from tests.helpers.tiny_study import DATASET, refusal, write_plugin
 def test_a_data_set_with_other_labels_here_is_said_and_not_compared(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path))
     other = load_datasets([write_plugin(tmp_path / "tiny_set.py", DATASET.replace("number >> bit", "~number >> bit"))])
-    found = check([trained.records["usual"]], Labels(other.entries, Options()))
+    found = recompute_numbers([trained.records["usual"]], Labels(other.entries, Options()))
     (line,) = found.lines()
     assert line.endswith("tiny has other images or labels here than when they were trained")
     assert found.holds() and found.cells == 0
@@ -26,19 +26,19 @@ def test_a_data_set_with_other_labels_here_is_said_and_not_compared(trained, tmp
 
 def test_a_mask_file_that_is_not_named_is_asked_for_and_the_rest_is_computed(trained):
     record = trained.records["mask file"]
-    found = check([record], Labels(trained.datasets, Options()))
+    found = recompute_numbers([record], Labels(trained.datasets, Options()))
     (line,) = found.lines()
     assert line.startswith("not held against their mask: 1 of the cells, the first is ")
     assert line.endswith(": name their mask with --mask-file") and found.cells == 1
     wrong = edited(record, "metrics", "OP", value=0.123)
-    assert not check([wrong], Labels(trained.datasets, Options())).holds()
+    assert not recompute_numbers([wrong], Labels(trained.datasets, Options())).holds()
 
 
 def test_a_data_set_is_built_once_for_all_its_records(trained, monkeypatch):
     built = []
     monkeypatch.setattr(labels_module, "Study", lambda *given: built.append(given) or Study(*given))
     labels = Labels(trained.datasets, Options())
-    check([trained.records["usual"], trained.records["one epoch"], trained.records["usual"]], labels)
+    recompute_numbers([trained.records["usual"], trained.records["one epoch"], trained.records["usual"]], labels)
     assert len(built) == 1
 
 

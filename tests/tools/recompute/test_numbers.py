@@ -9,7 +9,7 @@ import pytest
 
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.records.record import Record, digest, read_record
-from mlrpl_bench.tools.recompute.check import check
+from mlrpl_bench.tools.recompute.check import recompute_numbers
 from mlrpl_bench.tools.recompute.numbers import IN_HISTORY
 from mlrpl_bench.utils.files import sha256_of_file
 from tests.helpers.edited_records import EDITS, edited
@@ -19,7 +19,7 @@ from tests.helpers.edited_records import EDITS, edited
 def test_an_edited_number_is_named_with_what_it_should_be(trained, labels, name):
     path, value, what = EDITS[name]
     record = trained.records["one epoch" if name.startswith("best ") else "usual"]  # of one epoch the last is the best
-    found = check([edited(record, *path, value=value)], labels)
+    found = recompute_numbers([edited(record, *path, value=value)], labels)
     (disagreements,) = found.disagreeing.values()
     assert what in [each.what for each in disagreements], list(found.lines())
     assert not found.holds()
@@ -30,9 +30,9 @@ def test_a_best_epoch_that_is_not_the_last_agrees_too(trained, labels):
     records = [trained.train(seed, epochs=4) for seed in range(1, 6)]
     early = [record for record in records if record.content["best_epoch"] < 3]
     assert early, "choose other seeds"
-    assert list(check(records, labels).lines()) == []
+    assert list(recompute_numbers(records, labels).lines()) == []
     content = {**early[0].content, "best_metrics": {**early[0].content["best_metrics"], "CR": 0.123}}
-    (line,) = check([replace(early[0], content=content)], labels).lines()
+    (line,) = recompute_numbers([replace(early[0], content=content)], labels).lines()
     assert "CF1 of the best epoch is " in line and "from its other metrics it is " in line
 
 
@@ -54,7 +54,7 @@ def rewrite(record: Record, name: str, arrays: dict[str, np.ndarray]) -> Record:
 def test_scores_that_were_changed_disagree_with_the_metrics(trained, labels, tmp_path):
     record = copied(trained.records["usual"], tmp_path)
     scores_NC = np.load(record.folder / "scores.npz")["scores"]
-    (line,) = check([rewrite(record, "scores.npz", {"scores": -scores_NC})], labels).lines()
+    (line,) = recompute_numbers([rewrite(record, "scores.npz", {"scores": -scores_NC})], labels).lines()
     assert "mAP is " in line and "from scores.npz it is " in line
 
 
@@ -62,7 +62,7 @@ def test_losses_that_were_changed_disagree_with_the_history(trained, labels, tmp
     record = copied(trained.records["usual"], tmp_path)
     losses_S = np.load(record.folder / "steps.npz")["bce"]
     losses_S[4] += 1
-    (line,) = check([rewrite(record, "steps.npz", {"bce": losses_S})], labels).lines()
+    (line,) = recompute_numbers([rewrite(record, "steps.npz", {"bce": losses_S})], labels).lines()
     assert "loss.bce of epoch 1 in history.csv is " in line and "epoch 0" not in line
 
 
@@ -84,7 +84,7 @@ def test_losses_that_were_changed_disagree_with_the_history(trained, labels, tmp
 )
 def test_arrays_that_are_of_no_such_record_are_named_in_one_line(trained, labels, tmp_path, name, arrays, what):
     record = rewrite(copied(trained.records["usual"], tmp_path), name, arrays)
-    found = check([record], labels)
+    found = recompute_numbers([record], labels)
     lines = list(found.lines())
     assert any(what in line for line in lines), lines
     assert not found.holds() and not any("\n" in line for line in lines)
@@ -96,9 +96,19 @@ def test_arrays_that_are_of_no_such_record_are_named_in_one_line(trained, labels
 def test_a_history_that_is_none_is_named(trained, labels, tmp_path, text):
     record = copied(trained.records["usual"], tmp_path)
     (record.folder / "history.csv").write_text(text)
-    (line,) = check([record], labels).lines()
+    (line,) = recompute_numbers([record], labels).lines()
     assert line.startswith("damaged: ") and "history.csv" in line
 
 
 def test_what_every_history_has_are_metrics():
     assert set(IN_HISTORY) <= metrics.evaluate([[1.0], [-1.0]], [[1], [-1]]).keys()
+
+
+def test_scores_of_the_weights_that_are_not_the_rows_are_checked_too(trained, labels, tmp_path):
+    record = trained.train(changed={"ema": "2"}, epochs=1)
+    assert list(recompute_numbers([record], labels).lines()) == []
+    record = copied(record, tmp_path)
+    with np.load(record.folder / "scores.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    (line,) = recompute_numbers([rewrite(record, "scores.npz", arrays | {"raw": -arrays["raw"]})], labels).lines()
+    assert "of the raw weights is " in line and "from scores.npz it is " in line

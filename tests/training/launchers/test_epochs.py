@@ -3,7 +3,7 @@
 import pytest
 
 from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
-from mlrpl_bench.training.launchers.sweep import Began
+from mlrpl_bench.training.launchers.events import Began
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from tests.helpers.tiny_study import cell
 
@@ -83,3 +83,12 @@ def test_a_group_that_goes_on_counts_only_the_steps_made_here(clock):
     epochs.hear(3, StepDone(2, 1, 10))
     assert (epochs.standing["step"], epochs.standing["images_per_second"]) == (21, 4.0)
     assert epochs.standing["seconds_left"] == 18.0
+
+
+def test_a_note_ends_an_epoch_that_all_cells_have_ended_and_no_other(clock):
+    epochs, note = Epochs(0, clock), Note(cell(), "went nowhere")
+    epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
+    epochs.hear(3, StepDone(2, 10, 10))
+    assert [epochs.hear(3, event) for event in (ends(2, 0.5, 0.5), note, ends(2, 0.5, 0.5))] == [None] * 3
+    over = epochs.hear(3, note)
+    assert (over.epoch, over.cells) == (3, 2) and epochs.hear(3, note) is None

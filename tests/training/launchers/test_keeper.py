@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from mlrpl_bench.records.lease import Owner
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.launchers import keeper

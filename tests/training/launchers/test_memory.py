@@ -1,8 +1,11 @@
 """How many cells fit side by side follows from what a cell keeps and from the memory there is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from mlrpl_bench.models.finishing import FinishingStep, derived
 from mlrpl_bench.training.launchers import memory
 from mlrpl_bench.training.run import CellRun
 from tests.helpers import tiny_study
@@ -21,7 +24,7 @@ def jobs(study, tmp_path_factory):
 @pytest.fixture
 def room_for(study, jobs, monkeypatch):
     """Sets the free memory so that a number of the cells fit."""
-    once = memory._kept_features(study.workbench, 32) + memory.need(jobs[0], study.workbench).passing
+    once = memory._kept_features(study.workbench, 32, 4) + memory.need(jobs[0], study.workbench).passing
 
     def limit(cells: float) -> None:
         kept = memory.need(jobs[0], study.workbench).kept
@@ -52,6 +55,28 @@ def test_a_cell_keeps_what_it_trains_four_times(jobs, study):
     buffers = sum(buffer.nbytes for buffer in built.buffers())
     scores = 2 * 4 * (12 + 8) * 4
     assert need.kept == 4 * trained + buffers + 12 * 4 + scores
+
+
+def test_a_cell_that_averages_its_weights_keeps_them_once_more(jobs, study):
+    plain, recipe = jobs[0], replace(jobs[0].cell.recipe, ema=2.0)
+    averaging = replace(plain, cell=replace(plain.cell, recipe=recipe))
+    without, beside = (memory.need(job, study.workbench) for job in (plain, averaging))
+    run = CellRun(plain, study.workbench)
+    trained = sum(parameter.nbytes for parameter in run.method.parameters() if parameter.requires_grad)
+    assert (beside.kept - without.kept, beside.passing - without.passing) == (trained, 2 * trained)
+
+
+def test_a_step_that_follows_may_gather_a_feature_of_every_known_entry(jobs, study, tmp_path):
+    text = METHOD.replace("nn.Linear(backbone.channels", "PooledClassifier(backbone.channels").replace(
+        ".mean((2, 3))", ""
+    )
+    text = text.replace("from torch import nn", "from mlrpl_bench.models.layers import PooledClassifier")
+    plain = study.job(method(tmp_path / "pooled.py", text), 0.5, 0, 0, {})
+    followed = replace(plain, method_class=derived(plain.method_class, finishing=FinishingStep))
+    run = CellRun(followed, study.workbench)
+    entries, width = int((run.refit.labels_NC != 0).sum()), study.workbench.backbone.channels
+    kept = memory.need(followed, study.workbench).kept - memory.need(plain, study.workbench).kept
+    assert entries > 0 and kept == 4 * entries * width
 
 
 def test_a_pass_may_gather_a_feature_of_every_known_positive(study, jobs, tmp_path):

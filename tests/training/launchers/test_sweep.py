@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records import lease, matching, provenance, record
-from mlrpl_bench.records.lease import Lease, Owner
+from mlrpl_bench.records import matching, provenance, record
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import Lease, Owner
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint
 from mlrpl_bench.training.launchers import sweep
-from mlrpl_bench.training.launchers.sweep import Stored
+from mlrpl_bench.training.launchers.events import Stored
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from mlrpl_bench.utils.errors import UserError
@@ -853,11 +854,3 @@ def test_a_request_is_heard_while_images_are_looked_at_and_the_cell_goes_on_to_t
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=str(name))
-
-
-def test_only_what_is_finished_or_failed_ends_a_cell(three):
-    cell = three[0].cell
-    through = [finished(cell), sweep.FoundFinished(cell), Failed(cell, "", "")]
-    goes_on = [StepDone(0, 1, 10), EpochDone(cell, {"epoch": 0.0}), Note(cell, ""), sweep.Waiting(1, ())]
-    assert all(sweep.ends_a_cell(event) for event in through)
-    assert not any(sweep.ends_a_cell(event) for event in goes_on)

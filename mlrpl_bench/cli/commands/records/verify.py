@@ -86,7 +86,7 @@ def _verify_files(
 ) -> bool:
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.records.store import left_out_line
-    from mlrpl_bench.tools.recompute.check import check
+    from mlrpl_bench.tools.recompute.check import recompute_numbers
     from mlrpl_bench.tools.recompute.labels import Labels
     from mlrpl_bench.tools.verify import check_files
 
@@ -95,13 +95,13 @@ def _verify_files(
     with Display() as display:
         found = check_files(store, names, display.report)
         labels = Labels(datasets.entries, options, display.report)
-        numbers = check(found.whole, labels, display.report)
+        numbers = recompute_numbers(found.whole, labels, display.report)
     if as_json:
         print(json.dumps({**found.to_json(), **numbers.to_json()}, indent=1))
         return not found.damages and numbers.holds()
     for line in (*(damage.to_text() for damage in found.damages), *numbers.lines()):
         print(line)
-    for reason, folders in found.left_out.items():
+    for reason, folders in found.excluded_folders.items():
         print(left_out_line(reason, folders))
     disagree = len(numbers.disagreeing) or "none"
     print(f"computed the numbers of {counted(numbers.cells, 'cell')} from scores and labels: {disagree} disagree")
@@ -134,7 +134,7 @@ def _verify_share(
     verdicts = []
     with Display() as display:
         study = Study(datasets[dataset], options, display.report)
-        chosen = verifying.share(verifying.of_setting(store, study, methods.entries), percent, seed)
+        chosen = verifying.share(verifying.records_of_setting(store, study, methods.entries), percent, seed)
         jobs = [verifying.rebuild(record, methods.entries, study) for record in chosen]
         for done, (record, job) in enumerate(zip(chosen, jobs, strict=True)):
             display.cells(done, len(chosen))

@@ -5,8 +5,8 @@ import pytest
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.evaluation import metrics
-from mlrpl_bench.records import packed
-from mlrpl_bench.records.packed import Packed
+from mlrpl_bench.records.elsewhere import packed
+from mlrpl_bench.records.elsewhere.packed import Packed
 
 
 def drawn(images, categories, centre, spread, seed=0):

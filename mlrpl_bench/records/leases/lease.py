@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.records.lease_trial import append
+from mlrpl_bench.records.leases.trial import append
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import unfinished, write_atomically
 from mlrpl_bench.utils.shortages import is_full

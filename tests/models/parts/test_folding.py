@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from mlrpl_bench.models.folding import batch_norms, fold
+from mlrpl_bench.models.parts.folding import batch_norms, fold
 
 
 def with_statistics(network):

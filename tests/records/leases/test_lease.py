@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from mlrpl_bench.records import lease
-from mlrpl_bench.records.lease import BEAT_SECONDS, LEASE_SECONDS, Owner, Taken, in_force, sweep_away
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import BEAT_SECONDS, LEASE_SECONDS, Owner, Taken, in_force, sweep_away
 from tests.helpers.tiny_study import contents, refusal
 
 

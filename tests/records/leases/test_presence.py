@@ -6,9 +6,9 @@ import platform
 
 import pytest
 
-from mlrpl_bench.records import lease
-from mlrpl_bench.records.lease import PRESENT_FOLDER, PROGRESS, Owner
-from mlrpl_bench.records.presence import AtWork, at_work
+from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.lease import PRESENT_FOLDER, PROGRESS, Owner
+from mlrpl_bench.records.leases.presence import AtWork, at_work
 
 STANDING = {"device": "a CPU", "cells": 3, "epoch": 1, "epochs": 4, "step": 13, "steps": 40}
 STANDING |= {"loss": 0.5, "test_mAP": 40.0, "images_per_second": 8.0, "seconds_left": 9.5}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mlrpl_bench.models.parts.source_digest import local_modules, source_digest
 from mlrpl_bench.models.registry import bundled_folder
-from mlrpl_bench.models.source_digest import local_modules, source_digest
 
 
 def write(path: Path, text: str) -> Path:

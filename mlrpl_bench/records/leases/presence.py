@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.records.lease import PRESENT_FOLDER, PROGRESS, Lease, Owner, in_force
+from mlrpl_bench.records.leases.lease import PRESENT_FOLDER, PROGRESS, Lease, Owner, in_force
 
 
 @dataclass(frozen=True)

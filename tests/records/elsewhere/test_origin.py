@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlrpl_bench.records.origin import ORIGIN, OWN, UNKNOWN, Origin, read_origin, write_origin
+from mlrpl_bench.records.elsewhere.origin import ORIGIN, OWN, UNKNOWN, Origin, read_origin, write_origin
 
 
 def test_a_record_without_the_file_is_own(tmp_path):
@@ -34,9 +34,9 @@ def test_an_origin_is_read_back_and_the_strongest_is_its_status(tmp_path, origin
         b'{"pack": 3}',
         b'{"pack": ""}',
         b'{"other": 1}',
-        json.dumps({"pack": "p", "signed_by": "a\nb"}),
+        json.dumps({"pack": "p", "signed_by": "a\nb"}).encode(),
     ],
 )
 def test_a_damaged_file_counts_as_submitted_by_nobody_knows_whom(tmp_path, content):
-    (tmp_path / ORIGIN).write_text(content)
+    (tmp_path / ORIGIN).write_bytes(content)
     assert read_origin(tmp_path) == UNKNOWN and UNKNOWN.status == "submitted"

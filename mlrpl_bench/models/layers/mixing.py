@@ -1,9 +1,11 @@
-"""Draws from a symmetric beta distribution, the usual law of mixup's coefficient."""
+"""What methods that mix images share: the usual law of mixup's coefficient, and the labels of images seen together."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from mlrpl_bench.data.protocol import ABSENT
 
 
 def symmetric_beta(concentration: float, generator: torch.Generator) -> Tensor:
@@ -26,3 +28,24 @@ def from_even_draws(draws_2: Tensor, concentration: float) -> Tensor:
     # the cosine is left, and no floating-point number has one of exactly 0.
     length = (power + (1 - power) * cosine**2).sqrt()
     return (0.5 + 0.5 * (1 - power).sqrt() * cosine / length).clamp(0, 1)
+
+
+def union(labels_BC: Tensor, members_MK: Tensor, counts_MK: Tensor) -> Tensor:
+    """The labels of mixtures that show several images: the logical OR in three values (LogicMix, Chong et al.).
+
+    A category is present if it is in any member, absent if it is absent from all, and unknown otherwise. Mixtures
+    without any member show nothing: all their categories are absent.
+
+    Args:
+        labels_BC: PRESENT, UNKNOWN and ABSENT, of the images.
+        members_MK: int64, which images the M mixtures show, as rows of `labels_BC`; one may come twice.
+        counts_MK: bool, which of these count.
+
+    Returns:
+        (M, C), of the labels' type.
+
+    >>> union(torch.tensor([[1, 0, -1], [-1, -1, -1]]), torch.tensor([[0, 1]]), torch.tensor([[True, True]]))
+    tensor([[ 1,  0, -1]])
+    """
+    # PRESENT > UNKNOWN > ABSENT: the largest member's label is the union's.
+    return labels_BC[members_MK].masked_fill(~counts_MK[..., None], ABSENT).amax(dim=1)

@@ -27,6 +27,7 @@ not make another method.
 
 DESCRIPTIONS: dict[str, set[str | int]] = {
     "register_method": {"idea", "paper", "published", "differs", "default"},
+    "register_step": {"idea", "paper", "differs"},
     "parameter": {1, "doc"},
 }
 """Arguments, by name or place, that are words for people: rewording one makes no other method."""

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from mlrpl_bench.models.cutting import LastMap, Stages, TokensToMap, stages_of
+from mlrpl_bench.models.parts.cutting import LastMap, Stages, TokensToMap, stages_of
 from mlrpl_bench.utils.errors import UserError
 
 NAMES = {  # how many stages
@@ -20,12 +20,15 @@ NAMES = {  # how many stages
     "eva02_tiny_patch14_224": 1,  # its blocks are given more than tokens
     "hrnet_w18_small": 1,  # parallel branches
 }
+SMALLER = {"beit_base_patch16_224": {"depth": 4, "embed_dim": 48, "num_heads": 3}}
+"""Networks of the same kind, of which timm has no small one."""
+
 SIDES = {"test_vit": 160, "beit_base_patch16_224": 224, "eva02_tiny_patch14_224": 224}
 
 
 def features(name):
     torch.manual_seed(0)
-    return timm.create_model(name, features_only=True, out_indices=(-2, -1)).eval()
+    return timm.create_model(name, features_only=True, out_indices=(-2, -1), **SMALLER.get(name, {})).eval()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from mlrpl_bench.training.device import find_device, forget_peak_memory, make_fabric, peak_memory, threads
+from mlrpl_bench.training.parts.device import find_device, forget_peak_memory, make_fabric, peak_memory, threads
 from mlrpl_bench.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -55,7 +55,9 @@ def test_a_device_that_does_not_exist_is_refused(name):
 
 def test_a_fabric_computes_on_the_device_in_the_precision(monkeypatch):
     allowed = []
-    monkeypatch.setattr("mlrpl_bench.training.device._allow_deterministic_algorithms_only", lambda: allowed.append(1))
+    monkeypatch.setattr(
+        "mlrpl_bench.training.parts.device._allow_deterministic_algorithms_only", lambda: allowed.append(1)
+    )
     fabric = make_fabric("cpu", "bf16-mixed", deterministic=False)
     assert (fabric.device.type, allowed) == ("cpu", [])
     with fabric.autocast():

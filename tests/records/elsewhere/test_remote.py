@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mlrpl_bench.records import remote
+from mlrpl_bench.records.elsewhere import remote
+from mlrpl_bench.records.elsewhere.remote import address_of, copied, where_left
 from mlrpl_bench.records.record import DamagedRecord, read_record
-from mlrpl_bench.records.remote import address_of, copied, where_left
 from mlrpl_bench.records.store import ResultStore
 from tests.helpers.tiny_study import cell, finished, refusal
 

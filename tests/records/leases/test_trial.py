@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mlrpl_bench.records.lease_trial import refuse_unfit
+from mlrpl_bench.records.leases.trial import refuse_unfit
 from tests.helpers.tiny_study import refusal
 
 
