@@ -262,7 +262,7 @@ def _cost(bench: ProfilingSetting, entry: MethodEntry, steps: int, report: Repor
 def _laps(
     bench: ProfilingSetting, run: CellRun, clock: Clock, steps: int, report: Report
 ) -> tuple[list[dict[str, float]], int, SharedBatch]:
-    """Return the parts' seconds in some steps after warming up, the operations of the first step, and the last batch."""
+    """Return the parts' seconds in some steps after the warm-up, the first step's operations, and the last batch."""
     epochs, per_epoch = _length(run)
     warm_up = bench.warm_up()
     batches = _endless(run, bench.batch)
