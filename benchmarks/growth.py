@@ -247,7 +247,8 @@ def draw(file: Path = RESULTS) -> bytes:
             panel.spines[["top", "right"]].set_visible(False)
             panel.set_xticks(curve["sizes"], [f"{size:,}" for size in curve["sizes"]])
             panel.minorticks_off()
-            panel.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+            columns = 1 if len(curve["seconds"]) < 3 else 2
+            panel.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns)
         buffer = io.BytesIO()
         digest = hashlib.sha256(content).hexdigest()
         metadata = {"Date": None, "Title": "Growth", "Description": f"made from a file with SHA-256 {digest}"}
