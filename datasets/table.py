@@ -118,7 +118,9 @@ ROOT/
         table = reading.read(source.file, source.names, source.values)
         refuse_outside(table.images, root / options.images, file)
         if empty := table.never_labelled():
-            if options.empty == "refuse" or len(empty) == len(table.categories):
+            if len(empty) == len(table.categories):
+                raise UserError(f"{file} has no known label of any category in its training images; label some images")
+            if options.empty == "refuse":
                 raise UserError(
                     f"{file} has no known label of {len(empty)} of {len(table.categories)} categories in its training "
                     f"images ({_some(empty)}); label some images, or leave these categories out with --set-data "

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlrpl_bench.api.actions.analysing import analyse
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records
@@ -59,6 +60,7 @@ __all__ = [
     "Task",
     "UserError",
     "__version__",
+    "analyse",
     "build_folder_once",
     "claims",
     "compare",
@@ -149,6 +151,7 @@ def _of_models() -> dict[str, Any]:
 
 def _of_api() -> dict[str, Any]:
     """For a notebook; imports everything."""
+    from mlrpl_bench.api.actions.analysing import analyse
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records

@@ -52,6 +52,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "tools.profiling": "above",
     "tools.recompute": "above",
     "cli.commands": "above",
+    "cli.terminal": "below",
 }
 
 APP = "cli.app"

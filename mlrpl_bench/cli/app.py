@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from mlrpl_bench.cli.commands.analyse import claims, compare
+from mlrpl_bench.cli.commands.analyse import analyse_app, claims, compare
 from mlrpl_bench.cli.commands.data import data_app
 from mlrpl_bench.cli.commands.fill import fill
 from mlrpl_bench.cli.commands.listing import list_
@@ -22,6 +22,9 @@ from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
 from mlrpl_bench.cli.options import program
 from mlrpl_bench.cli.streams import json_lines, print_anything, say
+from mlrpl_bench.cli.terminal import completion
+from mlrpl_bench.cli.terminal.first_steps import first_steps
+from mlrpl_bench.cli.terminal.panels import App
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted, Terminated, terminate
@@ -29,14 +32,24 @@ from mlrpl_bench.utils.signals import Interrupted, Terminated, terminate
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
+app = App(
+    add_completion=True,
     pretty_exceptions_enable=False,
     help="Compare methods for multi-label image recognition with partial labels.",
 )
+
+
+@app.callback(invoke_without_command=True)
+def begin(ctx: typer.Context) -> None:
+    """Say what to do first where no command is given; that is a usage error, as everywhere in Typer."""
+    if ctx.invoked_subcommand is None:
+        print(first_steps(program()))
+        raise typer.Exit(2)
+
+
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
+app.add_typer(analyse_app, name="analyse")
 
 app.command("list")(list_)
 app.command()(run)
@@ -64,8 +77,11 @@ def main() -> None:
 def _main() -> None:
     try:
         try:
+            completion.refuse_for_a_script()
             code = app(standalone_mode=False)
         except SystemExit as error:  # commands end otherwise; it is a method's or a dataset's code
+            if completion.is_asked_for():  # Typer ends so
+                raise
             if isinstance(error.__context__, BrokenPipeError):  # rich ends so when the reader of a table has gone
                 raise error.__context__ from None
             raise UserError(f"a file's code called sys.exit({error.code!r}); take the call out of it") from error

@@ -1,4 +1,4 @@
-"""This module shows progress on standard error: one bar for all cells, one for the group in training."""
+"""This module shows progress on standard error: a bar for all cells, one for the group in training, and its cells."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mlrpl_bench.cli.worker_lines import EndedEpochs, duration, worker_line
+from mlrpl_bench.cli.terminal.bars import Bars
+from mlrpl_bench.cli.terminal.time_left import TimeLeft, duration
+from mlrpl_bench.cli.worker_lines import EndedEpochs, worker_line
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.training.launchers.epochs import Epochs
@@ -18,8 +19,11 @@ from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEve
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 from mlrpl_bench.utils.tables import counted
 
+ALL, GROUP = "cells", "group"
+"""The bars of all cells that are asked for, and of those that are trained side by side."""
+
 LINE_SECONDS = 60.0
-"""A log file gets a line about a group or a preparation at most this often."""
+"""A log file gets a line about the cells, a group or a preparation at most this often."""
 
 LONG_SECONDS = 5.0
 """A preparation that lasts longer than this gets a line in a log file."""
@@ -41,17 +45,11 @@ class Display:
         """This holds the time of the last line about each preparation; `began` holds when each began."""
         self.epochs = Epochs(LINE_SECONDS, clock)
         self.console = Console(stderr=True, highlight=False)
-        self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
+        self.is_live = self.console.is_terminal and not self.console.is_dumb_terminal
+        """Whether bars can move; a dumb terminal gets lines, as a log file does."""
+        self.progress = Bars(self.console, self.is_live)
+        self.time_left = TimeLeft(clock)
+        self._cells_told = clock()
         self.tasks: dict[str, Any] = {}
         self._bars: set[str] = set()  # the owners of the bars of processes elsewhere
         self._ended = EndedEpochs(LINE_SECONDS, clock)
@@ -74,7 +72,13 @@ class Display:
 
     def cells(self, done: int, total: int) -> None:
         """Show how many of the cells that are to be trained are done."""
-        self._update("cells", done, total)
+        self.time_left.cells(done, total)
+        self._update(ALL, done, total, left=self.time_left.seconds())
+        if not self.is_live and 0 < done < total and self.clock() - self._cells_told >= LINE_SECONDS:
+            self._cells_told = self.clock()
+            seconds = self.time_left.seconds()
+            left = "" if seconds is None else f", about {duration(seconds)} left"
+            self._line(f"{done:,} of {counted(total, 'cell')} done{left}")
 
     def note(self, text: str) -> None:
         """Show a line that a person should read."""
@@ -91,31 +95,26 @@ class Display:
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Show what happened to the cell with this title, which is trained for so many epochs."""
-        if not self.console.is_terminal:
+        if not self.is_live:
             self._log(epochs, event)
         if isinstance(event, Waiting):
             cells = "1 cell" if event.cells == 1 else f"{event.cells} cells"
             line = f"waiting for {cells} that other processes train, on {', '.join(event.hosts)}"
             self.console.print(line, markup=False, soft_wrap=True)
         elif isinstance(event, StepDone):
-            self._update(title, event.epoch * event.steps_per_epoch + event.step, epochs * event.steps_per_epoch)
+            self._step(title, epochs, event)
         elif isinstance(event, EpochDone):
             loss = sum(value for name, value in event.row.items() if name.startswith("loss."))
-            facts = (
-                f"epoch {event.row['epoch'] + 1:.0f}/{epochs}  loss {loss:.4f}  mAP {100 * event.row['test.mAP']:.1f}"
-            )
-            if title not in self.tasks:  # it goes on from the last step of an epoch
-                self._update(title, 0, epochs)
-            self.progress.update(self.tasks[title], facts=facts)
+            self.progress.lines[title] = f"loss {loss:.4f}  mAP {100 * event.row['test.mAP']:.1f}"
         elif isinstance(event, Began):
+            self._end_group()
             self.group(event.cells, event.steps_per_epoch, event.batch, event.rates, epochs)
         elif isinstance(event, Working):
             return
         elif isinstance(event, Note):
             self.console.print(f"{title}: {event.text}", markup=False, soft_wrap=True)
         else:
-            if title in self.tasks:
-                self.progress.remove_task(self.tasks.pop(title))
+            self._end_cell(title)
             if isinstance(event, Finished):
                 line = f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s"
             elif isinstance(event, FoundFinished) and event.record is not None:
@@ -130,7 +129,9 @@ class Display:
 
     def workers(self, at_work: Sequence[AtWork]) -> None:
         """Show a bar for each process that trains cells elsewhere, or log the epochs that they have ended."""
-        if not self.console.is_terminal:
+        made = {each.owner: each.cells * each.step / max(each.steps, 1) for each in at_work}
+        self.time_left.elsewhere(made)
+        if not self.is_live:
             for each in self._ended.news(at_work):
                 self._line(worker_line(each))
             return
@@ -139,7 +140,7 @@ class Display:
         self._bars = {each.owner for each in at_work}
         for each in at_work:
             if each.owner not in self.tasks:
-                self.tasks[each.owner] = self.progress.add_task(each.name, total=each.steps, facts="")
+                self.tasks[each.owner] = self.progress.add(each.name, each.steps)
             epoch = min(each.epoch + 1, each.epochs)
             mean = "" if each.test_mAP is None else f", mAP {each.test_mAP:.1f}"
             # The device last: where a terminal is narrow, the end is cut.
@@ -154,7 +155,7 @@ class Display:
             batch: the images in a step of a cell.
             rates: the learning rate of each cell.
         """
-        if not self.console.is_terminal:
+        if not self.is_live:
             rate = " to ".join(f"{rate:.3g}" for rate in sorted({min(rates), max(rates)}))
             words = f"{cells} {'cell' if cells == 1 else 'cells'}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
             self._line(f"training {words} of {steps} steps, learning rate {rate}")
@@ -171,7 +172,7 @@ class Display:
         """Log a preparation, unless it was quick."""
         now = self.clock()
         began = self.began.setdefault(what, now)
-        if not self.console.is_terminal and now - began >= LONG_SECONDS:
+        if not self.is_live and now - began >= LONG_SECONDS:
             told = self.tasks_told.get(what, -math.inf)
             if now - told >= LINE_SECONDS or (done == total):
                 self.tasks_told[what] = now
@@ -183,7 +184,30 @@ class Display:
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def _update(self, what: str, done: int, total: int) -> None:
+    def _step(self, title: str, epochs: int, event: StepDone) -> None:
+        """Show how far the group is of which a cell has made a step."""
+        made, total = event.epoch * event.steps_per_epoch + event.step, epochs * event.steps_per_epoch
+        self.time_left.here(title, made / max(total, 1))
+        self.progress.lines.setdefault(title, "")
+        self._update(GROUP, made, total, facts=f"epoch {event.epoch + 1}/{epochs}")
+        words = f"training {counted(len(self.progress.lines), 'cell')}"
+        self.progress.update(self.tasks[GROUP], description=words)
+        if ALL in self.tasks:
+            self.progress.update(self.tasks[ALL], left=self.time_left.seconds())
+
+    def _end_cell(self, title: str) -> None:
+        self.time_left.ended(title)
+        self.progress.lines.pop(title, None)
+        if not self.progress.lines:
+            self._end_group()
+
+    def _end_group(self) -> None:
+        """Take down what is shown of a group; cells that were left to other processes have no end of their own."""
+        self.progress.lines.clear()
+        if GROUP in self.tasks:
+            self.progress.remove_task(self.tasks.pop(GROUP))
+
+    def _update(self, what: str, done: int, total: int, **fields: Any) -> None:
         if what not in self.tasks:
-            self.tasks[what] = self.progress.add_task(what, total=total, facts="")
-        self.progress.update(self.tasks[what], completed=done)
+            self.tasks[what] = self.progress.add(what, total, **fields)
+        self.progress.update(self.tasks[what], completed=done, **fields)

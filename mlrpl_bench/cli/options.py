@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.models.hyperparameters import parse_assignments
 from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.training.options import Options, check_values, described, flag
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
     from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
     from mlrpl_bench.records.store import ResultStore
 
-DatasetOption = Annotated[str, typer.Option("--dataset", help="A registered dataset; see: list datasets.")]
+DatasetOption = Annotated[
+    str, typer.Option("--dataset", help="A registered dataset; see: list datasets.", autocompletion=completion.dataset)
+]
 RatiosOption = Annotated[
     str | None,
-    typer.Option("--ratios", help="Known shares such as 0.1,0.5, or all (0.1 to 0.9).", show_default="preset's"),
+    typer.Option(
+        "--ratios",
+        help="Known shares such as 0.1,0.5, or all (0.1 to 0.9).",
+        show_default="preset's",
+        autocompletion=completion.one_of("all"),
+    ),
 ]
 PluginOption = Annotated[
     list[Path] | None,
@@ -91,6 +99,7 @@ def _parameter(name: str, also: str | None) -> inspect.Parameter:
         envvar=facts.get("variable") or None,
         help=facts["doc"] + (f" Choices: {', '.join(choices)}." if choices else ""),
         show_default=facts.get("unset") or True,
+        autocompletion=completion.option(name, choices or ()),
     )
     kind = list[str] | None if name == "data" else typing.get_type_hints(Options)[name]
     default = None if name == "data" else field.default

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mlrpl_bench.cli.options import Command
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.launchers.placement import LAUNCHERS, MOST_WORKERS, Placement
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
@@ -90,8 +91,8 @@ def _the_one(launchers: Sequence[str]) -> str | None:
 
 
 def _parameter(name: str, kind: Any, text: str, unset: str) -> inspect.Parameter:
-    metavar = "<str>" if kind == list[str] else None
-    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=unset, metavar=metavar)
+    choices = completion.one_of(*LAUNCHERS) if name == "launcher" else None
+    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=unset, autocompletion=choices)
     annotation = Annotated[kind | None, option]
     # Not the bare name: `Options`, too, has workers, which are others.
     own = f"place_{name}"

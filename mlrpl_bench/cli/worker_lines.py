@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from mlrpl_bench.cli.terminal.time_left import duration
 from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.utils.tables import counted
 
@@ -40,15 +41,3 @@ def worker_line(of: AtWork) -> str:
         f"{of.name} ({of.device}): {counted(of.cells, 'cell')}, epoch {of.epoch}/{of.epochs}: loss {loss:.4f}, "
         f"mAP {precision:.1f}, {of.images_per_second:.0f} images/s, {duration(of.seconds_left)} left"
     )
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for people.
-
-    >>> duration(59), duration(3599), duration(7260)
-    ('59 s', '60 min', '2 h 1 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if seconds < 3600 else f"{minutes // 60} h {minutes % 60} min"

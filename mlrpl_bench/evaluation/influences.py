@@ -56,6 +56,26 @@ def influences(scores_NC: ArrayLike, labels_NC: ArrayLike) -> dict[str, NDArray[
     }
 
 
+def category_influences(scores_NC: ArrayLike, labels_NC: ArrayLike) -> NDArray[np.float64]:
+    """Compute each image's influence on each category's average precision: ``N * d AP_c / d w_n``; float64 [N, C].
+
+    The mean over the categories that have a PRESENT label is the influence on mAP, see `influences`, whose arguments
+    and errors these are. A column is NaN where the category has none, and 0 at images where its label is UNKNOWN.
+    """
+    scores_NC = np.asarray(scores_NC, dtype=np.float64)
+    labels_NC = np.asarray(labels_NC)
+    _check_scores(scores_NC, labels_NC)
+    found_CN = np.zeros(scores_NC.T.shape)
+    for place, (scores_N, labels_N) in enumerate(zip(np.ascontiguousarray(scores_NC.T), labels_NC.T, strict=True)):
+        if not (labels_N == PRESENT).any():
+            found_CN[place] = np.nan
+            continue
+        evaluated_N = np.flatnonzero(labels_N != UNKNOWN)
+        of_evaluated = _average_precision_influences(scores_N[evaluated_N], labels_N[evaluated_N] == PRESENT)
+        found_CN[place, evaluated_N] = len(scores_N) * of_evaluated
+    return found_CN.T
+
+
 def _check_scores(scores_NC: NDArray[np.float64], labels_NC: NDArray) -> None:
     if scores_NC.ndim != 2 or scores_NC.shape != labels_NC.shape or not scores_NC.size:
         raise UserError(

@@ -184,10 +184,23 @@ def check(labels: Collection[str], a: str, b: str) -> None:
     Raises:
         UserError: one of the two is not among them, or they are the same.
     """
-    for label in (a, b):
+    check_known(labels, (a, b))
+    if a == b:
+        raise UserError(f"{a!r} is to be compared with itself; name two rows")
+
+
+def check_known(labels: Collection[str], asked: Sequence[str]) -> None:
+    """Refuse rows of which there are no records.
+
+    Args:
+        labels: of all rows that there are.
+        asked: those that are asked for.
+
+    Raises:
+        UserError: one of them is not among the others.
+    """
+    for label in asked:
         if label not in labels:
             close = difflib.get_close_matches(label, labels, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UserError(f"no records of {label!r}; {hint}there are: {', '.join(sorted(labels)) or 'none'}")
-    if a == b:
-        raise UserError(f"{a!r} is to be compared with itself; name two rows")

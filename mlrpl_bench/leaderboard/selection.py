@@ -171,9 +171,9 @@ def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:
             read_arrays(record.folder / "steps.npz"), length.epochs, precision, labels_NC
         ):
             by_length[length][record.cell.label].add(record.cell.ratio)
-    share = f"{100 * steps.share_of_positives(labels_NC):.1f} %, the mean share of present labels of a category"
+    level = f"random scores have {100 * steps.chance(labels_NC):.1f} without interpolation"
     return [
-        f"training went nowhere, {_named(rows)}: the mean loss hardly fell and mAP is at chance level ({share}); "
+        f"training went nowhere, {_named(rows)}: the mean loss hardly fell and mAP is at chance level ({level}); "
         f"{length.to_text()}; {steps.ADVICE}"
         for length, rows in by_length.items()
     ]

@@ -27,7 +27,7 @@ from mlrpl_bench.models.entries import Alias, DatasetEntry, Entries, MethodEntry
 from mlrpl_bench.models.finishing import JOINT, FinishingStep
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.utils.files import PACKAGE
+from mlrpl_bench.utils.files import bundled_folder
 
 if TYPE_CHECKING:
     from mlrpl_bench.models.method import Method
@@ -247,17 +247,6 @@ def chosen_methods(methods: Registry[MethodEntry], names: Sequence[str] | None) 
     if list(names) == ["paper"]:
         return [entry for entry in entries if entry.published]
     return [methods[name] for name in dict.fromkeys(names)]
-
-
-def bundled_folder(name: str) -> Path:
-    """``methods`` or ``datasets``: inside the package (a wheel), else beside it (a checkout).
-
-    Inside first: beside an installed package may lie somebody else's ``datasets``.
-    """
-    for folder in (PACKAGE / name, PACKAGE.parent / name):
-        if folder.is_dir():
-            return folder
-    raise UserError(f"no folder {name}/ in or beside {PACKAGE}; the installation is incomplete, install it again")
 
 
 def describe_failure(path: Path, error: Exception) -> str:

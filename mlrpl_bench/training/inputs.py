@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlrpl_bench.data.dataset import Dataset, Split, held_out, images_digest, refuse_unmeasurable
 from mlrpl_bench.data.file_lists import refuse_missing
 from mlrpl_bench.data.images.cache import Prepared, PreparedRows, prepared_folder
-from mlrpl_bench.data.images.decoding import bad_rows
+from mlrpl_bench.data.images.decoding import BadImage, bad_rows
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.data.masks import Masks
 from mlrpl_bench.data.word_vectors import hashed_vectors, prepared
@@ -145,6 +145,21 @@ def unexpected_counts(inputs: Inputs, dataset: Dataset, evaluate_on: str) -> lis
         for name, count in official.items()
         if found[name] != count
     ]
+
+
+def met_in_training(error: BadImage, on_bad_image: str) -> BadImage:
+    """Return a refusal of an image that training came upon, with how to go on without it.
+
+    Args:
+        error: what is wrong with the image.
+        on_bad_image: the setting's option; under ``skip`` the image was whole when all of them were decoded before.
+
+    >>> print(met_in_training(BadImage("image a.jpg is no image; replace it"), "error"))
+    image a.jpg is no image; replace it (data check lists all), or leave them out with --on-bad-image skip
+    """
+    if on_bad_image == "skip":
+        return BadImage(f"{error}, or start the same command again, which leaves it out")
+    return error if "--on-bad-image" in str(error) else BadImage(f"{error}{GO_ON_WITHOUT}")
 
 
 def refuse_batch(batch: int, inputs: Inputs, method: str) -> None:

@@ -16,6 +16,12 @@ from mlrpl_bench.utils.tables import counted
 PAPERS_STEPS = 20 * (82_081 // 16)
 """The papers' trainings on COCO make this many steps: 20 epochs of 82,081 images, 16 a step."""
 
+PAPERS_RATE = 1e-5
+"""The papers' highest learning rate."""
+
+SHORT = 0.05
+"""A training whose rate times steps is a smaller share of the papers' is short."""
+
 LEAST_FALL = 0.05
 """A loss that falls by a smaller share from the first to the last epoch has hardly fallen."""
 
@@ -68,19 +74,28 @@ class Length:
             f"learning rate {self.rate:g}, {steps} an epoch, {self.steps:,} in all (papers' on COCO: {PAPERS_STEPS:,})"
         )
 
+    def shortness(self) -> str:
+        """Say that the steps are too few for the rate; empty where they are not.
+
+        Adam moves a weight by about the rate in each step, so rate times steps is about as far as a weight can go.
+
+        >>> Length(1e-5, 2, 20).shortness()  # doctest: +ELLIPSIS
+        "few steps for this learning rate: rate times steps, as far as a weight can move, is 0.04 % of the papers'; ..."
+        >>> Length(1e-5, 312, 20).shortness()
+        ''
+        """
+        share = self.rate * self.steps / (PAPERS_RATE * PAPERS_STEPS)
+        if share >= SHORT:
+            return ""
+        return (
+            f"few steps for this learning rate: rate times steps, as far as a weight can move, is {100 * share:.1g} % "
+            "of the papers'; expect little to be learned, or choose a higher rate (--lr, tune), more epochs (--epochs) "
+            "or a smaller batch (--batch)"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the length as plain data."""
         return {"learning_rate": self.rate, "steps_per_epoch": self.steps_per_epoch, "steps": self.steps}
-
-
-def share_of_positives(labels_NC: NDArray[np.int8]) -> float:
-    """Return the mean share of present labels in [0, 1], over the categories that have one; NaN if there are none.
-
-    >>> share_of_positives(np.array([[PRESENT, ABSENT], [ABSENT, ABSENT]], dtype=np.int8))
-    0.5
-    """
-    present_C, evaluated_C = _counts(labels_NC)
-    return float((present_C / evaluated_C).mean()) if len(present_C) else float("nan")
 
 
 def chance(labels_NC: NDArray[np.int8]) -> float:
@@ -143,8 +158,8 @@ def note_of_cell(
     first, last = loss_at_both_ends(terms, length.epochs)
     return (
         f"went nowhere: the mean loss went from {first:.4g} to {last:.4g} and mAP {100 * metrics['mAP']:.1f} is "
-        f"at chance level ({100 * share_of_positives(labels_NC):.1f} %, the mean share of present labels of a "
-        f"category); {length.to_text()}; {ADVICE}"
+        f"at chance level (without interpolation {100 * metrics['average_precision']:.1f}, of random scores "
+        f"{100 * chance(labels_NC):.1f}); {length.to_text()}; {ADVICE}"
     )
 
 

@@ -13,11 +13,27 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mlrpl_bench.utils.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package `mlrpl_bench`. Every other module asks here, so that it can be moved."""
 
 UNFINISHED = ".part"
 """A file that is being written has a temporary name with this ending."""
+
+
+def bundled_folder(name: str) -> Path:
+    """Return the folder ``methods`` or ``datasets``: inside the package (a wheel), else beside it (a checkout).
+
+    Inside first: beside an installed package may lie somebody else's ``datasets``.
+
+    Raises:
+        UserError: it is in neither place.
+    """
+    for folder in (PACKAGE / name, PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"no folder {name}/ in or beside {PACKAGE}; the installation is incomplete, install it again")
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlrpl_bench.utils.printed_tables import PrintedTable, print_table
 
@@ -39,6 +40,11 @@ class Entry:
     mark: str = ""
     place: tuple[str, str] | None = None
     value: float = math.nan
+
+    def to_json(self) -> dict[str, Any]:
+        """Return text, number and mark as plain data."""
+        number = float(f"{self.value:.6g}") if math.isfinite(self.value) else None
+        return {"text": self.text, "value": number, "mark": self.mark}
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,12 @@ class Table:
         writer.writerow([self.corner, *self.columns])
         writer.writerows([label, *(entry.text for entry in entries)] for label, entries in self.rows)
         return buffer.getvalue()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as plain data, with numbers of six significant digits, None where there is none."""
+        rows = [{"label": label, "entries": [entry.to_json() for entry in entries]} for label, entries in self.rows]
+        facts = {"title": self.title, "corner": self.corner, "columns": list(self.columns)}
+        return {**facts, "rows": rows, "notes": list(self.notes)}
 
     def print(self) -> None:
         """To standard output, see `printed_tables.print_table`."""

@@ -128,13 +128,6 @@ def test_help_holds_nothing_that_is_taken_for_markup_and_not_shown(bench):
     assert "preset's" in bench("profile", "--help").out
 
 
-def test_without_a_command_the_help_is_shown(bench):
-    answer = bench()
-    assert answer.code == 2
-    assert "leaderboard" in answer.out + answer.err
-    assert "error" not in answer.out + answer.err
-
-
 # Training and tables
 
 
@@ -282,7 +275,7 @@ def test_when_all_cells_fail_they_are_named(bench, world, results):
 def test_methods_are_listed(bench, world):
     answer = bench("list", *world.plugins)
     assert (answer.code, answer.err) == (0, "")
-    assert ["plain", "One linear layer on the mean position.", ""] in rows_of(answer.out)
+    assert ["plain", "One linear layer on the mean position.", "", "1 tiny"] in rows_of(answer.out)
 
 
 def test_methods_are_listed_with_their_facts(bench, world):
@@ -685,3 +678,35 @@ def test_sigterm_where_nothing_is_trained_tidies_up_and_says_a_line(bench, monke
     answer = bench("list", "methods")
     assert answer.code == 143 and tidied
     assert answer.err == "error: stopped; finished cells are kept, the same command goes on with the rest (SIGTERM)\n"
+
+
+# JSON
+
+
+def documented_keys() -> dict[str, list[str]]:
+    """What docs/usage.md says that commands print, by command: the words in quotes."""
+    text = (BENCH.parent / "docs" / "usage.md").read_text(encoding="utf-8").partition("<!-- json-keys -->")[2]
+    lines = [line.strip("|").split(" | ") for line in text.split("\n\n")[1].splitlines()[2:]]
+    return {name: re.findall("`([^`]+)`", what) for names, what in lines for name in re.findall("`([^`]+)`", names)}
+
+
+def test_every_command_that_prints_json_is_documented():
+    found = {" ".join(place[:-1]) for place, _ in options_of(typer.main.get_command(cli.app)) if place[-1] == "as_json"}
+    assert set(documented_keys()) == found
+
+
+def test_what_is_printed_has_the_keys_that_are_documented(bench, world):
+    keys = documented_keys()
+    content = json.loads(bench(*FIRST, *world.plugins, "--no-train", "--json").out)
+    assert list(content) == keys["leaderboard"]
+    row, table = content["rows"]["plain"]["50 %"], content["tables"]["cost"]
+    assert list(row) == ["mean", "std", "seeds", "low", "high", "mark", "status"]
+    assert list(table) == ["title", "corner", "columns", "rows", "notes"]
+    assert list(table["rows"][0]) == ["label", "entries"]
+    assert list(table["rows"][0]["entries"][0]) == ["text", "value", "mark"]
+    compared = json.loads(bench("compare", "plain", "partial_bce", *OF_TINY, *world.plugins, "--json").out)
+    assert [*compared, *compared["rows"][0]] == keys["compare"]
+    listed = [
+        json.loads(bench("list", kind, "--json", *world.plugins).out)[0] for kind in ("methods", "datasets", "cells")
+    ]
+    assert [key for row in listed for key in row] == keys["list"][:-1]

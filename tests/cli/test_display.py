@@ -38,15 +38,23 @@ def display(capsys):  # standard error must be caught before a console is made
 
 
 @pytest.fixture
-def bars(display):
-    """What the live bars say at the moment."""
+def bars_of(monkeypatch):
+    """What the live bars of a display say at the moment, on a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LINES", "50")
 
-    def bars():
+    def bars_of(display):
         console = Console(file=io.StringIO(), force_terminal=False, width=200)
         console.print(display.progress.get_renderable())
         return console.file.getvalue()
 
-    return bars
+    return bars_of
+
+
+@pytest.fixture
+def bars(bars_of, display):
+    """What the live bars say at the moment."""
+    return lambda: bars_of(display)
 
 
 def epoch_done(cell, epoch):
@@ -92,15 +100,62 @@ def test_steps_and_epochs_alone_write_nothing_into_a_log_file(display, capsys, c
     assert capsys.readouterr().err == ""
 
 
-def test_the_bar_of_a_cell_counts_the_steps_of_all_epochs(display, bars):
-    display.event(TITLE, 4, StepDone(2, 3, 10))
-    assert "23/40" in bars()
+def test_the_bar_of_a_group_counts_its_cells_and_the_steps_of_all_epochs(display, bars):
+    display.event(TITLE, 4, Began(2, 10, 8, (1e-3, 2e-3)))
+    for title in (TITLE, "ssgrl 10 % seed 0"):
+        display.event(title, 4, StepDone(2, 3, 10))
+    assert "training 2 cells" in bars() and "23/40" in bars() and "epoch 3/4" in bars()
 
 
-def test_the_bar_of_a_cell_tells_epoch_loss_and_map(display, bars, cell):
-    display.event(TITLE, 4, StepDone(1, 10, 10))
+def test_every_cell_of_a_group_has_a_line_with_its_loss_and_map(display, bars, cell):
+    for title in (TITLE, "ssgrl 10 % seed 0"):
+        display.event(title, 4, StepDone(1, 10, 10))
     display.event(TITLE, 4, epoch_done(cell, 1))
-    assert "epoch 2/4  loss 0.7500  mAP 45.7" in bars()
+    lines = [line.rstrip() for line in bars().splitlines()]
+    assert f"  {TITLE}  loss 0.7500  mAP 45.7" in lines
+    assert "  ssgrl 10 % seed 0" in lines
+
+
+def test_the_next_group_takes_the_place_of_the_one_before(display, bars):
+    display.event(TITLE, 4, StepDone(0, 1, 10))  # its cell is left to another process, without an end here
+    display.event("ssgrl 10 % seed 0", 4, Began(1, 20, 8, (1e-3,)))
+    display.event("ssgrl 10 % seed 0", 4, StepDone(0, 1, 20))
+    assert TITLE not in bars() and "training 1 cell " in bars() and "1/80" in bars()
+
+
+def test_the_bar_of_all_cells_tells_the_time_that_is_left(finished, bars_of):
+    now = [0.0]
+    with Display(lambda: now[0]) as display:
+        display.cells(0, 9)
+        display.event(TITLE, 4, StepDone(0, 0, 10))
+        now[0] += 600.0
+        display.event(TITLE, 4, StepDone(2, 0, 10))
+        assert "2 h 50 min left" in bars_of(display)  # half a cell of nine in ten minutes
+        display.event(TITLE, 4, finished)
+        display.cells(1, 9)
+        assert "1 h 20 min left" in bars_of(display)
+
+
+def test_a_log_file_tells_the_time_that_is_left_once_a_minute_where_cells_end(capsys, finished):
+    now = [0.0]
+    with Display(lambda: now[0]) as display:
+        for done in range(5):
+            display.cells(done, 5)
+            display.event(TITLE, 4, StepDone(0, 0, 10))
+            now[0] += 40.0
+            display.event(TITLE, 4, finished)
+        display.cells(5, 5)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(TITLE)]
+    assert lines == ["2 of 5 cells done, about 2 min left", "4 of 5 cells done, about 40 s left"]
+
+
+def test_a_dumb_terminal_gets_lines_as_a_log_file_does(monkeypatch, capsys, cell):
+    monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda console: True))
+    monkeypatch.setenv("TERM", "dumb")
+    with Display() as display:
+        display.event(TITLE, 4, Began(2, 10, 8, (1e-3, 2e-3)))
+        display.event(TITLE, 4, StepDone(0, 1, 10))
+    assert capsys.readouterr().err == "training 2 cells, 4 epochs of 10 steps, learning rate 0.001 to 0.002\n"
 
 
 def test_brackets_in_a_title_are_shown(display, bars):
@@ -155,7 +210,7 @@ AT_WORK = AtWork("a", "far", 7, "H100", 3, 1, 4, 13, 40, 0.75, 45.67, 80.0, 130.
 
 
 def test_a_process_elsewhere_has_a_bar_until_it_ends(display, bars, monkeypatch):
-    monkeypatch.setattr(display.console, "_force_terminal", True)
+    monkeypatch.setattr(display, "is_live", True)
     display.workers([AT_WORK, replace(AT_WORK, owner="b", process=8, epoch=0, test_mAP=None, step=2)])
     first, second = (line for line in bars().splitlines() if line.startswith("far"))
     assert first.startswith("far 7 ") and "13/40" in first and "3 cells, epoch 2/4, mAP 45.7, H100" in first

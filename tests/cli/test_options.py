@@ -201,6 +201,7 @@ def test_a_command_with_a_setting_has_each_option_once_with_its_help(name):
 def test_an_option_of_the_setting_says_the_same_wherever_it_is_offered(name):
     fields = {field.name: field for field in dataclasses.fields(Options)}
     own = {("data check", "workers"), ("data prepare", "workers")}  # processes that decode, not a loader's
+    own |= {("records export", "weights")}  # whether they are packed, not where they come from
     for parameter in COMMANDS[name].params:
         if parameter.name in fields and (name, parameter.name) not in own:
             assert parameter.help.startswith(fields[parameter.name].metadata["doc"])

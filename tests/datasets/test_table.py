@@ -99,7 +99,20 @@ def test_a_category_that_nobody_labelled_is_refused_or_left_out(tmp_path):
     left = dataset(empty="drop")
     assert left.load(tmp_path, "train").categories == left.load(tmp_path, "test").categories == ("cat", "dog")
     write(tmp_path, "image,cat,dog\na.jpg,,\n")
-    assert "no known label of 2 of 2" in refused(tmp_path, empty="drop")
+    for empty in ("refuse", "drop"):  # to drop them all would not help
+        message = refused(tmp_path, empty=empty)
+        assert "no known label of any category" in message and "empty=drop" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "separator", "ending"),
+    [("labels.tsv", WIDE, "commas", ".csv"), ("labels.csv", WIDE.replace(",", "\t"), "tabs", ".tsv")],
+)
+def test_a_table_under_the_ending_of_another_separator_is_told(tmp_path, name, text, separator, ending):
+    write(tmp_path, text, name=name)
+    message = refused(tmp_path)
+    assert f"separated by {separator}, which files called {ending} may be; rename it" in message
+    assert "image_column" not in message
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "C:\\a.jpg"])
@@ -178,6 +191,12 @@ def test_data_check_of_a_table_without_test_images_gives_the_command_that_works(
     _, output = command("data", "check", "table", "--root", root, "--workers", "0")
     assert "there are no test images" in output and "--evaluate-on val" in output
     assert "--batch 9" in output  # a tenth of ten images is held out
+
+
+def test_data_check_of_a_category_that_nobody_labelled_gives_the_check_that_leaves_it_out(tmp_path, command):
+    root = write(tmp_path / "mine", BAD["empty"][0])
+    _, output = command("data", "check", "table", "--root", root, "--workers", "0")
+    assert "(owl)" in output and output.splitlines()[-1].endswith(f"--root {root} --set-data empty=drop")
 
 
 def test_data_stats_and_show_count_unknown_labels_apart(tmp_path, command, monkeypatch):

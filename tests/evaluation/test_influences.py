@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.evaluation import influences as influences_module
-from mlrpl_bench.evaluation.influences import influences
+from mlrpl_bench.evaluation.influences import category_influences, influences
 from mlrpl_bench.evaluation.metrics import evaluate
 from mlrpl_bench.utils.errors import UserError
 
@@ -147,3 +147,16 @@ def test_perfect_scores_and_scores_that_predict_nothing_have_no_influence():
 def test_what_has_no_influences_is_refused(scores, labels, message):
     with pytest.raises(UserError, match=message):
         influences(scores, labels)
+
+
+def test_influences_on_categories_are_the_derivatives_of_their_precisions():
+    random = np.random.default_rng(3)
+    scores_NC = random.normal(size=(40, 4))
+    labels_NC = random.choice([PRESENT, ABSENT, UNKNOWN], size=(40, 4), p=[0.3, 0.5, 0.2])
+    labels_NC[labels_NC[:, 3] == PRESENT, 3] = ABSENT  # nothing has the last category
+    found_NC = category_influences(scores_NC, labels_NC)
+    assert np.isnan(found_NC[:, 3]).all() and not found_NC[:, :3][labels_NC[:, :3] == UNKNOWN].any()
+    assert found_NC[:, :3].mean(axis=1) == pytest.approx(influences(scores_NC, labels_NC)["mAP"], abs=1e-12)
+    for place in range(3):  # a category alone is its own mAP
+        alone = influences(scores_NC[:, [place]], labels_NC[:, [place]])["mAP"]
+        assert found_NC[:, place] == pytest.approx(alone, abs=1e-12)

@@ -37,11 +37,15 @@ class Answer(NamedTuple):
     err: str
 
 
-def call(*arguments: object) -> Answer:
-    """Call the entry point in this process; what it raises besides SystemExit goes through."""
+def call(*arguments: object, program: str = "bench.py") -> Answer:
+    """Call the entry point in this process; what it raises besides SystemExit goes through.
+
+    Args:
+        program: the name that it is called by.
+    """
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="", write_through=True) for _ in range(2)]
     with (
-        mock.patch.object(sys, "argv", ["bench.py", *map(str, arguments)]),
+        mock.patch.object(sys, "argv", [program, *map(str, arguments)]),
         redirect_stdout(streams[0]),
         redirect_stderr(streams[1]),
         pytest.raises(SystemExit) as end,

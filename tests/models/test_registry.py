@@ -293,14 +293,14 @@ def test_in_a_checkout_the_folders_lie_beside_the_package(name, tmp_path, monkey
 
 
 def test_a_folder_inside_the_package_is_taken_before_one_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("mlrpl_bench.models.registry.PACKAGE", tmp_path / "mlrpl_bench")
+    monkeypatch.setattr("mlrpl_bench.utils.files.PACKAGE", tmp_path / "mlrpl_bench")
     os.makedirs(tmp_path / "mlrpl_bench" / "datasets")
     os.makedirs(tmp_path / "datasets")
     assert bundled_folder("datasets") == tmp_path / "mlrpl_bench" / "datasets"
 
 
 def test_an_installation_without_the_folders_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("mlrpl_bench.models.registry.PACKAGE", tmp_path / "mlrpl_bench")
+    monkeypatch.setattr("mlrpl_bench.utils.files.PACKAGE", tmp_path / "mlrpl_bench")
     with pytest.raises(UserError, match=r"no folder methods/ .* the installation is incomplete"):
         load_methods()
 

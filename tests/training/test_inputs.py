@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.data.dataset import held_out
+from mlrpl_bench.data.images.decoding import BadImage
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.training import inputs
@@ -55,6 +56,18 @@ def test_images_that_are_missing_are_refused_unless_they_are_no_files(read, tmp_
         read()
     assert len(read(reads_files=False).train) == 12
     assert read(on_bad_image="skip").skipped_images == {"training": [(9, "missing")], "evaluation": []}
+
+
+@pytest.mark.parametrize(
+    ("on_bad_image", "said", "advice"),
+    [
+        ("error", "no image; replace it", r"^no image; replace it \(data check .*--on-bad-image skip$"),
+        ("error", "it was left out; use --on-bad-image skip", "^it was left out; use --on-bad-image skip$"),
+        ("skip", "no image; replace it", "^no image; replace it, or start the same command again, which leaves it out"),
+    ],
+)
+def test_how_to_go_on_without_an_image_met_in_training_is_said_once(on_bad_image, said, advice):
+    assert re.search(advice, str(inputs.met_in_training(BadImage(said), on_bad_image)))
 
 
 def test_a_dataset_that_ends_the_program_is_named(read):

@@ -43,6 +43,25 @@ def test_latex_uses_booktabs_and_marks_the_best_and_what_ties():
     assert text.count(r"\\") == 3
 
 
+def test_json_has_texts_numbers_and_marks():
+    rows = [("x", [Entry("60.9", BEST, value=60.91234567), Entry("failed")])]
+    assert Table("some", "Some table", ("10 %", "b"), rows, ("a note",), corner="row").to_json() == {
+        "title": "Some table",
+        "corner": "row",
+        "columns": ["10 %", "b"],
+        "rows": [
+            {
+                "label": "x",
+                "entries": [
+                    {"text": "60.9", "value": 60.9123, "mark": BEST},
+                    {"text": "failed", "value": None, "mark": ""},
+                ],
+            }
+        ],
+        "notes": ["a note"],
+    }
+
+
 def test_csv_has_labels_with_commas():
     rows = list(csv.reader(io.StringIO(TABLE.csv())))
     assert rows == [["method", "10 %", "a_b"], ["x", "60.9 ± 0.5", "1.0"], ["y[k=1, z=2]", "-", "failed"]]

@@ -78,7 +78,10 @@ def fill(resolved: Resolved, watcher: Watcher, method: str, wanted: Wanted, prec
     if protocol.mask_hash(mask_NC) != cell.mask_hash:
         raise UserError(f"{cell.title} ({cell.key[:8]}) was trained under another mask; name it with --mask-file")
     logits_NC = read_scores(record, "train_scores.npz", study.train)
-    filling = fill_in(study.train, mask_NC, logits_NC, precision, cell.mask_seed)
+    try:
+        filling = fill_in(study.train, mask_NC, logits_NC, precision, cell.mask_seed)
+    except UserError as error:  # another record may have more hidden labels, so it is said which one was taken
+        raise UserError(f"{cell.title} ({cell.key[:8]}): {error}") from error
     table = study.dataset.source_table(study.root)
     sources = write.Sources.from_inputs(study.inputs, study.options.evaluate_on, study.root, table)
     return Filled(f"{cell.title} on {resolved.dataset.name}", cell.key, fitting, filling, sources)

@@ -32,7 +32,7 @@ def compare_rows(resolved: Resolved, watcher: Watcher, a: str, b: str) -> compar
         labels.add(label)
         return label in (a, b)
 
-    grid = _evidence(resolved, is_wanted, watcher, lambda: comparison.check(labels, a, b))
+    _, grid = collect(resolved, is_wanted, watcher, lambda: comparison.check(labels, a, b))
     return comparison.compare(grid, a, b, resolved.ratios)
 
 
@@ -42,7 +42,7 @@ def judge_claims(resolved: Resolved, watcher: Watcher, study: Study | None = Non
     Args:
         study: the dataset under the request's setting, where it was made already.
     """
-    grid = _evidence(resolved, claims.rows_needed().__contains__, watcher, study=study)
+    _, grid = collect(resolved, claims.rows_needed().__contains__, watcher, study=study)
     return claims.judge(grid, resolved.dataset.name, resolved.ratios)
 
 
@@ -153,18 +153,22 @@ def unfinished(store: ResultStore, dataset: str) -> dict[Path, str]:
     return selection.unfinished(store, dataset)
 
 
-def _evidence(
+def collect(
     resolved: Resolved,
     is_wanted: Callable[[str], bool],
     watcher: Watcher,
     check: Callable[[], None] = lambda: None,
     study: Study | None = None,
-) -> EvidenceGrid:
-    """Collect the evidence of the rows that are wanted, of all seeds.
+) -> tuple[Study, EvidenceGrid]:
+    """Collect the evidence of the rows that are wanted, of all seeds; the study is the data set under the setting.
 
     Args:
+        is_wanted: says of a row's label whether it is wanted.
         check: called when all row labels have been asked for.
         study: as in `judge_claims`.
+
+    Raises:
+        UserError: there are no records of these rows.
     """
     mask_seed = resolved.request.mask_seed
     study = study or Study(resolved.dataset, resolved.request.options, watcher.report)
@@ -187,4 +191,4 @@ def _evidence(
         place = resolved.store.in_words(resolved.store.root / resolved.dataset.name)
         raise UserError(f"no records of these methods and of this setting in {place}; train some first")
     check()
-    return found.cells
+    return study, found.cells

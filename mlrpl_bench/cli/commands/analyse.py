@@ -1,4 +1,4 @@
-"""This module defines the commands ``compare`` and ``claims``, which judge the records at hand without training."""
+"""This module defines the commands ``compare``, ``claims`` and ``analyse``, which read the records without training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_setting,
 )
+from mlrpl_bench.cli.terminal import completion
+from mlrpl_bench.cli.terminal.panels import App
+from mlrpl_bench.records.elsewhere.remote import address_of
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from mlrpl_bench.api.actions.analysing import Analysis
     from mlrpl_bench.api.resolving import Resolved
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.training.options import Options
@@ -31,12 +35,30 @@ if TYPE_CHECKING:
 MaskSeedOption = Annotated[
     int | None, typer.Option("--mask-seed", help="Only cells of this mask.", show_default="those of mask seed = seed")
 ]
+RowsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="ROW", help="Rows of the table, such as sarb.", show_default="all", autocompletion=completion.method
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for the table's files.", show_default="that of the data set's tables"),
+]
+
+analyse_app = App(
+    no_args_is_help=True,
+    help="Read stored scores again, without training: ensembles, ratings, costs, who wins where.",
+)
 
 
 @with_setting
 def compare(
-    a: Annotated[str, typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.")],
-    b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.", autocompletion=completion.method),
+    ],
+    b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.", autocompletion=completion.method)],
     dataset: DatasetOption = "scenes",
     ratios: RatiosOption = None,
     mask_seed: MaskSeedOption = None,
@@ -93,6 +115,140 @@ def claims(
         found.heads.table().print()
     try:
         print(f"wrote {resolved.store.write_table(dataset, name, found.to_markdown())}", file=sys.stderr)
+    except UserError as error:  # records may be read-only; what was asked for is printed
+        print(f"only printed: {error}", file=sys.stderr)
+    if display.problems:
+        raise typer.Exit(1)
+
+
+@analyse_app.command("ensembles")
+@with_setting
+def ensembles(
+    rows: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ROW",
+            help="Rows of the table; the first is the one that the others are set beside.",
+            autocompletion=completion.method,
+        ),
+    ],
+    dataset: DatasetOption = "scenes",
+    ratios: RatiosOption = None,
+    mask_seed: MaskSeedOption = None,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Average the scores of two seeds and of two methods: is a method's gain more than that of a second seed?"""
+    _of_dataset("ensembles", rows, dataset, ratios, mask_seed, plugin, results_dir, out, as_json, options)
+
+
+@analyse_app.command("cost")
+@with_setting
+def cost(
+    rows: RowsArgument = None,
+    dataset: DatasetOption = "scenes",
+    ratios: RatiosOption = None,
+    mask_seed: MaskSeedOption = None,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Set the CPU-hours or GPU-hours of a cell beside its mAP, as table and picture, each device by itself."""
+    _of_dataset("cost", rows, dataset, ratios, mask_seed, plugin, results_dir, out, as_json, options)
+
+
+@analyse_app.command("categories")
+@with_setting
+def categories(
+    rows: RowsArgument = None,
+    dataset: DatasetOption = "scenes",
+    ratios: RatiosOption = None,
+    mask_seed: MaskSeedOption = None,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    *,
+    options: Options,
+) -> None:
+    """Say which row is the best in each category, and in how many categories that is sure."""
+    _of_dataset("categories", rows, dataset, ratios, mask_seed, plugin, results_dir, out, as_json, options)
+
+
+@analyse_app.command("ranks")
+def ranks(
+    rows: RowsArgument = None,
+    datasets: Annotated[
+        str | None, typer.Option("--datasets", help="Data sets with records, such as scenes,coco.", show_default="all")
+    ] = None,
+    ratios: Annotated[
+        str | None, typer.Option("--ratios", help="Known shares such as 0.1,0.5.", show_default="all below 1")
+    ] = None,
+    plugin: PluginOption = None,
+    results_dir: ResultsOptions = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the table's files.", show_default="the first of --results-dir"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rate rows by who has the higher mAP: Elo and win rates over data sets, ratios and seeds, and average ranks.
+
+    Of each data set those records count whose setting has the most.
+    """
+    from mlrpl_bench.api.actions import analysing
+    from mlrpl_bench.cli.display import Display
+
+    folders = result_folders(results_dir)
+    names = None if datasets is None else [name.strip() for name in datasets.split(",")]
+    with Display() as display:
+        found = analysing.over_datasets(
+            folders, plugin_files(plugin), rows or [], names, ratio_numbers(ratios), told=display
+        )
+    _show(found, folders[0] if out is None else out, as_json, display)
+
+
+def _of_dataset(
+    kind: str,
+    rows: list[str] | None,
+    dataset: str,
+    ratios: str | None,
+    mask_seed: int | None,
+    plugin: list[Path] | None,
+    results_dir: list[Path] | None,
+    out: Path | None,
+    as_json: bool,
+    options: Options,
+) -> None:
+    """Analyse the records of one data set under one setting."""
+    from mlrpl_bench.api.actions import analysing
+    from mlrpl_bench.cli.display import Display
+
+    results = result_folders(results_dir)
+    request = Request.for_reading(dataset, options, plugin_files(plugin), results, ratio_numbers(ratios), mask_seed)
+    with Display() as display:
+        found = analysing.of_dataset(kind, request, rows or [], display)
+    _show(found, results[0] / dataset if out is None else out, as_json, display)
+
+
+def _show(found: Analysis, folder: Path, as_json: bool, display: Display) -> None:
+    """Print an analysis and write its files; where these cannot be written, it is only printed."""
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        for table in found.tables:
+            table.print()
+    try:
+        if address_of(folder):
+            raise UserError(f"{folder} is only read; name a folder here with --out")
+        print(f"wrote {', '.join(map(str, found.write(folder)))}", file=sys.stderr)
     except UserError as error:  # records may be read-only; what was asked for is printed
         print(f"only printed: {error}", file=sys.stderr)
     if display.problems:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, program, with_options
+from mlrpl_bench.cli.terminal import completion
+from mlrpl_bench.cli.terminal.panels import App
 from mlrpl_bench.data.choices import PREPARED_JPEG, PREPARED_RAW
 from mlrpl_bench.training.options import apply_options, described, flag
 from mlrpl_bench.utils.errors import UserError
@@ -35,12 +37,14 @@ ASK_ABOVE_BYTES = 5e9
 SHOWN = 10
 """The output names at most this many of the skipped images and counts the others."""
 
-data_app = typer.Typer(
+data_app = App(
     no_args_is_help=True, help="Check a dataset's files, count its labels, look at its images, make them ready."
 )
 
-DatasetArgument = Annotated[str, typer.Argument(help="A registered dataset; see: list datasets.")]
-MaskSeedOption = Annotated[int, typer.Option("--mask-seed", min=0, max=2**32 - 1, help="0 is the papers' mask.")]
+DatasetArgument = Annotated[
+    str, typer.Argument(help="A registered dataset; see: list datasets.", autocompletion=completion.dataset)
+]
+MaskSeedOption = Annotated[int, typer.Option("--mask-seed", help="0 is the papers' mask.")]
 
 
 def _with_data(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -112,6 +116,7 @@ def stats(
     from mlrpl_bench.tools.inspection import card, label_statistics, statistics_picture
     from mlrpl_bench.utils.files import write_atomically
 
+    _check_mask_seed("--mask-seed", mask_seed)
     path = _picture_path(output, f"{dataset}-stats.png")
     card_path = path.with_name(f"{dataset}-card.md")
     entry, splits = _splits(dataset, options, plugin)
@@ -135,7 +140,14 @@ def show(
     ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is known.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Which images are drawn.")] = 0,
     mask_seed: MaskSeedOption = 0,
-    split: Annotated[str, typer.Option("--split", help="train or test, or val where there is one.")] = "train",
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="train or test, or val where there is one.",
+            autocompletion=completion.one_of("train", "test", "val"),
+        ),
+    ] = "train",
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the picture goes.", show_default="DATASET-images.png")
     ] = None,
@@ -148,6 +160,7 @@ def show(
     from mlrpl_bench.utils.files import write_atomically
 
     check_ratio(ratio)
+    _check_mask_seed("--mask-seed", mask_seed)
     path = _picture_path(output, f"{dataset}-images.png")
     entry, instance, folder = _opened(dataset, options, plugin)
     if split not in instance.splits(folder):
@@ -168,7 +181,13 @@ def prepare(
         Path | None, typer.Option("--word-vectors", help="A GloVe text file, or an .npy with a row for each category.")
     ] = None,
     images: Annotated[
-        str | None, typer.Option("--images", help="Resize images once: jpeg (quality 95) or raw (lossless, large).")
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="KIND",
+            help="Resize images once: jpeg (quality 95) or raw (lossless, large).",
+            autocompletion=completion.one_of(*IMAGE_KINDS),
+        ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that resize; 0 for this one.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not stop after saying how large it will be.")] = False,
@@ -222,8 +241,7 @@ def mask(
     check_ratio(ratio)
     if output.suffix != ".npz":
         raise UserError(f"--output {output}: a mask file is an .npz; name it something.npz")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed {seed} must be between 0 and {2**32 - 1}")
+    _check_mask_seed("--seed", seed)
     _refuse_no_folder(output)
     entry, instance, folder = _opened(dataset, options, plugin)
     train = _loaded(entry, instance, folder, ("train",))["train"]
@@ -350,6 +368,11 @@ def _picture_path(output: Path | None, usual: str) -> Path:
         raise UserError(f"--output {path}: the picture is a PNG; name it something.png")
     _refuse_no_folder(path)
     return path
+
+
+def _check_mask_seed(option: str, seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"{option} {seed} must be between 0 and {2**32 - 1}")
 
 
 def _refuse_no_folder(path: Path) -> None:

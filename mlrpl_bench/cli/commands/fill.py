@@ -20,6 +20,7 @@ from mlrpl_bench.cli.options import (
     say_which_record,
     with_options,
 )
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.training.options import Options, check_values, described
 from mlrpl_bench.utils.errors import UserError
 
@@ -29,11 +30,18 @@ if TYPE_CHECKING:
 
 @with_options(*(name for name in described() if name != "precision"))
 def fill(
-    method: Annotated[str, typer.Argument(help="A method with a record; see: list cells.")],
+    method: Annotated[
+        str, typer.Argument(help="A method with a record; see: list cells.", autocompletion=completion.method)
+    ],
     cell: Annotated[
         str | None, typer.Option("--cell", help="The beginning of a record's key; see: list cells.")
     ] = None,
-    dataset: Annotated[str, typer.Option("--dataset", help="What it was trained on; labels are missing.")] = "table",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", help="What it was trained on; labels are missing.", autocompletion=completion.dataset
+        ),
+    ] = "table",
     ratio: Annotated[
         float | None, typer.Option("--ratio", help="Its known ratio.", show_default="the highest below 1")
     ] = None,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import counted, from_text
 
@@ -20,14 +23,19 @@ if TYPE_CHECKING:
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, datasets or cells.")] = "methods",
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="methods, datasets or cells.", autocompletion=completion.one_of("methods", "datasets", "cells")
+        ),
+    ] = "methods",
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also papers, differences, settings.")] = False,
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/methods.md; measures costs.")] = False,
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
 ) -> None:
-    """List the methods or datasets that are registered, or the cells that have a record or were begun."""
+    """List methods or datasets, and how many cells of each are trained; or the cells that are trained or begun."""
     if what not in KINDS:
         raise UserError(f"nothing called {what!r} to list; there are: {', '.join(KINDS)}")
     methods, datasets = registries(plugin)
@@ -46,7 +54,7 @@ def list_(
 def methods(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each method, for each alias, and for each step that can follow a method."""
+    """Return a row for each method, with its trained cells, for each alias, and for each step that can follow."""
     from mlrpl_bench.models import hyperparameters
 
     rows = []
@@ -75,13 +83,14 @@ def methods(
             row |= {"paper": step.paper, "differs": step.differs, "hyper-parameters": described, "set to": settings}
             row |= {"file": str(step.path)}
         rows.append(row)
-    return rows
+    by_dataset = _trained(store)
+    return _with_trained(rows, {name: {of: number[name] for of, number in by_dataset.items()} for name in methods})
 
 
 def datasets(
     methods: Registry[MethodEntry], datasets: Registry[DatasetEntry], store: ResultStore, verbose: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each dataset."""
+    """Return a row for each dataset, with the number of cells that have a record."""
     rows = []
     for entry in (datasets[name] for name in datasets):
         preset = entry.preset
@@ -96,7 +105,7 @@ def datasets(
                 "file": str(entry.path),
             }
         rows.append(row)
-    return rows
+    return _with_trained(rows, {name: {"": numbers.total()} for name, numbers in _trained(store).items()})
 
 
 def cells(
@@ -113,7 +122,7 @@ def cells(
     rows = []
     for _, record in list_records(store, None, Display()).iterrows():
         row: dict[str, Any] = {"dataset": record["dataset"], "cell": record["title"], "key": record["key"][:8]}
-        status = "finished" if record["status"] == OWN else record["status"]
+        status = "finished" if record["status"] == OWN.status else record["status"]
         row |= {"mAP": f"{record['mAP']:.1f}", "status": status}
         if verbose:
             row |= {"origin": record["origin"], "seconds": f"{record['seconds']:.0f}", "folder": record["folder"]}
@@ -121,7 +130,7 @@ def cells(
     for name in store.datasets():
         for folder, status in unfinished(store, name).items():
             row = {"dataset": name, **_named(folder), "mAP": "", "status": status}
-            rows.append(row | ({"seconds": "", "folder": str(folder)} if verbose else {}))
+            rows.append(row | ({"origin": "", "seconds": "", "folder": str(folder)} if verbose else {}))
     return rows
 
 
@@ -131,6 +140,22 @@ def _named(folder: Path) -> dict[str, str]:
         return {"cell": f"{folder.parent.name}/{folder.name}", "key": ""}
     ratio, seed, key = found.groups()
     return {"cell": f"{folder.parent.name} {100 * float(ratio):g} % seed {seed}", "key": key}
+
+
+def _trained(store: ResultStore) -> dict[str, Counter[str]]:
+    """Count the cells of each data set that have a record, by method; records are not read, which would take long."""
+    return {
+        dataset: Counter(method for method, _ in {path.parent.parts[-2:] for path in store.record_files(dataset)})
+        for dataset in store.datasets()
+    }
+
+
+def _with_trained(rows: list[dict[str, Any]], trained: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """Add to each row how many cells of its name have a record, and of which data set: ``3 scenes, 2 coco``."""
+    for row in rows:
+        numbers = {dataset: number for dataset, number in trained.get(row["name"], {}).items() if number}
+        row["trained"] = ", ".join(f"{number:,} {dataset}".strip() for dataset, number in numbers.items())
+    return rows
 
 
 def _first_line(entry: MethodEntry | DatasetEntry) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.cli.options import PluginOption, plugin_files, program, registries, with_options
+from mlrpl_bench.cli.options import JsonOption, PluginOption, plugin_files, program, registries, with_options
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mlrpl_bench.tools.conformance.checks import Report
 
 
 @with_options("data_root", "data")
 def test_method(
-    method: Annotated[str, typer.Argument(help="A registered method.")],
+    method: Annotated[str, typer.Argument(help="A registered method.", autocompletion=completion.method)],
     plugin: PluginOption = None,
     permuted_labels: Annotated[
         bool,
@@ -22,7 +28,10 @@ def test_method(
             "--permuted-labels", help="Instead: train it beside true and beside permuted label files of --dataset."
         ),
     ] = False,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="For --permuted-labels.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="For --permuted-labels.", autocompletion=completion.dataset)
+    ] = None,
+    as_json: JsonOption = False,
     *,
     options: Options,
 ) -> None:
@@ -30,19 +39,26 @@ def test_method(
     from mlrpl_bench.tools.conformance import checks
 
     if permuted_labels:
-        if not _is_blind_to_label_files(method, dataset, options, plugin):
-            raise typer.Exit(1)
-        return
-    methods, _ = registries(plugin)
-    failed = False
-    for report in checks.reports(checks.run(methods[method])):
+        found = [_blind_to_label_files(method, dataset, options, plugin)]
+    else:
+        methods, _ = registries(plugin)
+        found = checks.reports(checks.run(methods[method]))
+    holds = all(report.problem is None for report in found)
+    if as_json:
+        content = [{"check": each.check, "problem": each.problem, "same_fault": each.same_fault} for each in found]
+        print(json.dumps({"method": method, "holds": holds, "checks": content}, indent=1))
+    else:
+        _print(found)
+    if not holds:
+        raise typer.Exit(1)
+
+
+def _print(found: Sequence[Report]) -> None:
+    for report in found:
         print(f"{'ok    ' if report.problem is None else 'FAILED'}  {report.check}", end="")
         print("" if report.problem is None else f": {report.problem}")
         for check in report.same_fault:
             print(f"        for the same reason: {check}")
-        failed |= report.problem is not None
-    if failed:
-        raise typer.Exit(1)
 
 
 def new(name: Annotated[str, typer.Argument(help="The new method's name, a Python identifier.")]) -> None:
@@ -56,10 +72,11 @@ def new(name: Annotated[str, typer.Argument(help="The new method's name, a Pytho
     print(f"  {program()} run {name}{new_method.plugin_hint(path)}")
 
 
-def _is_blind_to_label_files(method: str, dataset: str | None, options: Options, plugin: list[Path] | None) -> bool:
-    """Print whether a method's scores change with the labels in a data set's files, and return True if they do not."""
+def _blind_to_label_files(method: str, dataset: str | None, options: Options, plugin: list[Path] | None) -> Report:
+    """Check whether a method's scores change with the labels in a data set's files."""
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.tools.conformance import permuted_labels
+    from mlrpl_bench.tools.conformance.checks import Report
 
     if dataset is None:
         raise UserError("--permuted-labels needs a data set with label files: --dataset NAME --data-root FOLDER")
@@ -68,6 +85,4 @@ def _is_blind_to_label_files(method: str, dataset: str | None, options: Options,
         problem = permuted_labels.check(
             methods[method], datasets[dataset], options, plugin_files(plugin), display.report
         )
-    what = f"the scores do not depend on the labels in the files of {dataset}"
-    print(f"ok      {what}" if problem is None else f"FAILED  {what}: {problem}")
-    return problem is None
+    return Report(f"the scores do not depend on the labels in the files of {dataset}", problem)

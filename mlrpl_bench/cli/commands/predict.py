@@ -20,6 +20,7 @@ from mlrpl_bench.cli.options import (
     say_which_record,
     with_setting,
 )
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ DRAWN = 20
 
 @with_setting
 def predict(
-    method: Annotated[str, typer.Argument(help="A method with a record; see: list cells.")],
+    method: Annotated[
+        str, typer.Argument(help="A method with a record; see: list cells.", autocompletion=completion.method)
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     cell: Annotated[
         str | None, typer.Option("--cell", help="The beginning of a record's key; see: list cells.")
     ] = None,
-    dataset: Annotated[str, typer.Option("--dataset", help="What it was trained on.")] = "scenes",
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="What it was trained on.", autocompletion=completion.dataset)
+    ] = "scenes",
     ratio: Annotated[float | None, typer.Option("--ratio", help="Its known ratio.", show_default="the highest")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Its training seed.", show_default="the lowest")] = None,
     top: Annotated[int, typer.Option("--top", help="Categories that are shown of an image.")] = 8,

@@ -18,6 +18,7 @@ from mlrpl_bench.cli.options import (
     result_store,
     with_options,
 )
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import is_writable
 
@@ -32,9 +33,21 @@ PAPER = "paper"
 
 @with_options("data_root", "batch", "image_size", "backbone", "precision", "device", "compile")
 def profile(
-    methods: Annotated[str, typer.Argument(metavar="METHOD", help="Names such as ssgrl,sarb, or all, or paper.")],
+    methods: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD",
+            help="Names such as ssgrl,sarb, or all, or paper.",
+            autocompletion=completion.methods,
+        ),
+    ],
     setting: Annotated[
-        str, typer.Option("--setting", help="A dataset, with its preset; or paper: made-up images in memory.")
+        str,
+        typer.Option(
+            "--setting",
+            help="A dataset, with its preset; or paper: made-up images in memory.",
+            autocompletion=completion.setting,
+        ),
     ] = "scenes",
     classes: Annotated[
         int | None, typer.Option("--classes", help="Categories of the paper's setting.", show_default="80")

@@ -36,6 +36,7 @@ from mlrpl_bench.cli.placing import (
     with_placement,
 )
 from mlrpl_bench.cli.streams import say
+from mlrpl_bench.cli.terminal import completion
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
@@ -61,7 +62,9 @@ GroupOption = Annotated[
 CheckpointOption = Annotated[
     float, typer.Option("--checkpoint-every", min=0, help="Minutes of work that may be lost when training is cut off.")
 ]
-KeepWeightsOption = Annotated[str, typer.Option("--keep-weights", help="last or none.")]
+KeepWeightsOption = Annotated[
+    str, typer.Option("--keep-weights", help="last or none.", autocompletion=completion.one_of("last", "none"))
+]
 TunedOption = Annotated[
     bool, typer.Option("--tuned", help="With the values that tune chose, from the file beside the tables.")
 ]
@@ -74,7 +77,9 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what wou
 @with_setting
 @with_placement
 def run(
-    method: Annotated[str, typer.Argument(help="A registered method; see: list methods.")],
+    method: Annotated[
+        str, typer.Argument(help="A registered method; see: list methods.", autocompletion=completion.method)
+    ],
     dataset: DatasetOption = "scenes",
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,
@@ -127,7 +132,12 @@ def leaderboard(
     dataset: DatasetOption = "scenes",
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Names such as ssgrl,sarb, or all, or paper.", show_default="the basic ones"),
+        typer.Option(
+            "--methods",
+            help="Names such as ssgrl,sarb, or all, or paper.",
+            show_default="the basic ones",
+            autocompletion=completion.methods,
+        ),
     ] = None,
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,

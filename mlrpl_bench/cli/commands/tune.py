@@ -26,6 +26,7 @@ from mlrpl_bench.cli.options import (
     result_folders,
     with_options,
 )
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.models.hyperparameters import parse_assignments
 from mlrpl_bench.training.options import described
 from mlrpl_bench.utils.errors import UserError
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 
 @with_options(*(name for name in described() if name != "evaluate_on"))
 def tune(
-    methods: Annotated[str, typer.Argument(help="Names such as ssgrl,sarb, or all, or paper.")],
+    methods: Annotated[
+        str, typer.Argument(help="Names such as ssgrl,sarb, or all, or paper.", autocompletion=completion.methods)
+    ],
     dataset: DatasetOption = "scenes",
     rates: Annotated[
         str, typer.Option("--rates", help="Factors on each method's learning rate, such as 0.3,1,3.")

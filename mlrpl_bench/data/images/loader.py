@@ -134,7 +134,7 @@ class Reader:
         """The batches that `batches` asks for."""
         for batch in self._loader:
             if isinstance(batch, UserError):
-                raise UserError(*batch.args)  # a new one: raised itself, it would keep this frame and the workers alive
+                raise type(batch)(*batch.args)  # a new one: raised itself, it would keep this frame and workers alive
             yield batch
 
 

@@ -25,6 +25,7 @@ from mlrpl_bench.utils.errors import UserError
 SPLITS = ("train", "val", "test")
 PROBABILITY = "probability"
 """The column of a long table that has a label's probability of being present, and is not read."""
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 NAMED = 5
 """At most this many categories are named in a line."""
 
@@ -113,11 +114,25 @@ def probability_of(category: str) -> str:
 
 
 def _no_column(table: TableFile, name: str, option: str) -> UserError:
+    if found := _other_separator(table):
+        other = ".csv" if table.path.suffix.lower() == ".tsv" else ".tsv"
+        return UserError(
+            f"{table.path} has no column {name!r} but seems to be separated by {found}, which files called {other} may "
+            f"be; rename it so, or save it again with {SEPARATORS[table.delimiter]}"
+        )
     shown = ", ".join(map(repr, table.columns[:NAMED])) + (", ..." if len(table.columns) > NAMED else "")
     return UserError(
         f"{table.path} has no column {name!r}, its columns are {shown}; name the right one with --set-data "
         f"{option}=NAME"
     )
+
+
+def _other_separator(table: TableFile) -> str:
+    """What seems to separate the columns of a text file that was read as a single one; empty if nothing does."""
+    if len(table.columns) > 1 or not table.delimiter:
+        return ""
+    there = (word for mark, word in SEPARATORS.items() if mark != table.delimiter and mark in table.columns[0])
+    return next(there, "")
 
 
 @dataclass

@@ -70,17 +70,18 @@ def _means_of_table(table: Leaderboard) -> Means:
     }
 
 
-def _means(records: Iterable[Record], methods: Mapping[str, MethodEntry]) -> Means:
-    """Of the setting with the most records among those that count."""
+def of_one_setting(records: Iterable[Record], methods: Mapping[str, MethodEntry]) -> list[Record]:
+    """Take the records of a data set that count, of the setting that has the most of these."""
     counted = [record for record in records if _counts(record, methods)]
-    if not counted:
-        return {}
     settings = Counter(record.cell.setting for record in counted)
-    setting = min(settings, key=lambda each: (-settings[each], repr(each)))
+    setting = min(settings, key=lambda each: (-settings[each], repr(each)), default=None)
+    return [record for record in counted if record.cell.setting == setting]
+
+
+def _means(records: Iterable[Record], methods: Mapping[str, MethodEntry]) -> Means:
     found: dict[tuple[str, float], list[float]] = defaultdict(list)
-    for record in counted:
-        if record.cell.setting == setting:
-            found[record.cell.label, record.cell.ratio].append(100 * record.metrics["mAP"])
+    for record in of_one_setting(records, methods):
+        found[record.cell.label, record.cell.ratio].append(100 * record.metrics["mAP"])
     return {place: float(np.mean(over_seeds)) for place, over_seeds in found.items()}
 
 

@@ -17,7 +17,7 @@ from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid
 from mlrpl_bench.leaderboard.measurements import Lookup, average_name
 from mlrpl_bench.leaderboard.selection import Missing
 from mlrpl_bench.leaderboard.tables import extra
-from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
+from mlrpl_bench.leaderboard.tables.given_labels import ALL_GIVEN, GivenLabels
 from mlrpl_bench.records.elsewhere.origin import counted_origins
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.utils.arrays import plain
@@ -118,7 +118,7 @@ class Leaderboard:
         return "% needs \\usepackage{booktabs}\n" + "\n".join(t.latex() for t in (self.main, *self.others))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the main table as plain data; None where there is no number."""
+        """Return the main table, and by name the others, as plain data; None where there is no number."""
         rows = {
             label: {
                 title: _facts(self.lookup.row(label, known_ratio, metric))
@@ -126,7 +126,8 @@ class Leaderboard:
             }
             for label in self.labels
         }
-        return {"title": self.title, "rows": rows, "notes": list(self.notes)}
+        others = {table.name: table.to_json() for table in self.others}
+        return {"title": self.title, "rows": rows, "notes": list(self.notes), "tables": others}
 
     def print(self) -> None:
         """Print the main table to standard output."""
@@ -165,7 +166,8 @@ def main_columns(ratios: Sequence[float], given: GivenLabels) -> list[tuple[str,
     average = average_name(ratios)
     columns = [(given.ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
     averaged = [metric for metric in metrics.REPORTED if metric != "mAP" or len(ratios) != 1]
-    return columns + [(f"{metric} ({average})", average, metric) for metric in averaged]
+    over = ALL_GIVEN if [given.ratio_title(ratio) for ratio in ratios] == [ALL_GIVEN] else average
+    return columns + [(f"{metric} ({over})", average, metric) for metric in averaged]
 
 
 def _has_interval(known_ratio: str, metric: str, ratios: Sequence[float]) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,11 +20,14 @@ from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.randomness import seed_of
 from mlrpl_bench.utils.tables import counted
 
+if TYPE_CHECKING:
+    from mlrpl_bench.training.steps import Length
+
 SPLITS = ("train", "test")
 SAMPLE = 200
 """Images of each split that a quick check decodes."""
 
-ADD_AN_OPTION = r"\badd (--set-data \w+=\w+)"
+ADD_AN_OPTION = r"\b(?:add|leave these categories out with) (--set-data \w+=\w+)"
 """How a dataset's refusal names an option that would have been right."""
 
 IN_THIS_PROCESS = 64
@@ -273,7 +276,10 @@ def _look_ahead(preset: Preset, weights: str | None, findings: CheckResult) -> N
             f"train has {images} images, a step takes {preset.batch}; add --batch {images}, or less"
         )
     if images >= preset.batch:
-        findings.training = _length(preset, images)
+        length = _length(preset, images)
+        findings.training = f"a run of {counted(preset.epochs, 'epoch')}: {length.to_text()}"
+        if shortness := length.shortness():
+            findings.warnings.append(shortness)
     findings.trained = _trained(preset)
     if weights is not None:
         findings.obstacles += _refused_weights(preset, weights)
@@ -292,14 +298,12 @@ def _look_ahead(preset: Preset, weights: str | None, findings: CheckResult) -> N
         )
 
 
-def _length(preset: Preset, images: int) -> str:
-    """Say the learning rate and number of steps of a run under the preset, with the default recipe of methods."""
+def _length(preset: Preset, images: int) -> Length:
+    """Compute learning rate and number of steps of a run under the preset, with the default recipe of methods."""
     from mlrpl_bench.models.method import Recipe
     from mlrpl_bench.training.steps import Length
 
-    return (
-        f"a run of {counted(preset.epochs, 'epoch')}: {Length.from_recipe(Recipe().resolve(preset), images).to_text()}"
-    )
+    return Length.from_recipe(Recipe().resolve(preset), images)
 
 
 def _trained(preset: Preset) -> str:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlrpl_bench.data.images.decoding import BadImage
 from mlrpl_bench.records.cell import Finished, Job
 from mlrpl_bench.records.leases import lease
 from mlrpl_bench.records.leases.lease import Lease, Owner
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.store import Found, ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
+from mlrpl_bench.training import inputs
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.launchers import memory
 from mlrpl_bench.training.launchers.events import Began, FoundFinished, Stored, SweepEvent, Waiting
@@ -109,6 +111,8 @@ def run(
     Raises:
         UserError: a backbone or weights that cannot be had, before anything is trained; or a file that cannot be
             written.
+        BadImage: an image is missing or damaged; no cell counts as failed, and unfinished ones go on from their
+            checkpoints once it is replaced.
         Shortage: the machine is short of something.
         Interrupted: on Ctrl-C or SIGTERM, after checkpoints were written.
     """
@@ -440,7 +444,9 @@ def _train_together(members: Mapping[Job, State | None], study: Study) -> Genera
     except Exception as error:
         if (shortage := shortages.shortage(error)) is not None:
             raise shortage from error
+        if isinstance(error, BadImage):  # no fault of a cell: the others would meet the image too
+            raise inputs.met_in_training(error, study.options.on_bad_image) from error
         for job in members:
             if job.cell in left:
-                is_told = isinstance(error, UserError)  # an image that cannot be read; else the frozen part fails
+                is_told = isinstance(error, UserError)  # a file that cannot be read; else the frozen part fails
                 yield Failed(job.cell, str(error), traceback="") if is_told else Failed.because_of(job.cell, error)

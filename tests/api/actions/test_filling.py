@@ -154,7 +154,8 @@ def test_too_few_hidden_labels_are_refused_with_the_number(world):
     scores_NC = scores_of(world.study.train.labels_NC)
     folder = world.folder / "few"
     ResultStore(folder).write(finished(cell, train_scores_NC=scores_NC), PROVENANCE)
-    assert "about 20 of each are needed" in refusal(lambda: fill(world, results=folder))
+    line = refusal(lambda: fill(world, results=folder))
+    assert "about 20 of each are needed" in line and line.startswith(f"{cell.title} ({cell.key[:8]}): ")
 
 
 @pytest.mark.parametrize("shape", [(600, 4), (12, 3)])

@@ -1,4 +1,4 @@
-"""compare and claims as a user meets them, on made-up records."""
+"""compare, claims and analyse as a user meets them, on made-up records."""
 
 import json
 
@@ -35,6 +35,12 @@ def bench(tmp_path, monkeypatch):
                 store.write(finished(cell, scores_NC=scores_NC, metrics=measured, best_metrics=measured), {})
 
     return in_folder(monkeypatch, tmp_path, "--dataset=tiny", *(f"--plugin={path}" for path in plugins))
+
+
+@pytest.fixture
+def bench_alone(bench, tmp_path, monkeypatch):
+    """The same records, and commands that are of no single data set."""
+    return in_folder(monkeypatch, tmp_path, *(f"--plugin={tmp_path / name}.py" for name in ("set", "good", "bad")))
 
 
 def test_two_methods_are_compared_at_each_ratio_and_on_average(bench):
@@ -109,3 +115,51 @@ def test_a_damaged_record_is_named_and_the_rest_is_compared(bench, tmp_path):
     _, out, err = bench("compare", "good", "bad")
     assert "not used: " in err and path.name in err
     assert "left out, 0.5 mAP" in out
+
+
+def test_ensembles_are_printed_and_written_beside_the_tables(bench, tmp_path):
+    code, out, err = bench("analyse", "ensembles", "bad", "good", "--ratios=0.5")
+    assert code == 0 and "More than a second seed of bad?" in out and "bad + good less bad x 2" in out
+    names = [f"results/tiny/analysis-ensembles.{ending}" for ending in ("md", "csv", "json")]
+    assert f"wrote {', '.join(names)}" in err and all((tmp_path / name).is_file() for name in names)
+
+
+def test_an_analysis_as_json_goes_to_another_folder(bench, tmp_path):
+    code, out, _ = bench("analyse", "categories", "good", "bad", "--json", f"--out={tmp_path / 'there'}")
+    assert code == 0 and {row["method"] for row in json.loads(out)["rows"]} == {"good", "bad"}
+    assert (tmp_path / "there/analysis-categories.md").is_file()
+    assert not list((tmp_path / "results").rglob("analysis-*"))
+
+
+def test_costs_have_a_picture_and_a_place_that_is_no_folder_is_said(bench, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = bench("analyse", "cost", f"--out={tmp_path / 'file'}")
+    assert code == 0 and "Cost against mAP, unknown device" in out and err.startswith("only printed: ")
+    _, _, err = bench("analyse", "cost")
+    assert (tmp_path / "results/tiny/analysis-cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("ensembles", "good", "goood"), "did you mean 'good'?"),
+        (("ensembles",), "Missing argument 'ROW'"),
+        (("categories", "good"), "needs two rows or more"),
+        (("cost", "--ratios=0.7"), "no records of these methods and of this setting"),
+        (("ranked",), "No such command 'ranked'"),
+    ],
+)
+def test_bad_input_of_analyse_is_one_line(bench, arguments, line):
+    code, out, err = bench("analyse", *arguments)
+    assert (code, out) == (2, "")
+    (error,) = [each for each in err.strip().split("\n") if each.startswith("error: ")]
+    assert line in error
+
+
+def test_ranks_take_all_data_sets_of_a_folder(bench_alone, tmp_path):
+    code, out, err = bench_alone("analyse", "ranks", "good", "bad", "--json")
+    assert code == 0 and {row["method"] for row in json.loads(out)["rows"]} == {"good", "bad"}
+    assert "wrote results/analysis-ranks.md" in err
+    assert bench_alone("analyse", "ranks", "--datasets=tiny,nowhere")[2].startswith(
+        "error: no records of data set 'now"
+    )

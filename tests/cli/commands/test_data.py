@@ -229,7 +229,8 @@ def test_show_writes_a_sheet(ask, tmp_path):
         (["show", "tiny", "--ratio", "1.5"], "known ratio 1.5 is outside"),
         (["show", "tiny", "--split", "val"], "no split 'val'"),
         (["show", "tiny", "--images", "0"], "--images"),
-        (["show", "tiny", "--mask-seed", "-1"], "--mask-seed"),
+        (["show", "tiny", "--mask-seed", "-1"], "--mask-seed -1 must be between 0 and 4294967295"),
+        (["stats", "tiny", "--mask-seed", 2**32], "--mask-seed 4294967296 must be between 0 and 4294967295"),
         (["check", "tiny", "--set-data", "year=1"], "tiny has no option 'year'"),
     ],
 )

@@ -31,8 +31,15 @@ def rows(world, kind: str, verbose: bool = False) -> dict[str, dict]:
 
 def test_every_method_has_a_row_with_its_files_first_line(world):
     found = rows(world, "methods")
-    assert list(found) == [*world[0], *world[0].aliases]
-    assert found["plain"] == {"name": "plain", "idea": "One linear layer on the mean position.", "default": ""}
+    assert list(found) == [*world[0], *world[0].aliases, *(f"METHOD+{name}" for name in sorted(world[0].steps))]
+    about = {"name": "plain", "idea": "One linear layer on the mean position.", "default": ""}
+    assert found["plain"] == {**about, "trained": "2 tiny"}
+    assert found["sarb"]["trained"] == ""
+
+
+def test_a_cell_in_two_folders_of_records_is_counted_once(world):
+    store = ResultStore(world[2].root, [world[2].root])
+    assert {row["name"]: row for row in listing.methods(*world[:2], store, False)}["plain"]["trained"] == "2 tiny"
 
 
 def test_methods_that_are_trained_by_default_are_marked(world):
@@ -58,7 +65,8 @@ def test_every_dataset_has_a_row_that_says_whether_it_needs_a_folder(world):
     found = rows(world, "datasets")
     assert list(found) == list(world[1])
     about = "Twenty pictures of squares, drawn on first use."
-    assert found["tiny"] == {"name": "tiny", "about": about, "needs --data-root": "no"}
+    assert found["tiny"] == {"name": "tiny", "about": about, "needs --data-root": "no", "trained": "2"}
+    assert found["coco"]["trained"] == ""
 
 
 def test_verbose_datasets_have_their_setting(world):

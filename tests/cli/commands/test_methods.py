@@ -1,5 +1,7 @@
 """The commands for authors of methods, where `test_app` does not call them."""
 
+import json
+
 import pytest
 
 from mlrpl_bench.tools.conformance import permuted_labels
@@ -17,6 +19,22 @@ def test_a_check_that_fails_is_exit_code_1(tmp_path):
     broken = METHOD.replace("partial_bce(", "0 * partial_bce(")
     code, out, _ = call("test-method", "plain", f"--plugin={write_plugin(tmp_path / 'mine.py', broken)}")
     assert code == 1 and "FAILED" in out
+
+
+@pytest.mark.parametrize("problem", [None, "the loss is nan"])
+def test_the_checks_as_json(problem, monkeypatch):
+    found = [("one check", None), ("another check", problem)]
+    monkeypatch.setattr("mlrpl_bench.tools.conformance.checks.run", lambda entry: found)
+    code, out, _ = call("test-method", "sarb", "--json")
+    assert code == (problem is not None)
+    assert json.loads(out) == {
+        "method": "sarb",
+        "holds": problem is None,
+        "checks": [
+            {"check": "one check", "problem": None, "same_fault": []},
+            {"check": "another check", "problem": problem, "same_fault": []},
+        ],
+    }
 
 
 @pytest.mark.parametrize("problem", [None, "its scores change"])

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageOps
 
 from mlrpl_bench.data.images import loader
-from mlrpl_bench.data.images.decoding import decode
+from mlrpl_bench.data.images.decoding import BadImage, decode
 from mlrpl_bench.data.images.loader import Reader, normalise, row_order
 from mlrpl_bench.data.images.transforms import ImageTransform
 from mlrpl_bench.utils.errors import UserError
@@ -226,7 +226,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path, spoil):
 def test_a_reader_says_in_one_line_which_file_is_broken(tmp_path, workers):
     path = tmp_path / "0001.jpg"
     truncated(path)
-    with pytest.raises(UserError, match=r"\Aimage .*0001\.jpg cannot be decoded [^\n]*\Z"):
+    with pytest.raises(BadImage, match=r"\Aimage .*0001\.jpg cannot be decoded [^\n]*\Z"):
         list(Reader([path], VIEW, workers).in_order(1))
 
 

@@ -9,7 +9,7 @@ from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.leaderboard.report.page import render
 from mlrpl_bench.leaderboard.report.page_data import page_data
 from mlrpl_bench.leaderboard.tables.given_labels import GivenLabels
-from mlrpl_bench.leaderboard.tables.main import Context, build
+from mlrpl_bench.leaderboard.tables.main import Context, build, main_columns
 from tests.helpers.tiny_study import CATEGORIES, cell, cells_of, record
 
 SOME = GivenLabels(100, 40, 60, 6, {"cat": 5, "dog": 1}, {"cat": 20, "dog": 30})
@@ -55,6 +55,12 @@ def test_the_last_column_is_headed_all_given_in_every_form_of_the_table():
     recovery = next(table for table in found.others if table.name == "recovery")
     assert "all given" in recovery.columns and "given training labels that were hidden" in recovery.notes[0]
     assert "100 %" not in found.to_markdown()
+
+
+def test_f1_of_the_only_column_is_headed_all_given_too():
+    assert [title for title, *_ in main_columns((1.0,), SOME)] == ["all given", "OF1 (all given)", "CF1 (all given)"]
+    assert [title for title, *_ in main_columns((1.0,), GivenLabels())][1] == "OF1 (at 100 %)"
+    assert [title for title, *_ in main_columns(RATIOS, SOME)][-1] == "CF1 (avg of 2)"
 
 
 def test_the_notes_count_what_is_unknown_and_rename_the_upper_bound():

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 import random
 
 import pytest
@@ -145,6 +146,15 @@ def test_records_in_any_order_give_the_same_bytes(shuffle):
     assert one.to_csv() == other.to_csv()
     assert one.to_markdown() == other.to_markdown()
     assert one.to_json() == other.to_json()
+
+
+def test_the_json_has_every_secondary_table_by_name():
+    leaderboard = table([*row("a", 10, 20), *row("b", 30, 40)])
+    content = leaderboard.to_json()
+    assert list(content) == ["title", "rows", "notes", "tables"]
+    assert list(content["tables"]) == [other.name for other in leaderboard.others]
+    assert content["tables"]["rank"] == leaderboard.others[0].to_json()
+    json.dumps(content, allow_nan=False)
 
 
 def test_the_csv_has_two_decimals_and_nothing_where_there_is_no_record():

@@ -1,6 +1,7 @@
 """A check says what is missing, what is damaged and what is merely unusual; it is ok only where a run would succeed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def hub(tmp_path, monkeypatch):
 def test_weights_that_are_not_there_are_told_as_surely_as_can_be_known(tmp_path, hub, monkeypatch):
     from huggingface_hub import constants
 
-    root, preset = fill(tmp_path / "data"), Preset(32, "resnet101", batch=2)
+    root, preset = fill(tmp_path / "data"), Preset(32, "resnet101", batch=2, lr_multiplier=1e6)  # no word on few steps
     unsure = checking.check(Folder(), root, workers=0, preset=preset)
     assert unsure.ok and unsure.needs_network and "resnet101.tv_in1k are not on this machine" in unsure.warnings[0]
     assert "--weights FILE" in unsure.warnings[0]
@@ -210,3 +211,6 @@ def test_the_length_of_a_run_is_told_beside_the_papers(tmp_path):
     expected = "a run of 4 epochs: learning rate 0.001, 2 steps an epoch, 8 in all (papers' on COCO: 102,600)"
     assert found.training == expected == found.to_json()["training"]
     assert expected in [line.plain for line in findings_text.lines(found, "mine")]
+    assert any(warning.startswith("few steps for this learning rate") for warning in found.warnings)
+    long = checking.check(Folder(), tmp_path, workers=0, preset=replace(preset, epochs=9000))
+    assert not any("few steps" in warning for warning in long.warnings)

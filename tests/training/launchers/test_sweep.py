@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlrpl_bench.data.images.decoding import BadImage
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.records import matching, provenance, record
 from mlrpl_bench.records.leases import lease
@@ -242,15 +243,20 @@ def test_more_known_labels_are_another_cell_with_other_scores(trained):
     assert not np.array_equal(half, all_known)
 
 
-def test_an_image_that_cannot_be_read_fails_the_cell_and_is_named(tmp_path, monkeypatch, plain, store):
+def test_an_image_met_in_training_that_cannot_be_read_ends_the_run_and_fails_no_cell(
+    tmp_path, monkeypatch, plain, store
+):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
     of = study(tmp_path / "tiny_set.py")
     lost = of.test.image_paths[5]
-    lost.unlink()
-    job = of.job(plain, 0.5, 0, 0, {})
-    (event,) = run([job], of, store)
-    assert isinstance(event, Failed)
-    assert store.failure(job.cell) == f"image {lost} does not exist; check the data folder"
+    whole = lost.read_bytes()
+    lost.write_bytes(b"no picture")
+    jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.5, 1.0)]
+    with pytest.raises(BadImage, match=rf"^image {lost} cannot be .*; replace the file .*--on-bad-image skip$"):
+        run(jobs, of, store, group=1)
+    assert not any(store.failure(job.cell) for job in jobs)
+    lost.write_bytes(whole)
+    assert [type(event) for event in run(jobs[:1], of, store)] == [Stored]
 
 
 def test_what_breaks_outside_the_method_fails_one_cell_and_not_the_sweep(of, plain, store, monkeypatch):

@@ -20,6 +20,8 @@ from mlrpl_bench.cli.options import (
     registries,
     result_store,
 )
+from mlrpl_bench.cli.terminal import completion
+from mlrpl_bench.cli.terminal.panels import OUTPUT, App
 from mlrpl_bench.utils.tables import counted
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 NAMED = 20
 """At most so many records of a kind are named, and the others counted."""
 
-records_app = typer.Typer(no_args_is_help=True, help="Pack records for others, and bring in the records of others.")
+records_app = App(no_args_is_help=True, help="Pack records for others, and bring in the records of others.")
 
 
 @records_app.command("export")
@@ -36,20 +38,31 @@ def export_(
     out: Annotated[
         Path, typer.Option("--out", help="The pack: one file if its name ends in .zip, else a folder. Must be new.")
     ],
-    methods: Annotated[str | None, typer.Option("--methods", help="Only these, such as sarb,ssgrl.")] = None,
-    datasets: Annotated[str | None, typer.Option("--datasets", help="Only these, such as scenes.")] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Only these, such as sarb,ssgrl.", autocompletion=completion.methods)
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option("--datasets", help="Only these, such as scenes.", autocompletion=completion.dataset)
+    ] = None,
     ratios: RatiosOption = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Only so many training seeds, from 0.")] = None,
     cell: Annotated[
         list[str] | None, typer.Option("--cell", help="Only the cell whose key begins so. Repeatable.")
     ] = None,
     scores: Annotated[
-        str, typer.Option("--scores", help="float16 (mAP moves by less than 0.01 points) or float32.")
+        str,
+        typer.Option(
+            "--scores",
+            help="float16 (mAP moves by less than 0.01 points) or float32.",
+            autocompletion=completion.one_of("float16", "float32"),
+        ),
     ] = "float16",
     train_scores: Annotated[
         bool, typer.Option("--train-scores", help="Also the scores of training images, which no table needs.")
     ] = False,
-    weights: Annotated[bool, typer.Option("--weights", help="Also the trained weights.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also the trained weights.", rich_help_panel=OUTPUT, metavar="")
+    ] = False,
     results_dir: ResultsOptions = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -18,6 +18,7 @@ from mlrpl_bench.cli.options import (
     result_store,
     with_setting,
 )
+from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import counted, from_text
 
@@ -49,7 +50,11 @@ def verify(
     ] = 0.0,
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", help="With --share: scenes, unless it is named. Else: all that have records."),
+        typer.Option(
+            "--dataset",
+            help="With --share: scenes, unless it is named. Else: all that have records.",
+            autocompletion=completion.dataset,
+        ),
     ] = None,
     plugin: PluginOption = None,
     results_dir: ResultsOptions = None,
