@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mlrpl_bench.api.actions import cells, execute
+from mlrpl_bench.api.actions import execute
+from mlrpl_bench.api.actions.training import cells
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records
+    from mlrpl_bench.api.actions.showing import site
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.images.strong_view import StrongView
@@ -79,6 +80,7 @@ __all__ = [
     "register_variant",
     "run",
     "seed_of",
+    "site",
     "torch_draws_from",
     "tune",
 ]
@@ -155,5 +157,6 @@ def _of_api() -> dict[str, Any]:
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune
     from mlrpl_bench.api.actions.packing import export_records, import_records
+    from mlrpl_bench.api.actions.showing import site
 
     return dict(locals())

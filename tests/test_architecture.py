@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "records": "utils data evaluation.metrics models",
     "training": "utils data evaluation models records",
     "leaderboard": "utils data evaluation models records training",
-    "tools": "utils data evaluation models records training leaderboard.report",
+    "tools": "utils data evaluation models records training leaderboard",
     "api": "utils data models records training leaderboard tools launchers",
     "cli": "utils data models records training tools launchers api",
 }
@@ -51,6 +51,7 @@ SUBFOLDERS = {  # stands "above" or "below" the files of its folder
     "tools.inspection": "above",
     "tools.profiling": "above",
     "tools.recompute": "above",
+    "tools.site": "above",
     "cli.commands": "above",
     "cli.terminal": "below",
 }

@@ -17,6 +17,7 @@ from mlrpl_bench.cli.commands.methods import new, test_method
 from mlrpl_bench.cli.commands.predict import predict
 from mlrpl_bench.cli.commands.profile import profile
 from mlrpl_bench.cli.commands.records.packs import records_app
+from mlrpl_bench.cli.commands.records.site import site
 from mlrpl_bench.cli.commands.records.verify import verify
 from mlrpl_bench.cli.commands.train import leaderboard, run, worker
 from mlrpl_bench.cli.commands.tune import tune
@@ -64,6 +65,7 @@ app.command()(predict)
 app.command()(fill)
 app.command()(profile)
 app.command()(verify)
+app.command()(site)
 
 
 def main() -> None:

@@ -11,12 +11,16 @@ from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.utils import signals
 from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.tables import counted
 
 LOOK_SECONDS = 2.0
 """Between two looks at the results folder."""
 
 TRIES = 3
-"""After so many workers in succession that left nothing behind, no other is started."""
+"""After so many workers in succession that left nothing behind, no other is started.
+
+Workers that are lost together, with a zone of a cloud for instance, count as one: the next begins when they have ended.
+"""
 
 ASSUMED = 8
 """So many cells are taken to have been side by side in a worker that was killed for lack of memory and had no limit."""
@@ -68,17 +72,24 @@ class Ended:
     """This says how a worker ended.
 
     Attributes:
-        name: which one, for people.
+        name: which one; what `Pool.start` returned.
         code: its exit code: 0 and 1 where it did what there was to do, 2 where nothing could be done, 128 and more
             where it was told to stop; None where it died.
         line: what it said last, or how it died.
         out_of_memory: whether it was killed because the machine ran short of memory.
+        node: the machine, where a worker may be on several; else "".
     """
 
     name: str
     code: int | None
     line: str = ""
     out_of_memory: bool = False
+    node: str = ""
+
+    @property
+    def who(self) -> str:
+        """Name the worker for people."""
+        return f"{self.name} on {self.node}" if self.node else self.name
 
 
 class Pool(Protocol):
@@ -91,8 +102,8 @@ class Pool(Protocol):
     def room(self) -> int:
         """Return how many may run at once now."""
 
-    def start(self, most: int | None) -> None:
-        """Start one, which trains at most so many cells side by side."""
+    def start(self, most: int | None) -> str:
+        """Start one, which trains at most so many cells side by side; return its name, which no other has."""
 
     def wait(self, seconds: float) -> Sequence[Ended]:
         """Return the workers that end within so many seconds."""
@@ -124,26 +135,63 @@ def drive(pool: Pool, folder: Folder, say: Callable[[str], None], most: int | No
 def _drive(
     pool: Pool, folder: Folder, say: Callable[[str], None], most: int | None, requests: signals.Requests
 ) -> None:
-    fruitless, before = 0, folder.progress
+    tries = _Tries(most)
     while True:
         requests.raise_if_asked()
         folder.look()
         if not folder.left and not pool.running:
             return
-        if folder.free and fruitless >= TRIES:
+        if folder.free and tries.in_vain >= TRIES:
             raise UserError(_given_up(folder))
         while folder.free and pool.running < min(pool.room(), len(folder.left)):
-            pool.start(most)
+            tries.began(pool.start(tries.most), folder.progress)
         for ended in pool.wait(LOOK_SECONDS):
             folder.look()
             _tell(ended, say)
+            tries.ended(ended, folder)
             if ended.out_of_memory:
-                most = max(1, (most or ASSUMED) // 2)
-                say(f"its machine ran short of memory; from now on at most {most} cells are trained side by side")
-            if folder.progress != before:
-                fruitless, before = 0, folder.progress
-            elif folder.free or ended.code not in (0, 1):
-                fruitless += 1
+                side_by_side = counted(tries.most or 1, "cell")
+                say(f"its machine ran short of memory; from now on at most {side_by_side} are trained side by side")
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """What was so when a worker was started: `_Tries.most`, `_Tries.in_vain` and the folder's progress."""
+
+    most: int | None
+    in_vain: int
+    progress: object
+
+
+class _Tries:
+    """This object keeps what the ends of workers say about the next ones.
+
+    Attributes:
+        most: how many cells these may train side by side; None for as many as fit in memory.
+        in_vain: how many workers in succession left nothing behind, each started after the one before had ended.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.most, self.in_vain = most, 0
+        self._begins: dict[str, _Begin] = {}
+
+    def began(self, name: str, progress: object) -> None:
+        """Remember what is so when a worker begins."""
+        self._begins[name] = _Begin(self.most, self.in_vain, progress)
+
+    def ended(self, worker: Ended, folder: Folder) -> None:
+        """Judge what a worker has left behind.
+
+        Workers that were killed together say only once that there were too many cells, or that nothing was done.
+        """
+        begin = self._begins.pop(worker.name)
+        if worker.out_of_memory:
+            half = max(1, (begin.most or ASSUMED) // 2)
+            self.most = half if self.most is None else min(self.most, half)
+        if folder.progress != begin.progress:
+            self.in_vain = 0
+        elif folder.free or worker.code not in (0, 1):
+            self.in_vain = max(self.in_vain, begin.in_vain + 1)
 
 
 def _tell(ended: Ended, say: Callable[[str], None]) -> None:
@@ -153,9 +201,9 @@ def _tell(ended: Ended, say: Callable[[str], None]) -> None:
         UserError: no worker can do what it could not.
     """
     if ended.code == 2:
-        raise UserError(f"{ended.name}: {ended.line.removeprefix('error: ')}")
+        raise UserError(f"{ended.who}: {ended.line.removeprefix('error: ')}")
     if ended.code not in (0, 1):
-        say(f"{ended.name} ended before its work was done ({ended.line})")
+        say(f"{ended.who} ended before its work was done ({ended.line})")
 
 
 def _given_up(folder: Folder) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -93,15 +94,24 @@ class LocalPool:
         """Return the name of the file in which a worker's words go."""
         return self.path.with_name(f"{self.path.stem}-{number}.log")
 
-    def start(self, most: int | None) -> None:
-        """Start one in the first free place."""
+    def start(self, most: int | None) -> str:
+        """Start one in the first free place and return its name."""
         place = min(set(range(self.size)) - {worker.place for worker in self._workers})
-        self._started += 1
-        log = self.log_name(self._started)
+        log, file = self._new_log()
         limit = [] if most is None else ["--group-most", str(most)]
-        with log.open("wb") as file:
+        with file:
             process = self._popen([*command(self.path), *limit], self._environment(place), file)
-        self._workers.append(_Worker(f"worker {self._started}", place, process, log))
+        worker = _Worker(f"worker {self._started}", place, process, log)
+        self._workers.append(worker)
+        return worker.name
+
+    def _new_log(self) -> tuple[Path, IO[bytes]]:
+        """Make the file of the next worker; the same command given before, or twice at once, has files of its own."""
+        while True:
+            self._started += 1
+            log = self.log_name(self._started)
+            with contextlib.suppress(FileExistsError):
+                return log, log.open("xb")
 
     def wait(self, seconds: float) -> Sequence[Ended]:
         """Return those that end within so many seconds; as soon as there is one."""

@@ -149,10 +149,12 @@ class RayPool:
                 f"{words_of(self._needs)}; more begin when it grows"
             )
 
-    def start(self, most: int | None) -> None:
-        """Start a task."""
+    def start(self, most: int | None) -> str:
+        """Start a task and return its name."""
         self._started += 1
-        self._names[self._task.remote(self.order, most)] = f"Ray task {self._started}"
+        name = f"Ray task {self._started}"
+        self._names[self._task.remote(self.order, most)] = name
+        return name
 
     def wait(self, seconds: float) -> Sequence[Ended]:
         """Return the tasks that end within so many seconds; as soon as there is one."""
@@ -219,7 +221,7 @@ def _end_of(ray: Any, reference: Any, name: str) -> Ended:
         return Ended(name, None, _first_line(error), out_of_memory=True)
     except (ray.exceptions.RayError, KeyboardInterrupt) as error:
         return Ended(name, None, f"{type(error).__name__}: {_first_line(error)}")
-    return Ended(f"{name} on {found['node']}", found["code"], found["line"])
+    return Ended(name, found["code"], found["line"], node=found["node"])
 
 
 def _first_line(error: BaseException) -> str:

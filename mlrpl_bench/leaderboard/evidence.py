@@ -81,6 +81,23 @@ EvidenceGrid = Mapping[tuple[str, float], Mapping[Seeds, Evidence]]
 """The evidence of a table: by row label and known ratio, then by seeds."""
 
 
+def without_labels(record: Record) -> Evidence:
+    """Take the evidence that is kept beside a record; where none is, what can be said without its data set's labels.
+
+    The metrics are then those that the record states, and there are no influences, so no interval.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    kept = _kept(record, _source(record))
+    if kept is not None:
+        return kept
+    number = len(record.metrics["AP_C"])
+    nothing = {"recovery": float("nan"), "recovery_AP_C": np.full(number, np.nan)}
+    stated = _stated(record, number) if TRAIN_SCORES not in record.files else nothing
+    return Evidence(record, {}, **stated, loss_fluctuation=loss_fluctuation(record), course_E=_course(record))
+
+
 class Collector:
     """A collector finds the evidence of records of one setting.
 

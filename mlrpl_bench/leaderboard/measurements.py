@@ -23,6 +23,8 @@ from mlrpl_bench.utils.tables import BEST, NOT_COMPARED, TIED, Entry
 
 LEVEL = 0.95
 
+NO_INFLUENCES = "no interval, because the labels of the test images are not here"
+
 COLUMNS = (
     *("method", "known_ratio", "metric", "unit", "mean", "std", "n"),
     *("low", "high", "mark", "p_best", "status", "caution"),
@@ -111,11 +113,14 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
     p_values: dict[tuple[str, str, str], float] = {}
     for known_ratio in dict.fromkeys(column for _, column in columns):
         for metric in metrics.REPORTED:
+            of_column = {label: by_seed for (label, column), by_seed in columns.items() if column == known_ratio}
             by_label = {
                 label: pairing.measured(by_seed, metric)
-                for (label, column), by_seed in columns.items()
-                if column == known_ratio and by_seed
+                for label, by_seed in of_column.items()
+                if by_seed and _has_influences(by_seed)
             }
+            unsure = [label for label, by_seed in of_column.items() if by_seed and label not in by_label]
+            rows |= {(label, known_ratio, metric): {"caution": NO_INFLUENCES} for label in unsure}
             found_intervals = intervals.intervals(list(by_label.values()), LEVEL)
             for label, found in zip(by_label, found_intervals, strict=True):
                 low, high = max(found.low, 0.0), min(found.high, 100.0)  # no share lies beyond
@@ -126,7 +131,7 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
                     by_compared_label, {label: list(columns[label, known_ratio]) for label in by_compared_label}
                 )
                 p_values |= {(label, known_ratio, metric): p for label, p in against.items()}
-                for label in by_compared_label if best is not None else ():
+                for label in [*by_compared_label, *unsure] if best is not None else ():
                     mark = BEST if label == best else NOT_COMPARED  # until a p-value says more
                     rows[label, known_ratio, metric]["mark"] = mark
     for place, adjusted in intervals.holm_by_name(p_values).items():
@@ -134,6 +139,10 @@ def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.Dat
     index = ("method", "known_ratio", "metric")
     found_rows = [dict(zip(index, place, strict=True)) | facts for place, facts in rows.items()]
     return pd.DataFrame(found_rows, columns=[*index, "low", "high", "caution", "mark", "p_best"])
+
+
+def _has_influences(by_seed: pairing.BySeeds) -> bool:
+    return all(cell.influences for cells in by_seed.values() for cell in cells)
 
 
 def _against_best(

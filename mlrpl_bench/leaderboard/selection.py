@@ -97,7 +97,7 @@ def select(
     reasons |= dict.fromkeys(survey.disagreeing, "records disagree")
     missing = _missing([cell for cell in asked if cell.key not in found], store, reasons)
     lines = [left_out_line(*each) for each in excluded.items()]
-    return Selection(dict(cells), missing, lines, problems, _stalled(list(found.values()), study))
+    return Selection(dict(cells), missing, lines, problems, stalled(list(found.values()), study))
 
 
 def _evidence(
@@ -160,7 +160,7 @@ def _training(cell: Cell) -> str:
     return json.dumps([*parts, cell.ratio, cell.seed, cell.mask_seed], sort_keys=True)
 
 
-def _stalled(found: Sequence[Evidence], study: Study) -> list[str]:
+def stalled(found: Sequence[Evidence], study: Study) -> list[str]:
     """A line for each learning rate and number of steps with which trainings led nowhere, with the rows and ratios."""
     labels_NC = study.test.labels_NC
     by_length: dict[steps.Length, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))

@@ -14,7 +14,7 @@ from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 def partial_bce(logits_BC: Tensor, targets_BC: Tensor, margin: float = 0.0) -> Tensor:
     """Binary cross-entropy, averaged over all known entries of the batch.
 
-    A target t in [-1, 1] is known where |t| > margin. Above, it is the probability that the category is present;
+    A target t in [-1, 1] is known where `|t| > margin`. Above, it is the probability that the category is present;
     below, -t is the probability that it is absent. Plain labels are the special case -1, 0, 1. The gradient flows
     into the targets as well, which is how learned blending coefficients learn (SARB, Pu et al., AAAI 2022).
 

@@ -38,6 +38,33 @@ SHORT = 8
 """Characters of a digest in names of files."""
 
 
+def differences_from_papers(s: Setting, lr_multiplier: float | None) -> list[str]:
+    """List how a setting differs from the papers' by what is written in it alone.
+
+    Args:
+        lr_multiplier: the factor on every method's learning rate, which no setting holds; None where it is not known.
+    """
+    papers = PAPERS
+    rate = [("learning rate times", lr_multiplier, papers.lr_multiplier)] if lr_multiplier is not None else []
+    compared: list[tuple[str, object, object]] = [
+        ("backbone", s.backbone, papers.backbone),
+        ("weights", s.weights.split(":")[0], "timm"),
+        ("image size", s.image_size, papers.image_size),
+        ("crop sides", s.crop_sides, papers.crop_sides),
+        ("mirroring", s.flip, papers.flip),
+        ("mean of the pixels", s.mean, MEAN_3),
+        ("deviation of the pixels", s.deviation, DEVIATION_3),
+        ("resizing", s.interpolation, INTERPOLATION),
+        ("epochs", s.epochs, papers.epochs),
+        ("batch", s.batch, papers.batch),
+        *rate,
+        ("precision", s.precision, "32-true"),
+        ("mask scheme", s.mask_scheme, protocol.PAPERS_SCHEME),
+        ("image backend", s.transform, "reference"),
+    ]
+    return [f"{what} {here} (papers: {there})" for what, here, there in compared if here != there]
+
+
 class Study:
     """A study loads a dataset, knows the setting, makes cells, and builds the workbench when a cell is to be trained.
 
@@ -171,24 +198,7 @@ class Study:
 
     def deviations(self) -> list[str]:
         """Say how this setting differs from the papers' (ResNet-101, 448 pixels, 20 epochs, GloVe vectors)."""
-        s, papers = self.setting, PAPERS
-        compared: list[tuple[str, object, object]] = [
-            ("backbone", s.backbone, papers.backbone),
-            ("weights", s.weights.split(":")[0], "timm"),
-            ("image size", s.image_size, papers.image_size),
-            ("crop sides", s.crop_sides, papers.crop_sides),
-            ("mirroring", s.flip, papers.flip),
-            ("mean of the pixels", s.mean, MEAN_3),
-            ("deviation of the pixels", s.deviation, DEVIATION_3),
-            ("resizing", s.interpolation, INTERPOLATION),
-            ("epochs", s.epochs, papers.epochs),
-            ("batch", s.batch, papers.batch),
-            ("learning rate times", self.preset.lr_multiplier, papers.lr_multiplier),
-            ("precision", s.precision, "32-true"),
-            ("mask scheme", s.mask_scheme, protocol.PAPERS_SCHEME),
-            ("image backend", s.transform, "reference"),
-        ]
-        lines = [f"{what} {here} (papers: {there})" for what, here, there in compared if here != there]
+        lines = differences_from_papers(self.setting, self.preset.lr_multiplier)
         lines += self._of_backbone()
         lines += [f"dataset option {name}={value}" for name, value in inputs.chosen(self.dataset.options).items()]
         lines += inputs.unexpected_counts(self.inputs, self.dataset, self.options.evaluate_on)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.api.actions.working import work
+from mlrpl_bench.api.actions.training.working import work
 from mlrpl_bench.launchers import submitit
 from mlrpl_bench.launchers.driver import Launch
 from mlrpl_bench.launchers.order import WorkOrder

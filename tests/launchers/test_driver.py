@@ -1,5 +1,6 @@
 """The driver keeps workers going, starts new ones for those that died, and gives up on what never gets anywhere."""
 
+import dataclasses
 import os
 import signal
 
@@ -20,9 +21,10 @@ class World:
 
     def __init__(self, cells: int, size: int, *ends: Ended | None) -> None:
         self.cells, self.size, self.ends = cells, size, list(ends)
-        self.at_work: list[Ended | None] = []
+        self.at_work: list[tuple[str, Ended | None]] = []
         self.most: list[int | None] = []
         self.highest, self.stopped, self.said = 0, False, []
+        self.ends_next = 0  # the worker that was started first
 
     def look(self):
         pass
@@ -48,17 +50,19 @@ class World:
 
     def start(self, most):
         self.most.append(most)
-        self.at_work.append(self.ends.pop(0) if self.ends else None)
+        name = f"worker {len(self.most)}"
+        self.at_work.append((name, self.ends.pop(0) if self.ends else None))
         self.highest = max(self.highest, len(self.at_work))
+        return name
 
     def wait(self, seconds):
         if not self.at_work:
             return []
-        end = self.at_work.pop(0)
+        name, end = self.at_work.pop(self.ends_next)
         if end is None:
             self.cells -= 1
-            end = Ended("worker", 0)
-        return [end]
+            end = Ended(name, 0)
+        return [dataclasses.replace(end, name=name)]
 
     def stop(self):
         self.stopped = True
@@ -68,6 +72,7 @@ class World:
 
 
 DIED = Ended("worker", None, "killed by SIGKILL")
+KILLED = Ended("worker", None, "out of memory", out_of_memory=True)
 
 
 @pytest.mark.parametrize(("cells", "size", "highest"), [(7, 3, 3), (2, 8, 2), (1, 1, 1)])
@@ -87,14 +92,15 @@ def test_a_worker_that_died_is_replaced_and_trains_as_many_side_by_side(monkeypa
     world = World(3, 2, DIED)
     world.drive(most=6)
     assert world.cells == 0 and world.most == [6] * 4
-    assert world.said == ["worker ended before its work was done (killed by SIGKILL)"]
+    assert world.said == ["worker 1 ended before its work was done (killed by SIGKILL)"]
 
 
 def test_after_a_death_for_memory_half_as_many_are_trained_side_by_side():
-    world = World(3, 1, Ended("worker", None, "out of memory", out_of_memory=True))
+    world = World(3, 1, KILLED)
     world.drive(most=6)
     assert world.most == [6, 3, 3, 3]
-    unlimited = World(2, 1, Ended("worker", None, "out of memory", out_of_memory=True))
+    assert "from now on at most 3 cells are trained side by side" in world.said[-1]
+    unlimited = World(2, 1, KILLED)
     unlimited.drive()
     assert unlimited.most == [None, driver.ASSUMED // 2, driver.ASSUMED // 2]
 
@@ -114,8 +120,43 @@ def test_a_worker_that_gets_somewhere_makes_up_for_those_that_died_before():
     assert world.cells == 0
 
 
+def test_workers_that_are_lost_together_count_as_one_try():
+    """A zone of a cloud may take all of its machines away at once."""
+    world = World(8, 4, *4 * [DIED])
+    world.drive()
+    assert world.cells == 0 and len(world.most) == 8 + 4
+
+
+def test_workers_that_are_lost_together_after_they_got_somewhere_count_as_none():
+    world = World(6, 4, None, DIED, DIED, DIED)
+    world.drive()
+    assert world.cells == 0
+
+
+def test_each_set_of_lost_workers_is_a_try_of_its_own():
+    world = World(8, 2, *6 * [DIED])
+    together = world.wait
+    world.wait = lambda seconds: together(seconds) + together(seconds)
+    with pytest.raises(UserError, match="gave up: 3 workers in succession"):
+        world.drive()
+    assert len(world.most) == 6
+
+
+def test_workers_that_are_killed_for_memory_together_halve_the_groups_once():
+    world = World(6, 3, KILLED, KILLED, KILLED)
+    world.drive(most=8)
+    assert world.most[:3] == [8, 8, 8] and set(world.most[3:]) == {4}
+
+
+def test_groups_do_not_grow_again_when_a_worker_with_larger_ones_is_killed_for_memory_later():
+    world = World(3, 2, KILLED, KILLED, KILLED)
+    world.ends_next = -1
+    world.drive(most=8)
+    assert world.most == [8, 8, 4, 2, 2, 2]
+
+
 def test_what_no_worker_can_do_stops_all_in_one_line():
-    world = World(5, 2, None, Ended("worker 2 on far", 2, "error: --data-root /x is not there on far"))
+    world = World(5, 2, None, Ended("worker", 2, node="far", line="error: --data-root /x is not there on far"))
     with pytest.raises(UserError, match=r"^worker 2 on far: --data-root /x is not there on far$"):
         world.drive()
     assert world.stopped

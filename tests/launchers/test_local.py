@@ -93,9 +93,20 @@ def test_each_worker_sees_one_gpu_and_a_new_one_that_of_the_one_that_ended(pool,
 
 def test_an_order_that_cannot_be_done_ends_with_its_line(pool):
     found = pool("import sys; print('error: no data', file=sys.stderr); print('more'); sys.exit(2)")
-    found.start(None)
+    name = found.start(None)
     (ended,) = all_ends(found, 1)
-    assert (ended.name, ended.code, ended.line) == ("worker 1", 2, "error: no data")
+    assert (ended.name, ended.code, ended.line) == (name, 2, "error: no data") and name == "worker 1"
+
+
+def test_what_the_workers_of_another_command_say_is_kept(pool):
+    first = pool("import sys; print('error: no data', file=sys.stderr); sys.exit(2)")
+    assert first.start(None) == "worker 1"
+    all_ends(first, 1)
+    second = pool("pass")
+    assert second.start(None) == "worker 2"
+    (ended,) = all_ends(second, 1)
+    assert (ended.name, ended.code) == ("worker 2", 0)
+    assert [first.log_name(number).read_text() for number in (1, 2)] == ["error: no data\n", ""]
 
 
 def test_a_worker_that_was_killed_has_no_exit_code(pool):

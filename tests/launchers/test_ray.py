@@ -165,9 +165,10 @@ def test_a_cluster_that_never_has_room_is_given_up_and_one_that_had_is_waited_fo
 )
 def test_an_end_is_told_as_what_it_is(end, code, line, out_of_memory):
     found = pool(PretendedRay([NODE], end))
-    found.start(5)
+    name = found.start(5)
     assert found.running == 1
     (ended,) = found.wait(1)
+    assert ended.who == (f"{name} on n" if isinstance(end, dict) else name)
     assert (ended.code, ended.line, ended.out_of_memory) == (code, line, out_of_memory)
     assert found.running == 0 and found.wait(0) == []
 

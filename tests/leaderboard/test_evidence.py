@@ -10,7 +10,7 @@ from mlrpl_bench.data.protocol import ABSENT, PRESENT
 from mlrpl_bench.evaluation import metrics, thresholds
 from mlrpl_bench.evaluation.influences import influences
 from mlrpl_bench.leaderboard import evidence
-from mlrpl_bench.leaderboard.evidence import Collector, loss_fluctuation
+from mlrpl_bench.leaderboard.evidence import Collector, loss_fluctuation, without_labels
 from mlrpl_bench.models.method import Recipe
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.utils.errors import UserError
@@ -238,3 +238,13 @@ def test_what_is_kept_is_read_back_as_it_was(world, monkeypatch):
     again = collector(of).collect(record)
     assert (again.chosen, again.oracle) == (first.chosen, first.oracle)
     np.testing.assert_array_equal(again.course_E, first.course_E)
+
+
+def test_without_labels_what_is_kept_counts_and_else_there_are_no_influences(world):
+    of, put = world
+    record = put()
+    bare = without_labels(record)
+    assert bare.influences == {} and np.isnan(bare.recovery) and bare.course_E.tolist() == [0.25, 0.25]
+    made = collector(of).collect(record)
+    assert without_labels(record).recovery == made.recovery
+    assert set(without_labels(record).influences) == set(made.influences)

@@ -1,5 +1,7 @@
 """Measurements against numbers computed by hand and against the statistics that they rest on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from mlrpl_bench.leaderboard import pairing
 from mlrpl_bench.leaderboard.measurements import (
     BEST,
     COLUMNS,
+    NO_INFLUENCES,
     NOT_COMPARED,
     TIED,
     Lookup,
@@ -179,3 +182,18 @@ def test_means_are_found_by_label_in_the_order_of_the_measurements():
     assert found.means("mAP", "0.1") == pytest.approx({"b": 50, "a": 40})
     assert found.means("mAP", "0.5") == pytest.approx({"b": 60}), "a has no cell there"
     assert found.means("mAP", "0.9") == found.means("no such metric", "0.1") == {}
+
+
+def test_a_row_without_influences_has_means_no_interval_and_no_comparison():
+    whole = cells_of([*THREE, *row("b", 90, 95), *row("c", 40, 45)])
+    without = {key: {s: replace(e, influences={}) for s, e in by.items()} for key, by in whole.items() if key[0] == "b"}
+    frame = measure({**whole, **without}, ["a", "b", "c"], RATIOS)
+    assert of(frame, "b", "0.1")["mean"] == pytest.approx(90) and np.isnan(of(frame, "b", "0.1")["low"])
+    assert of(frame, "b", "0.1")["caution"] == NO_INFLUENCES
+    assert [of(frame, label, "0.1")["mark"] for label in "ab"] == [BEST, NOT_COMPARED]
+
+
+def test_where_no_row_has_influences_nothing_is_marked():
+    cells = {key: {s: replace(e, influences={}) for s, e in by.items()} for key, by in cells_of(THREE).items()}
+    frame = measure(cells, ["a"], RATIOS)
+    assert set(frame["mark"]) == {""} and frame["low"].isna().all()

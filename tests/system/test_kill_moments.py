@@ -39,7 +39,7 @@ MOMENTS = {
     "before a step": Moment("mlrpl_bench.training.run:CellRun.step"),
     "after a step": Moment("mlrpl_bench.training.run:CellRun.step", after=True),
     "before the optimiser": Moment("torch.optim:Adam.step"),
-    "while an image is scored": Moment("mlrpl_bench.training.run:CellRun.logits_BC"),
+    "while an image is scored": Moment("mlrpl_bench.training.run:CellRun._logits_BC"),
     "between scores and metrics": Moment("mlrpl_bench.evaluation.metrics:evaluate"),
     "in the pass over the training set": Moment("mlrpl_bench.training.run:CellRun.observe"),
     "before K-means": Moment("mlrpl_bench.models.layers.prototypes:cluster"),

@@ -1,8 +1,10 @@
 """Every command that the page on many machines shows is run, on twenty pictures and without a GPU."""
 
+import importlib
 import json
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -23,8 +25,12 @@ ENDS = {
     f"{ALL} --launcher print --workers 8": (0, " worker "),
     f"{ALL} --shard 1/3": (0, "part 1 of 3 is trained; when all are trained, bring their folders to one machine"),
     f"{ALL} --no-train --results-dir a --results-dir b --results-dir c": (2, "error: "),
+    f"{ALL} --no-train --results-dir results --results-dir s3://bucket/folder": (
+        2,
+        "error: --results-dir s3://bucket/folder ",
+    ),
 }
-"""How each ends in an empty folder on a machine without a GPU, SLURM or a Ray cluster, and words that it says."""
+"""How each ends in an empty folder on a machine without a GPU, SLURM, a Ray cluster or s3fs, and words that it says."""
 
 STARTS_PROCESSES = f"{ALL} --device cpu --launcher local --workers 2"
 
@@ -36,6 +42,8 @@ def shell(tmp_path, monkeypatch):
         write_plugin(tmp_path / name, text)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # nobody's bucket is asked
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
     call = in_folder(monkeypatch, tmp_path, "--dataset=tiny", "--epochs=1", "--plugin=tiny_set.py", "--plugin=plain.py")
 
     def shell(shown, *options):

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mlrpl_bench.api import tuned
-from mlrpl_bench.api.actions import cells, launching
+from mlrpl_bench.api.actions.training import cells, launching
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
@@ -96,8 +96,9 @@ class Plan:
         sizes = [len(group) for group in groups]
         times = seconds_until_all_ended(sizes, self.workers) / ((sum(sizes) + SHARED * len(sizes)) / self.workers)
         lines = [
-            f"{counted(self.workers, 'worker')}, {counted(len(groups), 'group')} of at most {max(sizes)} cells side by "
-            f"side (fewer where memory is short); the last ends after {times:.2f} times an even division:"
+            f"{counted(self.workers, 'worker')}, {counted(len(groups), 'group')} of at most "
+            f"{counted(max(sizes), 'cell')} side by side (fewer where memory is short); the last ends after "
+            f"{times:.2f} times an even division:"
         ]
         named = (", ".join(job.cell.title for job in group) for group in groups)
         return lines + [f"  group {number}: {titles}" for number, titles in enumerate(named, 1)]

@@ -60,7 +60,7 @@ def predict(
     from mlrpl_bench.api.actions import reading
     from mlrpl_bench.api.resolving import resolve
     from mlrpl_bench.cli.display import Display
-    from mlrpl_bench.tools import predict_picture
+    from mlrpl_bench.tools.inspection import predict_picture
     from mlrpl_bench.tools.predict import Wanted
     from mlrpl_bench.utils.files import write_atomically
 

@@ -225,7 +225,7 @@ def worker(
     log_json: LogJsonOption = False,
 ) -> None:
     """Train what nobody else trains of the cells that a work order is for, and end."""
-    from mlrpl_bench.api.actions.working import carry_out
+    from mlrpl_bench.api.actions.training.working import carry_out
     from mlrpl_bench.launchers.order import WorkOrder
 
     with shown(log_json) as display:

@@ -27,7 +27,13 @@ TITLES = {
     },
     **{"fill": "What to fill in", "profile": "What to measure", "verify": "What to verify", "list": "What to list"},
     **{"test-method": "What to check", "export": "What to pack", "import": "What to import", "check": "What to check"},
-    **{"stats": "What to count", "show": "What to show", "prepare": "What to prepare", "mask": "What to mask"},
+    **{
+        "site": "What to show",
+        "stats": "What to count",
+        "show": "What to show",
+        "prepare": "What to prepare",
+        "mask": "What to mask",
+    },
 }
 """What the first panel is called, by command."""
 

@@ -39,19 +39,30 @@ class Course:
 
 def course(cells: Iterable[Evidence], points: int = POINTS) -> Course:
     """Read the course of cells that differ in their seeds alone; an unreadable file counts as not there."""
+    return averaged([course_of(cell.record.folder, points) for cell in cells])
+
+
+def course_of(folder: Path, points: int = POINTS) -> Course:
+    """Read the course of the cell whose files lie in a folder; an unreadable file counts as not there."""
+    history = _history(folder / "history.csv")
+    return Course(
+        len(history.get("epoch", ())),
+        {name: thinned(values_S, points) for name, values_S in _steps(folder / "steps.npz").items()},
+        {name: values_E for name, values_E in history.items() if name.startswith(KEPT)},
+    )
+
+
+def averaged(courses: Sequence[Course]) -> Course:
+    """Average the courses of cells that differ in their seeds alone, point by point."""
     terms: dict[str, list[NDArray[np.float64]]] = {}
     columns: dict[str, list[NDArray[np.float64]]] = {}
-    epochs = 0
-    for cell in cells:
-        history = _history(cell.record.folder / "history.csv")
-        epochs = max(epochs, len(history.get("epoch", ())))
-        for name, values_E in history.items():
-            if name.startswith(KEPT):
-                columns.setdefault(name, []).append(values_E)
-        for name, values_S in _steps(cell.record.folder / "steps.npz").items():
-            terms.setdefault(name, []).append(thinned(values_S, points))
+    for each in courses:
+        for name, values_S in each.terms.items():
+            terms.setdefault(name, []).append(values_S)
+        for name, values_E in each.columns.items():
+            columns.setdefault(name, []).append(values_E)
     return Course(
-        epochs,
+        max((each.epochs for each in courses), default=0),
         {name: _mean(curves) for name, curves in sorted(terms.items())},
         {name: _mean(curves) for name, curves in sorted(columns.items())},
     )

@@ -16,9 +16,10 @@ from mlrpl_bench.leaderboard.tables.main import Leaderboard
 from mlrpl_bench.records.cell import Cell
 
 NONE = "–"
+ORIGIN = "origin"
 
 MOST_RECORDS = 5_000
-"""Of more records than this a page lists no single one, but their mean at each known ratio: a record is 300 bytes."""
+"""Of more records than this one page lists no single one, but their mean at each known ratio: a record is 300 bytes."""
 
 
 def anchor(label: str, known_ratio: str = "") -> str:
@@ -35,20 +36,41 @@ def anchor(label: str, known_ratio: str = "") -> str:
     return f"row-{label}" + (f"-at-{known_ratio}" if known_ratio else "")
 
 
-def rows(table: Leaderboard, papers: Mapping[str, str]) -> list[dict[str, Any]]:
+def is_long(table: Leaderboard) -> bool:
+    """Tell whether a table is made from more records than one page lists."""
+    keys = {evidence.record.cell.key for by_seeds in table.cells.values() for evidence in by_seeds.values()}
+    return len(keys) > MOST_RECORDS
+
+
+def rows(
+    table: Leaderboard,
+    papers: Mapping[str, str],
+    address: Callable[[str], str] = lambda key: f"#cell-{key[:8]}",
+    is_short: bool = False,
+) -> list[dict[str, Any]]:
     """List the details of every row, in the table's order.
 
     Args:
         papers: by method, the address of its paper.
+        address: where a record is found, by its key.
+        is_short: whether the means at each known ratio stand in the place of records.
     """
     taken: set[str] = set()
-    is_short = num_records(table) > MOST_RECORDS
-    return [_row(table, label, papers, taken, is_short) for label in table.labels]
+
+    def listed(found: Sequence[Evidence]) -> list[dict[str, Any]]:
+        return [_mean_of(found)] if is_short else [_record(evidence, taken, address) for evidence in found]
+
+    return [_row(table, label, papers, listed) for label in table.labels]
 
 
-def num_records(table: Leaderboard) -> int:
-    """Count the records that the table is made from."""
-    return len({evidence.record.cell.key for by_seeds in table.cells.values() for evidence in by_seeds.values()})
+def of_record(evidence: Evidence) -> dict[str, Any]:
+    """Word what stands behind a single record: its numbers, those of its categories, and as for a row the rest."""
+    shown = _record(evidence, set(), lambda key: key)
+    return {
+        "numbers": {name: value for name, value in zip(RECORD_COLUMNS, shown["values"], strict=True) if name != ORIGIN},
+        "categories": [_percent(value) for value in evidence.record.metrics["AP_C"].tolist()],
+        **_behind([evidence]),
+    }
 
 
 def setting(table: Leaderboard) -> dict[str, str]:
@@ -58,7 +80,12 @@ def setting(table: Leaderboard) -> dict[str, str]:
     return {}
 
 
-def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str], is_short: bool) -> dict[str, Any]:
+def _row(
+    table: Leaderboard,
+    label: str,
+    papers: Mapping[str, str],
+    listed: Callable[[Sequence[Evidence]], list[dict[str, Any]]],
+) -> dict[str, Any]:
     found = unique(table.cells.get((label, ratio), {}) for ratio in table.ratios)
     method = found[0].record.cell.method if found else label.split("[")[0]
     paper = papers.get(method, "")
@@ -70,10 +97,16 @@ def _row(table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[s
         "differs": table.context.differs.get(method, ""),
         "paper": paper if re.match(r"https?://", paper) else "",
         "missing": _missing(table, label),
+        **_behind(found),
+        "ratios": _by_ratio(found, label, table.context.given, listed),
+    }
+
+
+def _behind(found: Sequence[Evidence]) -> dict[str, list[dict[str, Any]]]:
+    return {
         "hyperparameters": _variants(found, lambda cell: cell.hyperparameters, changed=True),
         "recipe": _variants(found, lambda cell: cell.recipe.to_json()),
         "provenance": _provenance(found),
-        "ratios": _by_ratio(found, label, taken, table.context.given, is_short),
     }
 
 
@@ -88,17 +121,16 @@ def _missing(table: Leaderboard, label: str) -> list[str]:
 
 
 def _by_ratio(
-    found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels, is_short: bool
+    found: Sequence[Evidence],
+    label: str,
+    given: GivenLabels,
+    listed: Callable[[Sequence[Evidence]], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
     groups: dict[float, list[Evidence]] = {}
     for evidence in found:
         groups.setdefault(evidence.record.cell.ratio, []).append(evidence)
     return [
-        {
-            "id": anchor(label, f"{ratio:g}"),
-            "title": given.ratio_title(ratio),
-            "records": [_mean_of(group)] if is_short else [_record(evidence, taken) for evidence in group],
-        }
+        {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": listed(group)}
         for ratio, group in groups.items()
     ]
 
@@ -111,6 +143,7 @@ def _mean_of(found: Sequence[Evidence]) -> dict[str, Any]:
     return {
         "id": "",
         "key": "",
+        "href": "",
         "seed": f"mean of {len(found)}",
         "values": [
             *(_percent(_mean([e.record.metrics.get(name) for e in found])) for name in metrics.REPORTED),
@@ -133,7 +166,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(numbers) / len(numbers) if numbers else None
 
 
-def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
+def _record(evidence: Evidence, taken: set[str], address: Callable[[str], str]) -> dict[str, Any]:
     cell, content = evidence.record.cell, evidence.record.content
     cost, known, best = (content.get(name) or {} for name in ("cost", "known_share", "best_metrics"))
     key = cell.key[:8]
@@ -143,6 +176,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
     return {
         "id": f"cell-{key}" if is_new else "",
         "key": key,
+        "href": address(cell.key),
         "seed": f"{cell.seed}" if cell.seed == cell.mask_seed else f"{cell.seed}, mask {cell.mask_seed}",
         "values": [
             *(_percent(evidence.record.metrics.get(name)) for name in metrics.REPORTED),
@@ -162,7 +196,7 @@ def _record(evidence: Evidence, taken: set[str]) -> dict[str, Any]:
 RECORD_COLUMNS = (
     *metrics.REPORTED,
     *("best epoch mAP", "recovery", "known present / absent", "images dropped an epoch"),
-    *("seconds", "images/s", "peak GB", "cells in group", "origin"),
+    *("seconds", "images/s", "peak GB", "cells in group", ORIGIN),
 )
 
 

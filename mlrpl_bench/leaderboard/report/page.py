@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlrpl_bench.leaderboard.measurements import BEST, TIED
@@ -18,7 +19,10 @@ from mlrpl_bench.utils.tables import SIGNS, Entry, Table
 if TYPE_CHECKING:
     from jinja2 import Template
 
-MAIN, CORNER = "leaderboard", "method"
+CORNER = "method"
+PACKAGE = "mlrpl_bench.leaderboard.report"
+SCRIPTS = ("tables.js", "draw.js", "training.js", "board.js")
+"""The scripts of a leaderboard's page, in the order in which they need each other."""
 
 
 class Picture(NamedTuple):
@@ -54,55 +58,94 @@ def render(
         papers: by method, the address of its paper.
         files: relative addresses of files beside the page.
     """
-    places = _places(table)
-    setting = details.setting(table)
-    is_short = details.num_records(table) > details.MOST_RECORDS
-    return _template().render(
-        title=table.title,
-        dataset=setting.get("dataset", ""),
-        num_methods=len(page_data.methods(table)),
-        shares=_shares(table),
-        given_only=table.context.given.train_unknown > 0,
-        evaluated=table.context.given.labels_evaluated(setting.get("evaluate on", "test")),
-        setting=setting,
-        deviations=table.context.deviations,
-        main=_table(table.main, places, table.context.reference_rows),
-        extras=[_table(extra, places, table.context.reference_rows) for extra in extras],
-        others=[_table(other, places, table.context.reference_rows, follows=not is_short) for other in table.others],
-        rows=details.rows(table, papers or {}),
-        record_columns=details.RECORD_COLUMNS,
-        most_rows=page_data.MOST_ROWS if len(page_data.methods(table)) > page_data.MOST_ROWS else None,
+    places = {place: f"#{anchor}" for place, anchor in anchors(table).items()}
+    is_short, num_rows = details.is_long(table), len(page_data.methods(table))
+    embedded = [(f"data:image/png;base64,{base64.b64encode(p.png).decode()}", p.alt, p.caption) for p in pictures]
+    return template("page.html.j2").render(
+        **sections(table, places, extras, page_data.MOST_ROWS if num_rows > page_data.MOST_ROWS else None),
+        rows=details.rows(table, papers or {}, is_short=is_short),
         is_short=is_short,
-        pictures=[(base64.b64encode(p.png).decode(), p.alt, p.caption) for p in pictures],
+        record_columns=details.RECORD_COLUMNS,
+        pictures=embedded,
         files=files,
-        css=_file("page.css"),
-        js=_file("page.js"),
-        data=_json(page_data.page_data(table, defaults)),
+        css=file("page.css"),
+        js=script(SCRIPTS),
+        data=as_json(page_data.page_data(table, defaults)),
     )
+
+
+def sections(
+    table: Leaderboard,
+    places: Mapping[tuple[str, str], str],
+    extras: Sequence[Table] = (),
+    most_rows: int | None = None,
+) -> dict[str, Any]:
+    """Collect what the sections of a leaderboard show, whichever page they stand on.
+
+    Args:
+        places: the addresses that table entries lead to, by row label and known ratio, see `anchors`.
+        extras: more tables, shown before the secondary ones.
+        most_rows: so many of the strongest rows can be drawn by training and category; None for all.
+    """
+    setting, lines = details.setting(table), table.context.reference_rows
+    return {
+        "title": table.title,
+        "dataset": setting.get("dataset", ""),
+        "num_methods": len(page_data.methods(table)),
+        "shares": _shares(table),
+        "given_only": table.context.given.train_unknown > 0,
+        "evaluated": table.context.given.labels_evaluated(setting.get("evaluate on", "test")),
+        "setting": setting,
+        "deviations": table.context.deviations,
+        "main": grid(table.main, places, lines),
+        "extras": [grid(extra, places, lines) for extra in extras],
+        "others": [grid(other, places, lines, follows=not details.is_long(table)) for other in table.others],
+        "most_rows": most_rows,
+        "drawn": True,
+    }
 
 
 @functools.cache
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
+def template(name: str, package: str = PACKAGE) -> Template:
+    """Return the template of a name, which includes others from the same package or from this one."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    return environment.from_string(_file("page.html.j2"))
+    def source(wanted: str) -> str | None:
+        return next((file(wanted, each) for each in (package, PACKAGE) if _path(wanted, each).is_file()), None)
 
-
-def _file(name: str) -> str:
-    return (importlib.resources.files("mlrpl_bench.leaderboard.report") / "templates" / name).read_text(
-        encoding="utf-8"
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, loader=FunctionLoader(source)
     )
+    return environment.get_template(name)
 
 
-def _json(data: dict[str, Any]) -> str:
-    """For a script element: no character in it can end the element or begin a comment."""
+def script(names: Sequence[str], package: str = PACKAGE) -> str:
+    """Return scripts as one, whose names nothing else on a page sees."""
+    parts = "\n".join(file(name, package if _path(name, package).is_file() else PACKAGE) for name in names)
+    return f'(() => {{\n"use strict";\n{parts}}})();'
+
+
+def file(name: str, package: str = PACKAGE) -> str:
+    """Return the text of one of a package's templates."""
+    return _path(name, package).read_text(encoding="utf-8")
+
+
+def _path(name: str, package: str) -> Traversable:
+    return importlib.resources.files(package) / "templates" / name
+
+
+def as_json(data: Any) -> str:
+    """Write data for a script element: no character in it can end the element or begin a comment."""
     text = json.dumps(data, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _places(table: Leaderboard) -> dict[tuple[str, str], str]:
-    """Where a place of a table is followed to: a row's records at a known ratio, or the row where it has none."""
+def anchors(table: Leaderboard) -> dict[tuple[str, str], str]:
+    """Where a place of a table is followed to: a row's records at a known ratio, or the row where it has none.
+
+    Returns:
+        The ids of these places, see `details.anchor`, by row label and known ratio as text.
+    """
     found = {(label, ""): details.anchor(label) for label in table.labels}
     for label, ratio in table.cells:
         ratios = {evidence.record.cell.ratio for evidence in table.cells[label, ratio].values()}
@@ -111,23 +154,31 @@ def _places(table: Leaderboard) -> dict[tuple[str, str], str]:
     return found
 
 
-def _table(
-    table: Table, places: Mapping[tuple[str, str], str], reference_rows: Collection[str], follows: bool = True
+def grid(
+    table: Table,
+    places: Mapping[tuple[str, str], str],
+    reference_rows: Collection[str] = (),
+    leads: Collection[str] = (CORNER,),
+    follows: bool = True,
 ) -> dict[str, Any]:
-    """Turn a table into what the template shows.
+    """Turn a table into what the template's macro of this name shows.
 
     Args:
-        follows: whether entries lead to their records, and not rows alone.
+        places: the addresses that its entries lead to, by row label and known ratio.
+        reference_rows: rows that are set apart.
+        leads: a table whose corner is one of these has labels that lead somewhere.
+        follows: whether entries lead to their records, and not labels alone.
     """
     return {
         "name": table.name,
         "title": table.title,
         "corner": table.corner,
         "columns": table.columns,
+        "left": table.left,
         "rows": [
             {
                 "label": label,
-                "href": places.get((label, ""), "") if table.corner == CORNER else "",
+                "href": places.get((label, ""), "") if table.corner in leads else "",
                 "line": label in reference_rows,
                 "entries": [_entry(entry, places if follows else {}) for entry in entries],
             }

@@ -22,7 +22,7 @@ STYLES = 8
 MANY = 300
 """Of more cells than this, each training curve gets fewer points."""
 MOST_ROWS = 50
-"""Of more rows than this, training curves and categories are drawn of so many of the strongest, and the chosen ones."""
+"""Of more rows than this, one page draws by training and category so many of the strongest, and the chosen ones."""
 
 
 def methods(table: Leaderboard) -> list[str]:
@@ -104,29 +104,59 @@ def courses(
 
 
 def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, Any]:
-    """Collect all that the page's script draws from; JSON without NaN."""
-    rows, average = methods(table), average_name(table.ratios)
-    picked = chosen(table, defaults)
-    drawn = {*rows[:MOST_ROWS], *picked, *table.context.reference_rows}
-    num_cells = sum(len(by_seeds) for by_seeds in table.cells.values())
-    points = training.POINTS if num_cells <= MANY else training.POINTS // 2
-    trained = courses(table, [row for row in rows if row in drawn], table.ratios, points)
+    """Collect all that the script of a single page draws from; JSON without NaN."""
+    rows = methods(table)
+    drawn = {*rows[:MOST_ROWS], *chosen(table, defaults), *table.context.reference_rows}
+    trained = training_data(table, [label for label in rows if label in drawn])
+    precision = {label: values for label, values in by_category(table).items() if label in drawn}
+    return {**board_data(table, trained, precision, defaults), "precision": precision, "training": trained}
+
+
+def board_data(
+    table: Leaderboard,
+    trained: Mapping[str, Mapping[str, Any]],
+    precision: Mapping[str, Mapping[str, Any]],
+    defaults: Collection[str] = (),
+) -> dict[str, Any]:
+    """Collect what the page's script draws from, but for what belongs to a single row.
+
+    Args:
+        trained: see `training_data`.
+        precision: see `by_category`.
+        defaults: rows that figures show at first besides the strongest and the weakest.
+    """
+    rows, average, shown = methods(table), average_name(table.ratios), chosen(table, defaults)
     return {
         "rows": rows,
         "lines": [label for label in table.labels if label in table.context.reference_rows],
-        "chosen": picked,
-        "compared": compared(picked, defaults),
+        "chosen": shown,
+        "compared": compared(shown, defaults),
         "ratios": [f"{ratio:g}" for ratio in table.ratios],
         "average": average,
         "metrics": {metric: curves(table, metric) for metric in REPORTED},
         "recovery": curves(table, RECOVERY),
         "categories": [table.context.given.category_title(name) for name in table.context.categories],
         "complete": table.context.given.train_unknown == 0,
-        "precision": {label: values for label, values in by_category(table).items() if label in drawn},
-        "training": {
-            label: {ratio: _plain(course) for ratio, course in by_ratio.items()} for label, by_ratio in trained.items()
-        },
+        "trained": [label for label in rows if trained.get(label)],
+        "barred": [label for label in rows if precision.get(label)],
+        "averaged": any(average in precision.get(label, ()) for label in rows),
+        "telling": next((label for label in shown if _logs_more_than_its_loss(trained.get(label, {}))), None),
     }
+
+
+def training_data(table: Leaderboard, rows: Iterable[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Read how the cells of some rows trained, as plain data by row and known ratio; see `curves.course`."""
+    num_cells = sum(len(by_seeds) for by_seeds in table.cells.values())
+    points = training.POINTS if num_cells <= MANY else training.POINTS // 2
+    return {
+        label: {ratio: plain_course(course) for ratio, course in by_ratio.items()}
+        for label, by_ratio in courses(table, rows, table.ratios, points).items()
+    }
+
+
+def _logs_more_than_its_loss(by_ratio: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether a row has a curve besides its loss terms and its mAP; such a row is shown first."""
+    return any(len(course["epoch"]) > 1 for course in list(by_ratio.values())[:1])
 
 
 def unique(cells: Iterable[Mapping[Any, Evidence]]) -> list[Evidence]:
@@ -144,7 +174,8 @@ def number(value: float, digits: int = 5) -> float | None:
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
-def _plain(course: training.Course) -> dict[str, Any]:
+def plain_course(course: training.Course) -> dict[str, Any]:
+    """Turn a course into plain data of few digits; what is nowhere a number is left out of the epochs' curves."""
     return {
         "epochs": course.epochs,
         "loss": {name: [number(value, 3) for value in values] for name, values in course.terms.items()},

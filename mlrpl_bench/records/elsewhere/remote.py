@@ -224,9 +224,9 @@ def _write_elsewhere(folder: Path, files: Mapping[PurePosixPath, _File], address
             left.setdefault(path.parent, {})[path.name] = file.size
     for cell in {path.parent for path in files if path.name == "record.json"}:
         place = folder / cell / ELSEWHERE
-        content = {"address": f"{address.rstrip('/')}/{cell}", "bytes": left.get(cell, {})}
-        if not place.is_file() or json.loads(place.read_bytes()) != content:
-            write_atomically(place, json.dumps(content))
+        content = json.dumps({"address": f"{address.rstrip('/')}/{cell}", "bytes": left.get(cell, {})})
+        if not place.is_file() or place.read_bytes() != content.encode():
+            write_atomically(place, content)
 
 
 def _size(facts: Mapping[str, Any]) -> int | None:

@@ -139,13 +139,12 @@ class Taken:
 
     Attributes:
         before: the stale claim that was in force before, if there was one.
-        died_before: whether the owner before had taken the cell over, in its turn, from one that died with a group.
+        died_before: whether the owner before had taken the cell over, in its turn, from one that died with a group and
+            not with its machine.
     """
 
     before: Lease | None
     died_before: bool = False
-    """Whether the owner before had taken it over, in its turn, from one that died with a group and not with its
-    machine."""
 
 
 def in_force(folder: Path) -> Lease | None:

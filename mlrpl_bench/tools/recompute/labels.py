@@ -62,9 +62,7 @@ class Labels:
         Raises:
             UserError: the data set cannot be built here, or has other images or labels here; the message says why.
         """
-        cell, study = record.cell, self._study(record)
-        if study.setting.fingerprint != cell.setting.fingerprint:
-            raise UserError(f"{cell.setting.dataset} has other images or labels here than when they were trained")
+        cell, study = record.cell, self.study(record)
         if cell.setting.mask_scheme == FROM_FILE and self.options.mask_file is None:
             return Truth(study.train.labels_NC, study.test.labels_NC, None, "name their mask with --mask-file")
         try:
@@ -76,7 +74,12 @@ class Labels:
             return Truth(study.train.labels_NC, study.test.labels_NC, None, reason)
         return Truth(study.train.labels_NC, study.test.labels_NC, mask_NC)
 
-    def _study(self, record: Record) -> Study:
+    def study(self, record: Record) -> Study:
+        """Return the data set with the splits that a record was trained on and evaluated with.
+
+        Raises:
+            UserError: see `truth`.
+        """
         setting = record.cell.setting
         place = (setting.dataset, setting.fingerprint, setting.evaluate_on, setting.mask_scheme, setting.bad_images)
         if place not in self._studies:
@@ -87,6 +90,8 @@ class Labels:
         found = self._studies[place]
         if isinstance(found, UserError):
             raise found
+        if found.setting.fingerprint != setting.fingerprint:
+            raise UserError(f"{setting.dataset} has other images or labels here than when they were trained")
         return found
 
     def _build(self, record: Record) -> Study:

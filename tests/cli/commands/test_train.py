@@ -70,7 +70,7 @@ def test_a_worker_does_the_order_in_a_file_and_fails_if_a_cell_did(monkeypatch, 
         done.append((order, most, waits))
         return len(done) - 1
 
-    monkeypatch.setattr("mlrpl_bench.api.actions.working.carry_out", carry_out)
+    monkeypatch.setattr("mlrpl_bench.api.actions.training.working.carry_out", carry_out)
     app.app(["worker", str(path)], standalone_mode=False)
     assert app.app(["worker", str(path), "--group-most=3", "--wait"], standalone_mode=False) == 1
     assert done == [(order, None, False), (order, 3, True)]

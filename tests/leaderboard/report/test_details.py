@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mlrpl_bench.leaderboard.report import details as report_details
-from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, rows, setting
+from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, is_long, of_record, rows, setting
 from tests.helpers.made_up_table import HOSTILE, leaderboard
 
 
@@ -14,8 +14,8 @@ def table(tmp_path_factory):
     return leaderboard(tmp_path_factory.mktemp("records"))
 
 
-def details(table, label, **papers):
-    (found,) = (row for row in rows(table, papers) if row["label"] == label)
+def details(table, label, is_short=False, **papers):
+    (found,) = (row for row in rows(table, papers, is_short=is_short) if row["label"] == label)
     return found
 
 
@@ -37,10 +37,8 @@ def test_every_record_is_there_with_its_number(table):
     assert records[0]["key"] == evidence.record.cell.key[:8]
 
 
-def test_of_too_many_records_the_means_are_listed_in_their_places(table, monkeypatch):
-    every = details(table, "plain")["ratios"]
-    monkeypatch.setattr(report_details, "MOST_RECORDS", report_details.num_records(table) - 1)
-    found = details(table, "plain")["ratios"]
+def test_in_the_place_of_many_records_their_means_are_listed(table):
+    every, found = (details(table, "plain", is_short)["ratios"] for is_short in (False, True))
     assert [(group["id"], group["title"]) for group in found] == [(group["id"], group["title"]) for group in every]
     for short, long in zip(found, every, strict=True):
         (mean,) = short["records"]
@@ -49,8 +47,14 @@ def test_of_too_many_records_the_means_are_listed_in_their_places(table, monkeyp
         for name, value, *values in columns:
             if name in ("mAP", "OF1", "CF1", "recovery", "seconds", "images/s"):
                 assert float(value) == pytest.approx(sum(map(float, values)) / len(values), abs=0.11)
-    monkeypatch.setattr(report_details, "MOST_RECORDS", report_details.num_records(table))
-    assert details(table, "plain")["ratios"] == every
+
+
+def test_a_table_is_long_above_so_many_records_each_counted_once(table, monkeypatch):
+    keys = {evidence.record.cell.key for by_seeds in table.cells.values() for evidence in by_seeds.values()}
+    monkeypatch.setattr(report_details, "MOST_RECORDS", len(keys))
+    assert not is_long(table)
+    monkeypatch.setattr(report_details, "MOST_RECORDS", len(keys) - 1)
+    assert is_long(table)
 
 
 def test_what_records_share_stands_once(table):
@@ -74,3 +78,17 @@ def test_a_row_without_records_says_why(table):
 def test_only_web_addresses_become_links(table):
     assert details(table, "plain", plain="https://example.org")["paper"] == "https://example.org"
     assert details(table, "plain", plain="javascript:alert(1)")["paper"] == ""
+
+
+def test_a_single_record_has_what_its_row_has(table):
+    evidence = table.cells["plain", 0.1][0, 0]
+    found = of_record(evidence)
+    assert found["numbers"]["mAP"] == f"{100 * evidence.record.metrics['mAP']:.1f}" and "origin" not in found["numbers"]
+    assert found["categories"][-1] == "–"  # nothing has the last one
+    assert found["recipe"] == details(table, "plain")["recipe"]
+
+
+def test_records_lead_where_they_are_said_to(table):
+    found = rows(table, {}, lambda key: f"records/{key}")
+    hrefs = {record["href"] for row in found for group in row["ratios"] for record in group["records"]}
+    assert hrefs == {f"records/{e.record.cell.key}" for by in table.cells.values() for e in by.values()}

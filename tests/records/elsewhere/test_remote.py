@@ -118,6 +118,7 @@ def test_a_copy_that_was_damaged_here_is_mended(root, record, fetched):
     copied(f"file://{root}")
     assert fetched == ["scores.npz"]
     (folder / remote.INDEX).write_text("{")
+    (folder / place / remote.ELSEWHERE).write_text("{")
     copied(f"file://{root}")
     assert read_record(folder / place / "record.json").content == record.content
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mlrpl_bench.api.actions import cells, launching
+from mlrpl_bench.api.actions.training import cells, launching
 from mlrpl_bench.launchers import starting
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement

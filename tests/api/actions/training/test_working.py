@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlrpl_bench.api.actions import launching
-from mlrpl_bench.api.actions.working import Lines, work
+from mlrpl_bench.api.actions.training import launching
+from mlrpl_bench.api.actions.training.working import Lines, work
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.launchers.placement import Placement
 from mlrpl_bench.training.options import Options
@@ -82,7 +82,7 @@ def test_a_worker_travels_by_its_name():
 
 
 def test_a_worker_ends_where_others_train_what_is_left(order, resolved, monkeypatch):
-    from mlrpl_bench.api.actions import cells
+    from mlrpl_bench.api.actions.training import cells
     from mlrpl_bench.records.leases.lease import Owner
     from mlrpl_bench.training.launchers import sweep
     from mlrpl_bench.training.study import Study

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from mlrpl_bench.api.actions import cells, execute
+from mlrpl_bench.api.actions import execute
+from mlrpl_bench.api.actions.training import cells
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import resolve
 from mlrpl_bench.api.watching import Quiet
@@ -81,6 +82,7 @@ def test_a_plan_of_a_part_and_for_several_workers_shows_the_groups(request_, tmp
     assert found.to_json()["workers"] == 3 and len(found.to_json()["groups"]) == 3
     assert "3 workers, 3 groups of at most 2 cells side by side" in found.to_text()
     assert "group 3: " in found.to_text()
+    assert "6 groups of at most 1 cell side by side" in replace(found, workers=6).to_text()
     assert "groups" not in execute.plan(resolve(asked, Quiet()), Quiet()).to_json()
 
 

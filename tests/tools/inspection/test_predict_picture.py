@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlrpl_bench.tools.inspection.predict_picture import draw_prediction
 from mlrpl_bench.tools.predict import Prediction
-from mlrpl_bench.tools.predict_picture import draw_prediction
 
 CATEGORIES = ("dog", "a $cat$ of a very long name", "bird", "cow", "elk")
 
