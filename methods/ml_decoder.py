@@ -8,6 +8,9 @@ Differs from the paper: ResNet-101 with its last stage trained, the shared recip
 (``head_rate``: the code's rate for everything); no averaged weights, cutout or RandAugment; binary cross-entropy on
 the known labels, or its asymmetric loss on them (``ml_decoder_asl``, averaged instead of added up). Narrower on a
 narrower backbone.
+
+`ml_decoder_ilrb` is a control that no paper has: the instance-level half of SARB (`ilrb`; Pu et al., AAAI 2022) on the
+features that the queries collect, so that a gain of blending is seen apart from the graph that SARB has.
 """
 
 from __future__ import annotations
@@ -30,25 +33,13 @@ from mlrpl_bench import (
     parameter,
     register_method,
 )
-from mlrpl_bench.models.layers import AttentionBlock, groups_with_head_rate
+from mlrpl_bench.models.layers import AttentionBlock, Blending, groups_with_head_rate, supervise
 from mlrpl_bench.models.losses import partial_asymmetric, partial_bce
 
 
-@register_method(
-    "ml_decoder",
-    idea="Fixed queries collect a feature for each category by attention to positions; cross-entropy on known labels.",
-    paper="https://arxiv.org/abs/2111.12933",
-    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate (head_rate); cross-entropy on "
-    "the known labels; no averaged weights",
-)
-@register_method(
-    "ml_decoder_asl",
-    idea="As ml_decoder, with a loss that forgets easy negatives, on the known labels.",
-    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate (head_rate); known labels "
-    "alone, a mean instead of a sum; no averaged weights",
-    asymmetric=True,
-)
-class MLDecoder(Method):
+class DecoderMethod(Method):
+    """The trained part and a `QueryDecoder`, whose widths follow the backbone's; a subclass adds the losses."""
+
     @dataclass(frozen=True)
     class Hyperparameters:
         width: int | None = parameter(
@@ -61,10 +52,6 @@ class MLDecoder(Method):
         queries: int = parameter(100, "largest number of queries", low=1)
         dropout: float = parameter(0.1, "probability of dropout", low=0, high=0.9)
         head_rate: float = parameter(10.0, "learning rate of the head, relative to the backbone's", low=0)
-        asymmetric: bool = parameter(False, "asymmetric loss instead of cross-entropy")
-        focus_present: float = parameter(0.0, "asymmetric: exponent that weighs easy positives down", low=0)
-        focus_absent: float = parameter(4.0, "asymmetric: exponent that weighs easy negatives down", low=0)
-        margin: float = parameter(0.05, "asymmetric: taken off the scores of negatives", low=0, high=0.5)
 
     recipe = Recipe()
 
@@ -82,6 +69,35 @@ class MLDecoder(Method):
     def forward(self, frozen_BDHW: Tensor) -> Tensor:
         return self.head(self.trained(frozen_BDHW))
 
+    def parameter_groups(self) -> Iterable[ParameterGroup]:
+        return groups_with_head_rate(self, self.hyperparameters.head_rate)
+
+    def attention(self, frozen_BDHW: Tensor) -> Tensor:
+        return self.head.attention(self.trained(frozen_BDHW))
+
+
+@register_method(
+    "ml_decoder",
+    idea="Fixed queries collect a feature for each category by attention to positions; cross-entropy on known labels.",
+    paper="https://arxiv.org/abs/2111.12933",
+    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate (head_rate); cross-entropy on "
+    "the known labels; no averaged weights",
+)
+@register_method(
+    "ml_decoder_asl",
+    idea="As ml_decoder, with a loss that forgets easy negatives, on the known labels.",
+    differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate (head_rate); known labels "
+    "alone, a mean instead of a sum; no averaged weights",
+    asymmetric=True,
+)
+class MLDecoder(DecoderMethod):
+    @dataclass(frozen=True)
+    class Hyperparameters(DecoderMethod.Hyperparameters):
+        asymmetric: bool = parameter(False, "asymmetric loss instead of cross-entropy")
+        focus_present: float = parameter(0.0, "asymmetric: exponent that weighs easy positives down", low=0)
+        focus_absent: float = parameter(4.0, "asymmetric: exponent that weighs easy negatives down", low=0)
+        margin: float = parameter(0.05, "asymmetric: taken off the scores of negatives", low=0, high=0.5)
+
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options, logits_BC = self.hyperparameters, self(batch.frozen_BDHW)
         if not options.asymmetric:
@@ -89,11 +105,43 @@ class MLDecoder(Method):
         weights = (options.focus_present, options.focus_absent, options.margin)
         return {"asymmetric": partial_asymmetric(logits_BC, batch.labels_BC, *weights)}
 
-    def parameter_groups(self) -> Iterable[ParameterGroup]:
-        return groups_with_head_rate(self, self.hyperparameters.head_rate)
 
-    def attention(self, frozen_BDHW: Tensor) -> Tensor:
-        return self.head.attention(self.trained(frozen_BDHW))
+@register_method(
+    "ml_decoder_ilrb",
+    idea="ml_decoder with ilrb's blending: unknown labels are supplied by features of the batch's other images.",
+    differs="a control that no paper has: ML-Decoder and the instance-level half of SARB, both as they are here",
+)
+class BlendedDecoder(DecoderMethod):
+    @dataclass(frozen=True)
+    class Hyperparameters(DecoderMethod.Hyperparameters):
+        learned: bool = parameter(True, "train the coefficient alpha; else it stays at 0.5")
+        start: int = parameter(5, "first epoch with blending, of SARB's 20", low=0, high=19)
+
+    def __init__(self, backbone: Backbone, task: Task, hyperparameters: Hyperparameters) -> None:
+        super().__init__(backbone, task, hyperparameters)
+        self.blending = Blending(instance=True, prototype=False, learned=hyperparameters.learned)
+
+    def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        features_BCE = self.head.features(self.trained(batch.frozen_BDHW))
+        versions = {"partial_bce": (features_BCE, batch.labels_BC)}
+        if progress.started(self.hyperparameters.start):
+            versions |= self.blending(features_BCE, batch.labels_BC, progress.step)
+        return supervise(self.head.classify, versions)
+
+    def parameter_groups(self) -> Iterable[ParameterGroup]:
+        """As for ml_decoder, and alpha at the recipe's rate, as in `ilrb`."""
+        alpha = self.blending.alpha
+        body, head = groups_with_head_rate(self, self.hyperparameters.head_rate)
+        if not alpha.requires_grad:
+            return [body, head]
+        of_head = [parameter for parameter in head.parameters if parameter is not alpha]
+        return [body._replace(parameters=[*body.parameters, alpha]), head._replace(parameters=of_head)]
+
+    def parts_to_compile(self) -> Iterable[nn.Module]:
+        return [self.trained, self.blending, *self.head.children()]  # the head is not called as a whole
+
+    def scalars(self) -> dict[str, float | Tensor]:
+        return self.blending.scalars()
 
 
 class QueryDecoder(nn.Module):
@@ -123,18 +171,31 @@ class QueryDecoder(nn.Module):
         self.bias_C = nn.Parameter(torch.zeros(num_categories))
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        positions_BPE = self._positions(maps_BDHW)
-        states_BGE = self._queries(len(maps_BDHW))
-        states_BGE = self.block(states_BGE, states_BGE, positions_BPE, positions_BPE)
+        states_BGE = self._states(maps_BDHW)
         # The last query's places may be more than there are categories left.
         logits_BC = torch.einsum("bge,gef->bgf", states_BGE, self.classifiers_GEF).flatten(1)[:, : len(self.bias_C)]
         return logits_BC.float() + self.bias_C
+
+    def features(self, maps_BDHW: Tensor) -> Tensor:
+        """What each category's query collected, (B, C, E); categories that share a query have the same."""
+        return self._states(maps_BDHW).repeat_interleave(self.shared_by, dim=1)[:, : len(self.bias_C)]
+
+    def classify(self, features_BCE: Tensor, read_BC: Tensor | None = None) -> Tensor:
+        """Logits (B, C) of `features`, all of them, whichever are read: they cost next to nothing."""
+        classifiers_CE = self.classifiers_GEF.transpose(1, 2).flatten(0, 1)[: len(self.bias_C)]
+        return (features_BCE * classifiers_CE).sum(dim=-1).float() + self.bias_C
 
     def attention(self, maps_BDHW: Tensor) -> Tensor:
         """Where each category's query looks, (B, C, H, W)."""
         weights_BGP = self.block.weights(self._queries(len(maps_BDHW)), self._positions(maps_BDHW))
         weights_BCP = weights_BGP.repeat_interleave(self.shared_by, dim=1)[:, : len(self.bias_C)]
         return weights_BCP.unflatten(2, maps_BDHW.shape[2:])
+
+    def _states(self, maps_BDHW: Tensor) -> Tensor:
+        """The queries' states after the block, (B, G, E)."""
+        positions_BPE = self._positions(maps_BDHW)
+        states_BGE = self._queries(len(maps_BDHW))
+        return self.block(states_BGE, states_BGE, positions_BPE, positions_BPE)
 
     def _positions(self, maps_BDHW: Tensor) -> Tensor:
         return torch.relu(self.embed(maps_BDHW.flatten(2).transpose(1, 2)))

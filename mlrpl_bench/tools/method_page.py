@@ -14,6 +14,7 @@ from mlrpl_bench.utils.tables import escape_markdown, pipe_table
 
 ROUNDS = 7
 HEAD = ("name", "idea", "paper", "published as", "cost", "differs from the paper")
+HEAD_OF_STEPS = ("name", "what follows", "paper", "differs from the paper")
 
 
 def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: str, where: str) -> str:
@@ -37,11 +38,26 @@ def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: 
         rows = [_row(entry, costs.get(entry.name)) for entry in entries]
         lines += ["", f"## {file}", "", pipe_table(HEAD, rows, [title != "cost" for title in HEAD])]
     aliases = [f"`{a.name}` is `{a.method}` at a known ratio of {a.ratio:g}." for a in methods.aliases.values()]
-    steps = [
-        f"`METHOD+{name}` is any method with a last linear layer, then: {step.idea} ({step.paper}; {step.differs})"
+    if methods.steps:
+        lines += ["", *_steps(methods)]
+    return "\n".join([*lines, "", *aliases]) + "\n"
+
+
+def _steps(methods: Registry[MethodEntry]) -> list[str]:
+    """Explain the names of methods that a step follows, and list the steps."""
+    rows = [
+        [f"`METHOD+{name}`", *map(escape_markdown, (step.idea, step.paper, step.differs))]
         for name, step in sorted(methods.steps.items())
     ]
-    return "\n".join([*lines, "", *aliases, *(line for step in steps for line in ("", step))]) + "\n"
+    return [
+        "## Steps after training",
+        "",
+        "A step can follow any method with a last linear layer: the name of such a row is the method's, a plus and the",
+        "step's, as in `ssgrl+cft`. The step may hold labels back from training, and goes on from its last epoch; the",
+        "row has the hyper-parameters of both. A method without one such layer is refused before it is trained.",
+        "",
+        pipe_table(HEAD_OF_STEPS, rows, [True] * len(HEAD_OF_STEPS)),
+    ]
 
 
 def step_costs(study: Study, methods: Registry[MethodEntry], reference: str, report: Report) -> dict[str, float]:

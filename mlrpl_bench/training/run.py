@@ -18,7 +18,7 @@ from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.models.finishing import FinishingStep, options_of_step
 from mlrpl_bench.models.method import AVERAGED, RAW, Batch, Progress, Task
 from mlrpl_bench.records.cell import Finished, Job, OtherWeights
-from mlrpl_bench.training.parts import optimizer
+from mlrpl_bench.training.parts import losses, optimizer, pseudo_labels
 from mlrpl_bench.training.parts.averaged import AveragedWeights
 from mlrpl_bench.training.parts.device import peak_memory
 from mlrpl_bench.training.parts.finishing import HeadRefit, refuse_unless_linear
@@ -30,10 +30,6 @@ NUM_EXAMPLES = 8
 
 MANY_LABELS = 1000
 """The logits of fewer test labels than this may all lie in [0, 1] by chance."""
-
-
-class NonFiniteLoss(RuntimeError):
-    """A loss term became infinite or not a number; the message has the term, the epoch and the step."""
 
 
 class CellRun:
@@ -200,20 +196,20 @@ class CellRun:
             group["lr"] = rate * factor
         batch = self._batch(shared, "step", progress.epoch, progress.step)
         with self.workbench.fabric.autocast():
-            losses = self.method.losses(batch, progress)
-        if not losses:
+            terms = self.method.losses(batch, progress)
+        if not terms:
             raise ValueError("losses() returned no terms")
         # Copied before the step, which changes a term that is a view of a parameter.
-        terms = {name: loss.detach().clone() for name, loss in losses.items()}
+        kept = {name: loss.detach().clone() for name, loss in terms.items()}
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+        torch.stack([loss.float() for loss in terms.values()]).sum().backward()
         if self.cell.recipe.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.cell.recipe.grad_clip)
         self.optimizer.step()
         self.method.after_step()
         if self.averaged is not None:
             self.averaged.update()
-        self.terms.append(terms)
+        self.terms.append(kept)
 
     def observe(self, shared: SharedBatch, progress: Progress, number: int) -> None:
         """Show the method one batch of a pass over the training set, with averaged weights if there are any.
@@ -270,7 +266,7 @@ class CellRun:
         Raises:
             NonFiniteLoss: a loss is infinite or not a number; the message names the first term, epoch and step.
         """
-        self._fetch_losses()
+        self.steps += losses.fetched(self.terms, self.progress.epoch)
         seconds = time.perf_counter() - self.epoch_start
         self.training_seconds += seconds
         recipe, progress = self.cell.recipe, self.progress
@@ -280,7 +276,8 @@ class CellRun:
         for name in dict.fromkeys(name for step in of_epoch for name in step):
             row[f"loss.{name}"] = float(np.mean([step[name] for step in of_epoch if name in step]))
         row |= {f"scalar.{name}": float(value) for name, value in self.method.scalars().items()}
-        self.history.append(row | self._pseudo_label_counts())
+        truth_NC, seen_NC = self.workbench.splits["train"].labels_NC, self.labels_NC.cpu().numpy()
+        self.history.append(row | pseudo_labels.counts(self.method.pseudo_labels_NC(), seen_NC, truth_NC))
 
     def evaluate(self, scores_NC: NDArray[np.float32]) -> None:
         """Put the test metrics of this epoch into the history, and remember the best epoch.
@@ -360,44 +357,6 @@ class CellRun:
         labels_BC = self.labels_NC[shared.index_B]
         strong = shared.strong.get(self.strong_view, (None, None))
         return Batch(shared.images_B3HW, shared.frozen_BDHW, labels_BC, shared.index_B, generator, *strong)
-
-    def _fetch_losses(self) -> None:
-        """Fetch the loss terms of the epoch's steps from the device in one transfer.
-
-        Raises:
-            NonFiniteLoss: a loss is infinite or not a number.
-        """
-        names = list(dict.fromkeys(name for step in self.terms for name in step))
-        absent = torch.tensor(float("nan"), device=self.labels_NC.device)
-        values_SK = torch.stack(
-            [torch.stack([step.get(name, absent).float() for name in names]) for step in self.terms]
-        ).cpu()
-        for number, (step, values_K) in enumerate(zip(self.terms, values_SK.tolist(), strict=True)):
-            for name, value in zip(names, values_K, strict=True):
-                if name in step and not math.isfinite(value):
-                    raise NonFiniteLoss(
-                        f"loss term {name!r} is {value} at epoch {self.progress.epoch}, step {number}; "
-                        "nothing of this cell is kept"
-                    )
-            self.steps.append({name: value for name, value in zip(names, values_K, strict=True) if name in step})
-
-    def _pseudo_label_counts(self) -> dict[str, float]:
-        """Count the unknown labels that the method filled in, and how many of them rightly.
-
-        Only the trainer can tell, as it has the hidden labels. Labels whose truth nobody knows (VOC's difficult
-        objects, own data) are neither right nor wrong, and are counted apart.
-        """
-        pseudo_NC = self.method.pseudo_labels_NC()
-        if pseudo_NC is None:
-            return {}
-        truth_NC, hidden_NC = self.workbench.splits["train"].labels_NC, self.labels_NC.cpu().numpy()
-        counts, unknown = {}, 0
-        for name, state in (("present", PRESENT), ("absent", ABSENT)):
-            filled_NC = (hidden_NC == UNKNOWN) & (pseudo_NC == state)
-            counts[f"pseudo.{name}_right"] = float((filled_NC & (truth_NC == state)).sum())
-            counts[f"pseudo.{name}_wrong"] = float((filled_NC & (truth_NC == -state)).sum())
-            unknown += int((filled_NC & (truth_NC == UNKNOWN)).sum())
-        return {**counts, "pseudo.truth_unknown": float(unknown)} if (truth_NC == UNKNOWN).any() else counts
 
     def attend(self, shared: SharedBatch) -> None:
         """Keep where each category looks in those of a batch's test images that are examples."""

@@ -15,13 +15,27 @@ from tests.helpers.loss_samples import LATE, batch_of, generator, method, random
 from tests.helpers.prototype_samples import after_a_pass
 
 METHODS = load_methods()
+VARIANTS = {variant.name for variant in METHODS.variants}
+"""These are other methods' classes under another recipe: of their checks the everyday suite makes one row's."""
+NAMES = [name for name in METHODS if name not in VARIANTS]
+ONE_VARIANT = "csl_ema"  # it also looks at the training set
 
 
 def wants_a_pass(one):
     return any(one.passes(Progress(epoch, 20)) for epoch in range(20))
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+def test_a_variant_has_its_methods_losses_and_hooks():
+    for variant in METHODS.variants:
+        (base,) = METHODS[variant.name].cls.__bases__
+        own = {name for name in vars(METHODS[variant.name].cls) if not name.startswith("__")}
+        assert base is METHODS[variant.method].cls and own == {"recipe"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*NAMES, ONE_VARIANT, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(VARIANTS - {ONE_VARIANT}))],
+)
 def test_it_passes_every_check(name, monkeypatch):
     """The check of threads with four alone: two, which find less, are tried in the slow test below."""
     monkeypatch.setattr(checks, "THREADS", (4,))
@@ -29,13 +43,13 @@ def test_it_passes_every_check(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("name", [*NAMES, ONE_VARIANT])
 def test_two_threads_give_the_same_bits_too(name, monkeypatch):
     monkeypatch.setattr(checks, "CHECKS", (checks.gives_the_same_bits_on_several_threads,))
     assert [problem for _, problem in checks.run(METHODS[name])] == [None]
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("name", NAMES)
 def test_hard_batches_give_finite_losses_and_gradients(name):
     """In bfloat16 too, whatever is known of however many images, with a category that is never known to be present.
 

@@ -10,7 +10,7 @@ from mlrpl_bench.data.images.strong_view import StrongView
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.models.layers import union
 from mlrpl_bench.models.losses import partial_asymmetric
-from mlrpl_bench.models.method import Progress
+from mlrpl_bench.models.method import AVERAGED, Progress
 from mlrpl_bench.models.registry import load_methods
 from tests.helpers.golden import assert_recorded, golden
 from tests.helpers.loss_samples import (
@@ -284,6 +284,13 @@ def test_labels_are_filled_in_anew_at_every_pass_and_mixed():
     assert ours == theirs
     after_a_pass(one, torch.zeros(N, C), labels_NC)  # sure of nothing any more
     assert torch.equal(torch.from_numpy(one.pseudo_labels_NC()), labels_NC)
+
+
+def test_the_weights_are_averaged_over_the_same_part_of_training_as_in_the_code():
+    coco_epochs = 1 / (1 - 0.999) * 128 / 82_081  # 128 images a step
+    (recipe, without) = (load_methods()[name].cls.recipe for name in ("logicmix_pl", "logicmix"))
+    assert recipe.ema == pytest.approx(coco_epochs / 60 * 20, abs=0.05) and recipe.scored == AVERAGED
+    assert replace(recipe, ema=None) == without
 
 
 def test_filling_in_changes_neither_the_batchs_labels_nor_the_tasks():

@@ -7,14 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mlrpl_bench.data.protocol import UNKNOWN
+from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.models.backbones import Backbone
 from mlrpl_bench.models.losses import partial_asymmetric, partial_bce
-from mlrpl_bench.models.method import Task
+from mlrpl_bench.models.method import Progress, Task
 from mlrpl_bench.models.registry import load_methods
 from mlrpl_bench.utils.errors import UserError
 from tests.helpers.golden import assert_recorded, golden
 from tests.helpers.loss_samples import (
+    LATE,
     C,
     batch_of,
     losses_of,
@@ -24,7 +25,7 @@ from tests.helpers.loss_samples import (
 )
 
 CODE = sys.modules[load_methods()["ml_decoder"].cls.__module__]
-NAMES = ("ml_decoder", "ml_decoder_asl")
+NAMES = ("ml_decoder", "ml_decoder_asl", "ml_decoder_ilrb")
 
 LAYER = "decoder.layers.0."
 THEIRS = {
@@ -192,3 +193,57 @@ def test_an_image_alone_has_the_scores_that_it_has_in_a_batch(name):
     one, frozen_BDHW = method(name).eval(), batch_of(random_labels(4)).frozen_BDHW
     alone_BC = torch.cat([one(frozen_BDHW[n : n + 1]) for n in range(4)])
     torch.testing.assert_close(one(frozen_BDHW), alone_BC, rtol=1e-4, atol=1e-5)
+
+
+# Blended features
+
+
+@pytest.mark.parametrize("queries", [100, 3])
+def test_features_and_their_classifiers_give_the_heads_logits(queries):
+    head, maps_BDHW = head_of(queries=queries).eval(), torch.randn(2, 6, 3, 4)
+    features_BCE = head.features(maps_BDHW)
+    assert features_BCE.shape[:2] == (2, 5)
+    torch.testing.assert_close(head.classify(features_BCE), head(maps_BDHW), rtol=1e-5, atol=1e-5)
+
+
+def blended_and_plain(labels_BC, progress, alpha=None, **overrides):
+    blended, plain = method("ml_decoder_ilrb", labels_BC, **overrides).eval(), method("ml_decoder", labels_BC).eval()
+    blended.load_state_dict(plain.state_dict(), strict=False)
+    if alpha is not None:
+        blended.blending.alpha.data.fill_(alpha)
+    batch = batch_of(labels_BC)
+    return blended, batch, blended.losses(batch, progress), plain.losses(batch, progress)
+
+
+def test_before_its_start_and_where_all_of_a_feature_is_kept_it_is_ml_decoder():
+    labels_BC = random_labels(8)
+    *_, early, plain = blended_and_plain(labels_BC, Progress(epoch=4, epochs=20))
+    torch.testing.assert_close(early, plain, rtol=1e-5, atol=1e-5)
+    *_, kept, _ = blended_and_plain(labels_BC, LATE, alpha=1.0)
+    torch.testing.assert_close(kept["instance"], plain["partial_bce"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(kept["partial_bce"], plain["partial_bce"], rtol=1e-5, atol=1e-5)
+
+
+def test_an_unknown_label_is_supplied_by_the_mirrored_image_that_shows_the_category():
+    labels_BC = random_labels(8)
+    one, batch, losses, _ = blended_and_plain(labels_BC, LATE, alpha=0.7)
+    features_BCE = one.head.features(one.trained(batch.frozen_BDHW))
+    terms = []
+    for image, category in [(b, c) for b in range(8) for c in range(C)]:
+        own, other = labels_BC[image, category], labels_BC[7 - image, category]
+        feature_E, target = features_BCE[image, category], float(own == PRESENT)
+        if own == UNKNOWN:
+            if other != PRESENT:
+                continue
+            feature_E, target = 0.7 * feature_E + 0.3 * features_BCE[7 - image, category], 0.3
+        probability = torch.sigmoid(one.head.classify(feature_E.expand(1, C, -1))[0, category])
+        terms.append(-target * probability.log() - (1 - target) * (1 - probability).log())
+    torch.testing.assert_close(losses["instance"], sum(terms) / len(terms), rtol=1e-4, atol=1e-5)
+
+
+def test_alpha_learns_at_the_recipes_rate():
+    one = method("ml_decoder_ilrb")
+    body, head = one.parameter_groups()
+    assert (body.lr_multiplier, head.lr_multiplier) == (1, 10)
+    assert one.blending.alpha is body.parameters[-1] and not any(p is one.blending.alpha for p in head.parameters)
+    assert len(method("ml_decoder_ilrb", learned=False).parameter_groups()) == 2

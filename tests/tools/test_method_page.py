@@ -7,6 +7,7 @@ import pytest
 from mlrpl_bench.models.registry import Registry, load_methods
 from mlrpl_bench.tools import method_page
 from mlrpl_bench.utils.tables import escape_markdown
+from tests.helpers.places import ROOT
 from tests.helpers.tiny_study import EXPLODING, METHOD, study, write_plugin
 
 
@@ -21,6 +22,23 @@ def test_every_method_is_on_the_page_with_its_facts():
     for entry in (methods[name] for name in methods):
         (line,) = (line for line in page.splitlines() if line.startswith(f"| `{entry.name}` |"))
         assert all(escape_markdown(fact) in line for fact in (entry.idea, entry.paper, entry.published, entry.differs))
+
+
+def test_the_page_in_docs_is_todays_but_for_costs_and_where_they_were_measured():
+    def rows(page):
+        return re.sub(r"\| \d+\.\d \|", "| - |", page[page.index("\n## ") :]).splitlines()
+
+    written = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert rows(written) == rows(method_page.page(load_methods(), {}, "ssgrl", "here"))
+
+
+def test_steps_are_on_the_page_with_their_notation():
+    methods = load_methods()
+    page = method_page.page(methods, {}, "ssgrl", "here")
+    assert "as in `ssgrl+cft`" in page and set(methods.steps) == {"cft", "held"}
+    for name, step in methods.steps.items():
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| `METHOD+{name}` |"))
+        assert all(escape_markdown(fact) in line for fact in (step.idea, step.paper, step.differs))
 
 
 def test_what_a_file_says_is_never_markup(tmp_path):

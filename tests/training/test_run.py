@@ -411,23 +411,6 @@ def test_pseudo_labels_of_entries_that_nobody_labelled_are_counted_apart_and_see
     assert row["pseudo.present_wrong"] == (hidden_NC & (some_NC == ABSENT)).sum() > 0
 
 
-def test_known_labels_are_no_pseudo_labels(finish):
-    class Repeats(Plain):
-        def __init__(self, backbone, task, hyperparameters):
-            super().__init__(backbone, task, hyperparameters)
-            self.task = task
-
-        def pseudo_labels_NC(self):
-            return self.task.labels_NC.numpy()
-
-    counts = {value for name, value in finish(Repeats).history[-1].items() if name.startswith("pseudo.")}
-    assert counts == {0}
-
-
-def test_a_method_without_pseudo_labels_has_no_counts(finished):
-    assert not [name for row in finished.history for name in row if name.startswith("pseudo.")]
-
-
 def test_examples_are_eight_test_images_from_first_to_last_with_scores_and_maps(talked, sample):
     rows = talked.examples["rows"]
     assert len(rows) == 8 and rows[0] == 0 and rows[-1] == NUM_TEST - 1 and len(set(rows)) == 8

@@ -5,6 +5,7 @@ SARB (Pu et al., AAAI 2022, https://arxiv.org/abs/2203.02172) introduced it, DSR
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.models.hyperparameters import parameter
 from mlrpl_bench.models.layers.epoch_means import EpochMeans
-from mlrpl_bench.models.layers.heads import GraphHead
 from mlrpl_bench.models.layers.semantic_graph import SemanticGraphMethod
 from mlrpl_bench.models.losses import partial_bce
 
@@ -85,8 +85,12 @@ class Blending(nn.Module):
         return numbers
 
 
-def supervise(head: GraphHead, versions: dict[str, Version]) -> dict[str, Tensor]:
-    """A `partial_bce` for each version of the features, by its name; the head sees them all as one batch."""
+def supervise(head: Callable[..., Tensor], versions: dict[str, Version]) -> dict[str, Tensor]:
+    """A `partial_bce` for each version of the features, by its name; the head sees them all as one batch.
+
+    Args:
+        head: makes logits of features, such as a `GraphHead`; told by `read_BC` which the loss reads, see there.
+    """
     features_BCD, targets_BC = (torch.cat(parts) for parts in zip(*versions.values(), strict=True))
     logits = head(features_BCD, read_BC=targets_BC != UNKNOWN).chunk(len(versions))
     return {

@@ -14,10 +14,11 @@ from tests.helpers import simulated_cells as simulated
 
 RATIOS = simulated.RATIOS
 SKILLS = {
-    **{"ssgrl": 0.6, "asl[unknown=ignored]": 0.8, "sarb": 1.0},
-    **{"ml_decoder": 0.9, "ml_decoder_asl": 1.5, "q2l": 0.9, "q2l_asl": 0.9},
+    **{"ssgrl": 0.6, "asl[unknown=ignored]": 0.8, "ilrb": 1.0},
+    **{"ml_decoder": 0.9, "ml_decoder_asl": 1.5, "ml_decoder_ilrb": 1.2, "q2l": 0.9, "q2l_asl": 0.9},
 }
-GRAPH, DECODER = "graph", "fixed queries"
+BLENDED = [("ml_decoder_ilrb", "ml_decoder"), ("ilrb", "ssgrl")]
+GRAPH, DECODER, LEARNED = "graph", "fixed queries", "learned queries"
 GAIN, GAIN_OF_HEAD = "asymmetric - cross-entropy", "fixed queries - graph"
 
 
@@ -47,9 +48,15 @@ def test_every_head_has_every_training_and_every_row_can_be_trained():
 
 
 def test_a_place_shows_its_row(found, cells):
-    assert found.numbers[GRAPH, "blended"].mean == pytest.approx(mean(cells, "sarb"))
+    assert found.numbers[GRAPH, "blended"].mean == pytest.approx(mean(cells, "ilrb"))
     entries = dict(found.table().rows)[GRAPH]
-    assert entries[2].text.startswith(f"{mean(cells, 'sarb'):.1f} ± ")
+    assert entries[2].text.startswith(f"{mean(cells, 'ilrb'):.1f} ± ")
+
+
+def test_plain_and_blended_on_a_graph_and_on_a_decoder_are_all_there(found, cells):
+    both = found.numbers[GAIN_OF_HEAD, "blended - cross-entropy"]
+    gains = [mean(cells, blended) - mean(cells, plain) for blended, plain in BLENDED]
+    assert both.mean == pytest.approx(gains[0] - gains[1])
 
 
 def test_differences_are_those_that_two_rows_have_when_compared(found, cells):
@@ -75,11 +82,11 @@ def test_where_both_meet_stands_how_much_more_the_training_gains_on_that_head(fo
 
 def test_a_place_that_no_method_fills_is_empty_and_so_are_its_differences(found):
     for column in ("blended", "blended - cross-entropy"):
-        assert math.isnan(found.numbers[DECODER, column].mean)
-        assert math.isnan(found.numbers[GAIN_OF_HEAD, column].mean)
-    assert dict(found.table().rows)[DECODER][2].text == "-"
-    (note,) = (note for note in found.notes() if note.startswith(f"{DECODER}, from left to right: ml_decoder ("))
-    assert note.endswith("), ml_decoder_asl, - (nothing is blended on a decoder's features here)")
+        assert math.isnan(found.numbers[LEARNED, column].mean)
+        assert math.isnan(found.numbers["learned queries - graph", column].mean)
+    assert dict(found.table().rows)[LEARNED][2].text == "-"
+    (note,) = (note for note in found.notes() if note.startswith(f"{LEARNED}, from left to right: q2l ("))
+    assert note.endswith("), - (nothing is blended on this decoder's features here)")
 
 
 def test_missing_rows_are_named_with_the_command_that_trains_them(cells):
@@ -106,7 +113,7 @@ def test_with_one_seed_the_notes_say_what_the_intervals_do_not_cover():
 
 
 def test_one_head_alone_compares_no_heads(cells):
-    graph = {key: of for key, of in cells.items() if key[0] in ("ssgrl", "sarb")}
+    graph = {key: of for key, of in cells.items() if key[0] in ("ssgrl", "ilrb")}
     assert heads.compare(graph, "scenes", RATIOS).heads_measured == 1
     assert heads.compare(cells, "scenes", RATIOS).heads_measured == 3
     assert heads.compare({}, "scenes", NINE_RATIOS).heads_measured == 0
@@ -117,7 +124,7 @@ def test_as_text_and_as_json_the_same_is_said(found):
     table = found.table()
     assert plain["numbers"].keys() == dict(table.rows).keys()
     assert all(list(by_column) == list(table.columns) for by_column in plain["numbers"].values())
-    assert plain["numbers"][GRAPH]["blended"]["seeds"] == 3 and plain["numbers"][DECODER]["blended"]["mean"] is None
-    assert plain["rows"]["graph"]["asymmetric"] == "asl[unknown=ignored]" and plain["rows"][DECODER]["blended"] is None
+    assert plain["numbers"][GRAPH]["blended"]["seeds"] == 3 and plain["numbers"][LEARNED]["blended"]["mean"] is None
+    assert plain["rows"]["graph"]["asymmetric"] == "asl[unknown=ignored]" and plain["rows"][LEARNED]["blended"] is None
     assert table.csv().splitlines()[0] == f"head,{','.join(table.columns)}"
     assert all(note in plain["notes"] for note in table.notes)
