@@ -1,6 +1,7 @@
 """How many training images a second one core reads, for each backend of the views and for the plain torchvision chain.
 
     python -m benchmarks.data_pipeline [--images FOLDER] [--json PATH]
+    python -m benchmarks.data_pipeline --width 1280 --height 960    # photographs twice as large as the network's input
     python -m benchmarks.data_pipeline --labels    # instead: labels, masks and the label graph, as many as COCO's
 
 All run in one process on the same files, in turns; the best of several rounds counts, in the processor's own time.
@@ -15,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +29,7 @@ from torchvision import transforms
 
 from benchmarks.common import write
 from mlrpl_bench.data import coco
-from mlrpl_bench.data.choices import BACKENDS, REFERENCE
+from mlrpl_bench.data.choices import BACKENDS, FAST, REDUCED, REFERENCE
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.images.cache_writer import prepare
 from mlrpl_bench.data.images.decoding import decode
@@ -66,6 +68,11 @@ def make_images(folder: Path, num_images: int, width: int = 640, height: int = 4
     return paths
 
 
+def shortest_side(path: Path) -> int:
+    with Image.open(path) as image:
+        return min(image.size)
+
+
 def plain_torchvision(size: int, random: np.random.Generator) -> transforms.Compose:
     """The chain that most training scripts have, with the same distribution of crop sides."""
     view = ImageTransform(size)
@@ -102,8 +109,14 @@ def readers(paths: Sequence[Path], size: int, folder: Path) -> dict[str, Reads]:
     return {backend: reads(backend) for backend in BACKENDS}
 
 
-def mean_difference(one: Callable[[int], np.ndarray], other: Callable[[int], np.ndarray], num_rows: int) -> float:
-    return float(np.mean([np.abs(one(row).astype(int) - other(row)).mean() for row in range(num_rows)]))
+def differences(reads: Reads, reference: Reads, num_rows: int) -> dict[str, float]:
+    """Absolute differences of pixels, 0 to 255: the mean and the largest, of the training view and of the test view."""
+    found: dict[str, float] = {}
+    for suffix, one, other in (("", reads.training, reference.training), ("_test", reads.test, reference.test)):
+        rows = [np.abs(one(row).astype(int) - other(row)) for row in range(num_rows)]
+        found[f"mean_absolute_difference{suffix}"] = float(np.mean([row.mean() for row in rows]))
+        found[f"largest_difference{suffix}"] = float(max(row.max() for row in rows))
+    return found
 
 
 def read_all(read: Callable[[int], np.ndarray], num_rows: int, with_normalise: bool) -> None:
@@ -122,7 +135,7 @@ def read_all_with_torchvision(paths: Sequence[Path], size: int) -> None:
 
 
 def measure(paths: Sequence[Path], size: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
-    """By name: images a second (with and without normalising), the ratio to torchvision, the mean pixel differences."""
+    """By name: images a second (with and without normalising), the ratio to torchvision, the pixel differences."""
     reads_of = readers(paths, size, folder)
     jobs: dict[tuple[str, bool], Callable[[], None]] = {
         (TORCHVISION, True): lambda: read_all_with_torchvision(paths, size)
@@ -147,8 +160,7 @@ def measure(paths: Sequence[Path], size: int, rounds: int, folder: Path) -> dict
             "ratio": rates[name, False] / plain,
             "images_per_s_normalised": rates[name, True],
             "ratio_normalised": rates[name, True] / plain,
-            "mean_absolute_difference": mean_difference(reads.training, reads_of[REFERENCE].training, len(paths)),
-            "mean_absolute_difference_test": mean_difference(reads.test, reads_of[REFERENCE].test, len(paths)),
+            **differences(reads, reads_of[REFERENCE], len(paths)),
         }
     return rows
 
@@ -161,9 +173,13 @@ def table_of(rows: dict[str, dict[str, float]], title: str) -> Table:
         "ratio_normalised": ("times", ".2f"),
         "mean_absolute_difference": ("train", ".3f"),
         "mean_absolute_difference_test": ("test", ".3f"),
+        "largest_difference_test": ("most", ".0f"),
     }
-    caption = "times: torchvision's images/s; train, test: mean absolute difference of that view's pixels (0 to 255)"
-    table = Table(title=title, caption=f"{caption} from the reference's")
+    caption = (
+        "times: torchvision's images/s; train, test: mean absolute difference of that view's pixels (0 to 255) from "
+        "the reference's; most: the largest of the test view's"
+    )
+    table = Table(title=title, caption=caption)
     table.add_column("one core", no_wrap=True)
     for heading, _ in columns.values():
         table.add_column(heading, justify="right")
@@ -237,6 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-labelled", type=int, default=COCO_IMAGES, help="images with --labels")
     parser.add_argument("--images", type=Path, help="a folder with JPEGs; else photograph-like ones are made")
     parser.add_argument("--num-images", type=int, default=64)
+    parser.add_argument("--width", type=int, default=640, help="of the images that are made, pixels")
+    parser.add_argument("--height", type=int, default=480, help="of the images that are made, pixels")
+    parser.add_argument("--smallest", type=int, default=0, help="leave out images with a shorter side, pixels")
     parser.add_argument("--size", type=int, default=448, help="side of the network's input, pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
@@ -251,17 +270,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write(options.json, ["-m", "benchmarks.data_pipeline", "--labels"], labelled)
             return
         if options.images is None:
-            paths = make_images(folder, options.num_images)
+            paths = make_images(folder, options.num_images, options.width, options.height)
         else:
-            paths = sorted(options.images.glob("*.jpg"))[: options.num_images]
+            found = (path for path in sorted(options.images.glob("*.jpg")) if shortest_side(path) >= options.smallest)
+            paths = list(islice(found, options.num_images))
         if not paths:
-            parser.error(f"there is no .jpg file in {options.images}")
+            parser.error(f"there is no .jpg file of that size in {options.images}")
         rows = measure(paths, options.size, options.rounds, folder)
     Console().print(table_of(rows, f"{len(paths)} images, {options.size} pixels, best of {options.rounds} rounds"))
-    facts: dict[str, Any] = {"num_images": len(paths), "size": options.size, "rounds": options.rounds, "rows": rows}
+    chosen = {name: getattr(options, name) for name in ("width", "height", "size", "rounds")}
+    facts: dict[str, Any] = {"num_images": len(paths), **chosen, "rows": rows}
     if options.images is None:  # others cannot be measured again elsewhere
         facts["ratios"] = {f"{TORCHVISION} over {name}": 1 / rows[name]["ratio"] for name in BACKENDS}
-    command = [f"--{name.replace('_', '-')}={facts[name]}" for name in ("num_images", "size", "rounds")]
+        facts["ratios"][f"{FAST} over {REDUCED}"] = rows[FAST]["ratio"] / rows[REDUCED]["ratio"]
+    else:
+        del facts["width"], facts["height"]
+    command = [f"--{name.replace('_', '-')}={facts[name]}" for name in ("num_images", *chosen) if name in facts]
     write(options.json, ["-m", "benchmarks.data_pipeline", *command], facts)
 
 

@@ -63,7 +63,7 @@ from mlrpl_bench.utils import tables
 from mlrpl_bench.utils.processes import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
-SEEDS, SCORE_FILES, COLD_CELLS = 5, 12, 5
+SCORE_FILES, COLD_CELLS = 12, 5
 DATASET = "simulated"
 IMPORTED_ON_USE = ("pandas", "scipy.optimize", "scipy.stats")
 """Imported before the processes part, so that no one's time has them."""
@@ -95,6 +95,7 @@ class Sizes(NamedTuple):
     images: int = 40_504
     train_images: int = 82_783
     categories: int = 80
+    seeds: int = 5
 
 
 QUICK = Sizes(cells=90, images=100, train_images=120, categories=4)
@@ -111,7 +112,7 @@ class World:
     @property
     def methods(self) -> list[MethodEntry]:
         """As many as the cells need; their names are those that the papers' claims speak of, as far as they go."""
-        registry, count = load_methods(), -(-self.sizes.cells // (len(NINE_RATIOS) * SEEDS))
+        registry, count = load_methods(), -(-self.sizes.cells // (len(NINE_RATIOS) * self.sizes.seeds))
         names = sorted(registry, key=lambda name: (name not in claims.rows_needed(), name))
         return [registry[name] for name in names[:count]]
 
@@ -131,11 +132,11 @@ class World:
             cell = study.job(self.methods[0], NINE_RATIOS[number % 9], number, number, {}).cell
             drawn.append(collector.collect(bases.write(simulated(cell, study, number), {}, keep_weights=False)))
         for number, cell in enumerate(self.cells(study)):
-            share(store, cell, drawn[sum(divmod(number, SEEDS)) % SCORE_FILES])
+            share(store, cell, drawn[sum(divmod(number, self.sizes.seeds)) % SCORE_FILES])
 
     def cells(self, study: Study) -> Iterator[Cell]:
         """By method, ratio and seed; a mask's hash is computed once for all methods."""
-        grid = list(itertools.product(NINE_RATIOS, range(SEEDS)))
+        grid = list(itertools.product(NINE_RATIOS, range(self.sizes.seeds)))
         hashes = {(ratio, seed): protocol.mask_hash(study.masks(ratio, seed)) for ratio, seed in grid}
         usual = [study.job(entry, 1.0, 0, 0, {}).cell for entry in self.methods]
         every = (
@@ -151,7 +152,7 @@ class World:
             dataset=DATASET,
             methods=tuple(entry.name for entry in self.methods),
             ratios=NINE_RATIOS,
-            seeds=SEEDS,
+            seeds=self.sizes.seeds,
             options=Options(device="cpu"),
             plugins=(self.plugin,),
             results=(store.root,),
@@ -350,8 +351,8 @@ def whole_command(world: World) -> dict[str, float]:
     """Seconds and highest memory of ``bench.py leaderboard``."""
     names = ",".join(entry.name for entry in world.methods)
     command = [sys.executable, "bench.py", "leaderboard", "--dataset", DATASET, "--plugin", str(world.plugin)]
-    command += ["--methods", names, "--ratios", "all", "--seeds", str(SEEDS), "--results-dir", str(world.results)]
-    command += ["--no-train", "--device", "cpu"]
+    command += ["--methods", names, "--ratios", "all", "--seeds", str(world.sizes.seeds)]
+    command += ["--results-dir", str(world.results), "--no-train", "--device", "cpu"]
     start = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return {"seconds": time.perf_counter() - start, "peak_gb": peak_gb(resource.RUSAGE_CHILDREN)}

@@ -10,6 +10,7 @@ SCHEMES = {
 
 REFERENCE = "reference"
 FAST = "fast"
+REDUCED = "reduced"
 PREPARED_JPEG = "prepared-jpeg95"
 PREPARED_RAW = "prepared-raw"
 
@@ -19,6 +20,10 @@ BACKENDS = {
         "crop and resize fused into one resize of the decoded image, so an image is interpolated once and looks "
         "slightly sharper; JPEGs that are more than twice as large as any crop needs are decoded at half size or less; "
         "the test view is the reference's but for those large JPEGs"
+    ),
+    REDUCED: (
+        "as fast, but JPEGs that are at least twice as large as the network's input are decoded at half size or less, "
+        "for the test view too; the smallest crops are then enlarged, as they are by the reference"
     ),
     PREPARED_JPEG: (
         "from images that were resized to the enlarged square once and kept as JPEG of quality 95; crop and resize "

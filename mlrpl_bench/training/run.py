@@ -360,8 +360,10 @@ class CellRun:
 
     def attend(self, shared: SharedBatch) -> None:
         """Keep where each category looks in those of a batch's test images that are examples."""
+        if self.attention is None:  # looked at first: to fetch the rows from a GPU is to wait for it
+            return
         wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), self._example_rows()))
-        if self.attention is None or not wanted_B.any():
+        if not wanted_B.any():
             return
         with self._weights(self.cell.recipe.scored), torch.no_grad(), self.workbench.fabric.autocast():
             maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])

@@ -23,7 +23,7 @@ from mlrpl_bench.records.cell import Cell, Finished, Job
 from mlrpl_bench.training import steps
 from mlrpl_bench.training.checkpoint import State
 from mlrpl_bench.training.run import CellRun
-from mlrpl_bench.training.workbench import SharedBatch, Workbench
+from mlrpl_bench.training.workbench import Workbench
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError, one_line
 
@@ -158,6 +158,9 @@ class Group:
         self.runs: list[CellRun] = []
         self.failures: list[Failed] = []
         self.pause_seconds, self.paused = pause_seconds, time.monotonic()
+        self.other_scores: dict[CellRun, NDArray] = {}
+        """These are the logits of the test images by the weights that are not the row's, after the last epoch."""
+
         self.held: dict[CellRun, State] = {}
         """This holds each cell's state after the last step of the epoch, while images are only scored or looked at."""
 
@@ -187,18 +190,16 @@ class Group:
         first_epoch, first_step = self.first
         for epoch in range(first_epoch, self.epochs):
             yield from self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
-            if epoch + 1 == self.epochs:
+            is_last = epoch + 1 == self.epochs
+            if is_last:
                 yield from self._refit_heads()
-            test_scores = yield from self._scores("test")
+            test_scores = yield from self._scores("test", is_last)
             self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
             yield from self._take_failures()
             yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
-        averaging = [run for run in self.runs if run.averaged is not None]
-        other_scores = yield from self._scores("test", CellRun.other_logits_BC, averaging)
-        self._each(lambda run: run.evaluate_others(other_scores[run]), averaging)
+        self._each(lambda run: run.evaluate_others(self.other_scores[run]), list(self.other_scores))
         train_scores = yield from self._scores("train")
         seconds = time.perf_counter() - self.start
-        yield from self._look_where()
         finished: list[Finished] = []
         self._each(
             lambda run: finished.append(run.finish(test_scores[run], train_scores[run], seconds, self.cells_in_group))
@@ -301,30 +302,27 @@ class Group:
                 yield from self._pause()
         self._each(lambda run: run.end_refit(), following)
 
-    def _look_where(self) -> Iterator[Working | Failed]:
-        """Collect attention maps of a few test images, in one pass for all cells whose methods tell where they look."""
-        wanting = list(self.runs)
-        for shared in self.workbench.in_order("test", self.batch) if wanting else ():
-            self._each(lambda run: run.attend(shared), wanting)  # noqa: B023 - called at once
-            wanting = [run for run in wanting if run.attention is not None and run in self.runs]
-            if not wanting:
-                return
-            yield from self._pause()
+    def _scores(self, split: str, is_last: bool = False) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
+        """Return the logits (N, C) of every image of a split, in order, by every cell.
 
-    def _scores(
-        self,
-        split: str,
-        logits_BC: Callable[[CellRun, SharedBatch], Tensor] = lambda run, shared: run.logits_BC(shared),
-        runs: Sequence[CellRun] | None = None,
-    ) -> Generator[Working | Failed, None, dict[CellRun, NDArray]]:
-        """Return the logits (N, C) of every image of a split, in order, by every cell, or by some in another way."""
-        runs = self.runs if runs is None else runs
-        batches: dict[CellRun, list[Tensor]] = {run: [] for run in runs}
-        self._each(lambda run: run.method.eval(), runs)
-        for shared in self.workbench.in_order(split, self.batch) if runs else ():
-            self._each(lambda run: batches[run].append(logits_BC(run, shared)), runs)  # noqa: B023 - called at once
+        Args:
+            is_last: take from the same pass what is kept of a finished cell beside its scores: attention maps of a few
+                images, and in `other_scores` the logits by the weights that are not the row's.
+        """
+        batches: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs}
+        others: dict[CellRun, list[Tensor]] = {run: [] for run in self.runs if is_last and run.averaged is not None}
+        self._each(lambda run: run.method.eval())
+        for shared in self.workbench.in_order(split, self.batch) if self.runs else ():
+            self._each(lambda run: batches[run].append(run.logits_BC(shared)))  # noqa: B023 - called at once
+            if is_last:
+                self._each(lambda run: run.attend(shared))  # noqa: B023 - called at once
+                self._each(
+                    lambda run: others[run].append(run.other_logits_BC(shared)),  # noqa: B023 - called at once
+                    list(others),
+                )
             yield from self._pause()
-        return {run: torch.cat(batches[run]).cpu().numpy() for run in runs if run in self.runs}
+        self.other_scores = {run: torch.cat(others[run]).cpu().numpy() for run in others if run in self.runs}
+        return {run: torch.cat(batches[run]).cpu().numpy() for run in self.runs}
 
     def _each(self, action: Callable[[CellRun], object], runs: Sequence[CellRun] | None = None) -> None:
         """Do something with every cell; a cell for which it raises leaves the group.

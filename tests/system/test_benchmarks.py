@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ def test_the_data_pipelines_benchmark_measures_every_backend_beside_torchvision(
     printed = capsys.readouterr().out
     facts = json.loads(report.read_text())
     rows = facts["rows"]
-    assert list(facts["ratios"]) == [f"torchvision over {name}" for name in BACKENDS]
+    assert list(facts["ratios"]) == [*(f"torchvision over {name}" for name in BACKENDS), "fast over reduced"]
     assert list(rows) == ["torchvision", *BACKENDS]
     assert all(facts["images_per_s_normalised"] > 0 for facts in rows.values())
     assert [rows[name]["mean_absolute_difference"] == 0 for name in BACKENDS] == [
@@ -246,3 +247,49 @@ def test_recorded_ratios_are_numbers_of_a_command_that_exists(name):
     recorded = check.recorded_in(check.RESULTS)[name]
     assert recorded["command"][0] == "-m" and all(ratio > 0 for ratio in recorded["ratios"].values())
     assert (ROOT / recorded["command"][1].replace(".", "/")).with_suffix(".py").is_file()
+
+
+def measured_growth(part, sizes, report):
+    from benchmarks import growth
+
+    growth.main(["--only", part, "--sizes", *map(str, sizes), "--json", str(report)])
+    return json.loads(report.read_text())
+
+
+def test_growth_is_measured_beside_a_limit_and_parts_are_kept(tmp_path, capsys):
+    measured_growth("categories", (2, 4), tmp_path / "growth.json")
+    facts = measured_growth("images", (200, 400), tmp_path / "growth.json")
+    assert list(facts["parts"]) == ["categories", "images"]
+    for part in facts["parts"].values():
+        assert len(part["limit_seconds"]) == 2 and min(part["limit_seconds"]) > 0
+        assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in part["seconds"].values())
+    assert "images, mask, by_id: growth for ten times the size" in facts["ratios"]
+    assert "images: row order" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["group", "records"])
+def test_growth_of_groups_and_of_records_is_measured_too(tmp_path, part):
+    facts = measured_growth(part, {"group": (1, 2), "records": (18, 36)}[part], tmp_path / "growth.json")
+    assert facts["parts"][part]["limit_seconds"][1] > 0
+    assert part == "group" or facts["parts"][part]["more"]["page_mb"][0] > 0.01
+
+
+def test_growth_is_said_as_a_power_of_the_size():
+    from benchmarks import growth
+
+    assert growth.exponent([1, 10, 100], [5.0, 7.0, 700.0]) == pytest.approx(2)
+    curve = {"sizes": [1, 10], "seconds": {"a": [1.0, 10.0]}}
+    assert growth.ratios({"part": curve}) == {"part, a: growth for ten times the size": 10}
+    assert growth.ratios({"group": {**curve, "limit_seconds": [1.0, 8.0]}}) == {"group, a: over the limit": 1.25}
+
+
+def test_the_picture_of_growth_belongs_to_the_committed_numbers(tmp_path):
+    from benchmarks import growth
+
+    drawn, committed = growth.draw(), growth.PICTURE.read_bytes()
+    digest = re.search(rb"SHA-256 (\w{64})", committed)
+    assert digest is not None and digest[1] in drawn, "run python -m benchmarks.growth --draw"
+    other = tmp_path / "growth.json"
+    other.write_text(growth.RESULTS.read_text().replace('"categories": {', '"categories":  {', 1))
+    assert digest[1] not in growth.draw(other)

@@ -20,6 +20,7 @@ from mlrpl_bench.models.losses import partial_bce
 from mlrpl_bench.models.method import ParameterGroup
 from mlrpl_bench.records.cell import Finished, Job
 from mlrpl_bench.tools.conformance.sample import NUM_CATEGORIES, NUM_TRAIN, PRESET, SIDE, Sample
+from mlrpl_bench.training import workbench
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone, train
 from tests.helpers.plain_method import Plain, entry_of
 from tests.helpers.reachable import arrays_within
@@ -252,6 +253,33 @@ def test_events_come_step_by_step_and_epoch_by_epoch_and_every_cell_ends_once(sa
     ends = [event for event in events if not isinstance(event, Note)][-2:]  # these few steps may lead nowhere
     assert [type(event) for event in ends] == [Finished, Finished]
     assert [event.cells_in_group for event in ends] == [2, 2]
+
+
+class Looking(Plain):
+    """Tells where it looks."""
+
+    def attention(self, frozen_BDHW):
+        assert not self.training
+        return frozen_BDHW[:, :NUM_CATEGORIES].abs()
+
+
+def test_images_go_through_the_frozen_part_once_for_all_cells_and_never_for_the_examples_alone(
+    sample, job, monkeypatch, alone
+):
+    monkeypatch.setattr(workbench, "KEEP_FEATURES_BYTES", 0)  # as with splits that are too large to be kept
+    bench, images = sample.workbench(), []
+    hook = bench.backbone.frozen.register_forward_hook(lambda _, given, __: images.append(len(given[0])))
+    usual = job(Plain)
+    averaged = replace(usual, cell=replace(usual.cell, recipe=replace(usual.cell.recipe, ema=2.0)))
+    ends = [event for event in train([job(Looking), usual, averaged], bench) if isinstance(event, Finished)]
+    hook.remove()
+    num_train, num_test = (len(sample.splits[name]) for name in ("train", "test"))
+    assert sum(images) == EPOCHS * (STEPS * PRESET.batch + num_test) + num_train
+    assert [("attention" in end.examples) for end in ends] == [True, False, False]
+    assert ends[2].other_weights is not None
+    assert np.array_equal(ends[2].other_weights.scores_NC, alone(Plain).scores_NC)
+    assert len(ends[0].examples["attention"]) == len(ends[0].examples["rows"])
+    assert equal(ends[1], alone(Plain)) and np.array_equal(ends[0].scores_NC, ends[1].scores_NC)
 
 
 def test_the_global_random_states_are_left_as_they_were(sample, job):

@@ -63,7 +63,10 @@ def profile(
     *,
     options: Options,
 ) -> None:
-    """Measure the time of a training step by parts, its memory and its share of the machine's peak; trains nothing."""
+    """Measure the time of a training step by parts, its memory and its share of the machine's peak; trains nothing.
+
+    A second table says what share of a whole cell evaluation, training scores, example pictures and evidence have.
+    """
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.models.registry import chosen_methods
     from mlrpl_bench.tools.profiling import step_costs
@@ -81,8 +84,9 @@ def profile(
         found = step_costs.profile(bench, entries, steps, display.report)
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
-    elif found.costs:
-        found.table().print()
+    else:
+        for table in found.tables():
+            table.print()
     if save:
         path = store.write_table(setting, step_costs.FILE, json.dumps(found.to_json(), indent=1) + "\n")
         print(f"wrote {path}", file=sys.stderr)

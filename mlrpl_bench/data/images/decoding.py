@@ -39,6 +39,9 @@ NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 KEEP_EVERY = 4096
 """Results are saved after this many decoded files, so that an interrupted search is not lost."""
 
+EXTENT = "extent"
+"""`decode` keeps under this name, in Pillow's facts on an image, what `extent` returns."""
+
 MISSING, UNREADABLE, TRUNCATED, BOMBS = "missing", "unreadable", "truncated", "decompression bomb"
 
 
@@ -65,7 +68,8 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
 
     Args:
         at_least: None for every pixel; else a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as width
-            and height stay at least this large. That is the JPEG decoder's own averaging, and much faster.
+            and height stay at least this large. That is the JPEG decoder's own averaging, and much faster. `extent`
+            then tells where the picture ends.
 
     Raises:
         BadImage: the file is missing, damaged, a decompression bomb or no image; the line names it.
@@ -76,7 +80,9 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow only warns up to twice its limit
             with Image.open(path) as image:
                 if at_least is not None:
-                    image.draft(None, (at_least, at_least))
+                    drafted = image.draft(None, (at_least, at_least))
+                    if drafted is not None:
+                        image.info[EXTENT] = drafted[1][2:]
                 image.load()
                 return image if image.mode == "RGB" else _as_rgb(image)
     except NOT_THERE:
@@ -85,6 +91,15 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
         if _is_the_systems(error):
             raise UserError(f"image {path} cannot be read ({error}); check the permissions and the disk") from error
         raise BadImage(f"image {path} cannot be decoded ({_in_words(error)}); replace the file") from error
+
+
+def extent(image: Image.Image) -> tuple[float, float]:
+    """Return the width and height that the picture has in an image from `decode`, in pixels of the image.
+
+    A picture of 499 pixels that is decoded at half its size is 249.5 pixels wide, and stands in an image of 250.
+    """
+    width, height = image.info.get(EXTENT, image.size)
+    return width, height
 
 
 def _is_the_systems(error: Exception) -> bool:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mlrpl_bench.data.choices import BACKENDS, FAST, PREPARED_JPEG, PREPARED_RAW, REFERENCE
+from mlrpl_bench.data.choices import BACKENDS, FAST, PREPARED_JPEG, PREPARED_RAW, REDUCED, REFERENCE
+from mlrpl_bench.data.images.decoding import extent
 
 BICUBIC = Image.Resampling.BICUBIC
 ENLARGED = 8 / 7
@@ -90,20 +91,23 @@ class ImageTransform:
 
     @property
     def decode_at_least(self) -> int | None:
-        """Width and height that the smallest crop needs so as not to be enlarged; None to decode every pixel.
+        """Width and height that a decoded image must have at least, in pixels; None to decode every pixel.
 
-        The same for every view of an image, so that an image that is kept decoded serves all of them.
+        For `FAST` they are what the smallest crop needs so as not to be enlarged, for `REDUCED` what the whole image
+        needs. They are the same for every view of an image, so that an image that is kept decoded serves all of them.
         """
+        if self.backend == REDUCED:
+            return self.size
         return math.ceil(self.size / min(self.crop_sides)) if self.backend == FAST else None
 
     def test(self, image: Image.Image) -> Image.Image:
         """The test transform: the whole image, resized to the square."""
-        return image.resize((self.size, self.size), self._resample)
+        return image.resize((self.size, self.size), self._resample, box=(0, 0, *self._extent(image)))
 
     def train(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
         """The training transform."""
         crop = self.draw(random)
-        chain = self._fused if self.backend in (FAST, PREPARED_JPEG) else self._step_by_step
+        chain = self._fused if self.backend in (FAST, REDUCED, PREPARED_JPEG) else self._step_by_step
         image = chain(image, crop)
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crop.mirrored else image
 
@@ -120,7 +124,12 @@ class ImageTransform:
         return image.resize((self.size, self.size), self._resample)
 
     def _fused(self, image: Image.Image, crop: Crop) -> Image.Image:
+        width, height = self._extent(image)
         # The products come before the division: then right and bottom edges are met exactly, never passed.
-        left, right = (x * image.width / self.enlarged for x in (crop.left, crop.left + crop.side))
-        top, bottom = (y * image.height / self.enlarged for y in (crop.top, crop.top + crop.side))
+        left, right = (x * width / self.enlarged for x in (crop.left, crop.left + crop.side))
+        top, bottom = (y * height / self.enlarged for y in (crop.top, crop.top + crop.side))
         return image.resize((self.size, self.size), self._resample, box=(left, top, right, bottom))
+
+    def _extent(self, image: Image.Image) -> tuple[float, float]:
+        # Fast takes the whole decoded image, up to a pixel more than the picture: records were trained so.
+        return extent(image) if self.backend == REDUCED else image.size

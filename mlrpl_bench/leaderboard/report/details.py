@@ -18,6 +18,9 @@ from mlrpl_bench.records.cell import Cell
 NONE = "–"
 ORIGIN = "origin"
 
+MOST_RECORDS = 5_000
+"""Of more records than this one page lists no single one, but their mean at each known ratio: a record is 300 bytes."""
+
 
 def anchor(label: str, known_ratio: str = "") -> str:
     """Make the id of a row's details, or of its records at one known ratio.
@@ -33,17 +36,31 @@ def anchor(label: str, known_ratio: str = "") -> str:
     return f"row-{label}" + (f"-at-{known_ratio}" if known_ratio else "")
 
 
+def is_long(table: Leaderboard) -> bool:
+    """Tell whether a table is made from more records than one page lists."""
+    keys = {evidence.record.cell.key for by_seeds in table.cells.values() for evidence in by_seeds.values()}
+    return len(keys) > MOST_RECORDS
+
+
 def rows(
-    table: Leaderboard, papers: Mapping[str, str], address: Callable[[str], str] = lambda key: f"#cell-{key[:8]}"
+    table: Leaderboard,
+    papers: Mapping[str, str],
+    address: Callable[[str], str] = lambda key: f"#cell-{key[:8]}",
+    is_short: bool = False,
 ) -> list[dict[str, Any]]:
     """List the details of every row, in the table's order.
 
     Args:
         papers: by method, the address of its paper.
         address: where a record is found, by its key.
+        is_short: whether the means at each known ratio stand in the place of records.
     """
     taken: set[str] = set()
-    return [_row(table, label, papers, taken, address) for label in table.labels]
+
+    def listed(found: Sequence[Evidence]) -> list[dict[str, Any]]:
+        return [_mean_of(found)] if is_short else [_record(evidence, taken, address) for evidence in found]
+
+    return [_row(table, label, papers, listed) for label in table.labels]
 
 
 def of_record(evidence: Evidence) -> dict[str, Any]:
@@ -64,7 +81,10 @@ def setting(table: Leaderboard) -> dict[str, str]:
 
 
 def _row(
-    table: Leaderboard, label: str, papers: Mapping[str, str], taken: set[str], address: Callable[[str], str]
+    table: Leaderboard,
+    label: str,
+    papers: Mapping[str, str],
+    listed: Callable[[Sequence[Evidence]], list[dict[str, Any]]],
 ) -> dict[str, Any]:
     found = unique(table.cells.get((label, ratio), {}) for ratio in table.ratios)
     method = found[0].record.cell.method if found else label.split("[")[0]
@@ -78,7 +98,7 @@ def _row(
         "paper": paper if re.match(r"https?://", paper) else "",
         "missing": _missing(table, label),
         **_behind(found),
-        "ratios": _by_ratio(found, label, taken, table.context.given, address),
+        "ratios": _by_ratio(found, label, table.context.given, listed),
     }
 
 
@@ -101,15 +121,49 @@ def _missing(table: Leaderboard, label: str) -> list[str]:
 
 
 def _by_ratio(
-    found: Sequence[Evidence], label: str, taken: set[str], given: GivenLabels, address: Callable[[str], str]
+    found: Sequence[Evidence],
+    label: str,
+    given: GivenLabels,
+    listed: Callable[[Sequence[Evidence]], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    groups: dict[float, list[dict[str, Any]]] = {}
+    groups: dict[float, list[Evidence]] = {}
     for evidence in found:
-        groups.setdefault(evidence.record.cell.ratio, []).append(_record(evidence, taken, address))
+        groups.setdefault(evidence.record.cell.ratio, []).append(evidence)
     return [
-        {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": records}
-        for ratio, records in groups.items()
+        {"id": anchor(label, f"{ratio:g}"), "title": given.ratio_title(ratio), "records": listed(group)}
+        for ratio, group in groups.items()
     ]
+
+
+def _mean_of(found: Sequence[Evidence]) -> dict[str, Any]:
+    """Word the means of some records in the place of a record, with the largest memory; it has no key."""
+    contents = [evidence.record.content for evidence in found]
+    costs, known, best = ([c.get(name) or {} for c in contents] for name in ("cost", "known_share", "best_metrics"))
+    memory = [cost["peak_memory_bytes"] / 1e9 for cost in costs if cost.get("peak_memory_bytes") is not None]
+    return {
+        "id": "",
+        "key": "",
+        "href": "",
+        "seed": f"mean of {len(found)}",
+        "values": [
+            *(_percent(_mean([e.record.metrics.get(name) for e in found])) for name in metrics.REPORTED),
+            _percent(_mean([facts.get("mAP") for facts in best])),
+            _percent(_mean([evidence.recovery for evidence in found])),
+            " / ".join(_percent(_mean([facts.get(state) for facts in known])) for state in ("present", "absent")),
+            _fixed(_mean([content.get("dropped_images") for content in contents]), 0),
+            _fixed(_mean([cost.get("seconds") for cost in costs]), 0),
+            _fixed(_mean([cost.get("images_per_second") for cost in costs]), 0),
+            _fixed(max(memory, default=None), 2),
+            _fixed(_mean([cost.get("cells_in_group") for cost in costs]), 1),
+            "; ".join(dict.fromkeys(evidence.record.origin.to_text() for evidence in found)),
+        ],
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Average the numbers that are there; None where there are none."""
+    numbers = [value for value in values if value is not None and value == value]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _record(evidence: Evidence, taken: set[str], address: Callable[[str], str]) -> dict[str, Any]:

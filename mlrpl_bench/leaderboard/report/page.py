@@ -59,10 +59,12 @@ def render(
         files: relative addresses of files beside the page.
     """
     places = {place: f"#{anchor}" for place, anchor in anchors(table).items()}
+    is_short, num_rows = details.is_long(table), len(page_data.methods(table))
     embedded = [(f"data:image/png;base64,{base64.b64encode(p.png).decode()}", p.alt, p.caption) for p in pictures]
     return template("page.html.j2").render(
-        **sections(table, places, extras),
-        rows=details.rows(table, papers or {}),
+        **sections(table, places, extras, page_data.MOST_ROWS if num_rows > page_data.MOST_ROWS else None),
+        rows=details.rows(table, papers or {}, is_short=is_short),
+        is_short=is_short,
         record_columns=details.RECORD_COLUMNS,
         pictures=embedded,
         files=files,
@@ -72,12 +74,18 @@ def render(
     )
 
 
-def sections(table: Leaderboard, places: Mapping[tuple[str, str], str], extras: Sequence[Table] = ()) -> dict[str, Any]:
+def sections(
+    table: Leaderboard,
+    places: Mapping[tuple[str, str], str],
+    extras: Sequence[Table] = (),
+    most_rows: int | None = None,
+) -> dict[str, Any]:
     """Collect what the sections of a leaderboard show, whichever page they stand on.
 
     Args:
         places: the addresses that table entries lead to, by row label and known ratio, see `anchors`.
         extras: more tables, shown before the secondary ones.
+        most_rows: so many of the strongest rows can be drawn by training and category; None for all.
     """
     setting, lines = details.setting(table), table.context.reference_rows
     return {
@@ -91,7 +99,8 @@ def sections(table: Leaderboard, places: Mapping[tuple[str, str], str], extras: 
         "deviations": table.context.deviations,
         "main": grid(table.main, places, lines),
         "extras": [grid(extra, places, lines) for extra in extras],
-        "others": [grid(other, places, lines) for other in table.others],
+        "others": [grid(other, places, lines, follows=not details.is_long(table)) for other in table.others],
+        "most_rows": most_rows,
         "drawn": True,
     }
 
@@ -150,6 +159,7 @@ def grid(
     places: Mapping[tuple[str, str], str],
     reference_rows: Collection[str] = (),
     leads: Collection[str] = (CORNER,),
+    follows: bool = True,
 ) -> dict[str, Any]:
     """Turn a table into what the template's macro of this name shows.
 
@@ -157,6 +167,7 @@ def grid(
         places: the addresses that its entries lead to, by row label and known ratio.
         reference_rows: rows that are set apart.
         leads: a table whose corner is one of these has labels that lead somewhere.
+        follows: whether entries lead to their records, and not labels alone.
     """
     return {
         "name": table.name,
@@ -169,7 +180,7 @@ def grid(
                 "label": label,
                 "href": places.get((label, ""), "") if table.corner in leads else "",
                 "line": label in reference_rows,
-                "entries": [_entry(entry, places) for entry in entries],
+                "entries": [_entry(entry, places if follows else {}) for entry in entries],
             }
             for label, entries in table.rows
         ],

@@ -21,6 +21,8 @@ STYLES = 8
 """Lines that colour, dash and marker tell apart."""
 MANY = 300
 """Of more cells than this, each training curve gets fewer points."""
+MOST_ROWS = 50
+"""Of more rows than this, one page draws by training and category so many of the strongest, and the chosen ones."""
 
 
 def methods(table: Leaderboard) -> list[str]:
@@ -102,8 +104,11 @@ def courses(
 
 
 def page_data(table: Leaderboard, defaults: Collection[str] = ()) -> dict[str, Any]:
-    """Collect all that the page's script draws from; JSON without NaN."""
-    trained, precision = training_data(table), by_category(table)
+    """Collect all that the script of a single page draws from; JSON without NaN."""
+    rows = methods(table)
+    drawn = {*rows[:MOST_ROWS], *chosen(table, defaults), *table.context.reference_rows}
+    trained = training_data(table, [label for label in rows if label in drawn])
+    precision = {label: values for label, values in by_category(table).items() if label in drawn}
     return {**board_data(table, trained, precision, defaults), "precision": precision, "training": trained}
 
 
@@ -139,13 +144,13 @@ def board_data(
     }
 
 
-def training_data(table: Leaderboard) -> dict[str, dict[str, dict[str, Any]]]:
-    """Read how the cells of each row trained, as plain data by row and known ratio; see `curves.course`."""
+def training_data(table: Leaderboard, rows: Iterable[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Read how the cells of some rows trained, as plain data by row and known ratio; see `curves.course`."""
     num_cells = sum(len(by_seeds) for by_seeds in table.cells.values())
     points = training.POINTS if num_cells <= MANY else training.POINTS // 2
     return {
         label: {ratio: plain_course(course) for ratio, course in by_ratio.items()}
-        for label, by_ratio in courses(table, methods(table), table.ratios, points).items()
+        for label, by_ratio in courses(table, rows, table.ratios, points).items()
     }
 
 

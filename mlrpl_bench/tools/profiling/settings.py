@@ -19,6 +19,7 @@ from mlrpl_bench.data.word_vectors import hashed_vectors
 from mlrpl_bench.models.hyperparameters import parameter
 from mlrpl_bench.models.registry import DatasetEntry
 from mlrpl_bench.records.provenance import provenance
+from mlrpl_bench.tools.profiling.whole_cell import Counts
 from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.workbench import Workbench
@@ -26,6 +27,9 @@ from mlrpl_bench.utils.progress import Report
 
 PAPER = replace(PAPERS, ratios=(0.1,))
 """The papers' setting at one known ratio."""
+
+COCO_IMAGES = (82_783, 40_504)
+"""The training and test images of COCO 2014, which the papers' setting stands for."""
 
 CUDA_WARM_UP = 4
 PREFETCHED = 33
@@ -40,12 +44,21 @@ class ProfilingSetting:
         name: the setting's name.
         reads: whether images come from files.
         ratio: the share of labels that is known.
+        stands_for: the training and test images of the data set that made-up images stand for; None for its own.
     """
 
     name: str
     study: Study
     ratio: float
     reads: bool
+    stands_for: tuple[int, int] | None = None
+
+    def counts(self) -> Counts:
+        """Return how much a whole cell does in this setting."""
+        study = self.study
+        train, test = self.stands_for or (len(study.train), len(study.test))
+        assert study.preset.epochs is not None
+        return Counts(train, test, study.preset.epochs, self.batch)
 
     @property
     def batch(self) -> int:
@@ -98,7 +111,7 @@ def paper_setting(options: Options, classes: int, ratio: float, report: Report) 
     data = {"categories": str(classes), "images": str(4 * max(batch, 1))}
     chosen = replace(options, data=data)
     entry = DatasetEntry("paper", RandomData, Path(__file__), PAPER)
-    return ProfilingSetting("paper", InMemory(entry, chosen, report), ratio, reads=False)
+    return ProfilingSetting("paper", InMemory(entry, chosen, report), ratio, False, COCO_IMAGES)
 
 
 class RandomData(Dataset):

@@ -16,7 +16,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mlrpl_bench.models.method import Batch, Progress
 from mlrpl_bench.models.registry import MethodEntry
+from mlrpl_bench.tools.profiling import whole_cell
 from mlrpl_bench.tools.profiling.clock import Clock
 from mlrpl_bench.tools.profiling.settings import ProfilingSetting
+from mlrpl_bench.tools.profiling.whole_cell import CellCost, Counts, Own
 from mlrpl_bench.training.parts.device import forget_peak_memory, peak_memory
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import SharedBatch
@@ -78,12 +80,20 @@ class Cost:
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile holds the costs of some methods, and where they were measured."""
+    """A profile holds the costs of some methods, and where they were measured.
+
+    Attributes:
+        costs: of a step.
+        cells: of a whole cell; none in files that were written before there were any.
+        counts: how much a whole cell does; None likewise.
+    """
 
     title: str
     facts: dict[str, Any]
     costs: list[Cost]
     failures: list[tuple[str, str]]
+    cells: list[CellCost] = field(default_factory=list)
+    counts: Counts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -92,6 +102,8 @@ class Profile:
             **self.facts,
             "methods": [asdict(cost) for cost in self.costs],
             "failures": dict(self.failures),
+            "cells": [asdict(cell) for cell in self.cells],
+            "counts": None if self.counts is None else asdict(self.counts),
         }
 
     @classmethod
@@ -104,9 +116,11 @@ class Profile:
         try:
             facts = json.loads(path.read_bytes())
             title, costs = facts.pop("title"), [Cost(**cost) for cost in facts.pop("methods")]
-            found = cls(title, facts, costs, list(facts.pop("failures").items()))
-            found.table()  # every number that it shows is there
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            failures, cells = list(facts.pop("failures").items()), [CellCost(**c) for c in facts.pop("cells", [])]
+            counts = facts.pop("counts", None)
+            found = cls(title, facts, costs, failures, cells, None if counts is None else Counts(**counts))
+            found.table(), found.tables()  # every number that they show is there
+        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
             message = f"{path} is no profile ({type(error).__name__}); make it again with profile --save, or delete it"
             raise UserError(message) from error
         return found
@@ -116,6 +130,16 @@ class Profile:
         columns = (*PARTS.values(), "total", "images/s", "GB", "GFLOP", "of peak", "pass")
         rows = [(cost.method, [_entry(value) for value in _values(cost)]) for cost in self.costs]
         return Table("profile", self.title, columns, rows, tuple(self._notes()))
+
+    def tables(self) -> list[Table]:
+        """Return what a step costs, and where the time of a whole cell goes."""
+        if not self.costs:
+            return []
+        cells = [] if self.counts is None else [whole_cell.table(self.cells, self.counts, self._cell_title())]
+        return [self.table(), *cells]
+
+    def _cell_title(self) -> str:
+        return f"Where a cell's time goes, {self.facts['setting']}"
 
     def _notes(self) -> list[str]:
         facts = self.facts
@@ -150,11 +174,13 @@ def profile(bench: ProfilingSetting, entries: Sequence[MethodEntry], steps: int,
 
     dtype = torch.bfloat16 if bench.study.setting.precision.startswith("bf16") else torch.float32
     peak = matmul_peak(bench.device, dtype)
-    costs, failures = [], []
+    costs, owns, failures = [], [], []
     for entry in entries:
         try:
             with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
-                costs.append(_cost(bench, entry, steps, report))
+                cost, own = _cost(bench, entry, steps, report)
+            costs.append(cost)
+            owns.append(own)
         except Exception as error:  # a method may raise anything, and may need more memory than there is
             reason = one_line(error) or "no message"
             failures.append((entry.name, f"{type(error).__name__}: {reason[:300]}"))
@@ -162,7 +188,21 @@ def profile(bench: ProfilingSetting, entries: Sequence[MethodEntry], steps: int,
     peak = max(peak, matmul_peak(bench.device, dtype))
     facts = bench.facts() | {"steps": steps, "peak_flops_per_second": peak, "peak_format": _peak_format(bench, dtype)}
     costs = [replace(cost, share_of_peak=cost.flops / cost.step_seconds / peak) for cost in costs]
-    return Profile(f"Cost of a training step, {bench.name}", facts, costs, failures)
+    title = f"Cost of a training step, {bench.name}"
+    return Profile(title, facts, costs, failures, _cells(bench, costs, owns), bench.counts())
+
+
+def _cells(bench: ProfilingSetting, costs: Sequence[Cost], owns: Sequence[Own]) -> list[CellCost]:
+    """Compute what whole cells cost from what was measured of their methods."""
+    if not costs:
+        return []
+    counts, split = bench.counts(), bench.study.train
+    batch = next(bench.study.workbench.training_batches(0, 0, bench.batch))
+    shared = whole_cell.measure_shared(bench.study.workbench, batch, counts, len(split.categories))
+    return [
+        whole_cell.cell_cost(cost.method, cost.seconds, (cost.pass_seconds or 0.0) / len(split), own, shared, counts)
+        for cost, own in zip(costs, owns, strict=True)
+    ]
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -195,31 +235,34 @@ def _peak_format(bench: ProfilingSetting, dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _cost(bench: ProfilingSetting, entry: MethodEntry, steps: int, report: Report) -> Cost:
+def _cost(bench: ProfilingSetting, entry: MethodEntry, steps: int, report: Report) -> tuple[Cost, Own]:
     forget_peak_memory(bench.device)
     run = CellRun(bench.study.job(entry, bench.ratio, 0, 0, {}), bench.study.workbench)
     clock = Clock(bench.device)
     with _watched(run, clock):
         pass_seconds = _pass_seconds(bench, run, clock)
-        laps, flops = _laps(bench, run, clock, steps, report)
+        laps, flops, last = _laps(bench, run, clock, steps, report)
+    peak = peak_memory(bench.device)
+    own = whole_cell.measure_own(run, last, steps)
     totals = [sum(lap.values()) for lap in laps]
     middle = statistics.median(totals)
-    return Cost(
+    cost = Cost(
         method=entry.name,
         seconds={part: statistics.median(lap[part] for lap in laps) for part in PARTS if part in laps[0]},
         step_seconds=middle,
         images_per_second=bench.batch / middle,
-        peak_memory_bytes=peak_memory(bench.device),
+        peak_memory_bytes=peak,
         flops=flops,
         share_of_peak=math.nan,
         pass_seconds=pass_seconds,
     )
+    return cost, own
 
 
 def _laps(
     bench: ProfilingSetting, run: CellRun, clock: Clock, steps: int, report: Report
-) -> tuple[list[dict[str, float]], int]:
-    """Return the parts' seconds in some steps after warming up, and the operations of the very first step."""
+) -> tuple[list[dict[str, float]], int, SharedBatch]:
+    """Return the parts' seconds in some steps after the warm-up, the first step's operations, and the last batch."""
     epochs, per_epoch = _length(run)
     warm_up = bench.warm_up()
     batches = _endless(run, bench.batch)
@@ -232,7 +275,7 @@ def _laps(
             clock.switch("head")
             run.step(shared, Progress(epochs - 1, epochs, step % per_epoch, per_epoch))
         report(f"profiling {run.cell.method}", step + 1, warm_up + steps)
-    return clock.stop()[warm_up:], counter.get_total_flops()
+    return clock.stop()[warm_up:], counter.get_total_flops(), shared
 
 
 def _endless(run: CellRun, batch: int) -> Iterator[SharedBatch]:

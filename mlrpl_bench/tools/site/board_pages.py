@@ -155,10 +155,11 @@ def render(
         (label, ratio): f"{ROOT}{names.method_page(method_of[label])}#{slug}-{anchor}"
         for (label, ratio), anchor in anchors.items()
     }
-    training, precision = page_data.training_data(table), page_data.by_category(table)
+    ranked, precision = page_data.methods(table), page_data.by_category(table)
+    training = page_data.training_data(table, ranked)
     files: dict[str, str | bytes] = {}
     complete = table.context.given.train_unknown == 0
-    with_data = [label for label in page_data.methods(table) if training.get(label) or precision.get(label)]
+    with_data = [label for label in ranked if training.get(label) or precision.get(label)]
     for label in with_data:
         content = {"training": training.get(label, {}), "precision": precision.get(label, {}), "complete": complete}
         name = names.row_data(slug, label)

@@ -25,7 +25,8 @@ def profile(tmp_path, monkeypatch):
 def test_a_table_has_a_row_for_each_method_and_says_where_it_was_measured(profile):
     code, out, _ = profile("plain,explodes", *TINY)
     assert code == 0
-    assert [line.split()[1] for line in out.splitlines() if line.startswith("│")] == ["plain", "explodes"]
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("│")] == 2 * ["plain", "explodes"]
+    assert "Where a cell's time goes, paper" in out and "82,783 training images" in out
     assert "batch 4, 6 categories, 10 % known" in out and "GFLOP/s" in out
 
 

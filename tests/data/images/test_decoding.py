@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mlrpl_bench.data.images import decoding
-from mlrpl_bench.data.images.decoding import FATAL, BadImage, FileFacts, bad_rows, decode, inspect, inspect_all
+from mlrpl_bench.data.images.decoding import FATAL, BadImage, FileFacts, bad_rows, decode, extent, inspect, inspect_all
 from mlrpl_bench.utils.errors import UserError
 
 
@@ -67,9 +67,17 @@ def test_a_large_jpeg_may_be_decoded_smaller_but_not_below_what_is_asked_for(tmp
     assert decode(path).size == size
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_extent_of_a_picture_that_was_decoded_smaller_is_in_parts_of_a_pixel(tmp_path, mode):
+    path = save(tmp_path / "a.jpg", smooth(401, 321).convert(mode), quality=95)
+    assert decode(path, 60).size == (101, 81) and extent(decode(path, 60)) == (100.25, 80.25)
+    assert extent(decode(path, 300)) == extent(decode(path)) == (401, 321)
+
+
 def test_files_that_are_no_jpeg_are_decoded_whole(tmp_path):
     path = save(tmp_path / "a.png")
     assert np.array_equal(np.asarray(decode(path, 4)), np.asarray(decode(path)))
+    assert extent(decode(path, 4)) == (60, 40)
 
 
 @pytest.mark.parametrize("limit", [2399, 1000], ids=["warned of by Pillow", "refused by Pillow"])

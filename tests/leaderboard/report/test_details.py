@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, of_record, rows, setting
+from mlrpl_bench.leaderboard.report import details as report_details
+from mlrpl_bench.leaderboard.report.details import RECORD_COLUMNS, anchor, is_long, of_record, rows, setting
 from tests.helpers.made_up_table import HOSTILE, leaderboard
 
 
@@ -13,8 +14,8 @@ def table(tmp_path_factory):
     return leaderboard(tmp_path_factory.mktemp("records"))
 
 
-def details(table, label, **papers):
-    (found,) = (row for row in rows(table, papers) if row["label"] == label)
+def details(table, label, is_short=False, **papers):
+    (found,) = (row for row in rows(table, papers, is_short=is_short) if row["label"] == label)
     return found
 
 
@@ -34,6 +35,26 @@ def test_every_record_is_there_with_its_number(table):
     evidence = table.cells["plain", 0.1][0, 0]
     assert records[0]["values"][0] == f"{100 * evidence.record.metrics['mAP']:.1f}"
     assert records[0]["key"] == evidence.record.cell.key[:8]
+
+
+def test_in_the_place_of_many_records_their_means_are_listed(table):
+    every, found = (details(table, "plain", is_short)["ratios"] for is_short in (False, True))
+    assert [(group["id"], group["title"]) for group in found] == [(group["id"], group["title"]) for group in every]
+    for short, long in zip(found, every, strict=True):
+        (mean,) = short["records"]
+        assert (mean["seed"], mean["id"], mean["key"]) == (f"mean of {len(long['records'])}", "", "")
+        columns = zip(RECORD_COLUMNS, mean["values"], *(record["values"] for record in long["records"]), strict=True)
+        for name, value, *values in columns:
+            if name in ("mAP", "OF1", "CF1", "recovery", "seconds", "images/s"):
+                assert float(value) == pytest.approx(sum(map(float, values)) / len(values), abs=0.11)
+
+
+def test_a_table_is_long_above_so_many_records_each_counted_once(table, monkeypatch):
+    keys = {evidence.record.cell.key for by_seeds in table.cells.values() for evidence in by_seeds.values()}
+    monkeypatch.setattr(report_details, "MOST_RECORDS", len(keys))
+    assert not is_long(table)
+    monkeypatch.setattr(report_details, "MOST_RECORDS", len(keys) - 1)
+    assert is_long(table)
 
 
 def test_what_records_share_stands_once(table):

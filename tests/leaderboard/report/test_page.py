@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mlrpl_bench.leaderboard.report import details, page_data
 from mlrpl_bench.leaderboard.report.page import Picture, render
 from mlrpl_bench.leaderboard.report.page_data import methods
 from mlrpl_bench.leaderboard.tables.main import Context, build
@@ -74,6 +75,18 @@ def test_every_link_leads_somewhere_on_the_page(text):
 def test_every_record_can_be_linked_to(table, text):
     keys = {e.record.cell.key[:8] for of_place in table.cells.values() for e in of_place.values()}
     assert {one for one in Reader(text).ids if one.startswith("cell-")} == {f"cell-{key}" for key in keys}
+
+
+def test_a_page_of_too_many_records_and_rows_is_shorter_says_so_and_its_links_hold(table, text, monkeypatch):
+    assert "too many for a page" not in text and "can be drawn here" not in text
+    monkeypatch.setattr(details, "MOST_RECORDS", 1)
+    monkeypatch.setattr(page_data, "MOST_ROWS", 1)
+    short = page(table)
+    found = Reader(short)
+    assert "too many for a page" in short and "the strongest 1 can be drawn here" in " ".join(short.split())
+    assert len(short) < len(text) and not [one for one in found.ids if one.startswith("cell-")]
+    assert {href[1:] for href in found.hrefs if href.startswith("#")} <= set(found.ids)
+    assert "row-plain-at-0.1" in found.ids and "#row-plain-at-0.1" in found.hrefs
 
 
 def test_nothing_is_loaded_from_elsewhere(text):

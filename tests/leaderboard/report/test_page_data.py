@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mlrpl_bench.leaderboard.measurements import average_name
+from mlrpl_bench.leaderboard.report import page_data as module
 from mlrpl_bench.leaderboard.report.page_data import by_category, chosen, curves, methods, page_data, unique
 from tests.helpers.made_up_table import METHODS, leaderboard
 
@@ -47,6 +48,18 @@ def test_the_data_is_json_without_nan(table):
     text = json.dumps(page_data(table), allow_nan=False)
     assert json.loads(text)["training"]["plain"]["0.5"]["loss"]["late"] == [None] * 3 + [1, 2, 3]
     assert json.loads(text)["lines"] == ["top"]
+
+
+def test_of_many_rows_the_strongest_and_the_chosen_are_drawn(table, monkeypatch):
+    every = page_data(table)
+    monkeypatch.setattr(module, "MOST_ROWS", 1)
+    monkeypatch.setattr(module, "chosen", lambda *_: every["rows"][:1])
+    found = page_data(table)
+    first = every["rows"][0]
+    assert found["rows"] == every["rows"] and len(every["training"]) > 1
+    assert found["training"] == {first: every["training"][first]}
+    assert set(found["precision"]) == {first, "top"} < set(every["precision"])
+    assert found["metrics"] == every["metrics"]
 
 
 def test_a_cell_shown_in_two_places_counts_once(table):

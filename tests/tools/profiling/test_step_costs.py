@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def small_peak(monkeypatch):
 @pytest.fixture(scope="module")
 def paper():
     """The papers' setting in miniature."""
-    return settings.paper_setting(SMALL, classes=6, ratio=0.5, report=say_nothing)
+    return replace(settings.paper_setting(SMALL, classes=6, ratio=0.5, report=say_nothing), stands_for=(40, 30))
 
 
 class Slow(Plain):
@@ -191,7 +192,38 @@ def test_a_profile_that_was_written_is_read_again(paper, tmp_path):
     path = tmp_path / "profile.json"
     path.write_text(json.dumps(found.to_json()))
     again = step_costs.Profile.read(path)
-    assert again.to_json() == found.to_json() and again.table() == found.table()
+    assert again.to_json() == found.to_json() and again.tables() == found.tables() and len(again.tables()) == 2
+
+
+def test_a_profile_of_before_there_were_whole_cells_is_read(paper, tmp_path):
+    found = step_costs.profile(paper, [entry_of(Plain)], 1, say_nothing)
+    old = {name: value for name, value in found.to_json().items() if name not in ("cells", "counts")}
+    (tmp_path / "profile.json").write_text(json.dumps(old))
+    assert step_costs.Profile.read(tmp_path / "profile.json").tables() == [found.table()]
+
+
+def test_what_a_cell_does_beyond_its_steps_is_measured(paper):
+    class Looking(Slow):
+        def forward(self, frozen_BDHW):
+            time.sleep(0 if self.training else 0.02)
+            return super().forward(frozen_BDHW)
+
+        def attention(self, frozen_BDHW):
+            assert not self.training and len(frozen_BDHW) == 1
+            time.sleep(0.03)
+            return frozen_BDHW[:, :6].abs()
+
+    found = step_costs.profile(paper, [entry_of(Looking), entry_of(Late)], 1, say_nothing)
+    looking, late = found.cells
+    epochs = found.counts.epochs
+    assert (found.counts.training_images, found.counts.test_images, found.counts.batch) == (40, 30, 4)
+    assert looking.own["steps"] > epochs * 10 * 0.15
+    assert looking.own["evaluation"] > epochs * 8 * 0.02 and looking.own["training scores"] > 10 * 0.02
+    assert looking.own["examples"] > 8 * 0.03 and late.own["examples"] == 0
+    assert looking.own["passes"] == 0 < late.own["passes"]
+    # So small a split stays in memory: its frozen output is made once, and in the training split's first pass.
+    assert looking.shared["evaluation"] == pytest.approx(8 / 10 * looking.shared["training scores"])
+    assert late.shared["training scores"] == 0 < late.shared["passes"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"title": "t", "methods": [{}], "failures": {}}', "[" * 100_000])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from mlrpl_bench.leaderboard.report import details, page_data
 from mlrpl_bench.models.registry import Registry
 from mlrpl_bench.records.elsewhere.origin import Origin
 from mlrpl_bench.tools.recompute.labels import Labels
@@ -66,3 +67,19 @@ def test_each_row_has_a_file_of_data_that_the_page_names(found):
     assert sorted(with_data) == ["plain", "weak"]
     assert all(f"data/{board.group.slug}/{label}.js" in files for label in with_data)
     assert '"loss":' not in str(files[f"boards/{board.group.slug}.html"])
+
+
+def test_of_many_records_and_rows_a_site_still_lists_and_draws_each_one(found, monkeypatch):
+    board = board_of(found)
+    path = f"boards/{board.group.slug}.html"
+    every = board_pages.details_of(board)
+    files, with_data = board_pages.render(board, every, {})
+    monkeypatch.setattr(details, "MOST_RECORDS", 1)
+    monkeypatch.setattr(page_data, "MOST_ROWS", 1)
+    short, short_with_data = board_pages.render(board, every, {})
+    assert board_pages.details_of(board) == every and short_with_data == with_data
+    assert {**short, path: files[path]} == files
+    assert "can be drawn here" not in str(short[path])
+    whole_main, whole_more = str(files[path]).split('id="more"')
+    main, more = str(short[path]).split('id="more"')
+    assert main == whole_main and more.count("#") < whole_more.count("#")  # numbers of secondary tables lead nowhere

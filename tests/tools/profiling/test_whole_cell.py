@@ -1,0 +1,63 @@
+"""Where the time of a whole cell goes, from measured parts and counts."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlrpl_bench.tools.profiling.whole_cell import GROUP, PARTS, CellCost, Counts, Own, Shared, cell_cost, table
+
+COUNTS = Counts(training_images=103, test_images=41, epochs=3, batch=10)
+"""Ten steps an epoch; 11 and 5 batches are scored."""
+
+STEP = {"reading": 1.0, "frozen": 5.0, "head": 2.0, "backward": 4.0}
+OWN = Own(scoring_seconds=0.5, looking_seconds=0.25, passes=2)
+
+
+def shared(*kept):
+    return Shared(frozen_seconds=4.0, kept=kept, metrics_seconds=0.1, evidence_seconds=7.0)
+
+
+def test_parts_are_multiplied_by_how_often_a_cell_does_them():
+    cost = cell_cost("a", STEP, 0.01, OWN, shared(), COUNTS)
+    # Of the step's five seconds of frozen part one was the method's own.
+    assert cost.own == pytest.approx(
+        {
+            "steps": 30 * 7,
+            "passes": 2 * 103 * 0.01,
+            "evaluation": 3 * (5 * 0.5 + 0.1),
+            "training scores": 11 * 0.5,
+            "examples": 8 * 0.25,
+            "evidence": 7,
+        }
+    )
+    assert cost.shared == {"steps": 150, "passes": 2 * 11 * 5, "evaluation": 3 * 5 * 5, "training scores": 55}
+
+
+@pytest.mark.parametrize(
+    ("kept", "passes", "expected"),
+    [
+        (("test",), 2, {"passes": 110, "evaluation": 25, "training scores": 55}),
+        (("train", "test"), 2, {"passes": 55, "evaluation": 25, "training scores": 0}),
+        (("train",), 0, {"passes": 0, "evaluation": 75, "training scores": 55}),
+    ],
+)
+def test_what_stays_in_memory_goes_through_the_frozen_part_once(kept, passes, expected):
+    cost = cell_cost("a", STEP, 0.01, replace(OWN, passes=passes), shared(*kept), COUNTS)
+    assert {part: cost.shared[part] for part in expected} == expected
+
+
+def test_a_group_divides_what_is_shared():
+    cost = CellCost("a", dict.fromkeys(PARTS, 1.0), {"steps": 18.0, "evaluation": 9.0})
+    assert cost.seconds()["steps"] == 19 and cost.seconds(9)["steps"] == 3
+    assert sum(cost.shares(9).values()) == pytest.approx(1)
+    assert cost.beyond_steps() == pytest.approx(14 / 33) and cost.beyond_steps(9) == pytest.approx(6 / 9)
+
+
+def test_a_row_has_the_hours_and_shares_that_add_up_to_all():
+    cost = cell_cost("a", STEP, 0.01, OWN, shared(), COUNTS)
+    (label, entries), *rest = table([cost], COUNTS, "title").rows
+    assert (label, rest) == ("a", [])
+    hours, *shares = (entry.value for entry in entries)
+    assert hours == pytest.approx(sum(cost.seconds().values()) / 3600)
+    assert sum(shares[: len(PARTS)]) == pytest.approx(100)
+    assert shares[-2:] == pytest.approx([100 * cost.beyond_steps(), 100 * cost.beyond_steps(GROUP)])
