@@ -115,7 +115,7 @@ def __dir__() -> list[str]:
 
 
 def _small() -> dict[str, Any]:
-    """What imports nothing that takes long."""
+    """Return the names whose import does not take long."""
     from mlrpl_bench.api.request import Request
     from mlrpl_bench.models.hyperparameters import parameter
     from mlrpl_bench.training.options import Options
@@ -126,7 +126,7 @@ def _small() -> dict[str, Any]:
 
 
 def _of_data() -> dict[str, Any]:
-    """For the author of a data set; imports numpy."""
+    """Return the names for the author of a data set; this imports numpy."""
     from mlrpl_bench.data.dataset import Dataset, Preset, Split
     from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 
@@ -134,7 +134,7 @@ def _of_data() -> dict[str, Any]:
 
 
 def _of_models() -> dict[str, Any]:
-    """For the author of a method; imports torch."""
+    """Return the names for the author of a method; this imports torch."""
     from mlrpl_bench.data.images.strong_view import StrongView
     from mlrpl_bench.models.backbones import Backbone
     from mlrpl_bench.models.finishing import FinishingStep, KnownEntries, LinearHead
@@ -152,7 +152,7 @@ def _of_models() -> dict[str, Any]:
 
 
 def _of_api() -> dict[str, Any]:
-    """For a notebook; imports everything."""
+    """Return the names for a notebook; this imports everything."""
     from mlrpl_bench.api.actions.analysing import analyse
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.actions.functions import claims, compare, fill, leaderboard, predict, records, run, tune

@@ -75,7 +75,7 @@ def resolve(request: Request, watcher: Watcher, *, needs_ratios: bool = True) ->
 
 
 def _without_needless_preset(request: Request, dataset: DatasetEntry) -> Request:
-    """The same request; the usual preset asked for by its name makes no other tables."""
+    """Return the same request; the usual preset asked for by its name makes no other tables."""
     if dataset.preset_called(request.options.preset) != dataset.preset:
         return request
     return replace(request, options=replace(request.options, preset=None))

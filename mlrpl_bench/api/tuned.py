@@ -28,12 +28,12 @@ def file_name(study: Study) -> str:
 
 
 def row_name(method: str) -> str:
-    """What a table calls the row of a method with its tuned values."""
+    """Return what a table calls the row of a method with its tuned values."""
     return f"{method} (tuned)"
 
 
 def facts_of(study: Study) -> dict[str, Any]:
-    """What values are tuned under, whichever images are evaluated: plain data."""
+    """Return the setting that values are tuned under, whichever images are evaluated, as plain data."""
     setting = study.setting.to_json()
     facts = {name: value for name, value in setting.items() if name not in ("evaluate_on", "fingerprint")}
     whole, _ = study.inputs.sources["train"]
@@ -44,7 +44,7 @@ def facts_of(study: Study) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Edge:
-    """How far a chosen value is from the edge of the list that it was chosen from.
+    """This says how far a chosen value is from the edge of the list that it was chosen from.
 
     Attributes:
         values: the list in ascending order.
@@ -58,7 +58,7 @@ class Edge:
 
     @classmethod
     def find(cls, value: float, values: Sequence[float]) -> Edge | None:
-        """Where a value stands in a list; None where the list has one value.
+        """Return where a value stands in a list; None where the list has one value.
 
         >>> Edge.find(3.0, [1.0, 3.0, 0.3])
         Edge(values=[0.3, 1.0, 3.0], edge='highest', steps=0)
@@ -73,7 +73,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen for a method.
+    """This is the choice of values for a method.
 
     Attributes:
         values: the chosen values: ``lr``, the factor on the learning rate, and any hyper-parameters.
@@ -95,7 +95,7 @@ class Choice:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Choice:
-        """The choice that `tune` wrote.
+        """Return the choice that `tune` wrote.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError: it wrote something else.
@@ -127,7 +127,7 @@ class Choice:
         return f"{counted(self.trials, 'trial')} at {known} known, seed {self.seed}"
 
     def places(self) -> list[str]:
-        """A line for each value inside its list, with how many values are beyond it on the nearer side."""
+        """Return a line for each value inside its list, with how many values are beyond it on the nearer side."""
         return [
             f"{name}={self.values[name]:g} is not at the edge: {counted(edge.steps, 'value')} of "
             f"{', '.join(f'{value:g}' for value in edge.values)} lie{'s' * (edge.steps == 1)} beyond it"
@@ -136,7 +136,7 @@ class Choice:
         ]
 
     def warnings(self) -> list[str]:
-        """A line for each value at the edge of its list."""
+        """Return a line for each value at the edge of its list."""
         return [
             f"{name}={self.values[name]:g} is at the edge, the {edge.edge} of "
             f"{', '.join(f'{value:g}' for value in edge.values)}; a longer list may hold a better one"
@@ -158,7 +158,7 @@ class Tuned:
     choices: Mapping[str, Choice]
 
     def notes(self, rows: Mapping[str, str], digests: Mapping[str, str], evaluate_on: str) -> list[str]:
-        """What a table says of its tuned rows.
+        """Return what a table says of its tuned rows.
 
         Args:
             rows: of each tuned method in the table, the row with its values spelt out.
@@ -211,7 +211,7 @@ def read(path: Path, study: Study, methods: Registry[MethodEntry]) -> Tuned:
 
 
 def methods_in(path: Path, study: Study) -> dict[str, Any]:
-    """What a file has already, to which more methods are added; nothing where there is no file.
+    """Return the methods that a file has already, to which more are added; nothing where there is no file.
 
     Raises:
         UserError: `tune` did not write it, or it is of another setting.
@@ -227,7 +227,7 @@ def methods_in(path: Path, study: Study) -> dict[str, Any]:
 
 
 def differences(content: Mapping[str, Any], study: Study) -> str:
-    """How a file's setting differs from a study's, in words; empty where it does not."""
+    """Return in words how a file's setting differs from a study's, in words; empty where it does not."""
     there, here = content.get("setting"), facts_of(study)
     if not isinstance(there, dict):
         return "it says nothing of it"
@@ -239,7 +239,7 @@ def differences(content: Mapping[str, Any], study: Study) -> str:
 
 
 def _content(path: Path) -> dict[str, Any] | None:
-    """The object in the file; None where there is no file."""
+    """Return the object in the file; None where there is no file."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -69,7 +69,7 @@ app.command()(site)
 
 
 def main() -> None:
-    """The entry point: one line and exit code 2 for bad input, no traceback."""
+    """Run the command line; bad input gives one line and exit code 2, no traceback."""
     signal.signal(signal.SIGTERM, terminate)
     print_anything()
     with json_lines(wanted="--log-json" in sys.argv[1:]):  # also where the arguments are wrong
@@ -119,7 +119,7 @@ def _main() -> None:
 
 
 def _command_of(error: Any) -> str:
-    """The command, as it is typed, whose arguments an error of typer is about."""
+    """Return the command, as it is typed, whose arguments an error of typer is about."""
     names: list[str] = []
     context = getattr(error, "ctx", None)
     if context is None:  # some errors of parsing do not say where they come from

@@ -44,7 +44,7 @@ class JsonLog:
         return None
 
     def report(self, what: str, done: int, total: int) -> None:
-        """A preparation that takes a while."""
+        """Write a line about a preparation that takes a while."""
         now = self.clock()
         if done == total or now - self._told.setdefault(what, now) >= LINE_SECONDS:
             self._told[what] = now
@@ -53,7 +53,7 @@ class JsonLog:
             self._told.pop(what, None)
 
     def cells(self, done: int, total: int) -> None:
-        """How many of the cells are done; a line where it changes."""
+        """Write how many of the cells are done, where that changes."""
         if self._told.get("cells") != done:
             self._told["cells"] = done
             write_json("cells", done=done, total=total)
@@ -65,7 +65,7 @@ class JsonLog:
             write_json("epoch", node=each.node, process=each.process, device=each.device, **facts)
 
     def note(self, text: str) -> None:
-        """A line that a person should read."""
+        """Write a line that a person should read."""
         write_json("note", text=text)
 
     def warn(self, text: str) -> None:
@@ -73,7 +73,7 @@ class JsonLog:
         write_json("warning", text=text)
 
     def problem(self, text: str) -> None:
-        """A record cannot be used."""
+        """Write that a record cannot be used."""
         write_json("problem", text=text)
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
@@ -96,7 +96,7 @@ class JsonLog:
 
 
 def _facts(record: Record | None) -> dict[str, Any]:
-    """What the record of another process says of its cell; nothing where it cannot be read."""
+    """Return what the record of another process says of its cell; nothing where it cannot be read."""
     if record is None:
         return {}
     mean, content = 100 * float(record.metrics["mAP"]), record.content

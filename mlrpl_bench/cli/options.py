@@ -90,7 +90,7 @@ def with_setting(command: Command) -> Command:
 
 
 def _parameter(name: str, also: str | None) -> inspect.Parameter:
-    """A command's parameter for a field of `Options`, as Typer reads it."""
+    """Return a command's parameter for a field of `Options`, as Typer reads it."""
     field = described()[name]
     facts = field.metadata
     choices = facts.get("choices")
@@ -120,12 +120,12 @@ def registries(plugin: list[Path] | None) -> tuple[Registry[MethodEntry], Regist
 
 
 def plugin_files(plugin: list[Path] | None) -> tuple[Path, ...]:
-    """The plug-ins' files under names that do not depend on the current folder."""
+    """Return the plug-ins' files under names that do not depend on the current folder."""
     return tuple(path.resolve() for path in plugin or ())
 
 
 def result_folders(results_dirs: list[Path] | None) -> tuple[Path, ...]:
-    """The folders of records; the first is written to, the others are only read."""
+    """Return the folders of records; the first is written to, the others are only read."""
     return tuple(results_dirs or [Path("results")])
 
 
@@ -173,7 +173,7 @@ def ratio_numbers(text: str | None) -> tuple[float, ...] | None:
 
 
 def group_size(text: str) -> int | None:
-    """A group of at least one cell; None, for as many as fit in memory, is ``auto``."""
+    """Return a group's size, at least one cell; ``auto`` gives None, which is as many as fit in memory."""
     if text == "auto":
         return None
     try:

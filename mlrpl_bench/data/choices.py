@@ -6,7 +6,7 @@ SCHEMES = {
     "positives_only": "present labels with the same probability, never an absent one",
     "single_positive": "one present label of each image, and nothing else",
 }
-"""How the mask of known labels is drawn, see `protocol.known_mask`."""
+"""These are the ways to draw the mask of known labels, see `protocol.known_mask`."""
 
 REFERENCE = "reference"
 FAST = "fast"

@@ -39,7 +39,7 @@ UNSURE_IDS = "not_exhaustive_category_ids"
 
 
 def read(annotation_file: Path, image_folder: Path) -> Split:
-    """The labels that an annotation file gives its images; without word vectors.
+    """Return the labels that an annotation file gives its images; without word vectors.
 
     Images without annotations are kept, all ABSENT, or UNKNOWN but for the categories that they list as verified to be
     absent. The image files themselves are not looked at.
@@ -52,7 +52,10 @@ def read(annotation_file: Path, image_folder: Path) -> Split:
 
 
 def read_with_images(annotation_file: Path, image_folders: Sequence[Path]) -> Split:
-    """As `read`, with every image in the first of the folders that has it; see `locate` for those that are missing."""
+    """Read the same as `read`, with every image in the first of the folders that has it.
+
+    See `locate` for those that are missing.
+    """
     split = kept(annotation_file, lambda: _read(annotation_file, image_folders[0]))
     return replace(split, image_paths=locate([str(path) for path in split.image_paths], image_folders, annotation_file))
 
@@ -75,7 +78,7 @@ def write(
 
 
 def _read(annotation_file: Path, image_folder: Path) -> Split:
-    """A split whose image paths are the file's own relative names."""
+    """Return a split whose image paths are the file's own relative names."""
     content = _parse(annotation_file)
     images, annotations, categories = (content[name] for name in LISTS)
     names = tuple(category["name"] for category in categories)
@@ -108,7 +111,7 @@ def _read(annotation_file: Path, image_folder: Path) -> Split:
 def _before_annotations(
     images: Sequence[Mapping[str, Any]], category_ids: Sequence[Hashable], annotation_file: Path
 ) -> NDArray[np.int8]:
-    """What is known of images (N x C) before any annotation is looked at.
+    """Return what is known of images (N x C) before any annotation is looked at.
 
     All is ABSENT. Where images list the categories that were verified to be absent, only these are, and the others are
     UNKNOWN; so are, in any file, those of which an image says that its annotations are not exhaustive.
@@ -131,12 +134,12 @@ def _before_annotations(
 
 
 def _ids(value: Any) -> list[Hashable]:
-    """The ids in a list; for anything else one that no category has."""
+    """Return the ids in a list; for anything else, return one id that no category has."""
     return [item if _is_id(item) else None for item in value] if isinstance(value, list) else [None]
 
 
 def _parse(annotation_file: Path) -> dict[str, list[dict[str, Any]]]:
-    """What the file holds, every key that `read` uses in place and the categories in the order of the columns."""
+    """Return the file's content, every key that `read` uses in place and the categories in the order of the columns."""
     from pycocotools.coco import COCO
 
     if not annotation_file.is_file():
@@ -189,7 +192,7 @@ def _is_id(value: Any) -> bool:
 def _places(
     annotations: Sequence[Mapping[str, Any]], key: str, ids: Sequence[Hashable], annotation_file: Path
 ) -> NDArray[np.intp]:
-    """Where the id that each of A annotations refers to stands among `ids`: shape (A,)."""
+    """Return where the id that each of A annotations refers to stands among `ids`: shape (A,)."""
     place_of = {identity: place for place, identity in enumerate(ids)}
     places_A = np.array([place_of.get(annotation[key], -1) for annotation in annotations], dtype=np.intp)
     if (places_A < 0).any():
@@ -210,7 +213,7 @@ KEEP_ABOVE_BYTES = 20 * 2**20
 
 
 def kept(annotation_file: Path, read: Callable[[], Split]) -> Split:
-    """What `read` gives for an annotation file: a split whose image paths are relative names, without word vectors."""
+    """Return what `read` gives for a file: a split whose image paths are relative names, without word vectors."""
     try:
         facts = annotation_file.stat()
     except OSError:
@@ -235,7 +238,7 @@ def _bytes_of(split: Split) -> bytes:
 
 
 def _load(path: Path) -> Split | None:
-    """The entry, or None if there is none or it is not what was written."""
+    """Return the entry, or None if there is none or it is not what was written."""
     if not path.is_file():
         return None
     try:

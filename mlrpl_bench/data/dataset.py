@@ -1,4 +1,4 @@
-"""What a dataset is: images by path, their labels, and the preset that all methods share on it."""
+"""This module defines a dataset: images by path, their labels, and the preset that all methods share on it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Split:
 
     @property
     def num_unknown(self) -> int:
-        """How many entries of the labels nobody gave."""
+        """Return the number of entries whose label nobody gave."""
         return int(np.count_nonzero(self.labels_NC == UNKNOWN))
 
     def rows(self, rows: NDArray[np.intp]) -> Split:
@@ -101,7 +101,7 @@ def refuse_unmeasurable(split: Split, name: str) -> None:
 
 
 def held_out(num_rows: int, share: float = 0.1, seed: int = 0) -> NDArray[np.bool_]:
-    """Which of N training rows are held out for validation: a share of them, drawn by seed."""
+    """Return which of N training rows are held out for validation: a share of them, drawn by seed."""
     held_N = np.zeros(num_rows, dtype=bool)
     held_N[np.random.RandomState(seed).permutation(num_rows)[: round(share * num_rows)]] = True
     return held_N
@@ -181,7 +181,7 @@ class Dataset(ABC):
     """The files that `load` expects under the root, as a tree to show to a user."""
 
     expected_counts: Mapping[str, int] = MappingProxyType({})
-    """How many images the official data has per split; another number is no error, but worth saying."""
+    """This is the number of images per split of the official data; another number is no error, but worth saying."""
 
     needs_root = True
     """Whether the user must say where the images are; False for data that is generated into the cache."""
@@ -193,7 +193,7 @@ class Dataset(ABC):
         self.options = options or self.Options()
 
     def splits(self, root: Path) -> tuple[str, ...]:
-        """The names of the splits that `load` reads: ``train``, and ``test`` or ``val`` or both.
+        """Return the names of the splits that `load` reads: ``train``, and ``test`` or ``val`` or both.
 
         Where there is ``val``, it is what ``--evaluate-on val`` means; else a tenth of the training images is.
 
@@ -206,7 +206,8 @@ class Dataset(ABC):
         return ("train", "test")
 
     def source_table(self, root: Path) -> Any:
-        """The table that all splits were read from, a `label_tables.rewriting.SourceTable`; None where there is none.
+        """Return the table that all splits were read from, a `label_tables.rewriting.SourceTable`; None where there is
+        none.
 
         Args:
             root: as in `load`.

@@ -12,7 +12,8 @@ from mlrpl_bench.utils.errors import UserError
 
 
 def read_list(list_file: Path) -> list[str]:
-    """The names in a text file, one a line; a last line counts with and without a line break, blank lines do not.
+    """Return the names in a text file, one a line; a last line counts with and without a line break, blank lines do
+    not.
 
     Raises:
         UserError: the file is missing, is no text or has no names.
@@ -44,7 +45,7 @@ def is_text(value: Any) -> bool:
 
 
 def locate(names: Sequence[str], folders: Sequence[Path], listed_in: Path) -> list[Path]:
-    """Where each of the listed files lies: in the first of the folders that has it.
+    """Return where each of the listed files lies: in the first of the folders that has it.
 
     One that no folder has gets a path where most of the others are. It is not refused: whether a run goes on without
     an image is the user's choice (``--on-bad-image``), and `missing_rows` finds it.
@@ -99,7 +100,7 @@ def refuse_outside(file_names: Iterable[str], image_folder: Path, annotation_fil
 
 
 def missing_rows(paths: Sequence[Path]) -> list[int]:
-    """The rows whose file is not there. A folder is listed once, which is faster than asking for each file.
+    """Return the rows whose file is not there. A folder is listed once, which is faster than asking for each file.
 
     Raises:
         UserError: a folder cannot be read.
@@ -109,7 +110,7 @@ def missing_rows(paths: Sequence[Path]) -> list[int]:
 
 
 def is_in_folder(path: Path, folders: dict[Path, frozenset[str]]) -> bool:
-    """Whether there is such a file; `folders` are those listed so far, and grows.
+    """Tell whether there is such a file; `folders` are those listed so far, and grows.
 
     Raises:
         UserError: the folder cannot be read.

@@ -44,7 +44,7 @@ class Masks:
     kept_rows: NDArray[np.intp] | None = None
 
     def __call__(self, ratio: float, seed: int) -> NDArray[np.bool_]:
-        """The mask (N x C) of the rows that are trained on.
+        """Return the mask (N x C) of the rows that are trained on.
 
         Raises:
             UserError: no label at all would be known; or see `read` and `protocol.known_mask`.
@@ -89,7 +89,7 @@ def write(path: Path, mask_NC: NDArray[np.bool_], split: Split, ratio: float, se
 
 
 def read(path: Path, split: Split, ratio: float) -> NDArray[np.bool_]:
-    """A mask from a file, for a training set; entries whose label nobody gave are known in no mask.
+    """Read a mask from a file, for a training set; entries whose label nobody gave are known in no mask.
 
     Raises:
         UserError: the file is missing or damaged, or its mask belongs to other images, categories or another ratio.
@@ -130,7 +130,7 @@ def _refuse_other_kinds(path: Path, arrays: dict[str, NDArray]) -> None:
 
 
 def _mask_of_other_code(path: Path, arrays: dict[str, NDArray], split: Split) -> NDArray[np.bool_]:
-    """The only array of a file: a mask, or labels after hiding, which must then agree with ours."""
+    """Return the only array of a file: a mask, or labels after hiding, which must then agree with ours."""
     if len(arrays) != 1:
         raise UserError(f"mask {path} has the arrays {', '.join(arrays)}; one of shape images x categories is needed")
     (array_NC,) = arrays.values()

@@ -36,7 +36,7 @@ def known_mask(
     ids: Sequence[int | str] | None = None,
     labels_NC: NDArray[np.int8] | None = None,
 ) -> NDArray[np.bool_]:
-    """Which of the N x C training label entries are known.
+    """Return which of the N x C training label entries are known.
 
     ``hcp`` is the reference's stream, bit for bit: one float64 draw from NumPy's legacy ``RandomState(seed)``,
     row-major, an entry is known where the draw is below `ratio`. Row order therefore decides the mask, the masks
@@ -72,7 +72,7 @@ def _drawn(
     ids: Sequence[int | str] | None,
     labels_NC: NDArray[np.int8] | None,
 ) -> NDArray[np.bool_]:
-    """The mask as it is where every label was given; see `known_mask`."""
+    """Return the mask as it is where every label was given; see `known_mask`."""
     if scheme in COMPLETE_AT_ONE and ratio == 1:
         return np.ones(shape, dtype=bool)
     if scheme == "by_id":
@@ -112,7 +112,7 @@ def check_ratios(ratios: Sequence[float]) -> None:
 
 
 def hide(labels_NC: NDArray[np.int8], mask_NC: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """The labels with every entry outside the mask set to UNKNOWN; a new array."""
+    """Return the labels with every entry outside the mask set to UNKNOWN; a new array."""
     return np.where(mask_NC, labels_NC, UNKNOWN).astype(np.int8)
 
 
@@ -122,7 +122,7 @@ def mask_hash(mask_NC: NDArray[np.bool_]) -> str:
 
 
 def known_share(labels_NC: NDArray[np.int8], mask_NC: NDArray[np.bool_]) -> dict[str, float]:
-    """The share of the PRESENT and of the ABSENT entries that the mask really left known, in [0, 1].
+    """Return the share of the PRESENT and of the ABSENT entries that the mask really left known, in [0, 1].
 
     NaN where the labels have no entry of that state.
     """

@@ -31,7 +31,7 @@ LONGEST_LINE = 2**20
 
 
 def hashed_vectors(names: Sequence[str], width: int = WIDTH) -> NDArray[np.float32]:
-    """A fixed vector per category name, the mean of its words' vectors: float32, (C, E) with E = `width`.
+    """Return a fixed vector per category name, the mean of its words' vectors: float32, (C, E) with E = `width`.
 
     The same name gives the same vector on every machine, whatever other names are asked for. Letter case,
     hyphens and underscores do not count.
@@ -68,7 +68,7 @@ def prepare(names: Sequence[str], source: Path, report: Count = lambda *_: None)
 
 
 def prepared(names: Sequence[str]) -> NDArray[np.float32] | None:
-    """The vectors (C, E) that `prepare` kept for exactly these names in this order, or None."""
+    """Return the vectors (C, E) that `prepare` kept for exactly these names in this order, or None."""
     path = _file_of(names)
     if not path.is_file():
         return None
@@ -140,7 +140,7 @@ def _from_text(names: Sequence[str], source: Path, report: Count) -> NDArray[np.
 
 
 def _real_words(name: str) -> list[str]:
-    """The words of a name as GloVe has them; VOC's three joined names are taken apart."""
+    """Return the words of a name as GloVe has them; VOC's three joined names are taken apart."""
     joined = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
     return _words(joined.get(name.lower(), name))
 

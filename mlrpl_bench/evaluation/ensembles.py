@@ -15,7 +15,7 @@ from mlrpl_bench.evaluation.intervals import Measured
 from mlrpl_bench.utils.errors import UserError
 
 Pairs = Mapping[tuple[int, int], Measured]
-"""By places of two seeds, the lower first: one metric of their ensemble, as a `Measured` of one seed."""
+"""This maps the places of two seeds, the lower first, to one metric of their ensemble, as a `Measured` of one seed."""
 
 
 def pooled_logits(logits_KNC: ArrayLike) -> NDArray[np.float64]:

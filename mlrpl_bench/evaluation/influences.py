@@ -130,7 +130,7 @@ def _average_precision_influences(scores_N: NDArray[np.float64], present_N: NDAr
 
 
 def _best_at_or_after(precisions_P: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Where the highest value at or after each place stands."""
+    """Return where the highest value at or after each place stands."""
     backwards_P = precisions_P[::-1]
     is_highest_P = backwards_P >= np.maximum.accumulate(backwards_P)
     places_P = np.arange(len(precisions_P))
@@ -162,7 +162,7 @@ def _category_f1_influences(predicted_NC: NDArray[np.bool_], present_NC: NDArray
 def _mean_ratio_and_influences(
     part_NC: NDArray[np.bool_], whole_NC: NDArray[np.bool_]
 ) -> tuple[float, NDArray[np.float64]]:
-    """The mean over categories of part / whole (0 where the whole is 0), and each image's influence on it."""
+    """Return the mean over categories of part / whole (0 where the whole is 0), and each image's influence on it."""
     wholes_C = np.maximum(whole_NC.sum(axis=0), 1)
     ratios_C = part_NC.sum(axis=0) / wholes_C
     influences_N = part_NC @ (1 / wholes_C) - whole_NC @ (ratios_C / wholes_C)

@@ -278,7 +278,7 @@ def _check_level(level: float) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _times_drawn(images: int, resamples: int, seed: int) -> NDArray[np.uint8]:
-    """How often each bootstrap sample holds each image; read-only, 81 MB for 2000 samples of 40,504 images."""
+    """Return how often each bootstrap sample holds each image; read-only, 81 MB for 2000 samples of 40,504 images."""
     random = np.random.default_rng(seed_of("resampled images", seed, images))
     times_drawn_RN = np.empty((resamples, images), dtype=np.uint8)
     for row in range(resamples):
@@ -299,7 +299,7 @@ def _difference(a: Measured, b: Measured) -> Measured:
 
 
 class _ImagesPart(NamedTuple):
-    """What of a row's uncertainty is the images': the mean influence, its share that all seeds have, its error."""
+    """This is the images' part of a row's uncertainty: the mean influence, its share that all seeds have, its error."""
 
     mean_N: NDArray[np.float64]
     shared: float
@@ -309,7 +309,7 @@ class _ImagesPart(NamedTuple):
 def _intervals_and_draws(
     rows: Sequence[Measured], level: float, resamples: int, seed: int, spreads: Sequence[Spread | None]
 ) -> list[tuple[Interval, NDArray[np.float64], float]]:
-    """By row the interval, the images' part of each resample, and the degrees of freedom of the seeds' part."""
+    """Return by row the interval, the images' part of each resample, and the degrees of freedom of the seeds' part."""
     _check_level(level)
     parts = [_images_part(row) for row in rows]
     if len({len(part.mean_N) for part in parts}) > 1:
@@ -361,7 +361,7 @@ def _moderated(variance: float, degrees: float, spread: Spread | None) -> tuple[
 
 
 def _shared_part(influences_SN: NDArray[np.float64], variance: float) -> float:
-    """The share, in [0, 1] and of a standard deviation, of the mean influence that all seeds have in common.
+    """Return the share, in [0, 1] and of a standard deviation, of the mean influence that all seeds have in common.
 
     The mean over S seeds has the variance v = shared + own / S, one seed shared + own on average, so shared is
     (S v - that average) / (S - 1).

@@ -19,7 +19,7 @@ from mlrpl_bench.utils.errors import UserError
 
 Scores = NDArray[np.floating]
 PER_IMAGE = 3
-"""How many labels an image may be given for the metrics that end in ``_top3``."""
+"""This is the number of labels that an image may be given for the metrics that end in ``_top3``."""
 
 REPORTED = ("mAP", "OF1", "CF1")
 """The metrics that papers print: tables average these, and comparisons have the influences of images on these."""
@@ -152,7 +152,7 @@ def _both_precisions(
 
 
 def _by_category(matrix_NC: NDArray) -> NDArray:
-    """The transpose, laid out so that a category's entries are neighbours in memory: sorting them is faster."""
+    """Return the transpose, laid out so that a category's entries are neighbours in memory: sorting them is faster."""
     return np.ascontiguousarray(matrix_NC.T)
 
 
@@ -167,7 +167,7 @@ def _average_precisions(scores_N: Scores, present_N: NDArray[np.bool_]) -> tuple
 
 
 def _ranked(scores_N: Scores, present_N: NDArray[np.bool_]) -> NDArray:
-    """Which of the entries are present (else zero), the highest score first, of equal ones the earlier row.
+    """Return which of the entries are present (else zero), the highest score first, of equal ones the earlier row.
 
     A float32 score, its row and whether it is present fit into one int64, and plain integers sort twice as fast as an
     argsort does: the bits of floats are ordered as the floats are, those of negative ones the other way around.
@@ -184,7 +184,7 @@ def _ranked(scores_N: Scores, present_N: NDArray[np.bool_]) -> NDArray:
 
 
 def _highest(scores_NC: Scores, evaluated_NC: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """Where an image's `count` highest evaluated scores stand (of equal ones the first); all where it has fewer."""
+    """Return where an image's `count` highest evaluated scores stand, all if it has fewer; equal ones: the first."""
     left_NC = np.where(evaluated_NC, scores_NC, -np.inf)
     rows_N = np.arange(len(left_NC))
     highest_NC = np.zeros(left_NC.shape, dtype=bool)

@@ -75,7 +75,7 @@ def oracle(
 
 
 class _Curve(NamedTuple):
-    """What the thresholds of one category predict.
+    """This holds what the thresholds of one category predict.
 
     A threshold between two PRESENT scores predicts more entries and none of them rightly, so it is left out.
 
@@ -124,7 +124,7 @@ def _curve(scores_N: Scores, labels_N: NDArray[np.int8]) -> _Curve:
 
 
 def _at_least(rising_N: Scores, threshold: Any) -> Any:
-    """How many of rising scores are at least a threshold, for one or for many."""
+    """Return how many of rising scores are at least a threshold, for one or for many."""
     return len(rising_N) - np.searchsorted(rising_N, threshold, side="left")
 
 
@@ -165,5 +165,5 @@ def _risen_CF1(curves: Sequence[_Curve], start_C: NDArray[np.float64]) -> float:
 
 
 def _harmonic(a: Any, b: Any) -> Any:
-    """The harmonic mean, 0 where both are 0."""
+    """Return the harmonic mean, 0 where both are 0."""
     return 2 * a * b / np.maximum(a + b, 1e-300)

@@ -23,7 +23,7 @@ Workers that are lost together, with a zone of a cloud for instance, count as on
 """
 
 ASSUMED = 8
-"""So many cells are taken to have been side by side in a worker that was killed for lack of memory and had no limit."""
+"""We assume that this many cells were side by side in a worker that was killed for lack of memory and had no limit."""
 
 
 class Folder(Protocol):
@@ -156,7 +156,7 @@ def _drive(
 
 @dataclass(frozen=True)
 class _Begin:
-    """What was so when a worker was started: `_Tries.most`, `_Tries.in_vain` and the folder's progress."""
+    """This is the state when a worker was started: `_Tries.most`, `_Tries.in_vain` and the folder's progress."""
 
     most: int | None
     in_vain: int

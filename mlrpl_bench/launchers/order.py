@@ -16,7 +16,7 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import PACKAGE, write_atomically
 
 FOLDER = ".work"
-"""In a data set's folder of results: the orders, and what workers said."""
+"""This folder, in a data set's folder of results, holds the orders, and what workers said."""
 
 _TYPES = {"request": dict, "launcher": str, "planned": int, "code": str, "versions": dict, "failed": dict}
 

@@ -85,4 +85,4 @@ class Placement:
 
 
 HERE = Placement()
-"""In this process."""
+"""This placement trains in this process."""

@@ -184,7 +184,7 @@ def task_options(gpus: int, cpus: int, accelerator: str | None) -> dict[str, Any
 
 
 def words_of(needs: Mapping[str, Any]) -> str:
-    """What a task with such `task_options` takes of a node, for people.
+    """Return in words what a task with such `task_options` takes of a node, for people.
 
     >>> words_of(task_options(1, 5, "H100"))
     '1 GPU (H100) and 5 CPUs'
@@ -195,7 +195,7 @@ def words_of(needs: Mapping[str, Any]) -> str:
 
 
 def _fitting(resources: Mapping[str, float], needs: Mapping[str, Any]) -> int:
-    """How many tasks a node runs at once, if it runs nothing else."""
+    """Return how many tasks a node runs at once, if it runs nothing else."""
     if "accelerator_type" in needs and f"accelerator_type:{needs['accelerator_type']}" not in resources:
         return 0
     each = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"]}

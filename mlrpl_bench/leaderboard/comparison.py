@@ -44,14 +44,14 @@ class Row:
 
     @property
     def caution(self) -> str:
-        """What cannot be concluded; empty where nothing is to be said."""
+        """Return what cannot be concluded; empty where nothing is to be said."""
         mask_seeds = [mask_seed for _, mask_seed in self.finding.seeds]
         one_mask = len(mask_seeds) > 1 and len(set(mask_seeds)) == 1
         return "; ".join(filter(None, [self.finding.caution, pairing.ONE_MASK if one_mask else ""]))
 
     @property
     def verdict(self) -> str:
-        """Which row is better, that they cannot be told apart, or why they cannot be compared."""
+        """Return which row is better, that they cannot be told apart, or why they cannot be compared."""
         found = self.finding
         if not found.seeds:
             return f"{NONE_COMMON}: {found.why}"
@@ -75,7 +75,7 @@ class Row:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what there is not."""
+        """Return plain data; None for what there is not."""
         found = self.finding
         names = ("mean_a", "mean_b", "difference", "low", "high", "p_value", "p_adjusted")
         return plain({
@@ -115,7 +115,7 @@ class Comparison:
         return [line.to_text() for line in self.lines]
 
     def table(self, title: str = "") -> Table:
-        """The comparison as a table with its notes.
+        """Return the comparison as a table with its notes.
 
         Args:
             title: above the table; ``a and b`` unless another one is given.
@@ -140,7 +140,7 @@ class Comparison:
         return list(dict.fromkeys(notes))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what there is not."""
+        """Return plain data; None for what there is not."""
         rows = [line.to_json() for line in self.lines]
         return {"a": self.a, "b": self.b, "level": self.level, "rows": rows, "notes": self.notes()}
 

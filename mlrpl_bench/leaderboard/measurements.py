@@ -148,7 +148,7 @@ def _has_influences(by_seed: pairing.BySeeds) -> bool:
 def _against_best(
     rows: Mapping[str, Measured], seeds: Mapping[str, Sequence[Seeds]]
 ) -> tuple[str | None, dict[str, float]]:
-    """The best row, and for each other one the p-value of no difference on their common seeds.
+    """Return the best row, and for each other one the p-value of no difference on their common seeds.
 
     The best has the highest mean of the rows with the most seeds: one lucky seed beats nobody. A row that shares but
     one seed with a best that has more is not compared, since that would tell more apart than more seeds would.
@@ -170,7 +170,7 @@ def _against_best(
 
 
 def _spreads(pairs: Sequence[tuple[Measured, Measured]]) -> dict[int, intervals.Spread | None]:
-    """What the comparisons of a column teach about the seeds' variance, by number of seeds."""
+    """Return what the comparisons of a column teach about the seeds' variance, by number of seeds."""
     differences = [np.asarray(a.estimates_S) - np.asarray(b.estimates_S) for a, b in pairs]
     by_size: dict[int, list[float]] = {}
     for difference_S in differences:
@@ -220,7 +220,7 @@ class Lookup:
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the rows, in the order of the measurements."""
+        """Return the labels of the rows, in the order of the measurements."""
         return list(dict.fromkeys(label for label, _, _ in self._rows))
 
     def means(self, metric: str, known_ratio: str) -> dict[str, float]:

@@ -27,7 +27,7 @@ COST_UNITS = {
     "peak_memory_bytes": ("peak_memory", "GB", 1e9),
     "cells_in_group": ("cells_in_group", "", 1.0),
 }
-"""By name in a record: the name in tables, the unit there, and how many of the record's units that unit holds."""
+"""This maps a name in a record to the name in tables, the unit there, and how many of the record's units it holds."""
 
 COSTS = tuple(name for name, _, _ in COST_UNITS.values())
 """The names that tables have for costs."""
@@ -143,4 +143,7 @@ METRICS = {
     FLUCTUATION: Metric("loss fluctuation", "", lambda evidence: evidence.loss_fluctuation),
     **{COST_UNITS[key][0]: _cost(key) for key in COST_UNITS},
 }
-"""By key, which is the name but for `FLUCTUATION`, in the order of the tidy table; categories come on top."""
+"""These are the metrics by key, in the order of the tidy table; categories come on top.
+
+The key is the name but for `FLUCTUATION`.
+"""

@@ -21,10 +21,10 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.progress import Report, silent
 
 Missing = Mapping[tuple[str, float], str]
-"""By row label and known ratio: why one of its cells has no number."""
+"""This says, by row label and known ratio, why one of its cells has no number."""
 
 NOT_RUN, INTERRUPTED = "not run", "interrupted"
-"""How the store's reasons begin that a checkpoint says more about."""
+"""These are the beginnings of the store's reasons that a checkpoint says more about."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def select(
 def _evidence(
     records: Sequence[Record], study: Study, validated: Mapping[str, Record], problems: list[str], report: Report
 ) -> dict[str, Evidence]:
-    """By key; a record whose scores cannot be used becomes a problem.
+    """Return evidence by key; a record whose scores cannot be used becomes a problem.
 
     Args:
         validated: see `_on_validation`.
@@ -122,7 +122,7 @@ def _evidence(
 
 
 def _on_validation(records: Sequence[Record], study: Study) -> dict[str, Record]:
-    """The records of trainings that were done without the validation images and evaluated on them, by `_training`."""
+    """Return the records of trainings done without the validation images and evaluated on them, by `_training`."""
     if study.setting.evaluate_on != "test":
         return {}
     others = [record for record in records if record.cell.setting.evaluate_on == "val"]
@@ -161,7 +161,7 @@ def _training(cell: Cell) -> str:
 
 
 def stalled(found: Sequence[Evidence], study: Study) -> list[str]:
-    """A line for each learning rate and number of steps with which trainings led nowhere, with the rows and ratios."""
+    """Return a line for each learning rate and number of steps whose trainings led nowhere, with rows and ratios."""
     labels_NC = study.test.labels_NC
     by_length: dict[steps.Length, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))
     for record in (evidence.record for evidence in found):
@@ -202,7 +202,7 @@ def _missing(cells: Sequence[Cell], store: ResultStore, known: Mapping[str, str]
 
 
 def _why_missing(cell: Cell, store: ResultStore) -> str:
-    """What the store says; of a cell that was stopped and goes on from its checkpoint, where it stands."""
+    """Return what the store says; for a stopped cell that goes on from its checkpoint, return where it stands."""
     position, epochs = checkpoint.position(store.folder(cell)), cell.recipe.epochs or 0
     place = "" if position is None or position[0] >= epochs else f"at epoch {position[0] + 1} of {epochs}"
     return _standing(store.why_missing(cell), place)

@@ -53,7 +53,7 @@ class Part:
 
     @property
     def what(self) -> str:
-        """For people: ``sarb - kggr, mAP, 10 % less 90 %``."""
+        """Return the part in words for people: ``sarb - kggr, mAP, 10 % less 90 %``."""
         at = pairing.percents(self.ratios) if len(self.ratios) == 1 else self.known_ratio
         less_at = f" less {pairing.percents(self.less_at)}" if self.less_at else ""
         return f"{self.a} - {self.b}, {self.metric.replace('_', ' ')}, {at}{less_at}"
@@ -99,13 +99,13 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """The answer, with what it would take."""
+        """Return the answer, with what it would take."""
         if self.answer != CANNOT_TELL:
             return f"{self.answer} ({self.why})" if self.why else self.answer
         return f"cannot tell yet ({self.why})" if math.isfinite(self.more_seeds) else f"cannot tell: {self.why}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what there is not, ``inf`` seeds as text."""
+        """Return plain data; None for what there is not, ``inf`` seeds as text."""
         found = {name: value for name, value in asdict(self).items() if name not in ("mean_a", "mean_b", "caution")}
         found["left_out"] = found.pop("unpaired_seeds")
         if math.isinf(self.more_seeds):
@@ -170,7 +170,7 @@ def _missing(cells: EvidenceGrid, part: Part, level: float) -> Finding:
 
 
 def _measure(cells: EvidenceGrid, part: Part, level: float, margin: float) -> _Measurement | None:
-    """The difference over the common seeds; None if there are none."""
+    """Measure the difference over the common seeds; None if there are none."""
     seeds = pairing.common_seeds(cells, (part.a, part.b), part.ratios + part.less_at, part.metric)
     if not seeds:
         return None
@@ -190,7 +190,7 @@ def _measure(cells: EvidenceGrid, part: Part, level: float, margin: float) -> _M
 
 
 def _equality(a: Measured, b: Measured, level: float, margin: float) -> Difference:
-    """The interval of two one-sided tests of being at least a margin apart, and the larger of their p-values."""
+    """Return the interval of two one-sided tests of being at least a margin apart, and the larger of their p-values."""
     one_sided = []
     for sign in (1, -1):  # not below -margin, not above +margin
         moved = Measured(b.influences_SN, np.asarray(b.estimates_S) - sign * margin)
@@ -226,7 +226,7 @@ def _finding(
 def _answer(
     part: Part, difference: Difference, p_adjusted: float, family: int, margin: float
 ) -> tuple[str, float, str]:
-    """The answer; where there is none, how many more seeds there would be one with, and that in words."""
+    """Return the answer; where there is none, how many more seeds there would be one with, and that in words."""
     if difference.seeds == 1:
         return CANNOT_TELL, 2, "needs at least 2 more seeds"
     alpha = 1 - difference.level

@@ -51,7 +51,7 @@ class Backbone:
     num_stages: int = 1
 
     def for_one_method(self) -> Backbone:
-        """The same frozen part with a fresh copy of the trained part."""
+        """Return the same frozen part with a fresh copy of the trained part."""
         return replace(self, trained=copy.deepcopy(self.trained))
 
 
@@ -65,7 +65,7 @@ def build(
     attention_width: int | None = None,
     pool: bool | None = None,
 ) -> Backbone:
-    """A backbone by name, with its weights.
+    """Build a backbone by name, with its weights.
 
     Args:
         name: ``small`` (three residual stages, for small images), ``resnet101`` (the papers'), or any timm model
@@ -95,14 +95,14 @@ def build(
 
 
 def widths(name: str) -> dict[str, Any]:
-    """A backbone's own `feature_width`, `attention_width` and `pool`: the papers', but for the small one."""
+    """Return a backbone's own `feature_width`, `attention_width` and `pool`: the papers', but for the small one."""
     if name == SMALL:
         return {"feature_width": 64, "attention_width": 32, "pool": False}
     return {"feature_width": 1024, "attention_width": 512, "pool": True}
 
 
 def is_folded(name: str) -> bool:
-    """Whether a backbone's frozen part is folded in a run.
+    """Tell whether a backbone's frozen part is folded in a run.
 
     The papers' ResNet-101 and ``small`` are not, so that their scores stay what they were to the last bit.
     """
@@ -127,7 +127,7 @@ class Outline:
     unfolded: int = 0
 
     def __str__(self) -> str:
-        """In one line: ``1 of 5 stages, 15.0 of 42.5 million parameters``."""
+        """Return one line: ``1 of 5 stages, 15.0 of 42.5 million parameters``."""
         total = self.frozen_parameters + self.trained_parameters
         if self.num_stages == 1:
             share = "the whole backbone, in which no place to cut was found" if self.trained_stages else "none of it"
@@ -139,7 +139,7 @@ class Outline:
 
 @functools.cache  # takes a second or two, and what it tells depends on nothing else
 def outline(name: str, trained_stages: int = 1) -> Outline:
-    """What is frozen and what is trained of a backbone; nothing is fetched.
+    """Return which parts of a backbone are frozen and which are trained; nothing is fetched.
 
     Raises:
         UserError: an unknown name, or more stages than there are.
@@ -152,7 +152,7 @@ def outline(name: str, trained_stages: int = 1) -> Outline:
 
 
 def pixel_format(name: str) -> PixelFormat:
-    """The mean, deviation and interpolation that a backbone was trained with; nothing is built or fetched.
+    """Return the mean, deviation and interpolation that a backbone was trained with; nothing is built or fetched.
 
     The papers' ResNet-101 and ``small`` have the reference's, which resizes bicubic whatever timm says.
 
@@ -186,7 +186,7 @@ def _refuse_unknown(name: str) -> None:
 
 
 def pretrained_tag(name: str) -> str:
-    """Which of timm's weights a backbone gets without a file, such as ``resnet101.tv_in1k``."""
+    """Return which of timm's weights a backbone gets without a file, such as ``resnet101.tv_in1k``."""
     import timm
 
     model_name = _timm_name(name)
@@ -219,7 +219,7 @@ class ResidualStage(nn.Module):
 
 
 def _small(weights: str | None) -> tuple[Stages, int]:
-    """A ResNet in miniature: 56 x 56 images become 7 x 7 maps; the last stage is trained, as in the papers."""
+    """Build a ResNet in miniature: 56 x 56 images become 7 x 7 maps; the last stage is trained, as in the papers."""
     first = [
         nn.Conv2d(3, 24, 5, stride=2, padding=2, bias=False),
         nn.BatchNorm2d(24),
@@ -236,7 +236,7 @@ def _small(weights: str | None) -> tuple[Stages, int]:
 
 
 def _from_timm(name: str, weights: str | None) -> tuple[Stages, int]:
-    """The stages of a timm model with its weights, and the number of channels of its last map."""
+    """Return the stages of a timm model with its weights, and the number of channels of its last map."""
     import timm  # imported late: it takes seconds
 
     model_name = _timm_name(name)
@@ -258,7 +258,7 @@ def _from_timm(name: str, weights: str | None) -> tuple[Stages, int]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a local weight file (``.pth`` or ``.safetensors``) by name; no code in it is run.
+    """Read the tensors of a local weight file (``.pth`` or ``.safetensors``) by name; no code in it is run.
 
     Raises:
         UserError: there is no such file, it is empty or damaged, or it holds something else.
@@ -309,7 +309,7 @@ def _load_into(model: nn.Module, path: Path, name: str) -> None:
 
 
 def _renamed_for(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A whole timm model's state under the names of its feature extractor.
+    """Return a whole timm model's state under the names of its feature extractor.
 
     There ``stages.0`` is called ``stages_0``, or everything stands under ``model``.
     """

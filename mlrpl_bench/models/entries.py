@@ -64,7 +64,7 @@ class MethodEntry:
     step: StepEntry | None = None
 
     def hyperparameters(self, overrides: dict[str, Any] | None = None) -> Any:
-        """The hyper-parameters under this name, changed by overrides (strings are converted and checked)."""
+        """Return the hyper-parameters under this name, changed by overrides (strings are converted and checked)."""
         return hyperparameters.make_instance(
             self.cls.Hyperparameters, {**self.settings, **(overrides or {})}, self.name
         )
@@ -77,7 +77,7 @@ class MethodEntry:
         return hashlib.sha256(f"{own}\n{source_digest(self.step.path)}".encode()).hexdigest()
 
     def followed_by(self, step: StepEntry) -> MethodEntry:
-        """The method with a step after its training, under the name of both.
+        """Return the method with a step after its training, under the name of both.
 
         Raises:
             UserError: they have a hyper-parameter of one name.
@@ -125,7 +125,7 @@ class Variant:
     path: Path = Path()
 
     def of(self, entry: MethodEntry) -> MethodEntry:
-        """The entry under this name, made of the method's."""
+        """Return the entry under this name, made of the method's."""
         cls = derived(entry.cls, recipe=replace(entry.cls.recipe, **self.recipe))
         facts: dict[str, Any] = {"idea": self.idea, "published": "", "differs": self.differs, "default": False}
         return replace(entry, name=self.name, cls=cls, **facts)
@@ -147,7 +147,7 @@ class DatasetEntry:
     presets: Mapping[str, Preset] = field(default_factory=dict)
 
     def preset_called(self, name: str | None) -> Preset:
-        """The preset of a name; the usual one for None.
+        """Return the preset of a name; the usual one for None.
 
         Raises:
             UserError: the dataset has no such preset.
@@ -185,7 +185,7 @@ class Entries(dict[str, Any]):
         return super().__contains__(name) or (step in self._steps and super().__contains__(method))
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The entry of a name, or the default."""
+        """Return the entry of a name, or the default."""
         try:
             return self[name]
         except KeyError:

@@ -15,14 +15,17 @@ from mlrpl_bench.utils.errors import UserError
 RATE = "lr"
 """Among a row's overrides this is the factor on its learning rate; no method has a hyper-parameter of this name."""
 PATHS_TO = ("labels", "training images", "test images")
-"""What an option of a dataset may be a path to: labels of images that are named by their ids, or what gives images."""
+"""A dataset's option may be a path to these: labels of images that are named by their ids, or what gives images."""
 SMALLEST_FACTOR = 1e-6
-"""On a learning rate; the largest is as far from 1 on the other side."""
+"""This is the smallest factor on a learning rate; the largest is as far from 1 on the other side."""
 
 EMA = "ema"
 """Among a row's overrides this is the recipe's `Recipe.ema`; no method has a hyper-parameter of this name."""
 SMALLEST_EMA, LARGEST_EMA = 0.01, 4.3
-"""In epochs of 20. At the largest, 1 % of an average is still the untrained weights: e^(-20 / 4.3)."""
+"""These bound the time constant of averaged weights, in epochs of 20.
+
+At the largest, 1 % of an average is still the untrained weights: e^(-20 / 4.3).
+"""
 
 OF_THE_RECIPE = {
     RATE: "the factor on any method's learning rate",
@@ -40,7 +43,7 @@ def parameter(
     choices: tuple[str, ...] | None = None,
     path_to: str = "",
 ) -> Any:
-    """A dataclass field that knows its meaning and its valid values (bounds are inclusive).
+    """Make a dataclass field that knows its meaning and its valid values (bounds are inclusive).
 
     Args:
         path_to: of a dataset's option whose value is a path, one of `PATHS_TO`: what lies there. A cell's key has that
@@ -137,7 +140,8 @@ def _ema(given: Any, owner: str) -> float | None:
 
 
 def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
-    """An instance of a hyper-parameter dataclass; strings are converted to the field's type and everything checked.
+    """Make an instance of a hyper-parameter dataclass; strings are converted to the field's type and everything
+    checked.
 
     Raises:
         UserError: an unknown name, or a value of the wrong type or out of range; the line lists the valid ones.
@@ -154,7 +158,7 @@ def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = 
 
 
 def describe(cls: type) -> str:
-    """One line with every hyper-parameter of a dataclass, its default and its valid values."""
+    """Return one line with every hyper-parameter of a dataclass, its default and its valid values."""
     fields = dataclasses.fields(cls)
     if not fields:
         return "it has none"
@@ -162,7 +166,7 @@ def describe(cls: type) -> str:
 
 
 def valid_values(cls: type, field: dataclasses.Field) -> str:
-    """The type and range of one field in words, such as ``float, 0 to 1``."""
+    """Return the type and range of one field in words, such as ``float, 0 to 1``."""
     if choices := field.metadata.get("choices"):
         return " | ".join(choices)
     kind, optional = plain_type(typing.get_type_hints(cls)[field.name])

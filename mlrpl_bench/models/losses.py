@@ -104,7 +104,7 @@ def contrastive(
 
 
 def _selection(losses_CP: Tensor, members_CP: Tensor, num_both: Tensor, generator: torch.Generator) -> Tensor:
-    """How often each member counts: 2m at random plus the m with the largest loss; once each if m is 0."""
+    """Return how often each member counts: 2m at random plus the m with the largest loss; once each if m is 0."""
     draws_CP = torch.rand(members_CP.shape, generator=generator, device=members_CP.device)
     num_random = torch.where(num_both > 0, 2 * num_both, members_CP.numel())
     return _smallest(draws_CP, members_CP, num_random).float() + _smallest(-losses_CP, members_CP, num_both)
@@ -127,7 +127,7 @@ def clipped_log_sigmoid(logits_BC: Tensor, floor: float = 1e-5) -> Tensor:
 
 
 def part_of_mean(losses_BC: Tensor, members_BC: Tensor) -> Tensor:
-    """What the marked entries contribute to the mean over all entries; 0 where none is marked.
+    """Return what the marked entries contribute to the mean over all entries; 0 where none is marked.
 
     >>> part_of_mean(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[True, False], [False, True]]))
     tensor(1.2500)
@@ -179,7 +179,7 @@ def asymmetric_absent(logits_BC: Tensor, focus: float, margin: float) -> Tensor:
 def partial_asymmetric(
     logits_BC: Tensor, labels_BC: Tensor, focus_present: float, focus_absent: float, margin: float
 ) -> Tensor:
-    """The asymmetric loss, averaged over all known entries of the batch.
+    """Return the asymmetric loss, averaged over all known entries of the batch.
 
     The papers add up. Averaged over unknown entries too, it is so small at 10 % known that a weight decay in the
     gradient outweighs it.

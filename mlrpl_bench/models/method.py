@@ -85,7 +85,7 @@ class Progress:
     steps_per_epoch: int = 1
 
     def at(self, epoch_of_20: int) -> int:
-        """The epoch of this run that stands for an epoch index of the papers' 20.
+        """Return the epoch of this run that stands for an epoch index of the papers' 20.
 
         >>> Progress(epoch=0, epochs=10).at(5), Progress(epoch=0, epochs=20).at(5)
         (2, 5)
@@ -93,11 +93,11 @@ class Progress:
         return round(epoch_of_20 * self.epochs / 20)
 
     def started(self, epoch_of_20: int) -> bool:
-        """Whether that epoch has come."""
+        """Tell whether that epoch has come."""
         return self.epoch >= self.at(epoch_of_20)
 
     def due(self, first: int, every: int) -> bool:
-        """Whether this is one of the epochs first, first + every, ... of the papers' 20; at most once an epoch.
+        """Tell whether this is one of the epochs first, first + every, ... of the papers' 20; at most once an epoch.
 
         >>> [epoch for epoch in range(8) if Progress(epoch, epochs=8).due(5, every=5)]
         [2, 4, 6]
@@ -105,11 +105,11 @@ class Progress:
         return self.epoch in {self.at(epoch) for epoch in range(first, 20, every)}
 
     def epoch_of_20(self) -> float:
-        """The position in the papers' 20 epochs of this run's present epoch, in [0, 20)."""
+        """Return the position in the papers' 20 epochs of this run's present epoch, in [0, 20)."""
         return self.epoch * 20 / self.epochs
 
     def fraction_of_epoch(self) -> float:
-        """The part of the present epoch that is behind us, in [0, 1)."""
+        """Return the part of the present epoch that is behind us, in [0, 1)."""
         return self.step / self.steps_per_epoch
 
 
@@ -146,12 +146,12 @@ class Recipe:
     scored: str = AVERAGED
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as plain data, without the usual values of later fields, so that a key is what it was before."""
+        """Return plain data, without the usual values of later fields, so that a key is what it was before."""
         later = {name: Recipe.__dataclass_fields__[name].default for name in LATER_FIELDS}
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
     def decay(self, steps_per_epoch: int) -> float:
-        """How much of the averaged weights stays at a step: exp(-1 / T) for a time constant of T steps.
+        """Return the share of the averaged weights that stays at a step: exp(-1 / T) for a time constant of T steps.
 
         >>> round(Recipe(ema=2.0, epochs=10).decay(steps_per_epoch=50), 4)  # 2 epochs of 20 are 1 of 10
         0.9802
@@ -160,7 +160,7 @@ class Recipe:
         return math.exp(-20 / (self.ema * self.epochs * steps_per_epoch))
 
     def rate_factor(self, progress: Progress) -> float:
-        """What the learning rate is multiplied by at a step; a function of the position alone."""
+        """Return the factor on the learning rate at a step; a function of the position alone."""
         if self.schedule == "constant":
             return 1.0
         if self.schedule == "step":
@@ -173,7 +173,7 @@ class Recipe:
         return (1 + math.cos(math.pi * (position - rise) / (1 - rise))) / 2
 
     def resolve(self, preset: Preset, lr_factor: float = 1.0) -> Recipe:
-        """The recipe with the preset's epochs, batch and learning rate multiplier filled in.
+        """Return the recipe with the preset's epochs, batch and learning rate multiplier filled in.
 
         Args:
             lr_factor: a row's own factor on the learning rate, besides the preset's.
@@ -202,7 +202,7 @@ class ParameterGroup(NamedTuple):
     raised_to: float | None = None
 
     def learning_rate(self, recipe_rate: float) -> float:
-        """The group's learning rate before the schedule.
+        """Return the group's learning rate before the schedule.
 
         >>> head = ParameterGroup([], lr_multiplier=10.0, raised_to=1e-4)
         >>> head.learning_rate(5e-6), head.learning_rate(2e-5), head.learning_rate(3e-4)
@@ -255,7 +255,7 @@ class Method(nn.Module):
         return None
 
     def passes(self, progress: Progress) -> bool:
-        """Whether the method wants to see the whole training set before this epoch."""
+        """Tell whether the method wants to see the whole training set before this epoch."""
         return False
 
     def observe(self, batch: Batch) -> None:

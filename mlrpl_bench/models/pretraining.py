@@ -57,7 +57,7 @@ class BackboneWeights:
 
     @classmethod
     def chosen(cls, dataset: Dataset, root: Path, preset: Preset, given: str | None) -> BackboneWeights:
-        """The weights under a preset of a dataset, whose files are below `root`.
+        """Return the weights under a preset of a dataset, whose files are below `root`.
 
         Raises:
             UserError: the split for pre-training cannot be loaded.
@@ -68,7 +68,8 @@ class BackboneWeights:
         return cls(preset.backbone, None, (dataset.load(root, preset.pretraining_split), recipe))
 
     def identity(self) -> str:
-        """What a setting says of them: ``random``, ``timm:NAME``, ``file:DIGEST`` or ``pretrained:DIGEST``.
+        """Return how a setting names these weights: ``random``, ``timm:NAME``, ``file:DIGEST`` or
+        ``pretrained:DIGEST``.
 
         Raises:
             UserError: a file that is not there, is damaged or holds no weights.
@@ -83,7 +84,7 @@ class BackboneWeights:
         return f"file:{sha256_of_file(Path(self.given))[:16]}"
 
     def to_load(self, report: Count) -> str | None:
-        """What `backbones.build` takes; weights that are made here are made now, unless they are in the cache.
+        """Return what `backbones.build` takes; weights that are made here are made now, unless they are in the cache.
 
         Args:
             report: called with (steps done, steps total).

@@ -70,7 +70,7 @@ class Registry(Generic[Entry]):
         raise UserError(f"no {self.kind} {name!r}; {hint}there are: {', '.join(self) or 'none'}{broken}")
 
     def files(self) -> set[Path]:
-        """The files that registered something."""
+        """Return the files that registered something."""
         entries: list[Any] = [*self.entries.values(), *self.aliases.values(), *self.variants, *self.steps.values()]
         return {entry.path for entry in entries}
 
@@ -89,7 +89,7 @@ class Registry(Generic[Entry]):
                 )
 
     def check_aliases(self) -> None:
-        """Every alias must name an entry."""
+        """Check that every alias names an entry."""
         for alias in self.aliases.values():
             if alias.method not in self.entries:
                 raise UserError(f"{alias.name!r} is an alias of {alias.method!r}, and there is no such {self.kind}")
@@ -224,17 +224,17 @@ def register_dataset(
 
 
 def load_methods(plugins: Sequence[Path] = (), folder: Path | None = None) -> Registry[MethodEntry]:
-    """The methods in ``methods/`` and in the user's own files (``--plugin``)."""
+    """Load the methods in ``methods/`` and in the user's own files (``--plugin``)."""
     return _load("method", MethodEntry, folder or bundled_folder("methods"), plugins)
 
 
 def load_datasets(plugins: Sequence[Path] = (), folder: Path | None = None) -> Registry[DatasetEntry]:
-    """The datasets in ``datasets/`` and in the user's own files (``--plugin``)."""
+    """Load the datasets in ``datasets/`` and in the user's own files (``--plugin``)."""
     return _load("dataset", DatasetEntry, folder or bundled_folder("datasets"), plugins)
 
 
 def chosen_methods(methods: Registry[MethodEntry], names: Sequence[str] | None) -> list[MethodEntry]:
-    """The methods of some names, each once.
+    """Return the methods of some names, each once.
 
     Args:
         names: ``["all"]``; ``["paper"]`` for those with published numbers; None for the basic ones.
@@ -250,14 +250,14 @@ def chosen_methods(methods: Registry[MethodEntry], names: Sequence[str] | None) 
 
 
 def describe_failure(path: Path, error: Exception) -> str:
-    """One line for a file that could not be imported."""
+    """Return one line for a file that could not be imported."""
     message = str(error).splitlines()[0] if str(error) else ""
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return f"{path} could not be loaded ({kind}{message}{line_in_file(path, error)})"
 
 
 def line_in_file(path: Path, error: BaseException) -> str:
-    """The last line of the file that led to an error, as ``, line 7``."""
+    """Return the last line of the file that led to an error, as ``, line 7``."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f", line {lines[-1]}" if lines else ""
 

@@ -81,7 +81,7 @@ def reason_against(cell: Cell, today: Today, methods: Mapping[str, MethodEntry])
 
 
 def as_seen_here(cell: Cell, today: Today, methods: Mapping[str, MethodEntry], asked: Mapping[str, Cell]) -> Cell:
-    """A record's cell with the row that it has under today's setting.
+    """Return a record's cell with the row that it has under today's setting.
 
     The same rate is one factor on the learning rate under one ``--lr`` and another factor under another one. A cell
     that was asked for belongs to the row that it was asked for as.

@@ -1,4 +1,4 @@
-"""What a user may choose about a setting: every option with its meaning and range, written once.
+"""This module lists what a user may choose about a setting: every option with its meaning and range, written once.
 
 The command line, the checks, the names of table files and the advice in refusals follow from the fields of `Options`.
 Imports nothing that takes long, so that ``--help`` is quick.
@@ -26,7 +26,10 @@ EVALUATE_ON = ("test", "val")
 ON_BAD_IMAGE = ("error", "skip")
 
 MOST_EPOCHS = 100_000
-"""At a second an epoch this is more than a day of training; the papers train 20 epochs."""
+"""This is the largest number of epochs.
+
+At a second an epoch it is more than a day of training; the papers train 20 epochs.
+"""
 MOST_IMAGES_OF_A_STEP = 65_536
 """The largest batches that were ever published for images; a batch is also held against the training set."""
 LARGEST_SIDE = 4096
@@ -53,7 +56,7 @@ def _option(
     flag: str = "",
     **valid: Any,
 ) -> Any:
-    """A field of `Options`.
+    """Make a field of `Options`.
 
     Args:
         doc: what it means, for the help.
@@ -71,7 +74,7 @@ def _option(
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user may choose about a setting; None is the dataset preset's choice.
+    """These are the user's choices about a setting; None is the dataset preset's choice.
 
     Each field is one option of the command line: ``image_size`` is ``--image-size``, and ``data`` is ``--set-data``.
     The order of the fields is that of the help and of the values in names of table files.
@@ -149,14 +152,14 @@ class Options:
     )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON, paths as strings."""
+        """Return plain data for JSON, paths as strings."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["data"] = dict(self.data)
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Options:
-        """The options that `to_json` wrote; one that is not there has its default.
+        """Return the options that `to_json` wrote; one that is not there has its default.
 
         Raises:
             UserError: an option that does not exist, or a value of another type. Ranges are a matter of `check_values`.
@@ -182,17 +185,17 @@ def _from_json(name: str, value: Any, hint: Any) -> Any:
 
 
 def described() -> dict[str, dataclasses.Field[Any]]:
-    """The options by name; each field's metadata says what it means and what it may be."""
+    """Return the options by name; each field's metadata says what it means and what it may be."""
     return {field.name: field for field in dataclasses.fields(Options)}
 
 
 def flag(name: str) -> str:
-    """How the command line calls an option: ``--image-size`` for ``image_size``."""
+    """Return the command line's name of an option: ``--image-size`` for ``image_size``."""
     return str(described()[name].metadata.get("flag") or f"--{name.replace('_', '-')}")
 
 
 def flags_of_setting() -> dict[str, str]:
-    """The command-line option that decides a field of a record's setting alone, by the field's name.
+    """Return the command-line option that decides a field of a record's setting alone, by the field's name.
 
     Weights are not among them: a setting names what is in a file, not the file.
     """
@@ -202,7 +205,7 @@ def flags_of_setting() -> dict[str, str]:
 
 
 def valid_choices(name: str) -> str:
-    """What an option may be, in words: ``test or val``; nothing where any text or number in a range will do."""
+    """Return what an option may be, in words: ``test or val``; nothing where any text or number in a range will do."""
     choices = described()[name].metadata.get("choices") or ()
     return " or ".join(filter(None, (", ".join(choices[:-1]), *choices[-1:])))
 
@@ -240,14 +243,15 @@ def check_options(options: Options) -> None:
 
 
 def apply_options(options: Options, preset: Preset) -> Preset:
-    """A preset with the values that the user chose in place of its own."""
+    """Return a preset with the values that the user chose in place of its own."""
     names = {field.name for field in dataclasses.fields(preset)} & set(described())
     chosen = {name: getattr(options, name) for name in names}
     return dataclasses.replace(preset, **{name: value for name, value in chosen.items() if value is not None})
 
 
 def variant(options: Options, preset: Preset) -> str:
-    """What of the options makes another setting than the data set's usual one: ``val-by_id-epochs=5``, or nothing.
+    """Return the part of the options that differs from the data set's usual setting: ``val-by_id-epochs=5``, or
+    nothing.
 
     Args:
         preset: the one that the options name, or the usual one.

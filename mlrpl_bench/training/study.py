@@ -32,7 +32,7 @@ WIDTHS = {
     "attention_width": "width of attention",
     "pool": "averaging of 2 x 2 positions",
 }
-"""What the notes call a backbone's widths."""
+"""These are the notes' names of a backbone's widths."""
 
 SHORT = 8
 """Characters of a digest in names of files."""
@@ -223,7 +223,7 @@ class Study:
         return lines
 
     def variant(self, whichever_images: bool = False) -> str:
-        """What names of files say of this setting, see `options.variant`.
+        """Return what names of files say of this setting, see `options.variant`.
 
         Args:
             whichever_images: leave out which images are evaluated.
@@ -272,7 +272,7 @@ class Study:
 
     @cached_property
     def validation(self) -> inputs.Inputs:
-        """The images and labels that this setting has with the validation images in place of the test images.
+        """Return the images and labels that this setting has with the validation images in place of the test images.
 
         Raises:
             UserError: nothing can be measured on the validation images.
@@ -281,7 +281,7 @@ class Study:
         return inputs.read(self.dataset, self.entry.name, self.root, options, self.report, reads_files=False)
 
     def validation_setting(self) -> Setting:
-        """The same setting with the validation images in place of the test images, as ``evaluate_on=val`` has it."""
+        """Return the same setting with validation images in place of test images, as for ``evaluate_on=val``."""
         fingerprint = self._fingerprint(self.validation.train, self.validation.test, "val")
         return dataclasses.replace(self.setting, evaluate_on="val", fingerprint=fingerprint)
 
@@ -296,7 +296,7 @@ class Study:
         return {name: value if value != usual[name] else None for name, value in chosen.items()}
 
     def data_options(self, evaluate_on: str) -> list[str]:
-        """What identifies the dataset's options that are not the usual ones, such as ``year=2017``.
+        """Return the dataset's options that are not the usual ones, such as ``year=2017``.
 
         They may change pictures under the same labels. A path is not among them, see `inputs.identified`.
         """

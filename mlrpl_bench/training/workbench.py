@@ -1,4 +1,4 @@
-"""What the cells of one setting share at run time: images, the frozen part, and its output."""
+"""This module holds what the cells of one setting share at run time: images, the frozen part, and its output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEEP_FEATURES_BYTES = 2**30
 
 
 KEEP_PASSES = 4
-"""So many different batches of images that cells made are kept during a step, for cells that make the same."""
+"""At most this many different image batches that cells made are kept during a step, for cells that make the same."""
 
 
 class SharedBatch(NamedTuple):
@@ -65,7 +65,7 @@ class FrozenPart(nn.Module):
         self._passes: list[_Pass] = []
 
     def forward(self, images_B3HW: Tensor, shared: bool = True) -> Tensor:
-        """The frozen part's output for images.
+        """Return the frozen part's output for images.
 
         Args:
             shared: whether another cell may send the same images at this step.
@@ -98,7 +98,7 @@ class _Pass:
         return self.images_B3HW._version, self.frozen_BDHW._version
 
     def is_of(self, images_B3HW: Tensor, precision: torch.dtype | None) -> bool:
-        """Whether these images went through it, and neither they nor the output were changed in place since."""
+        """Tell whether these images went through it, and neither they nor the output were changed in place since."""
         return (
             self.precision == precision
             and self._versions == self._versions_now()
@@ -155,7 +155,7 @@ class Workbench:
     def training_batches(
         self, seed: int, epoch: int, batch: int, first_step: int = 0, strong: Iterable[StrongView | None] = ()
     ) -> Iterator[SharedBatch]:
-        """One epoch of augmented training images from a step on, in the order of (seed, epoch).
+        """Yield one epoch of augmented training images from a step on, in the order of (seed, epoch).
 
         Args:
             strong: the strong views that cells ask for; each is made once, None is none.
@@ -168,7 +168,7 @@ class Workbench:
             yield shared._replace(strong=seen)
 
     def in_order(self, split: str, batch: int) -> Iterator[SharedBatch]:
-        """Every image of a split once, in order, under the test transform; kept in memory if it fits."""
+        """Yield every image of a split once, in order, under the test transform; kept in memory if it fits."""
         if (split, batch) in self._kept:
             yield from self._kept[split, batch]
             return
@@ -190,7 +190,7 @@ class Workbench:
         return SharedBatch(*self._see(pixels_B3HW), index_B.to(self.fabric.device, non_blocking=True))
 
     def _see(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """The images that pixels become, and the frozen part's output for them."""
+        """Return the images that pixels become, and the frozen part's output for them."""
         images_B3HW = normalise(pixels_B3HW.to(self.fabric.device, non_blocking=True), self.pixels)
         with torch.no_grad(), self.fabric.autocast():
             return images_B3HW, self.frozen(images_B3HW, shared=False)

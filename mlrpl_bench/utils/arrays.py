@@ -60,7 +60,8 @@ def read(path: Path) -> dict[str, NDArray]:
 
 
 def plain(value: Any) -> Any:
-    """The same value as JSON has it: lists for arrays and tuples, None for NaN; at any depth of lists and mappings.
+    """Return the same value as JSON has it: lists for arrays and tuples, None for NaN; at any depth of lists and
+    mappings.
 
     Infinities are left as they are, since JSON has nothing for them: ``allow_nan=False`` refuses them.
 
@@ -93,7 +94,7 @@ def refuse_bomb(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _array(file: BinaryIO, size: int) -> NDArray:
-    """The array of an ``.npy`` of this many bytes."""
+    """Return the array of an ``.npy`` of this many bytes."""
     with file:
         header = np.lib.format
         read_header = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}

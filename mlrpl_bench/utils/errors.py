@@ -6,7 +6,7 @@ class UserError(ValueError):
 
 
 def one_line(error: object) -> str:
-    """What an error or a text says, with every line break and run of blanks as one blank.
+    """Return the text of an error, with every line break and run of blanks as one blank.
 
     >>> one_line(ValueError("two\\n   lines "))
     'two lines'

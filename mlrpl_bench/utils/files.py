@@ -92,7 +92,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def unfinished(path: Path, content: bytes | str) -> Iterator[Path]:
-    """A file beside `path` that holds all of the content, on the disk too; to be renamed or linked to its name in here.
+    """Give a file beside `path` that holds all of the content, on the disk too; to be renamed or linked to its name in
+    here.
 
     Whatever is left of it afterwards is removed.
     """

@@ -41,7 +41,7 @@ class PrintedTable:
     left: Collection[int] = ()
 
     def starred(self) -> list[list[str]]:
-        """The lines with a star before the best."""
+        """Return the lines with a star before the best."""
         return [
             [f"* {text}" if (row, column) in self.best else text for column, text in enumerate(line)]
             for row, line in enumerate(self.lines)
@@ -86,7 +86,7 @@ def _widest(texts: Sequence[str]) -> int:
 
 
 def _widths(texts: Sequence[Sequence[str]], table: PrintedTable, width: int) -> list[int]:
-    """The narrowest that each column may be: a number whole, a sentence its longest word, a label what room is left."""
+    """Return each column's smallest width: a number whole, a sentence its longest word, a label what room is left."""
     columns, heads = list(zip(*texts, strict=True)), 1 + table.repeated
     least = [_widest(_words(column) if table.wraps else column) for column in columns]
     room = max(NARROWEST, (width - 1 - FRAME * (heads + 1) - max(least[heads:], default=0)) // heads)
@@ -95,7 +95,7 @@ def _widths(texts: Sequence[Sequence[str]], table: PrintedTable, width: int) -> 
 
 
 def _blocks(widths: Sequence[int], heads: int, width: int) -> list[list[int]]:
-    """The columns of each block: the first ones in every block, of the others as many as fit, at least one.
+    """Return the columns of each block: the first ones in every block, of the others as many as fit, at least one.
 
     >>> _blocks([6, 4, 4, 4], heads=1, width=6 + 4 + 4 + 1 + 3 * 3)
     [[0, 1, 2], [0, 3]]
@@ -113,7 +113,7 @@ def _blocks(widths: Sequence[int], heads: int, width: int) -> list[list[int]]:
 def _final_widths(
     block: Sequence[int], narrowest: Sequence[int], texts: Sequence[Sequence[str]], width: int
 ) -> dict[int, int]:
-    """The width of each column of a block: what is left of the line goes to those that want more, in proportion."""
+    """Return each column's width in a block: what is left of the line goes to those that want more, in proportion."""
     wanted = {place: _widest([row[place] for row in texts]) for place in block}
     missing = {place: max(0, wanted[place] - narrowest[place]) for place in block}
     left = width - 1 - sum(narrowest[place] + FRAME for place in block)

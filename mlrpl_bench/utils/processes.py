@@ -17,7 +17,7 @@ Piece = TypeVar("Piece")
 
 
 def usable_cores() -> set[int]:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 

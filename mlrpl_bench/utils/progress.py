@@ -1,4 +1,4 @@
-"""How long work tells how far it is: the types of the callbacks, and one that says nothing."""
+"""This module lets long work tell how far it is: the types of the callbacks, and one that says nothing."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ Count = Callable[[int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """A `Report` that says nothing."""
+    """Report nothing; this is a `Report`."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def seed_of(*address: str | int) -> int:
-    """A 63-bit seed for an address; different addresses give unrelated seeds.
+    """Return a 63-bit seed for an address; different addresses give unrelated seeds.
 
     >>> seed_of("order", 0, 1) == seed_of("order", 0, 1) != seed_of("order", 0, 2)
     True
@@ -27,7 +27,7 @@ def seed_of(*address: str | int) -> int:
 
 
 def generator_at(*address: str | int, device: str | torch.device = "cpu") -> torch.Generator:
-    """A fresh torch generator for an address."""
+    """Return a fresh torch generator for an address."""
     import torch
 
     return torch.Generator(device=device).manual_seed(seed_of(*address))

@@ -34,7 +34,7 @@ class Shortage(UserError):
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a file could not be written because there is no room for it.
+    """Tell whether a file could not be written because there is no room for it.
 
     >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(OSError(errno.EACCES, "Permission denied"))
     (True, False)

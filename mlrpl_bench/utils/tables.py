@@ -72,7 +72,7 @@ class Table:
     left: tuple[int, ...] = ()
 
     def markdown(self, level: int = 2, padded: bool = False) -> str:
-        """A pipe table under a heading of a level, its notes below it; the best is bold.
+        """Return a pipe table under a heading of a level, its notes below it; the best is bold.
 
         Args:
             padded: see `pipe_table`.
@@ -86,7 +86,7 @@ class Table:
         return f"{'#' * level} {escape_markdown(self.title)}\n\n{body}\n"
 
     def latex(self) -> str:
-        """A ``table`` environment with the rules of booktabs; the best is bold, what ties with it underlined.
+        """Return a ``table`` environment with the rules of booktabs; the best is bold, what ties with it underlined.
 
         More columns than fit on a page follow below, in tabulars of `LATEX_COLUMNS` each.
         """
@@ -114,7 +114,7 @@ class Table:
         return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}"])
 
     def csv(self) -> str:
-        """As printed, without marks."""
+        """Return the table as CSV text, as printed, without marks."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow([self.corner, *self.columns])
@@ -128,7 +128,7 @@ class Table:
         return {**facts, "rows": rows, "notes": list(self.notes)}
 
     def print(self) -> None:
-        """To standard output, see `printed_tables.print_table`."""
+        """Print to standard output, see `printed_tables.print_table`."""
         lines = [[label, *map(_plain, entries)] for label, entries in self.rows]
         best = {
             (row, column)
@@ -159,7 +159,7 @@ def from_text(
     repeated: int = 0,
     left: Sequence[int] = (),
 ) -> Table:
-    """A table of texts; the first column holds the labels."""
+    """Make a table of texts; the first column holds the labels."""
     entries = [(label, [Entry(text) for text in texts]) for label, *texts in rows]
     return Table(name, title, tuple(header[1:]), entries, tuple(notes), header[0], wraps, repeated, tuple(left))
 
@@ -167,7 +167,7 @@ def from_text(
 def pipe_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], is_left: Sequence[bool], padded: bool = False
 ) -> str:
-    """A table in Markdown, without a line break at the end.
+    """Return a table in Markdown, without a line break at the end.
 
     Args:
         head, rows: cells that are Markdown already, see `escape_markdown`.
@@ -248,7 +248,7 @@ def _pipes(cells) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     >>> counted(1, "epoch"), counted(1200, "epoch"), counted(2, "category", "categories")
     ('1 epoch', '1,200 epochs', '2 categories')

@@ -1,1 +1,1 @@
-"""What the interface does: one file for each kind of work that a request may ask for."""
+"""This package does what the interface offers, with one file for each kind of work that a request may ask for."""

@@ -73,7 +73,7 @@ class Plan:
         return facts
 
     def groups(self) -> list[list[Job]]:
-        """The cells without a record as so many workers would train them side by side."""
+        """Return the cells without a record as so many workers would train them side by side."""
         return planned(self.todo, self.side_by_side, self.workers) if self.todo else []
 
     def to_text(self) -> str:
@@ -228,7 +228,7 @@ def execute(
 
 
 def _options_here(request: Request, placement: Placement) -> Options:
-    """The options of this process: where others train, it needs no GPU."""
+    """Return the options of this process: where others train, it needs no GPU."""
     elsewhere = placement.launcher not in (None, "local")
     return dataclasses.replace(request.options, device="auto") if elsewhere else request.options
 
@@ -319,13 +319,13 @@ def _leaderboard(
 
 
 def _names(methods: Registry[MethodEntry], found: Selection) -> list[str]:
-    """The registered methods, and those with a step that are in the table."""
+    """Return the registered methods, and those with a step that are in the table."""
     shown = {evidence.record.cell.method for by_seeds in found.cells.values() for evidence in by_seeds.values()}
     return [*methods, *sorted(name for name in shown if JOINT in name)]
 
 
 def _about_tuning(resolved: Resolved, jobs: Sequence[Job], found: Selection) -> list[str]:
-    """Which rows are tuned, by what budget, and which are not."""
+    """Return lines that say which rows are tuned, by what budget, and which are not."""
     if resolved.tuned is None:
         return []
     asked = {entry.name for entry, _ in resolved.rows}

@@ -24,7 +24,7 @@ from mlrpl_bench.utils.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """What a trained cell says of the labels that nobody gave.
+    """This is the filling-in of one trained cell: what it predicts for the labels that nobody gave.
 
     Attributes:
         title, key: of the cell.
@@ -40,11 +40,11 @@ class Filled:
     sources: write.Sources
 
     def frame(self) -> pd.DataFrame:
-        """A row for each unknown entry: ``image, category, probability, decision`` (1, 0, or missing)."""
+        """Return a row for each unknown entry: ``image, category, probability, decision`` (1, 0, or missing)."""
         return self.filling.frame()
 
     def promises(self) -> pd.DataFrame:
-        """A row for each group of categories and state: what is set, and how many of it may be wrong."""
+        """Return a row for each group of categories and state: what is set, and how many of it may be wrong."""
         return pd.DataFrame(tables.to_json(self.filling)["promises"])
 
     def write(self, folder: str | Path) -> list[Path]:

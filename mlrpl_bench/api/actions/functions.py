@@ -330,12 +330,12 @@ def _folders(results: Folders) -> tuple[Path, ...]:
 
 
 def _names(names: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """One name or several."""
+    """Return one name or several."""
     return (names,) if isinstance(names, str) else None if names is None else tuple(names)
 
 
 def _ratios(ratios: float | Iterable[float] | None) -> tuple[float, ...] | None:
-    """One known ratio or several, ascending."""
+    """Return one known ratio or several, ascending."""
     if ratios is None:
         return None
     several = [ratios] if isinstance(ratios, (int, float, str)) else ratios
@@ -359,7 +359,7 @@ def _options(given: Mapping[str, Any]) -> Options:
 
 
 def _tuned(tuned: bool | str | Path) -> dict[str, Any]:
-    """The fields of a request that say where tuned values come from."""
+    """Return the fields of a request that say where tuned values come from."""
     return {"tuned": tuned} if isinstance(tuned, bool) else {"tuned_file": Path(tuned)}
 
 

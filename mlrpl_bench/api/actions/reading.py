@@ -87,7 +87,7 @@ def ask(resolved: Resolved, watcher: Watcher, method: str, images: Sequence[Path
 
 
 def named(resolved: Resolved, method: str, wanted: Wanted) -> tuple[MethodEntry, Wanted]:
-    """The method of a name, and which of its records is wanted; an alias is a method at one known ratio.
+    """Return the method of a name, and which of its records is wanted; an alias is a method at one known ratio.
 
     Raises:
         UserError: there is no such method, or an alias is given with a ratio.
@@ -102,7 +102,7 @@ def named(resolved: Resolved, method: str, wanted: Wanted) -> tuple[MethodEntry,
 
 
 def surveyed(resolved: Resolved, watcher: Watcher) -> Sequence[Record]:
-    """All records of the data set that can be used; the watcher is told of the others."""
+    """Return all records of the data set that can be used; the watcher is told of the others."""
     survey = resolved.store.survey(resolved.dataset.name)
     for problem in survey.problems:
         watcher.problem(problem)

@@ -62,7 +62,7 @@ class Trial:
         return sum(self.mAP.values()) / len(self.mAP)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         by_ratio = {f"{ratio:g}": _number(value) for ratio, value in self.mAP.items()}
         return {"values": dict(self.values), "mAP": _number(self.mean), "by_ratio": by_ratio, "problem": self.problem}
 
@@ -94,7 +94,7 @@ class RunnerUp:
         return cls(second.label, found.difference, found.low, found.high, images)
 
     def doubt(self) -> str:
-        """What to doubt about the choice; empty where the difference is larger than the noise."""
+        """Return what to doubt about the choice; empty where the difference is larger than the noise."""
         on = f"on {counted(self.images, 'validation image')}"
         if self.difference == 0:
             return f"{self.label} is as good {on}; of equal trials the rate nearest to 1 was taken"
@@ -104,14 +104,14 @@ class RunnerUp:
         return f"better than {self.label} by {measured} {on}, which is inside the noise: either may be the better one"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; differences are fractions, as mAP is."""
+        """Return plain data; differences are fractions, as mAP is."""
         numbers = {name: _number(getattr(self, name) / 100) for name in ("difference", "low", "high")}
         return {"row": self.label, **numbers, "validation_images": self.images}
 
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """What came out of tuning.
+    """This is the result of tuning.
 
     Attributes:
         trials: by method, in the order of the grid.
@@ -132,11 +132,11 @@ class Tuning:
 
     @property
     def without_choice(self) -> list[str]:
-        """The methods all of whose trials failed."""
+        """Return the methods all of whose trials failed."""
         return [method for method in self.trials if method not in self.chosen]
 
     def frame(self) -> pd.DataFrame:
-        """A row a trial: method, its values, mAP in percent, whether it was chosen, and why it has no number."""
+        """Return a row per trial: method, its values, mAP in percent, whether it was chosen, why it has no number."""
         rows = [
             {
                 "method": method,
@@ -151,7 +151,7 @@ class Tuning:
         return pd.DataFrame(rows)
 
     def table(self, title: str) -> Table:
-        """All trials; the chosen ones are marked as the best."""
+        """Return all trials; the chosen ones are marked as the best."""
         ratios = list(next(iter(self.trials.values()))[0].mAP)
         titles = [*(f"{100 * ratio:g} %" for ratio in ratios), *(["average"] if len(ratios) > 1 else [])]
         rows = []
@@ -173,7 +173,7 @@ class Tuning:
 
 
 def grid(entry: MethodEntry, rates: Sequence[Any], values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """All combinations of learning rates and of values of a method's hyper-parameters, in their own types.
+    """Return all combinations of learning rates and of values of a method's hyper-parameters, in their own types.
 
     Raises:
         UserError: an empty list, a value twice, a hyper-parameter that the method has not, or a value out of range.
@@ -248,7 +248,10 @@ def plan(
 
 
 def with_usual_ratio(request: Request) -> Request:
-    """The same request; where no known ratio is named and the masks do not decide it, with the one of the trials."""
+    """Return the same request, with a known ratio.
+
+    Where none is named and the masks do not decide it, it is the one of the trials.
+    """
     options = request.options
     if request.ratios is not None or options.mask_scheme == "single_positive" or options.mask_file is not None:
         return request
@@ -302,7 +305,10 @@ def _trial(plan: _Planned, result: execute.Result, entry: MethodEntry, point: Ma
 
 
 def _best(trials: Sequence[Trial]) -> Trial | None:
-    """The highest mAP; of equal ones the rate nearest to the method's own, then the earlier one."""
+    """Return the trial with the highest mAP.
+
+    Of equal ones the rate nearest to the method's own goes first, then the earlier one.
+    """
     whole = [trial for trial in trials if not math.isnan(trial.mean)]
     return min(whole, key=lambda trial: (-trial.mean, abs(math.log(trial.values[RATE]))), default=None)
 

@@ -197,7 +197,7 @@ def leaderboard(
 
 @dataclass(frozen=True)
 class Asked:
-    """How a request is to be carried out and shown.
+    """This says how a request is to be carried out and shown.
 
     Attributes:
         as_json: print JSON for programs.
@@ -235,7 +235,7 @@ def worker(
 
 
 def shown(log_json: bool) -> Display | JsonLog:
-    """What shows progress."""
+    """Return the object that shows progress."""
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.cli.json_log import JsonLog
 
@@ -275,7 +275,7 @@ def _carry_out(request: Request, asked: Asked) -> None:
 
 
 def _files_of_code(resolved: Resolved) -> set[Path]:
-    """The files of all methods and of the data set."""
+    """Return the files of all methods and of the data set."""
     return {resolved.dataset.path, *resolved.methods.files()}
 
 
@@ -303,7 +303,7 @@ def _finish(result: Result, as_json: bool, plugins: Sequence[Path]) -> None:
 
 
 def _say_written(verb: str, paths: Sequence[Path]) -> None:
-    """A line for each file; the figures are many and get one together."""
+    """Print a line for each file; the figures are many and get one together."""
     figures = [path for path in paths if path.parent.name.startswith("figures")]
     for path in paths:
         if path not in figures:

@@ -24,7 +24,7 @@ VARIABLE = "_MLRPL_BENCH_COMPLETE"
 """The shell asks by this environment variable."""
 
 GROUPS = ("all", "paper")
-"""What ``--methods`` takes besides names."""
+"""These are the words that ``--methods`` takes besides names."""
 
 Completer = Callable[[typer.Context, str], list[str]]
 

@@ -35,7 +35,7 @@ TITLES = {
         "mask": "What to mask",
     },
 }
-"""What the first panel is called, by command."""
+"""This is the title of the first panel, by command."""
 
 KINDS: dict[str, dict[str, str]] = {
     WHAT: {
@@ -66,7 +66,7 @@ KINDS: dict[str, dict[str, str]] = {
         **{"verbose": "", "markdown": "", "dry_run": "", "as_json": "", "log_json": "", "help": ""},
     },
 }
-"""By panel and parameter: what stands for the option's value; nothing for a switch."""
+"""This maps panel and parameter to what stands for the option's value; nothing for a switch."""
 
 _PLACES = {name: (panel, word) for panel, kinds in KINDS.items() for name, word in kinds.items()}
 

@@ -123,7 +123,7 @@ class PreparedRows:
 
 
 def prepared_folder(split: Split, view: ImageTransform) -> Path:
-    """Where the images of a split that a view takes are kept."""
+    """Return where the images of a split that a view takes are kept."""
     digest = hashlib.sha256(split.fingerprint().encode())
     for path in split.image_paths:  # the same labels may stand for other pictures, or for pictures that were replaced
         try:
@@ -138,7 +138,7 @@ def prepared_folder(split: Split, view: ImageTransform) -> Path:
 
 
 def facts_of(split: Split, kind: str, side: int) -> dict[str, Any]:
-    """What a manifest says of the cache of a split."""
+    """Return what a manifest says of the cache of a split."""
     return {"version": VERSION, "kind": kind, "side": side, "rows": len(split), "fingerprint": split.fingerprint()}
 
 
@@ -188,7 +188,8 @@ def _damaged(folder: Path, what: str) -> UserError:
 
 
 def as_prepared(image: Image.Image, view: ImageTransform) -> Image.Image:
-    """What the reader would give a view of a decoded image: for a prepared view, the image prepared as `prepare` does.
+    """Return what the reader would give a view of a decoded image: for a prepared view, the image prepared as `prepare`
+    does.
 
     Args:
         image: decoded, in full size.
@@ -201,17 +202,17 @@ def as_prepared(image: Image.Image, view: ImageTransform) -> Image.Image:
 
 
 def enlarged(image: Image.Image, side: int) -> Image.Image:
-    """The first step of the reference's training transform; an image of that size is left as it is."""
+    """Apply the first step of the reference's training transform; an image of that size is left as it is."""
     return image if image.size == (side, side) else image.resize((side, side), BICUBIC)
 
 
 def as_jpeg(image: Image.Image) -> bytes:
-    """The image as a JPEG file of quality 95."""
+    """Return the image as a JPEG file of quality 95."""
     content = io.BytesIO()
     image.save(content, "jpeg", quality=JPEG_QUALITY, comment=b"")  # the original's comment stays there
     return content.getvalue()
 
 
 def jpeg_path(folder: Path, row: int) -> Path:
-    """Where a row's JPEG file lies."""
+    """Return where a row's JPEG file lies."""
     return folder / f"{row // ROWS_PER_FOLDER:04d}" / f"{row:07d}.jpg"

@@ -64,7 +64,7 @@ class BadImage(UserError):
 
 
 def decode(path: Path, at_least: int | None = None) -> Image.Image:
-    """An image file as RGB.
+    """Decode an image file as RGB.
 
     Args:
         at_least: None for every pixel; else a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as width
@@ -123,7 +123,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 class FileFacts(NamedTuple):
-    """What `inspect` found out about a file.
+    """This holds what `inspect` found out about a file.
 
     Attributes:
         mode: Pillow's name of the colours as stored, ``RGB``; empty where the header cannot be read.
@@ -140,7 +140,7 @@ class FileFacts(NamedTuple):
 
     @property
     def is_fatal(self) -> bool:
-        """Whether the file cannot be decoded."""
+        """Tell whether the file cannot be decoded."""
         return self.problem in FATAL
 
 
@@ -176,7 +176,7 @@ def inspect_all(paths: Sequence[Path], workers: int = 0, report: Count | None = 
 def bad_rows(
     paths: Sequence[Path], workers: int = 0, report: Count | None = None, remember: bool = False
 ) -> list[tuple[int, str]]:
-    """The rows whose image is missing or cannot be decoded, each with the reason; decodes every file.
+    """Return the rows whose image is missing or cannot be decoded, each with the reason; decodes every file.
 
     Whoever goes on without them removes them from the split *after* hiding: the mask is drawn over all rows, so
     that of the other rows stays as it was.
@@ -242,7 +242,7 @@ def _key_of(path: Path) -> str | None:
 
 
 def _memory_of(paths: Sequence[Path]) -> Path:
-    """Where it is kept what decoding these files gave: one file for all below a folder, and for one decoder."""
+    """Return where decoding results of these files are kept: one file for all below a folder, for one decoder."""
     folder = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
     name = repr((folder, PIL.__version__, Image.MAX_IMAGE_PIXELS))
     return cache_folder() / "decoded" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
@@ -258,6 +258,6 @@ def _remembered(memory: Path) -> dict[str | None, str | None]:
 
 
 def _has_another_format(image: Image.Image, path: Path) -> bool:
-    """Whether a file's ending promises another format; one that promises none is not wrong."""
+    """Tell whether a file's ending promises another format; one that promises none is not wrong."""
     promised = Image.registered_extensions().get(path.suffix.lower())
     return promised is not None and {"MPO": "JPEG"}.get(image.format or "", image.format) != promised

@@ -109,7 +109,7 @@ class Reader:
     def training(
         self, seed: int, epoch: int, batch: int, first_step: int = 0, strong: Sequence[StrongView] = ()
     ) -> Iterator[PixelBatch]:
-        """One epoch in its addressed order from a step on, augmented; the last short batch is dropped.
+        """Yield one epoch in its addressed order from a step on, augmented; the last short batch is dropped.
 
         Args:
             strong: the strong views that each batch has besides; an image is decoded once for all its views.
@@ -123,7 +123,7 @@ class Reader:
         yield from self.read()
 
     def in_order(self, batch: int) -> Iterator[PixelBatch]:
-        """Every row once, in order, with the test transform; nothing is dropped."""
+        """Yield every row once, in order, with the test transform; nothing is dropped."""
         rows = range(self._num_rows)
         self.batches.addresses = [
             [_Address(row) for row in rows[start : start + batch]] for start in range(0, self._num_rows, batch)
@@ -131,7 +131,7 @@ class Reader:
         yield from self.read()
 
     def read(self) -> Iterator[PixelBatch]:
-        """The batches that `batches` asks for."""
+        """Yield the batches that `batches` asks for."""
         for batch in self._loader:
             if isinstance(batch, UserError):
                 raise type(batch)(*batch.args)  # a new one: raised itself, it would keep this frame and workers alive

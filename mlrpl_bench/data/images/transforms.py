@@ -1,4 +1,4 @@
-"""How a decoded image becomes the network's square input: the two transforms, and their implementations.
+"""This module turns a decoded image into the network's square input: the two transforms, and their implementations.
 
 The reference's augmentation: resize to a square (aspect not kept) 8/7 as large as the network's input, crop a square
 whose side is drawn from five, resize to the input, mirror half of the images. For 448 pixels these are 512 and sides
@@ -56,7 +56,7 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """How a decoded image becomes the network's square input.
+    """This transform turns a decoded image into the network's square input.
 
     Attributes:
         size: side of the result, pixels.
@@ -82,7 +82,7 @@ class ImageTransform:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether the transform takes prepared images instead of the originals."""
+        """Tell whether the transform takes prepared images instead of the originals."""
         return self.backend in (PREPARED_JPEG, PREPARED_RAW)
 
     @property
@@ -101,18 +101,18 @@ class ImageTransform:
         return math.ceil(self.size / min(self.crop_sides)) if self.backend == FAST else None
 
     def test(self, image: Image.Image) -> Image.Image:
-        """The test transform: the whole image, resized to the square."""
+        """Apply the test transform: return the whole image, resized to the square."""
         return image.resize((self.size, self.size), self._resample, box=(0, 0, *self._extent(image)))
 
     def train(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """The training transform."""
+        """Apply the training transform."""
         crop = self.draw(random)
         chain = self._fused if self.backend in (FAST, REDUCED, PREPARED_JPEG) else self._step_by_step
         image = chain(image, crop)
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crop.mirrored else image
 
     def draw(self, random: np.random.Generator) -> Crop:
-        """The draws of a training view: crop side, left, top, mirror, in this order."""
+        """Return the draws of a training view: crop side, left, top, mirror, in this order."""
         side = round(self.enlarged * self.crop_sides[random.integers(len(self.crop_sides))])
         left, top = random.integers(self.enlarged - side + 1, size=2).tolist()
         return Crop(side, left, top, bool(random.random() < 0.5) and self.flip)

@@ -15,10 +15,10 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import written_atomically
 
 Edits = dict[int, dict[int, str]]
-"""By column, and by a row's place among the rows of a chunk: the new text of a cell. Added columns come last."""
+"""This maps a column, and a row's place among the rows of a chunk, to a cell's new text. Added columns come last."""
 
 Rows = list[dict[int, str]]
-"""Of each row by column its text; a column that is not named has none."""
+"""This holds the text of each row, by column; a column that is not named has none."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -68,7 +68,7 @@ def _copy_text(
 
 
 def _writer(table: TableFile, file: IO[str]) -> Any:
-    """A writer in the manner of the table, which has written the byte order mark if the table has one."""
+    """Return a writer in the manner of the table, which has written the byte order mark if the table has one."""
     with table.path.open("rb") as source:
         beginning = source.readline()
     if beginning.startswith(BYTE_ORDER_MARK.encode()):
@@ -113,7 +113,7 @@ def _copy_parquet(
 
 
 def _changed(table: TableFile, field: Any, column: Any, texts: dict[int, str]) -> Any:
-    """A column of a Parquet file with other values in some rows, which are read from text."""
+    """Return a column of a Parquet file with other values in some rows, which are read from text."""
     if not texts:
         return column
     import pyarrow

@@ -51,7 +51,7 @@ class TableFile:
     delimiter: str
 
     def chunks(self) -> Iterator[Chunk]:
-        """The rows in order, at most `CHUNK_ROWS` at a time; blank lines of a text file are no rows.
+        """Yield the rows in order, at most `CHUNK_ROWS` at a time; blank lines of a text file are no rows.
 
         Raises:
             UserError: the file is not UTF-8, a row has another number of columns than the header, or it is damaged.
@@ -60,7 +60,7 @@ class TableFile:
 
 
 def open_table(path: Path) -> TableFile:
-    """The table in a file; its columns are read, its rows are not.
+    """Return the table in a file; its columns are read, its rows are not.
 
     A ``.csv`` without a single comma in its header but with semicolons is separated by these, as spreadsheet programs
     write it in countries with a decimal comma.
@@ -151,7 +151,7 @@ def _parquet(path: Path) -> Any:
 
 
 def raw_header(table: TableFile) -> list[str]:
-    """The names of the columns of a text file as they are written, with white space around them."""
+    """Return the names of the columns of a text file as they are written, with white space around them."""
     return _header(table.path, table.delimiter)
 
 
@@ -160,7 +160,7 @@ def _parquet_chunks(table: TableFile) -> Iterator[Chunk]:
 
 
 def parquet_batches(table: TableFile) -> Iterator[tuple[Any, Chunk]]:
-    """The rows of a Parquet file as pyarrow's record batches, each with the same rows as text.
+    """Yield the rows of a Parquet file as pyarrow's record batches, each with the same rows as text.
 
     Raises:
         UserError: the file is damaged.
@@ -179,7 +179,7 @@ def parquet_batches(table: TableFile) -> Iterator[tuple[Any, Chunk]]:
 
 
 def _texts(column: tuple[Any, pd.Series]) -> NDArray[np.object_]:
-    """A column's values as a CSV file would hold them; each different value is turned into text once."""
+    """Return a column's values as a CSV file would hold them; each different value is turned into text once."""
     codes_N, values = pd.factorize(column[1])  # a code of -1 stands for a missing value, and finds the last text
     return np.array([*map(_text, values), ""], dtype=object)[codes_N]
 

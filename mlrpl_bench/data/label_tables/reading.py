@@ -65,18 +65,18 @@ class LabelTable:
     categories: tuple[str, ...]
 
     def rows_of(self, split: str) -> NDArray[np.intp]:
-        """The rows of a split, in ascending order."""
+        """Return the rows of a split, in ascending order."""
         return np.flatnonzero(np.array([of == split for of in self.splits], dtype=bool))
 
     def without(self, categories: Sequence[str]) -> LabelTable:
-        """The same without some categories."""
+        """Return the same without some categories."""
         kept = [column for column, name in enumerate(self.categories) if name not in categories]
         return replace(
             self, labels_NC=self.labels_NC[:, kept], categories=tuple(self.categories[column] for column in kept)
         )
 
     def never_labelled(self) -> list[str]:
-        """The categories of which no training image has a known label."""
+        """Return the categories of which no training image has a known label."""
         known_C, rows = np.zeros(len(self.categories), dtype=bool), self.rows_of("train")
         for start in range(0, len(rows), CHUNK_ROWS):  # a part at a time: a copy of all labels may be large
             known_C |= (self.labels_NC[rows[start : start + CHUNK_ROWS]] != UNKNOWN).any(axis=0)
@@ -84,7 +84,7 @@ class LabelTable:
 
 
 def read(table: TableFile, names: ColumnNames, values: LabelValues) -> LabelTable:
-    """The labels of a table; it is long if it has both columns of a long table, else wide.
+    """Return the labels of a table; it is long if it has both columns of a long table, else wide.
 
     Raises:
         UserError: a column is missing or a category is called like one, a value is no label, an image is named twice
@@ -100,12 +100,12 @@ def read(table: TableFile, names: ColumnNames, values: LabelValues) -> LabelTabl
 
 
 def is_long(table: TableFile, names: ColumnNames) -> bool:
-    """Whether a table has both columns of a long one."""
+    """Tell whether a table has both columns of a long one."""
     return names.category in table.columns and names.value in table.columns
 
 
 def probability_of(category: str) -> str:
-    """The column of a wide table that has a category's probabilities of being present, and is not read.
+    """Return the column of a wide table that has a category's probabilities of being present, and is not read.
 
     >>> probability_of("cat")
     'probability of cat'
@@ -128,7 +128,7 @@ def _no_column(table: TableFile, name: str, option: str) -> UserError:
 
 
 def _other_separator(table: TableFile) -> str:
-    """What seems to separate the columns of a text file that was read as a single one; empty if nothing does."""
+    """Return what seems to separate the columns of a text file that was read as a single one; empty if nothing does."""
     if len(table.columns) > 1 or not table.delimiter:
         return ""
     there = (word for mark, word in SEPARATORS.items() if mark != table.delimiter and mark in table.columns[0])
@@ -160,7 +160,7 @@ class _Images:
         return cls(table, columns.index(names.image), columns.index(names.split) if names.split in columns else None)
 
     def place(self, number: int, row: Sequence[str]) -> tuple[int, bool]:
-        """The place of a row's image, and whether it was named before."""
+        """Return the place of a row's image, and whether it was named before."""
         path = row[self.image_at].strip()
         split = "train" if self.split_at is None else self._split(number, row[self.split_at])
         place = self.places.setdefault(normal(path), len(self.paths))
@@ -189,7 +189,7 @@ class _Images:
 
 
 def normal(path: str) -> str:
-    """Two paths with the same normal form are the same file."""
+    """Return the normal form of a path: two paths with the same one are the same file."""
     return os.path.normpath(path) if "/." in path or path.startswith("./") or "//" in path else path
 
 
@@ -213,7 +213,7 @@ def _read_wide(table: TableFile, names: ColumnNames, values: LabelValues) -> Lab
 
 
 def _states(table: TableFile, chunk: Chunk, columns: Sequence[int], values: LabelValues) -> bytes:
-    """The label states of some rows, one byte each, row after row."""
+    """Return the label states of some rows, one byte each, row after row."""
     texts = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
     state = values.__getitem__
     try:
@@ -276,7 +276,7 @@ def _contradiction(
     states_S: NDArray[np.int8],
     numbers: Sequence[int],
 ) -> UserError:
-    """The line about a row whose pair another row gives the other label."""
+    """Return the line about a row whose pair another row gives the other label."""
     other = int(np.argmax((pairs_S == pairs_S[first]) & (states_S == -states_S[first])))
     image, category = divmod(int(pairs_S[first]), len(found.categories))
     words = {PRESENT: "present", ABSENT: "absent"}

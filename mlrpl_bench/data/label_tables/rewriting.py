@@ -32,7 +32,7 @@ class SourceTable:
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """What is known of the unknown labels of some images.
+    """This holds what is known of the unknown labels of some images.
 
     Attributes:
         images: N paths, as the table has them.
@@ -75,7 +75,7 @@ class _Filling:
         copy_with(self.source.file, self.added, self.edits, self.new_rows, path)
 
     def edits(self, chunk: Chunk) -> Edits:
-        """What changes in some rows: by column, and by the row's place among them, the new text."""
+        """Return the changes in some rows: by column, and by the row's place among them, the new text."""
         raise NotImplementedError
 
     def new_rows(self) -> Iterator[list[dict[int, str]]]:
@@ -83,16 +83,16 @@ class _Filling:
         return iter(())
 
     def row_of(self, texts: Sequence[str]) -> int | None:
-        """The row of `found` that a row of the table is about; None for an image that was not filled."""
+        """Return the row of `found` that a row of the table is about; None for an image that was not filled."""
         return self.rows.get(normal(texts[self.image_at].strip()))
 
     def label(self, row: int, category: int) -> str:
-        """The text of a label that is filled in; empty where it stays unknown."""
+        """Return the text of a label that is filled in; empty where it stays unknown."""
         state = int(self.found.decisions_NC[row, category])
         return "" if state == UNKNOWN else self.source.values.text_of(state)
 
     def probability(self, row: int, category: int) -> str:
-        """The text of a probability; empty where there is none."""
+        """Return the text of a probability; empty where there is none."""
         value = float(self.found.probabilities_NC[row, category])
         return "" if np.isnan(value) else f"{value:.6g}"
 

@@ -1,4 +1,4 @@
-"""What the values of a label table mean: present, absent or unknown.
+"""This module says what the values of a label table mean: present, absent or unknown.
 
 1 is present, 0 is absent and an empty cell is unknown. -1 has no meaning until the user gives it one, because it means
 *absent* in this field's code, *uncertain* in CheXpert's tables and *unknown* elsewhere.
@@ -50,7 +50,7 @@ class LabelValues(dict[str, bytes]):
                     )
 
     def __missing__(self, value: str) -> bytes:
-        """The state of a value that was not met before.
+        """Return the state of a value that was not met before.
 
         Raises:
             NoLabel: it has no meaning.
@@ -62,7 +62,7 @@ class LabelValues(dict[str, bytes]):
         return self[value]
 
     def text_of(self, state: int) -> str:
-        """The first of the values that mean PRESENT or ABSENT, as whole numbers in their shortest form.
+        """Return the first of the values that mean PRESENT or ABSENT, as whole numbers in their shortest form.
 
         Raises:
             UserError: there is no such value.
@@ -76,7 +76,7 @@ class LabelValues(dict[str, bytes]):
         raise UserError(f"no value means {_name(state)}; name one with --set-data {_name(state)}=VALUE")
 
     def _advice(self, value: str) -> str:
-        """What to do about a value without a meaning."""
+        """Return what to do about a value without a meaning."""
         if value == "-1":
             return (
                 "-1 means absent to some and unknown to others; say which with --set-data absent=-1 --set-data "
@@ -91,7 +91,7 @@ class LabelValues(dict[str, bytes]):
 
 
 def _canonical(value: str) -> str:
-    """A value without white space around it, whole numbers in their shortest form."""
+    """Return a value without white space around it, whole numbers in their shortest form."""
     value = value.strip()
     found = NUMBER.fullmatch(value)
     if found is None:

@@ -32,7 +32,7 @@ HEADER = ("claim", "compared", "published", "measured", "seeds", "p", "verdict")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says of two rows.
+    """This is a paper's statement about two rows.
 
     Attributes:
         name: identifies the claim in the two files of facts.
@@ -91,7 +91,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say about a claim.
+    """This is the records' answer to a claim.
 
     Attributes:
         claim: the claim.
@@ -152,7 +152,7 @@ class Claims:
         return ["", what, published, measured, seeds, pairing.p_text(finding.p_adjusted), finding.verdict]
 
     def _published(self, by_dataset: Mapping[str, float], one_ratio: bool) -> str:
-        """The number alone if it is of the same data set and ratios, else those there are, by name."""
+        """Return the published number alone if it is of the same data set and ratios, else those there are, by name."""
         if self.dataset in by_dataset and (one_ratio or self.ratios == NINE_RATIOS):
             return f"{by_dataset[self.dataset]:+.1f}"
         return ", ".join(f"{name} {difference:+.1f}" for name, difference in by_dataset.items()) or "-"
@@ -198,7 +198,7 @@ class Claims:
         return f"The papers' claims on {self.dataset}"
 
     def table(self, title: str = "") -> Table:
-        """The claims as a table with its notes.
+        """Return the claims as a table with its notes.
 
         Args:
             title: above the table; `title` unless another one is given.
@@ -213,7 +213,7 @@ class Claims:
         return f"# {self.title}\n\n{table}\n\n{notes}\n\n{self.heads.table().markdown(2)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, see `Finding.to_json`."""
+        """Return plain data, see `Finding.to_json`."""
         claims = [
             {
                 "claim": verdict.claim.name,
@@ -268,7 +268,7 @@ def judge(
 
 
 def _together(findings: Sequence[Finding]) -> tuple[str, str]:
-    """The verdict of parts that must all hold: one that does not decides, then the one that is hardest to tell."""
+    """Return the verdict of parts that must all hold: one that does not decides, then the hardest to tell."""
     if len(findings) == 1:
         return findings[0].answer, findings[0].verdict
     answers = {finding.answer for finding in findings}
@@ -282,7 +282,7 @@ def _together(findings: Sequence[Finding]) -> tuple[str, str]:
 
 
 def _claim(first: Mapping[str, str], rows: Sequence[Mapping[str, str]], test: Mapping[str, str]) -> Claim:
-    """A claim from its first row; what any claim's rows say of the same difference is published for it."""
+    """Make a claim from its first row; what any claim's rows say of the same difference is published for it."""
     names = ("method_a", "method_b", "metric")
     published: dict[str, dict[str, float]] = {}
     for row in rows:

@@ -25,7 +25,7 @@ from mlrpl_bench.utils.tables import Entry, Table
 METRIC = "mAP"
 
 Signs = Mapping[str, int]
-"""What is added (1) and what is taken off (-1), by name."""
+"""This maps each name to 1 where it is added and to -1 where it is subtracted."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class Heads:
 
     @property
     def heads_measured(self) -> int:
-        """How many heads have a number under some training; with one there is nothing to compare."""
+        """Return how many heads have a number under some training; with one there is nothing to compare."""
         return len({p.head for p in self.places if self.numbers[p.head, p.training].seeds})
 
     def table(self) -> Table:
-        """The numbers as a table with its notes: heads and their differences down, trainings across."""
+        """Return the numbers as a table with its notes: heads and their differences down, trainings across."""
         titles = tuple(columns(self.places))
         rows = [
             (line, [_entry(self.numbers[line, column]) for column in columns(self.places)])
@@ -125,7 +125,7 @@ class Heads:
         return [f"{head}, from left to right: {', '.join(rows)}" for head, rows in by_head.items()]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None where there is no number."""
+        """Return plain data; None where there is no number."""
         numbers = {
             line: {column: _plain(self.numbers[line, column]) for column in columns(self.places)}
             for line in lines(self.places)
@@ -187,7 +187,10 @@ def _alone_and_less_the_first(names: Sequence[str]) -> dict[str, Signs]:
 
 
 def _number(cells: EvidenceGrid, rows: Signs, ratios: Sequence[float], level: float) -> Number:
-    """The sum of some rows less that of others, over the seeds that all of them have; of no row there are none."""
+    """Return the sum of some rows less that of others, over the seeds that all of them have.
+
+    Of no row there are none.
+    """
     seeds = pairing.common_seeds(cells, list(rows), ratios, METRIC)
     if not seeds:
         return Number()
@@ -222,7 +225,7 @@ def _plain(number: Number) -> dict[str, Any]:
 
 
 def as_arguments(label: str) -> str:
-    """A row's label as arguments of ``run``.
+    """Return a row's label as arguments of ``run``.
 
     >>> as_arguments("sarb"), as_arguments("asl[unknown=ignored, margin=0]")
     ('sarb', 'asl --set unknown=ignored --set margin=0')

@@ -105,7 +105,7 @@ class PublishedTable:
         return [_row(line) for line in self.lines]
 
     def table(self) -> Table:
-        """The published numbers as a table with its footnotes."""
+        """Return the published numbers as a table with its footnotes."""
         return from_text("published", "Published numbers beside ours", HEADER, self.rows(), self.notes())
 
     def notes(self) -> list[str]:
@@ -119,7 +119,7 @@ class PublishedTable:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         lines = [{**asdict(line), "sources": list(line.sources)} for line in self.lines]
         return {"dataset": self.dataset, "lines": lines, "sources": self.sources}
 
@@ -175,7 +175,7 @@ def published_table(found: Lookup, dataset: str, names: Mapping[str, str], ratio
 
 
 def _by_value(numbers: Sequence[Published], shown: Sequence[str]) -> dict[tuple[str, str, float, str], list[str]]:
-    """The sources of each number at the ratios shown, ordered as the table is."""
+    """Return the sources of each number at the ratios shown, ordered as the table is."""
     found: dict[tuple[str, str, float, str], list[str]] = {}
     order = sorted(
         (number for number in numbers if number.known_ratio in shown),

@@ -31,7 +31,7 @@ SIDE = 224
 
 
 STRENGTH = 0.6
-"""How much of an overlay's colour is the map's; the rest is the image, in grey, so that all colour means attention."""
+"""This is the map's share of an overlay's colour; the rest is the image in grey, so that all colour means attention."""
 
 
 NO_MAPS = "this method has\nno attention maps"
@@ -90,7 +90,7 @@ def draw_examples(
 
 
 def telling_category(logits: Sequence[NDArray], labels_C: NDArray[np.int8]) -> int:
-    """The category on which the methods differ most in probability.
+    """Return the category on which the methods differ most in probability.
 
     It is one of those that are there, or else of those that are known not to be there, or else of all.
     """

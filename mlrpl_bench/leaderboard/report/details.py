@@ -19,7 +19,7 @@ NONE = "–"
 ORIGIN = "origin"
 
 MOST_RECORDS = 5_000
-"""Of more records than this one page lists no single one, but their mean at each known ratio: a record is 300 bytes."""
+"""This is the most records that a page lists singly; of more, it lists means per known ratio. A record is 300 bytes."""
 
 
 def anchor(label: str, known_ratio: str = "") -> str:

@@ -56,7 +56,7 @@ def draw(table: Leaderboard, test: Split) -> list[Picture]:
 
 
 def _best_and_worst(table: Leaderboard) -> tuple[float, dict[str, Evidence]] | None:
-    """The lowest known ratio at which both have a record, and by heading a cell; of the first seeds they share."""
+    """Return the lowest known ratio at which both have a record, and cells by heading, of their first shared seeds."""
     for ratio in table.ratios:
         rows = [label for label in methods(table) if table.cells.get((label, ratio))]
         if not rows:
@@ -70,7 +70,7 @@ def _best_and_worst(table: Leaderboard) -> tuple[float, dict[str, Evidence]] | N
 
 
 def _seen(path: Path, view: ImageTransform) -> Image.Image:
-    """An image as the network saw it in the test."""
+    """Return an image as the network saw it in the test."""
     return view.test(cache.as_prepared(decode(path, view.decode_at_least), view))
 
 

@@ -86,7 +86,7 @@ def _by_ratio(
 
 
 def _losses(courses: Mapping[str, Course], known: str) -> Figure | None:
-    """A panel for each row: its loss terms. A term looks the same in every panel."""
+    """Draw a panel with the loss terms of each row. A term looks the same in every panel."""
     courses = {row: course for row, course in courses.items() if course.terms}
     if not courses:
         return None
@@ -105,7 +105,7 @@ def _losses(courses: Mapping[str, Course], known: str) -> Figure | None:
 
 
 def _common_first(names_by_row: Sequence[Sequence[str]]) -> dict[str, int]:
-    """A slot for each name: first those that most rows have, so that the solid line is the one to compare by.
+    """Return a slot for each name: first those that most rows have, so that the solid line is the one to compare by.
 
     >>> _common_first([["a", "b"], ["b"]])
     {'b': 0, 'a': 1}
@@ -115,7 +115,7 @@ def _common_first(names_by_row: Sequence[Sequence[str]]) -> dict[str, int]:
 
 
 def _scalars(courses: Mapping[str, Course], rows: Sequence[str], known: str) -> Figure | None:
-    """A panel for each scalar that several rows log (or else any), such as mixing weights; a line for each row.
+    """Draw a panel for each scalar that several rows log (or else any), such as mixing weights; a line for each row.
 
     One that is zero throughout is named below the title: an empty panel says no more.
     """
@@ -196,7 +196,7 @@ def _panels(figure: Figure, contents: Mapping[str, Any]) -> Iterator[tuple[Axes,
 
 
 def _style(slot: int) -> dict[str, Any]:
-    """From the ninth on, a colour comes again with other dashes."""
+    """Return the style of a slot; from the ninth on, a colour comes again with other dashes."""
     turn, slot = divmod(slot, len(COLOURS))
     return {"color": COLOURS[slot], "linestyle": DASHES[(slot + 3 * turn) % len(DASHES)], "linewidth": 1.4}
 

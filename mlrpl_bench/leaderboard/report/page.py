@@ -141,7 +141,7 @@ def as_json(data: Any) -> str:
 
 
 def anchors(table: Leaderboard) -> dict[tuple[str, str], str]:
-    """Where a place of a table is followed to: a row's records at a known ratio, or the row where it has none.
+    """Return where each place of a table leads: to a row's records at a known ratio, or the row where it has none.
 
     Returns:
         The ids of these places, see `details.anchor`, by row label and known ratio as text.

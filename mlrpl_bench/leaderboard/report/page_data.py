@@ -16,13 +16,13 @@ from mlrpl_bench.leaderboard.report import curves as training
 from mlrpl_bench.leaderboard.tables.main import Leaderboard
 
 STRONGEST = 5
-"""So many of the strongest rows are drawn before anyone chooses."""
+"""This many of the strongest rows are drawn before anyone chooses."""
 STYLES = 8
 """Lines that colour, dash and marker tell apart."""
 MANY = 300
-"""Of more cells than this, each training curve gets fewer points."""
+"""With more cells than this, each training curve gets fewer points."""
 MOST_ROWS = 50
-"""Of more rows than this, one page draws by training and category so many of the strongest, and the chosen ones."""
+"""With more rows than this, a page draws by training and category this many of the strongest, and the chosen ones."""
 
 
 def methods(table: Leaderboard) -> list[str]:

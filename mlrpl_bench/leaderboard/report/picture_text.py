@@ -56,7 +56,7 @@ def picture_names(names: Sequence[str], longest: int = 18) -> PictureNames:
 
 
 def shortened(name: str, longest: int = 18) -> str:
-    """A name that fits beside a bar, on one line; dollar signs would start a formula.
+    """Return a name that fits beside a bar, on one line; dollar signs would start a formula.
 
     >>> shortened("a very long name of a category")
     'a very long name …'
@@ -76,7 +76,7 @@ def drawable(text: str) -> str:
 
 
 def font_file() -> Path:
-    """The font's file."""
+    """Return the font's file."""
     from matplotlib import font_manager
 
     return Path(font_manager.findfont(FONT))
@@ -95,7 +95,7 @@ def _font() -> FT2Font:
 
 
 def _shortened_inside(name: str, longest: int) -> str:
-    """The beginning and the end, as the end often tells names apart."""
+    """Return the beginning and the end, as the end often tells names apart."""
     if len(name) <= longest:
         return name
     tail = (longest - 1) * 2 // 5

@@ -14,7 +14,7 @@ from mlrpl_bench.utils.shortages import is_full
 
 
 def table_files(table: Leaderboard, ending: str) -> dict[str, str]:
-    """The tables of a leaderboard as files, by name."""
+    """Return the tables of a leaderboard as files, by name."""
     return {
         f"leaderboard{ending}.csv": table.to_csv(),
         f"leaderboard{ending}.md": table.to_markdown(),

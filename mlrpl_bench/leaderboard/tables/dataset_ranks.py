@@ -23,7 +23,7 @@ from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.utils.tables import Table
 
 Means = Mapping[tuple[str, float], float]
-"""By row label and known ratio: mAP, averaged over seeds."""
+"""This maps row label and known ratio to the mAP, averaged over seeds."""
 
 
 def rank(here: str, table: Leaderboard, store: ResultStore, methods: Mapping[str, MethodEntry]) -> Table | None:
@@ -98,5 +98,5 @@ def _counts(record: Record, methods: Mapping[str, MethodEntry]) -> bool:
 
 
 def _complete(found: Means, labels: Sequence[str]) -> list[float]:
-    """The known ratios at which every row has a number."""
+    """Return the known ratios at which every row has a number."""
     return [ratio for ratio in sorted({r for _, r in found}) if all((label, ratio) in found for label in labels)]

@@ -134,12 +134,12 @@ def _own_thresholds(labels: Sequence[str], average: str, found: Lookup, is_valid
 
 
 def _where(average: str) -> str:
-    """What the numbers of a column are an average of, in words."""
+    """Return in words what the numbers of a column are averaged over."""
     return "average" if average == "avg" else average if average.startswith("at ") else f"{average} ratios"
 
 
 def _model_selection(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table:
-    """The mAP that each habit of choosing an epoch would report."""
+    """Return a table of the mAP that each habit of choosing an epoch would report."""
     columns = {"last epoch": "mAP"}
     last = f"mAP in percent, {_where(average)}; last epoch: chosen by nobody, the number of the main table"
     if is_validation:

@@ -1,4 +1,4 @@
-"""How many labels of a data set were given, and what a table must say where some were not."""
+"""This module counts the given labels of a data set, and writes what a table must say where some were not."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ class GivenLabels(NamedTuple):
         return ALL_GIVEN if ratio == 1 and self.train_unknown else f"{100 * ratio:g} %"
 
     def share_of_labels(self, ratio: float) -> str:
-        """The labels that a ratio leaves known, in words: ``10 % of the labels known``, ``all given labels known``."""
+        """Return in words the labels left known: ``10 % of the labels known``, ``all given labels known``."""
         if not self.train_unknown:
             return f"{self.ratio_title(ratio)} of the labels known"
         return f"{ALL_GIVEN} labels known" if ratio == 1 else f"{self.ratio_title(ratio)} of the given labels known"
 
     def labels_evaluated(self, evaluate_on: str) -> str:
-        """The labels that numbers rest on, in words: ``complete test labels``, or ``given test labels``."""
+        """Return the labels that numbers rest on, in words: ``complete test labels``, or ``given test labels``."""
         words = {"test": "test labels", "val": "labels of a tenth of the training images, held out"}[evaluate_on]
         if evaluate_on == "val" and self.own_validation:
             words = "labels of the data set's validation images"
         return f"{'given' if self.test_unknown else 'complete'} {words}"
 
     def notes(self) -> list[str]:
-        """The lines that a table needs where labels are unknown; none for complete labels."""
+        """Return the lines that a table needs where labels are unknown; none for complete labels."""
         lines = []
         if self.train_unknown:
             lines.append(
@@ -91,7 +91,7 @@ class GivenLabels(NamedTuple):
         return lines
 
     def category_title(self, name: str) -> str:
-        """A category's name, with a mark where its average precision says little.
+        """Return a category's name, with a mark where its average precision says little.
 
         >>> given = GivenLabels(positives={"cat": 5, "dog": 4, "owl": 9}, negatives={"cat": 7, "dog": 7, "owl": 0})
         >>> [given.category_title(name) for name in ("cat", "dog", "owl", "bat")]
@@ -103,7 +103,7 @@ class GivenLabels(NamedTuple):
         return name if negatives else f"{name} (no negatives)"
 
     def category_note(self) -> str:
-        """What the marks of `category_title` mean, or nothing where there are none."""
+        """Return what the marks of `category_title` mean, or nothing where there are none."""
         marked = [name for name in self.positives if self.category_title(name) != name]
         if not marked:
             return ""

@@ -171,7 +171,7 @@ def main_columns(ratios: Sequence[float], given: GivenLabels) -> list[tuple[str,
 
 
 def _has_interval(known_ratio: str, metric: str, ratios: Sequence[float]) -> bool:
-    """Whether an interval stands beside a column: beside the average mAP, or the mAP of the only ratio."""
+    """Tell whether an interval stands beside a column: beside the average mAP, or the mAP of the only ratio."""
     return metric == "mAP" and (known_ratio == average_name(ratios) or len(ratios) == 1)
 
 
@@ -259,7 +259,7 @@ def _notes(
 
 
 def _about_origins(evidence: Sequence[Evidence]) -> list[str]:
-    """A line that says so if rows rest on records that were measured elsewhere and submitted."""
+    """Return a line that says so if rows rest on records that were measured elsewhere and submitted."""
     by_key = {e.record.cell.key: e for e in evidence}.values()  # a reference row has the same cell at every ratio
     counted_line = counted_origins(e.record.origin for e in by_key)
     labels = sorted({_label(e) for e in by_key if e.record.origin.pack})
@@ -267,7 +267,7 @@ def _about_origins(evidence: Sequence[Evidence]) -> list[str]:
 
 
 def _about_devices(records: Sequence[Record]) -> list[str]:
-    """A line that says so if the cells were trained on different kinds of device, whose last digits differ."""
+    """Return a line that says so if the cells were trained on different kinds of device, whose last digits differ."""
     kinds = Counter(str(record.content.get("device", "an unknown device")) for record in records)
     if len(kinds) < 2:
         return []
@@ -276,7 +276,7 @@ def _about_devices(records: Sequence[Record]) -> list[str]:
 
 
 def _differences_from_papers(methods: Sequence[str], differs: Mapping[str, str]) -> list[str]:
-    """A line for each difference, with the methods (of one family, say) that have it."""
+    """Return a line for each difference, with the methods (of one family, say) that have it."""
     by_text: dict[str, list[str]] = {}
     for name in methods:
         by_text.setdefault(differs[name], []).append(name)
@@ -287,7 +287,7 @@ def _differences_from_papers(methods: Sequence[str], differs: Mapping[str, str])
 
 
 def _about_sureness(labels: Sequence[str], found: Lookup, ratios: Sequence[float], num_seeds: int) -> list[str]:
-    """What the marks and the interval mean, and what they cannot mean."""
+    """Return lines on what the marks and the interval mean, and what they cannot mean."""
     by_caution: dict[str, list[str]] = {}
     for label in labels:
         by_caution.setdefault(found.row(label, average_name(ratios), "mAP").caution, []).append(label)

@@ -42,7 +42,7 @@ class SemanticAttention(nn.Module):
         return weighted_sum(self.attention(unreduced_BDHW), maps_BDHW)
 
     def attention(self, unreduced_BDHW: Tensor) -> Tensor:
-        """The weights m / Z of all positions: (B, C, H, W), non-negative."""
+        """Return the weights m / Z of all positions: (B, C, H, W), non-negative."""
         weights_BCHW = self.classifiers(self.pool(unreduced_BDHW)).float().sigmoid()
         if self.normalisation == "mean":
             return weights_BCHW / weights_BCHW[0, 0].numel()
@@ -52,7 +52,7 @@ class SemanticAttention(nn.Module):
 
 
 def weighted_sum(weights_BCHW: Tensor, maps_BDHW: Tensor) -> Tensor:
-    """For each category the sum of all positions with its weights: (B, C, D), float32 under autocast too."""
+    """Return for each category the sum of all positions with its weights: (B, C, D), float32 under autocast too."""
     with torch.autocast(maps_BDHW.device.type, enabled=False):
         return weights_BCHW.flatten(2).float() @ maps_BDHW.flatten(2).transpose(1, 2).float()
 
@@ -90,7 +90,7 @@ class SemanticDecoupling(nn.Module):
         return weighted_sum(self.attention(maps_BDHW, words_CE), maps_BDHW)
 
     def attention(self, maps_BDHW: Tensor, words_CE: Tensor) -> Tensor:
-        """Where each category looks: (B, C, H, W), non-negative, with sum 1 over the positions."""
+        """Return where each category looks: (B, C, H, W), non-negative, with sum 1 over the positions."""
         positions_BPM = self.from_position(maps_BDHW.flatten(2).transpose(1, 2))
         words_CM = self.from_word(words_CE)
         direction_M = (self.score.weight @ self.mix.weight).squeeze(0)
@@ -120,7 +120,10 @@ def tanh_scores(positions_BPM: Tensor, words_CM: Tensor, direction_M: Tensor, ch
 
 
 class _TanhScores(torch.autograd.Function):
-    """With t = tanh(p w): dt/dp = (1 - t^2) w, dt/dw = (1 - t^2) p. The gradient adds up in float32 at least."""
+    """This computes the scores tanh(p w) d with their own gradient.
+
+    With t = tanh(p w): dt/dp = (1 - t^2) w, dt/dw = (1 - t^2) p. The gradient adds up in float32 at least.
+    """
 
     @staticmethod
     def forward(ctx: Any, positions_BPM: Tensor, words_CM: Tensor, direction_M: Tensor, chunk: int) -> Tensor:
@@ -159,7 +162,7 @@ def _met(positions_BPM: Tensor, words_CM: Tensor) -> Tensor:
 
 
 def _portions(positions_BPM: Tensor, words_CM: Tensor, chunk: int) -> list[tuple[slice, slice]]:
-    """Which images and categories are taken at a time: whole images where at least one fits."""
+    """Return which images and categories are taken at a time: whole images where at least one fits."""
     of_pair = positions_BPM[0].numel()
     images = max(1, chunk // (of_pair * len(words_CM)))
     categories = max(1, min(len(words_CM), chunk // of_pair))
@@ -196,13 +199,16 @@ class AttentionBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states_BQE: Tensor, queries_BQE: Tensor, keys_BPE: Tensor, values_BPE: Tensor) -> Tensor:
-        """The states after the block, (B, Q, E)."""
+        """Return the states after the block, (B, Q, E)."""
         attended_BQE, _ = self.attention(queries_BQE, keys_BPE, values_BPE, need_weights=False)
         states_BQE = self.after_attention(states_BQE + self.dropout(attended_BQE))
         hidden_BQF = self.dropout(torch.relu(self.widen(states_BQE)))
         return self.after_feedforward(states_BQE + self.dropout(self.narrow(hidden_BQF)))
 
     def weights(self, queries_BQE: Tensor, keys_BPE: Tensor) -> Tensor:
-        """How much each query attends to each position, (B, Q, P): the mean over the heads; non-negative, sum 1."""
+        """Return how much each query attends to each position, (B, Q, P).
+
+        It is the mean over the heads; non-negative, sum 1.
+        """
         _, weights_BQP = self.attention(queries_BQE, keys_BPE, keys_BPE, average_attn_weights=True)
         return weights_BQP

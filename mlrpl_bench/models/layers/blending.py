@@ -53,7 +53,7 @@ class Blending(nn.Module):
     def forward(
         self, features_BCD: Tensor, labels_BC: Tensor, step: int, prototypes: tuple[Tensor, Tensor] | None = None
     ) -> dict[str, Version]:
-        """A version of the features for each kind of blending.
+        """Return a version of the features for each kind of blending.
 
         Args:
             step: within the epoch.
@@ -75,7 +75,7 @@ class Blending(nn.Module):
         return versions
 
     def scalars(self) -> dict[str, float | Tensor]:
-        """The coefficients, and the share of all entries that was mixed in the epoch so far."""
+        """Return the coefficients, and the share of all entries that was mixed in the epoch so far."""
         mixed = self.mixed.scalars()
         numbers: dict[str, float | Tensor] = {}
         if self.instance:
@@ -86,7 +86,7 @@ class Blending(nn.Module):
 
 
 def supervise(head: Callable[..., Tensor], versions: dict[str, Version]) -> dict[str, Tensor]:
-    """A `partial_bce` for each version of the features, by its name; the head sees them all as one batch.
+    """Return a `partial_bce` for each version of the features, by its name; the head sees them all as one batch.
 
     Args:
         head: makes logits of features, such as a `GraphHead`; told by `read_BC` which the loss reads, see there.
@@ -100,7 +100,8 @@ def supervise(head: Callable[..., Tensor], versions: dict[str, Version]) -> dict
 
 
 def blend(features_BCD: Tensor, others_BCD: Tensor, labels_BC: Tensor, mixed_BC: Tensor, kept: Tensor) -> Version:
-    """Where `mixed_BC`, keep a share of the feature and take the rest from `others_BCD`, which show the category.
+    """Blend features: where `mixed_BC`, keep a share of the feature and take the rest from `others_BCD`, which show the
+    category.
 
     The new target is the share taken, 1 - kept: a gradient reaches `kept` through the features and through it
     (SARB's equations 3, 4 and 7, 8). Elsewhere features and labels are unchanged.
@@ -111,7 +112,7 @@ def blend(features_BCD: Tensor, others_BCD: Tensor, labels_BC: Tensor, mixed_BC:
 
 
 def instance_choice(labels_BC: Tensor) -> Tensor:
-    """Which entries ILRB mixes: unknown ones whose category the partner image is known to have, bool (B, C).
+    """Return the entries that ILRB mixes: unknown ones whose category the partner image is known to have, bool (B, C).
 
     The partner is the image at the mirrored place of the batch; in a batch of odd size the middle one is its own.
     """

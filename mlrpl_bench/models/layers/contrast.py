@@ -20,7 +20,7 @@ def warm_up(progress: Progress) -> float:
 def contrast(
     features_BCD: Tensor, batch: Batch, progress: Progress, weight: float, absent_pairs: bool
 ) -> dict[str, Tensor]:
-    """The term ``contrastive``; nothing where its weight is 0."""
+    """Return the term ``contrastive``; nothing where its weight is 0."""
     if not weight:
         return {}
     pairs = contrastive(features_BCD, batch.labels_BC, batch.generator, absent_pairs)

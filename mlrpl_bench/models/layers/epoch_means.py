@@ -26,5 +26,5 @@ class EpochMeans(nn.Module):
         self.means_K.lerp_(values_K, 1 / (step + 1))
 
     def scalars(self) -> dict[str, float | Tensor]:
-        """The means by name, as `Method.scalars` wants them."""
+        """Return the means by name, as `Method.scalars` wants them."""
         return dict(zip(self.names, self.means_K, strict=True))

@@ -38,7 +38,7 @@ class GatedGraph(nn.Module):
         self.from_reset_state = nn.Linear(width, width)  # U_h
 
     def forward(self, nodes_BCD: Tensor, adjacency_CC: Tensor, wanted_N: Tensor | None = None) -> Tensor:
-        """The nodes after the last step, in their shape; (C, D) without a batch is as good.
+        """Return the nodes after the last step, in their shape; (C, D) without a batch is as good.
 
         Args:
             wanted_N: places in the flattened B x C, the only ones for which the last step is made. The result is then
@@ -60,7 +60,7 @@ class GatedGraph(nn.Module):
         return messages_BKD.unflatten(-2, (-1, 2)).flatten(-2)
 
     def _update(self, nodes_BCD: Tensor, messages_BCF: Tensor) -> Tensor:
-        """A gated step of each node by itself: any leading dimensions will do."""
+        """Return each node after a gated step of each node by itself: any leading dimensions will do."""
         update_BCD, reset_BCD, candidate_BCD = self.from_messages(messages_BCF).chunk(3, dim=-1)
         gates_BCF = self.from_state(nodes_BCD)
         state_update_BCD, state_reset_BCD = (gates_BCF, gates_BCF) if self.tied_reset else gates_BCF.chunk(2, dim=-1)
@@ -71,7 +71,7 @@ class GatedGraph(nn.Module):
 
 
 def pick(values_BCD: Tensor, wanted_N: Tensor) -> Tensor:
-    """The rows (N, D) at places of the flattened B x C."""
+    """Return the rows (N, D) at places of the flattened B x C."""
     return values_BCD.flatten(0, 1).index_select(0, wanted_N)
 
 

@@ -1,4 +1,4 @@
-"""From category features to logits: exchange along the label graph, then one linear classifier per category."""
+"""This module maps category features to logits: exchange along the label graph, then one linear classifier each."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class GraphHead(LinearHead, nn.Module):
 
 
 def pairs(num_categories: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """The P = C (C - 1) / 2 pairs of categories, in the order (0, 1), (0, 2), ..., (1, 2), ...
+    """Return the P = C (C - 1) / 2 pairs of categories, in the order (0, 1), (0, 2), ..., (1, 2), ...
 
     >>> pairs(3)
     (tensor([0, 0, 1]), tensor([1, 2, 2]))
@@ -158,7 +158,7 @@ class PairHead(nn.Module):
 
 
 def _block(first_BRD: Tensor, second_BKD: Tensor, directions_PD: Tensor) -> Tensor:
-    """The logits without constants of R first categories with the K after the first of them, (B, P).
+    """Return the logits without constants of R first categories with the K after the first of them, (B, P).
 
     Row r and column k are a pair where k >= r; the rest of the rectangle is computed for nothing.
     """
@@ -170,7 +170,7 @@ def _block(first_BRD: Tensor, second_BKD: Tensor, directions_PD: Tensor) -> Tens
 
 
 def both_present(labels_BC: Tensor) -> Tensor:
-    """The pair head's targets: whether both categories of a pair are known to be present, bool (B, P).
+    """Return the pair head's targets: whether both categories of a pair are known to be present, bool (B, P).
 
     An unknown label counts as absent here.
     """
@@ -180,7 +180,8 @@ def both_present(labels_BC: Tensor) -> Tensor:
 
 
 def support(pair_logits_BP: Tensor, labels_BC: Tensor) -> Tensor:
-    """How probable each category is beside those known to be present in the image: the mean of its pairs with them.
+    """Return how probable each category is beside those known to be present in the image: the mean of its pairs with
+    them.
 
     A known positive's pair with itself counts as certain. Without a known positive the support is 0.
 
@@ -209,7 +210,7 @@ class PooledClassifier(LinearHead, nn.Linear):
         return self.weight, self.bias
 
     def inputs(self, maps_BDHW: Tensor) -> Tensor:
-        """The mean position, (B, D)."""
+        """Return the mean position, (B, D)."""
         return maps_BDHW.mean(dim=(2, 3))
 
 
@@ -229,7 +230,7 @@ class ClassMaps(nn.Conv2d):
 
 
 def groups_with_head_rate(method: Method, multiplier: float, raised_to: float | None = None) -> list[ParameterGroup]:
-    """The backbone's trained part at the recipe's learning rate, and all else, the head, at a multiple of it.
+    """Return the backbone's trained part at the recipe's learning rate, and all else, the head, at a multiple of it.
 
     Args:
         method: its parameters are divided.

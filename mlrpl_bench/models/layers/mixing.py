@@ -1,4 +1,4 @@
-"""What methods that mix images share: the usual law of mixup's coefficient, and the labels of images seen together."""
+"""This module helps methods that mix images: the usual law of mixup's coefficient, and the labels of mixed images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlrpl_bench.data.protocol import ABSENT
 
 
 def symmetric_beta(concentration: float, generator: torch.Generator) -> Tensor:
-    """A scalar in [0, 1] from Beta(concentration, concentration), on the generator's device.
+    """Draw a scalar in [0, 1] from Beta(concentration, concentration), on the generator's device.
 
     torch's own distribution takes no generator. This one makes exactly two even draws, whatever they are, so that
     nothing has to be looked at on the host.
@@ -18,7 +18,7 @@ def symmetric_beta(concentration: float, generator: torch.Generator) -> Tensor:
 
 
 def from_even_draws(draws_2: Tensor, concentration: float) -> Tensor:
-    """The value of the beta law that two even draws u, v from [0, 1) stand for.
+    """Return the value of the beta law that two even draws u, v from [0, 1) stand for.
 
     A variable T of Student's law with 2a degrees of freedom gives one of Beta(a, a), 1/2 + T / (2 sqrt(2a + T^2)),
     and T = sqrt(2a (u^(-1/a) - 1)) cos(2 pi v) has that law (Bailey, Mathematics of Computation 62, 1994).
@@ -31,7 +31,7 @@ def from_even_draws(draws_2: Tensor, concentration: float) -> Tensor:
 
 
 def union(labels_BC: Tensor, members_MK: Tensor, counts_MK: Tensor) -> Tensor:
-    """The labels of mixtures that show several images: the logical OR in three values (LogicMix, Chong et al.).
+    """Return the labels of mixtures that show several images: the logical OR in three values (LogicMix, Chong et al.).
 
     A category is present if it is in any member, absent if it is absent from all, and unknown otherwise. Mixtures
     without any member show nothing: all their categories are absent.

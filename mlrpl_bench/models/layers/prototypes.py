@@ -12,7 +12,7 @@ from mlrpl_bench.data.protocol import PRESENT
 
 
 class KnownPositives:
-    """What a pass over the training set has collected so far: values of the entries that are known to be present."""
+    """This collects during a pass over the training set: values of the entries that are known to be present."""
 
     def __init__(self) -> None:
         self._parts: list[list[Tensor]] = []
@@ -23,7 +23,7 @@ class KnownPositives:
         self._parts.append([categories_S.cpu(), *(value[images_S, categories_S].cpu() for value in values)])
 
     def take(self) -> list[Tensor]:
-        """The category of each known positive and its values, in the order they came; nothing is left here."""
+        """Return the category of each known positive and its values, in the order they came; nothing is left here."""
         taken = [torch.cat(parts) for parts in zip(*self._parts, strict=True)]
         self._parts.clear()
         return taken
@@ -52,11 +52,11 @@ class Prototypes(nn.Module):
         self._observed = KnownPositives()
 
     def observe(self, features_BCD: Tensor, labels_BC: Tensor) -> None:
-        """One batch of the pass."""
+        """Take in one batch of the pass."""
         self._observed.add(labels_BC, features_BCD)
 
     def cluster(self, generator: torch.Generator) -> None:
-        """The pass is complete: replace all prototypes.
+        """Replace all prototypes, now that the pass is complete.
 
         Categories are clustered side by side, each by one thread: with several threads for one K-means the order of
         additions, and with it the result, changes from run to run.
@@ -76,7 +76,7 @@ class Prototypes(nn.Module):
                 self.num_C[category] = len(centres_KD)
 
     def _draw(self, categories_S: Tensor, category: int, generator: torch.Generator) -> tuple[Tensor, int]:
-        """Which features of a category are clustered, at most `num_samples`, and the seed of their K-means."""
+        """Draw the features of a category that are clustered, at most `num_samples`, and the seed of their K-means."""
         own_S = (categories_S == category).nonzero().squeeze(1)
         order_S = torch.randperm(len(own_S), generator=generator)
         return own_S[order_S[: self.num_samples]], int(torch.randint(2**31 - 1, (), generator=generator))
@@ -96,7 +96,8 @@ def cluster(features_SD: Tensor, num_centres: int, seed: int) -> Tensor:
 
 
 def mean_cosine(features_BCD: Tensor, references_CKD: Tensor, num_C: Tensor | int) -> Tensor:
-    """The cosine similarities of each feature to its category's references, added up and divided by their number.
+    """Return the cosine similarities of each feature to its category's references, added up and divided by their
+    number.
 
     The cosine to a vector of zeros counts as 0. Cosines to many vectors add up to one product with the sum of their
     directions, so no B x C x K tensor is made.

@@ -69,7 +69,10 @@ class SemanticGraphNetwork(nn.Module):
         return self.semantic_attention(maps_BDHW, trained_BDHW)
 
     def attention(self, trained_BDHW: Tensor) -> Tensor:
-        """Where each category looks (B, C, H, W), non-negative; with sum 1 over the positions if words guide it."""
+        """Return where each category looks (B, C, H, W), non-negative.
+
+        The sum over the positions is 1 if words guide it.
+        """
         if self.uses_words:
             return self.decoupling.attention(self.trunk(trained_BDHW), self.words_CE)
         return self.semantic_attention.attention(trained_BDHW)

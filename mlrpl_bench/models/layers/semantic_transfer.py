@@ -1,4 +1,5 @@
-"""What SST (Chen et al., AAAI 2022) and HST (Chen et al., IJCV 2024) share: they transfer known labels to unknown ones.
+"""This module holds what SST (Chen et al., AAAI 2022) and HST (Chen et al., IJCV 2024) share: they transfer known
+labels to unknown ones.
 
 Within an image, by which categories occur together; across images, by how alike the features of a category are.
 """
@@ -47,7 +48,7 @@ class SemanticTransferMethod(SemanticGraphMethod):
     def transfer(
         self, features_BCD: Tensor, logits_BC: Tensor, pair_logits_BP: Tensor, batch: Batch, progress: Progress
     ) -> dict[str, Tensor]:
-        """The loss terms of transferred labels."""
+        """Return the loss terms of transferred labels."""
         raise NotImplementedError
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -79,10 +80,10 @@ class SemanticTransferMethod(SemanticGraphMethod):
 
 
 def fill(labels_BC: Tensor, probable_BC: Tensor) -> Tensor:
-    """The labels with the probable ones of the unknown set to PRESENT."""
+    """Return the labels with the probable ones of the unknown set to PRESENT."""
     return torch.where((labels_BC == UNKNOWN) & probable_BC, PRESENT, labels_BC)
 
 
 def filled_share(labels_BC: Tensor, filled_BC: Tensor) -> Tensor:
-    """The share of the unknown labels that was filled in; 0 where none is unknown."""
+    """Return the share of the unknown labels that was filled in; 0 where none is unknown."""
     return (filled_BC != labels_BC).sum() / (labels_BC == UNKNOWN).sum().clamp(min=1)

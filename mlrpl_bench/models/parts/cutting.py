@@ -65,7 +65,10 @@ def _sequence(modules: list[tuple[str, nn.Module]]) -> nn.Module:
 
 
 def stages_of(model: nn.Module) -> Stages:
-    """The stages of a network that timm made with ``features_only``; the network is taken apart and of no use after."""
+    """Return the stages of a network that timm made with ``features_only``.
+
+    The network is taken apart and of no use after.
+    """
     from timm.models._features import FeatureGetterNet, FeatureListNet
 
     if isinstance(model, FeatureListNet):
@@ -94,7 +97,8 @@ def _of_efficient_net(model: Any) -> Stages:
 
 
 def _starts(modules: list[tuple[str, nn.Module]], model: Any) -> tuple[int, ...]:
-    """A stage begins after a module that gives one of timm's features, with the first that has something to learn.
+    """Return where stages begin: after each module that gives one of timm's features, with the first that has something
+    to learn.
 
     So no stage is a mere pool, and none begins with an activation, which might change the frozen part's map in place.
     """
@@ -105,7 +109,8 @@ def _starts(modules: list[tuple[str, nn.Module]], model: Any) -> tuple[int, ...]
 
 
 def _of_tokens(model: Any) -> Stages | None:
-    """A transformer whose blocks follow each other on one sequence of tokens; None where the parts do not add up.
+    """Return the stages of a transformer whose blocks follow each other on one sequence of tokens; None where the parts
+    do not add up.
 
     What the parts compute is compared with what the whole computes, since timm's transformers differ in what stands
     between the embedding and the blocks, and in what else the blocks are given.

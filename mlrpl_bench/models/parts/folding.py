@@ -38,7 +38,7 @@ def fold(network: nn.Module) -> int:
 
 
 def batch_norms(network: nn.Module) -> int:
-    """How many batch norms there are in a network."""
+    """Return the number of batch norms in a network."""
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
@@ -61,7 +61,7 @@ def _fold_along(graph: fx.Graph, network: nn.Module) -> int:
 
 
 def _without_norm(norm: nn.Module) -> nn.Module:
-    """What a batch norm does beside the norm: timm's may have an activation."""
+    """Return what a batch norm does beside the norm: timm's may have an activation."""
     rest: list[Any] = [getattr(norm, name, None) for name in ("drop", "act")]
     rest = [module for module in rest if isinstance(module, nn.Module) and not isinstance(module, nn.Identity)]
     return nn.Sequential(*rest).eval() if rest else nn.Identity().eval()
@@ -86,7 +86,7 @@ class _Tracer(fx.Tracer):
 
 
 def _traced(network: nn.Module) -> fx.Graph | None:
-    """Which module reads which, or None where that depends on the data."""
+    """Return which module reads which, or None where that depends on the data."""
     from timm.layers import get_notrace_functions
 
     try:

@@ -51,7 +51,7 @@ class LocalModule:
 
     @property
     def package(self) -> str:
-        """What relative imports in it start from."""
+        """Return the package that its relative imports start from."""
         return self.name if self.path.stem == "__init__" else self.name.rpartition(".")[0]
 
 
@@ -99,12 +99,12 @@ def _digest_of_text(text: str) -> str:
 
 
 def _imports_ours(node: Any) -> TypeGuard[ast.ImportFrom]:
-    """Whether a statement is ``from mlrpl_bench... import ...``."""
+    """Tell whether a statement is ``from mlrpl_bench... import ...``."""
     return isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == OWN
 
 
 def _canonical(node: Any) -> str:
-    """A syntax tree as text that is the same on every Python version.
+    """Return a syntax tree as text that is the same on every Python version.
 
     Left out are empty fields, docstrings, descriptions and the imports from this package.
     """
@@ -124,7 +124,7 @@ def _canonical(node: Any) -> str:
 
 
 def local_modules(path: Path) -> list[LocalModule]:
-    """The local modules that a file imports, in order of their names; also those that these import.
+    """Return the local modules that a file imports, in order of their names; also those that these import.
 
     Imports are read from the syntax tree, inside functions too, and looked for where Python looks: in `sys.path`, and
     last in the file's own folder, which a file may add to `sys.path` when it is run.
@@ -165,7 +165,7 @@ def _of_node(node: ast.AST) -> Iterator[_Imported]:
 
 
 def _modules(imported: _Imported, importer: LocalModule, folder: Path) -> Iterator[LocalModule]:
-    """The local modules that one import runs: packages on the way, the module, and modules taken from it."""
+    """Yield the local modules that one import runs: packages on the way, the module, and modules taken from it."""
     name = imported.name
     if imported.level:
         base = importer.package.split(".") if importer.package else []
@@ -198,7 +198,7 @@ def _all_in(name: str, roots: list[Path]) -> Iterator[LocalModule]:
 
 
 def _file(place: str) -> str | None:
-    """The file of a module that would lie at a place without its suffix; a package goes first, as in Python."""
+    """Return the file of a module that would lie at a place without its suffix; a package goes first, as in Python."""
     # Strings, as this is asked some dozen times a record.
     candidates = [os.path.join(place, "__init__" + suffix) for suffix in SUFFIXES] if os.path.isdir(place) else []
     candidates += [place + suffix for suffix in SUFFIXES]
@@ -206,7 +206,7 @@ def _file(place: str) -> str | None:
 
 
 def _roots(top: str, folder: Path) -> list[Path]:
-    """The folders in which a local top-level module or package lies; none where it is installed or this package.
+    """Return the folders in which a local top-level module or package lies; none where it is installed or this package.
 
     A folder without ``__init__.py`` is a package only where there is no other module of its name.
     """
@@ -229,7 +229,7 @@ def _roots(top: str, folder: Path) -> list[Path]:
 
 @functools.cache
 def _is_installation(entry: str) -> bool:
-    """Whether a folder of `sys.path` holds installed packages or the standard library."""
+    """Tell whether a folder of `sys.path` holds installed packages or the standard library."""
     place = os.path.realpath(entry)
     if {"site-packages", "dist-packages"} & set(Path(place).parts):
         return True

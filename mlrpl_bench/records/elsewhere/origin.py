@@ -50,7 +50,7 @@ class Origin:
 
 OWN = Origin()
 UNKNOWN = Origin(pack="unknown")
-"""What a file that cannot be read counts as: submitted by nobody knows whom, which claims the least."""
+"""This is the origin of a file that cannot be read: submitted by nobody knows whom, which claims the least."""
 
 
 def read_origin(folder: Path) -> Origin:

@@ -22,13 +22,13 @@ PRECISIONS = (ROUNDED, FULL)
 SCORES, TRAIN_SCORES, EXAMPLES = "scores.npz", "train_scores.npz", "examples.npz"
 WEIGHTS = "weights.safetensors"
 TRAIN_EVIDENCE = "train_evidence.npz"
-"""What tables need of the training scores lies in this file where these are left out; see `evidence.of_training`."""
+"""This file holds what tables need of the training scores, where these are left out; see `evidence.of_training`."""
 
 MAY_BE_LEFT_OUT = (TRAIN_SCORES, WEIGHTS)
 MAY_BE_ROUNDED = (SCORES, TRAIN_SCORES, EXAMPLES)
 
 ROUNDING_TOLERANCE: Mapping[str, float] = {"mAP": 1e-4, "OF1": 1e-4, "CF1": 1e-4}
-"""By so much, as fractions, may a metric of rounded scores differ from the one that the full scores gave."""
+"""A metric of rounded scores may differ by at most this, as fractions, from the one that the full scores gave."""
 OTHER_TOLERANCE = 1e-2
 """The same for all other metrics: one category's precision rests on few images, of which rounding may tie two."""
 
@@ -158,7 +158,7 @@ def expanded(arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
 
 
 MOST_MOVED = 4
-"""So many steps of the last place may a number move to stay apart from its neighbours."""
+"""A number may move at most this many steps of the last place to stay apart from its neighbours."""
 
 
 def _in_order(halves_N: NDArray[np.float16], scores_N: NDArray[np.float32]) -> NDArray[np.float16]:

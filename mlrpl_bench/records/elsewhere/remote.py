@@ -40,7 +40,7 @@ OF_A_DATASET = re.compile(r"profile\.json|tuned.*\.json")
 """These files beside the cells are copied."""
 
 AT_ONCE = 64
-"""So many files are asked for together; what was copied is remembered after each such portion."""
+"""This many files are asked for together; what was copied is remembered after each such portion."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+(.*)")
 """``s3://bucket``, of which a path keeps one slash; a drive of Windows has one letter."""
@@ -127,7 +127,7 @@ class _File:
 
 
 def _listed(address: str) -> tuple[Any, dict[PurePosixPath, _File]]:
-    """The storage, and its files by their paths below the address."""
+    """Return the storage, and its files by their paths below the address."""
     try:
         import fsspec
 
@@ -239,7 +239,7 @@ def _mark(facts: Mapping[str, Any]) -> str:
 
 
 def _library(address: str, error: ImportError) -> str:
-    """The library that is to be installed: fsspec's message names it."""
+    """Return the library that is to be installed: fsspec's message names it."""
     known = re.search(r"\b(s3fs|gcsfs|adlfs|ocifs|fsspec|huggingface_hub|paramiko|aiohttp)\b", str(error))
     return known[1] if known else f"the fsspec library for {address.partition(':')[0]}:// ({error})"
 

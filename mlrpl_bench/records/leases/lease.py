@@ -44,7 +44,7 @@ PROGRESS = "progress.json"
 """This file lies beside the claim of a process that trains and says how far it is."""
 
 BY_HAND = "by hand"
-"""What started a process that no launcher did."""
+"""This stands in place of a launcher for a process that no launcher started."""
 
 _LOST = "its machine fell silent"
 _DIED = "it died and its machine lived on"
@@ -357,7 +357,7 @@ class Owner:
 
 
 def _died_in_company(folder: Path, last: Lease) -> bool:
-    """Whether an owner before the last one died while it trained several cells, and its machine lived on."""
+    """Tell whether an owner before the last one died while it trained several cells, and its machine lived on."""
     claims = [Lease(n, content) for n in _numbers(folder) if (content := _read(_path(folder, n))) is not None]
     by_number = {claim.number: claim for claim in claims if claim.number <= last.number} | {last.number: last}
     pairs = itertools.pairwise(by_number[number] for number in sorted(by_number))

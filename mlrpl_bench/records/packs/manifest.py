@@ -23,7 +23,7 @@ MEMBERS = frozenset({*FILES, RECORD, PACKED, TRAIN_EVIDENCE, WEIGHTS, SIGNATURE}
 """A record in a pack has files of these names and no others."""
 
 Facts = Mapping[str, Mapping[str, Any]]
-"""Of each file, by name, its ``bytes`` and its ``sha256``."""
+"""This maps the name of each file to its ``bytes`` and its ``sha256``."""
 
 
 class BadPack(UserError):

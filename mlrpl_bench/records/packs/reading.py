@@ -62,7 +62,10 @@ class _Archive:
 
 
 class _Folder:
-    """On top of a folder may lie what a hub adds (``README.md``, ``.gitattributes``), which is never read."""
+    """This reads a pack that is a folder.
+
+    A hub may add files on its top (``README.md``, ``.gitattributes``), which are never read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

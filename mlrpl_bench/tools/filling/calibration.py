@@ -27,12 +27,12 @@ MANY, SOME = 1000, 50
 """Labels, and those of the rarer state among them, from which the calibration is isotonic."""
 
 Curve = Callable[[NDArray[np.floating]], NDArray[np.float64]]
-"""From scores to probabilities of being present."""
+"""This function turns scores into probabilities of being present."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the scores of a category became probabilities.
+    """This says how the scores of a category became probabilities.
 
     Attributes:
         kind: ``logistic``, ``isotonic``, or empty where there is none.
@@ -99,7 +99,7 @@ def calibrate(
 
 
 def kind_for(labels: int, present: int) -> str:
-    """Which calibration so many labels are enough for: ``isotonic``, ``logistic``, or empty for none."""
+    """Return the calibration that this many labels are enough for: ``isotonic``, ``logistic``, or empty for none."""
     rarer = min(present, labels - present)
     if labels >= MANY and rarer >= SOME:
         return "isotonic"

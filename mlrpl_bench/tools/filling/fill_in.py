@@ -1,4 +1,4 @@
-"""From scores, labels and a mask to probabilities and decisions for the labels that nobody gave."""
+"""This module turns scores, labels and a mask into probabilities and decisions for the labels that nobody gave."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNEVEN = 0.2
 
 @dataclass(frozen=True)
 class Promise:
-    """What is set to one state in a group of categories.
+    """This says which entries are set to one state in a group of categories.
 
     Attributes:
         columns: the group: one category, or several that have too few labels each.
@@ -78,11 +78,11 @@ class Filling:
 
     @property
     def num_unknown(self) -> int:
-        """How many labels nobody gave."""
+        """Return the number of labels that nobody gave."""
         return int((self.split.labels_NC == UNKNOWN).sum())
 
     def frame(self) -> pd.DataFrame:
-        """A row for each unknown entry: ``image, category, probability, decision`` (1, 0, or missing)."""
+        """Return a row for each unknown entry: ``image, category, probability, decision`` (1, 0, or missing)."""
         rows, columns = np.nonzero(self.split.labels_NC == UNKNOWN)
         decided = self.decisions_NC[rows, columns]
         return pd.DataFrame({
@@ -157,7 +157,7 @@ def _refuse_none_hidden(held_out_NC: NDArray[np.bool_]) -> None:
 
 
 def _too_few(labels_NC: NDArray[np.int8], held_out_NC: NDArray[np.bool_]) -> UserError:
-    """The refusal to calibrate, with the known ratio at which twice as many labels as are needed would be hidden."""
+    """Return the refusal to calibrate, with the known ratio that would hide twice as many labels as are needed."""
     hidden, given = _counts(labels_NC[held_out_NC]), _counts(labels_NC)
     advice = "give more labels"
     if (share := 4 * FEW / max(min(given), 1)) < 0.9:
@@ -169,7 +169,7 @@ def _too_few(labels_NC: NDArray[np.int8], held_out_NC: NDArray[np.bool_]) -> Use
 
 
 def _half(images: int, seed: int) -> NDArray[np.bool_]:
-    """Which images calibrate: half of them, so that no image takes part in both halves."""
+    """Return the images that calibrate: half of them, so that no image takes part in both halves."""
     calibrates_N = np.zeros(images, dtype=bool)
     order_N = np.random.default_rng(seed_of("calibrating half", seed)).permutation(images)
     calibrates_N[order_N[: images // 2]] = True
@@ -207,7 +207,7 @@ def _decided(
 
 
 def _groups(labels_C: NDArray[np.intp], calibrated_C: NDArray[np.bool_], needed: int) -> Iterator[list[int]]:
-    """Each category with enough labels of the state in the calibrating half; then all others together."""
+    """Yield each category with enough labels of the state in the calibrating half; then all others together."""
     alone_C = calibrated_C & (labels_C >= needed)
     yield from ([column] for column in np.flatnonzero(alone_C).tolist())
     if (calibrated_C & ~alone_C).any():
@@ -220,7 +220,7 @@ def _unlike(
     unknown_NC: NDArray[np.bool_],
     calibrations: Sequence[Calibration],
 ) -> list[int]:
-    """The categories whose unknown entries have other probabilities than the held-out ones."""
+    """Return the categories whose unknown entries have other probabilities than the held-out ones."""
     found = []
     for column, calibration in enumerate(calibrations):
         held_out_S, unknown_S = (probabilities_NC[of[:, column], column] for of in (held_out_NC, unknown_NC))
@@ -232,7 +232,7 @@ def _unlike(
 
 
 def _is_uneven(held_out_NC: NDArray[np.bool_], unknown_NC: NDArray[np.bool_], promise: Promise) -> bool:
-    """Whether the categories of a promise have other shares of its unknown entries than of the held-out ones."""
+    """Tell whether the categories of a promise have other shares of its unknown entries than of the held-out ones."""
     counts = [of[:, list(promise.columns)].sum(axis=0) for of in (held_out_NC, unknown_NC)]
     held_out_C, unknown_C = (each / max(each.sum(), 1) for each in counts)
     return bool(np.abs(held_out_C - unknown_C).sum() / 2 > UNEVEN)

@@ -14,13 +14,13 @@ from mlrpl_bench.tools.inspection.contact_sheet import BLACK, GREEN, GREY, ORANG
 SHOWN = 8
 """Entries of each kind: two rows of the sheet."""
 OF_A_CATEGORY = 2
-"""At most so many entries of a kind are of one category."""
+"""At most this many entries of a kind are of one category."""
 
 COLOURS = {PRESENT: GREEN, ABSENT: GREY, UNKNOWN: ORANGE}
 
 
 def draw(filling: Filling, title: str) -> bytes:
-    """The sheet as a PNG: first those that are surest to be present, then the surest absent, then the doubtful.
+    """Draw the sheet as a PNG: first those that are surest to be present, then the surest absent, then the doubtful.
 
     Raises:
         UserError: an image cannot be decoded.
@@ -38,7 +38,7 @@ def draw(filling: Filling, title: str) -> bytes:
 
 
 def chosen(filling: Filling) -> Iterator[list[tuple[int, int, int]]]:
-    """The entries that are drawn, as (row, column, kind): PRESENT and ABSENT are the surest, UNKNOWN the doubtful."""
+    """Yield the drawn entries as (row, column, kind): PRESENT and ABSENT are the surest, UNKNOWN the doubtful."""
     probabilities_NC = filling.probabilities_NC
     more_present_NC, is_open_NC = probabilities_NC >= 0.5, filling.decisions_NC == UNKNOWN
     for kind, doubt_NC in (
@@ -50,7 +50,7 @@ def chosen(filling: Filling) -> Iterator[list[tuple[int, int, int]]]:
 
 
 def _lowest(doubt_NC: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """The entries with the lowest values, the lowest first; NaN is none."""
+    """Return the entries with the lowest values, the lowest first; NaN is none."""
     candidates = []
     for column in range(doubt_NC.shape[1]):
         order_N = np.argsort(doubt_NC[:, column], kind="stable")[:OF_A_CATEGORY]  # NaN is sorted to the end
@@ -59,7 +59,7 @@ def _lowest(doubt_NC: NDArray[np.float32]) -> list[tuple[int, int]]:
 
 
 def _words(filling: Filling, row: int, column: int, kind: int) -> list[Word]:
-    """The category, its probability, and what became of the entry."""
+    """Return the category, its probability, and what became of the entry."""
     decision = int(filling.decisions_NC[row, column])
     state = f"set {STATES[decision]}" if decision in STATES else "left unknown"
     probability = 100 * float(filling.probabilities_NC[row, column])

@@ -13,7 +13,7 @@ from mlrpl_bench.utils.tables import Table, counted, from_text
 
 
 def calibration_table(filling: Filling) -> Table:
-    """A row for each category: how many labels it has, and whether its probabilities are those that were found."""
+    """Return a row for each category: its number of labels, and whether its probabilities are those that were found."""
     rows = []
     for column, name in enumerate(filling.split.categories):
         present, absent = filling.held_out[column]
@@ -31,7 +31,7 @@ def calibration_table(filling: Filling) -> Table:
 
 
 def promise_table(filling: Filling) -> Table:
-    """A row for each group of categories and state: how many entries are set, and how many of them may be wrong."""
+    """Return a row for each group of categories and state: the number of entries set, and how many may be wrong."""
     rows = []
     for promise in filling.promises:
         choice = promise.choice
@@ -51,7 +51,7 @@ def promise_table(filling: Filling) -> Table:
 
 
 def notes_of(filling: Filling) -> list[str]:
-    """What one must know of the promises."""
+    """Return what one must know of the promises."""
     needed = labels_needed(filling.precision)
     notes = [
         f"each row is a promise of its own that is kept, or not made, in {100 * CONFIDENCE:g} of 100 cases, if the "
@@ -81,7 +81,7 @@ def notes_of(filling: Filling) -> list[str]:
 
 
 def group_name(filling: Filling, promise: Promise) -> str:
-    """The category, or how many share the promise."""
+    """Return the category, or how many share the promise."""
     if len(promise.columns) == 1:
         return filling.split.categories[promise.columns[0]]
     every = len(promise.columns) == len(filling.split.categories)
@@ -89,7 +89,7 @@ def group_name(filling: Filling, promise: Promise) -> str:
 
 
 def to_json(filling: Filling) -> dict[str, Any]:
-    """Plain data: what the two tables say."""
+    """Return plain data: what the two tables say."""
     categories = filling.split.categories
     calibrations = [
         {

@@ -28,7 +28,7 @@ CONFIDENCE = 0.95
 
 
 class Trial(NamedTuple):
-    """How a threshold is proposed and tried.
+    """This says how a threshold is proposed and tried.
 
     Attributes:
         chance: it is the loosest that, by the calibrating half, will hold with this chance.
@@ -48,7 +48,7 @@ GROWTH = 1.15
 
 @dataclass(frozen=True)
 class Choice:
-    """Which unknown entries of a group are set to one state.
+    """This says which unknown entries of a group are set to one state.
 
     Attributes:
         threshold: entries whose sureness (the probability of the state) is at least this are set; infinite for none.
@@ -68,7 +68,7 @@ class Choice:
 
 
 def labels_needed(precision: float) -> int:
-    """How many labels, none of them wrong, must be above a threshold that is to hold for very many entries.
+    """Return how many labels, none of them wrong, must be above a threshold that is to hold for very many entries.
 
     >>> labels_needed(0.95), labels_needed(0.99)
     (63, 321)
@@ -89,14 +89,15 @@ def most_wrong(checked: int, wrong: int, others: int, risk: float) -> int:
     """
 
     def is_unlikely(more: int) -> bool:
-        """Whether so few of the sample would be wrong with a chance of at most `risk`, were `more` others wrong."""
+        """Tell whether so few of the sample would be wrong with a chance of at most `risk`, if `more` others were."""
         return bool(hypergeom.cdf(wrong, checked + others, wrong + more, checked) <= risk)
 
     return bisect_left(range(others + 1), True, key=is_unlikely) - 1
 
 
 def may_be_wrong(checked: int, others: int, precision: float, risk: float) -> int:
-    """How many of the sample may be wrong for the promise about the others to hold; -1 where none may and that fails.
+    """Return how many of the sample may be wrong for the promise about the others to hold; -1 where none may and that
+    fails.
 
     Args:
         checked, others: as in `most_wrong`.
@@ -111,7 +112,7 @@ def may_be_wrong(checked: int, others: int, precision: float, risk: float) -> in
 
 
 def allowed_wrong(others: int, precision: float) -> int:
-    """How many of so many entries may be wrong at a precision."""
+    """Return how many of so many entries may be wrong at a precision."""
     return math.floor((1 - precision) * others + 1e-9)
 
 
@@ -145,7 +146,7 @@ def choose(
 def _proposed(
     falling_S: NDArray[np.float64], rising_unknown_S: NDArray[np.float64], precision: float, trial: Trial
 ) -> float:
-    """The threshold to try, or infinity; the labels that will try it have no part in it.
+    """Return the threshold to try, or infinity; the labels that will try it have no part in it.
 
     An entry is set to the likelier state only: no threshold is as low as a half.
     """

@@ -30,12 +30,12 @@ FILLED, PROBABILITIES, DECISIONS = "filled", "probabilities.csv", "decisions.csv
 REPORT, SHEET = "report.json", "contact-sheet.png"
 
 VALUES = {PRESENT: "1", ABSENT: "0", UNKNOWN: ""}
-"""How a label is written."""
+"""This maps a label to its text."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What the rows of the whole table are.
+    """This says what the rows of the whole table are.
 
     Attributes:
         splits: by the name in the column ``split``, all images that the data set has of it.
@@ -51,7 +51,7 @@ class Sources:
 
     @classmethod
     def from_inputs(cls, inputs: Inputs, evaluated_on: str, root: Path, table: SourceTable | None = None) -> Sources:
-        """Those of a study; images held out of the training set are in ``train``."""
+        """Return the sources of a study; images held out of the training set are in ``train``."""
         (whole, trained_rows), (evaluated, _) = inputs.sources["train"], inputs.sources["test"]
         splits = {"train": whole} if evaluated is whole else {"train": whole, evaluated_on: evaluated}
         return cls(splits, trained_rows, root, table)
@@ -95,7 +95,7 @@ def _write_table(filling: Filling, sources: Sources, folder: Path) -> Path:
 
 
 def _filled(filling: Filling, sources: Sources) -> Iterator[list[str]]:
-    """The whole table: given labels as they are, decisions in place of unknown ones."""
+    """Yield the whole table: given labels as they are, decisions in place of unknown ones."""
     yield ["image", "split", *filling.split.categories]
     places = {row: place for place, row in enumerate(sources.trained_rows.tolist())}
     for name, split in sources.splits.items():
@@ -114,7 +114,7 @@ def _probabilities(filling: Filling, names: Sequence[str]) -> Iterator[list[str]
 
 
 def _decisions(filling: Filling, names: Sequence[str]) -> Iterator[list[str]]:
-    """A row for each entry that was filled in."""
+    """Yield a row for each entry that was filled in."""
     yield ["image", "category", "value", "probability"]
     categories = filling.split.categories
     for name, decisions_C, probabilities_C in zip(names, filling.decisions_NC, filling.probabilities_NC, strict=True):
@@ -123,7 +123,7 @@ def _decisions(filling: Filling, names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def image_name(split: Split, row: int, root: Path) -> str:
-    """An image's id where it is the end of its path, as in a table of labels; else its path, relative to the root."""
+    """Return an image's id if its path ends in it, as in a table of labels, else its path relative to the root."""
     path, identity = split.image_paths[row], str(split.ids[row])
     if identity and path.as_posix().endswith(f"/{identity}"):
         return identity

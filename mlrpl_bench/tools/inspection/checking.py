@@ -28,7 +28,7 @@ SAMPLE = 200
 """Images of each split that a quick check decodes."""
 
 ADD_AN_OPTION = r"\b(?:add|leave these categories out with) (--set-data \w+=\w+)"
-"""How a dataset's refusal names an option that would have been right."""
+"""This pattern finds the option that would have been right in a dataset's refusal."""
 
 IN_THIS_PROCESS = 64
 """Up to this many images are decoded without starting worker processes."""

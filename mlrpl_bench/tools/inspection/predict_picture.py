@@ -34,7 +34,7 @@ def draw_prediction(
     top: int,
     only_predicted: bool = False,
 ) -> bytes:
-    """A row for each image as a PNG: the picture, its highest scores, and where these categories look.
+    """Draw a row for each image as a PNG: the picture, its highest scores, and where these categories look.
 
     Args:
         top: how many scores to show.
@@ -61,7 +61,10 @@ def draw_prediction(
 def _draw_bars(
     panel: Axes, prediction: Prediction, shown: Sequence[int], categories: Sequence[str], lines: int
 ) -> None:
-    """The scores of some categories; there is room for so many lines, that bars of all images are equally thick."""
+    """Draw the scores of some categories.
+
+    There is room for `lines` of them, so that bars of all images are equally thick.
+    """
     probabilities = prediction.probabilities_C[list(shown)]
     panel.set_title("probability", fontsize=8.5)
     panel.barh(range(len(shown)), probabilities, color=[BLUE if p >= 0.5 else GREY for p in probabilities])

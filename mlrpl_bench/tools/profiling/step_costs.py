@@ -220,7 +220,10 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 @contextmanager
 def _tensor_cores_as_in_convolutions() -> Iterator[None]:
-    """On CUDA convolutions in 32 bits may use TF32 where matrix products do not: no step would stay below that peak."""
+    """Let matrix products use TF32 where convolutions do.
+
+    On CUDA convolutions in 32 bits may use TF32 where matrix products do not: no step would stay below that peak.
+    """
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     try:

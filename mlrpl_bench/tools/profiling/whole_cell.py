@@ -40,7 +40,7 @@ GROUP = len(NINE_RATIOS)
 
 @dataclass(frozen=True)
 class Counts:
-    """How much a cell does.
+    """This counts how much a cell does.
 
     Attributes:
         training_images: the images of the training split.
@@ -65,7 +65,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the cells of a group share, and what each of them does outside its network.
+    """This holds what the cells of a group share, and what each of them does outside its network.
 
     Attributes:
         frozen_seconds: of a batch's forward through the frozen part.
@@ -82,7 +82,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Own:
-    """What a method does beyond its steps.
+    """This holds what a method does beyond its steps.
 
     Attributes:
         scoring_seconds: of a batch's logits, from the frozen output on.
@@ -203,7 +203,7 @@ def table(costs: Sequence[CellCost], counts: Counts, title: str) -> Table:
 
 
 def _seconds(device: torch.device, job: Callable[[], object], times: int) -> float:
-    """The median over some calls, after one that does not count where a device warms up."""
+    """Return the median time over some calls, after one that does not count where a device warms up."""
     clock = Clock(device)
     warm_up = 0 if device.type == "cpu" else 1
     for number in range(warm_up + times):
@@ -213,7 +213,7 @@ def _seconds(device: torch.device, job: Callable[[], object], times: int) -> flo
 
 
 def _seconds_of_arithmetic(counts: Counts, categories: int) -> tuple[float, float]:
-    """The seconds of the metrics, and of the evidence, for as many made-up scores as a cell leaves."""
+    """Return the seconds of the metrics, and of the evidence, for as many made-up scores as a cell leaves."""
     random = np.random.default_rng(0)
 
     def made_up(rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -95,7 +95,7 @@ def build(group: Group, labels: Labels, methods: Registry[MethodEntry], report: 
 
 
 def _study(group: Group, labels: Labels) -> tuple[Study | None, str]:
-    """The data set with its labels, or None and why it is not here."""
+    """Return the data set with its labels, or None and why it is not here."""
     try:
         why = labels.truth(group.records[0]).no_mask
         if not why:
@@ -137,7 +137,7 @@ def _columns(found: Sequence[Evidence]) -> tuple[list[float], list[str]]:
 
 
 def _aliases(found: Sequence[Evidence], methods: Registry[MethodEntry], ratios: Sequence[float]) -> dict[str, Alias]:
-    """The other names of methods at one known ratio that have records."""
+    """Return the other names of methods at one known ratio that have records."""
     there = {(evidence.record.cell.label, evidence.record.cell.ratio) for evidence in found}
     return {name: alias for name, alias in methods.aliases.items() if (alias.method, alias.ratio) in there}
 

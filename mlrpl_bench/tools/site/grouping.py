@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What the records of a leaderboard have in common; `mask` and `rate` are words for what is not usual."""
+    """This holds what a leaderboard's records have in common; `mask` and `rate` are words for what is not usual."""
 
     setting: str
     lr_multiplier: float | None
@@ -98,7 +98,7 @@ def _identity(cell: Cell, methods: Mapping[str, MethodEntry], datasets: Mapping[
 def _lr_multiplier(
     cell: Cell, methods: Mapping[str, MethodEntry], datasets: Mapping[str, DatasetEntry]
 ) -> float | None:
-    """The factor on every method's learning rate, which a setting does not hold; None where it cannot be told."""
+    """Return the factor on every method's learning rate, which settings do not hold, or None if it cannot be told."""
     entry, dataset = methods.get(cell.method), datasets.get(cell.setting.dataset)
     if entry is None or dataset is None:
         return dataset.preset.lr_multiplier if dataset is not None else None

@@ -185,12 +185,12 @@ def _about(kept: KeptTable) -> str:
 
 
 def _average(table: Table) -> int | None:
-    """The place of the column with the average mAP."""
+    """Return the place of the column with the average mAP."""
     return next((place for place, column in enumerate(table.columns) if column.startswith("mAP (")), None)
 
 
 def _seeds(table: Table) -> str:
-    """How many seeds the notes name; "" where they name none."""
+    """Return the number of seeds that the notes name; "" where they name none."""
     found = next((note for note in table.notes if re.search(r"seeds? \d+ \(mask", note)), "")
     number = len(re.findall(r"\d+ \(mask", found))
     return f"{number}" if number else ""

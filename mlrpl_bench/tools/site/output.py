@@ -12,7 +12,7 @@ from mlrpl_bench.utils.shortages import is_full
 MARK = "site.json"
 MADE_BY = "mlrpl-bench site"
 FOLDERS = ("boards", "data", "methods", "pictures", "records")
-"""What lies in these folders of a site is the site's; files beside them, such as a forge's, stay."""
+"""These folders of a site hold only the site's own files; files beside them, such as a forge's, stay."""
 
 
 class Output:

@@ -91,7 +91,7 @@ def _table_of_boards(summaries: Sequence[Summary]) -> tuple[Table, dict[tuple[st
 def _table_of_methods(
     summaries: Sequence[Summary], methods: Mapping[str, Sequence[tuple[Summary, Row]]]
 ) -> tuple[Table, dict[tuple[str, str], str]]:
-    """All methods by all leaderboards; a row of changed hyper-parameters has a line of its own."""
+    """Return a table of all methods by all leaderboards; a row of changed hyper-parameters has a line of its own."""
     places, by_label = {}, dict[str, dict[str, Entry]]()
     for of_method in methods.values():
         for each, row in of_method:
@@ -185,7 +185,7 @@ def _method_page(name: str, rows: Sequence[tuple[Summary, Row]], entry: MethodEn
 
 
 def _standing(name: str, rows: Sequence[tuple[Summary, Row]]) -> tuple[Table, dict[tuple[str, str], str]]:
-    """A row for each of the method's rows on each leaderboard; a column for whatever a leaderboard has."""
+    """Return a row for each of the method's rows on each leaderboard, with a column for whatever a leaderboard has."""
     entries = [{_column(title): entry for title, entry in row.entries.items()} for _, row in rows]
     columns = list(dict.fromkeys(column for of_row in entries for column in of_row))
     ratios = sorted((c for c in columns if re.fullmatch(r"[\d.]+ %", c)), key=lambda c: float(c[:-2]))
@@ -212,7 +212,7 @@ def _column(title: str) -> str:
 
 
 def _within(entry: Entry, label: str, anchor: str, row: Row, places: dict[tuple[str, str], str]) -> Entry:
-    """The same entry, leading to its records further down on the page."""
+    """Return the same entry, leading to its records further down on the page."""
     if entry.place is None or not anchor:
         return replace(entry, place=None)
     ratio = entry.place[1]

@@ -1,4 +1,4 @@
-"""What a group of cells says of each epoch once all of its cells have ended it."""
+"""This module reports each epoch of a group of cells once all of its cells have ended it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Epochs:
         return self._last
 
     def _stands(self, epochs: int, step: StepDone) -> Mapping[str, Any]:
-        """How far the group is after a step; loss and test mAP are those of the epoch that ended last."""
+        """Return how far the group is after a step; loss and test mAP are those of the epoch that ended last."""
         made, steps = _made(step), epochs * step.steps_per_epoch
         seconds = self.clock() - self._began
         here = made - self._first_step

@@ -17,8 +17,10 @@ Position = tuple[int, int]
 
 
 SHARED = 2.0
-"""What a group costs once, where each of its cells costs 1 by itself: the shared part of a lone cell's step is half to
-three quarters of it on a CPU."""
+"""This is what a group costs once, where each of its cells costs 1 by itself.
+
+The shared part of a lone cell's step is half to three quarters of it on a CPU.
+"""
 
 
 def halved(size: int) -> int:

@@ -39,7 +39,7 @@ MOST_CELLS = {"cpu": 9, "cuda": 18}
 """A group has at most so many cells, by kind of device; it is larger on a GPU, where image reading dominates."""
 
 PASSES = 4
-"""How often a step may hold what one forward keeps: SARB classifies three times, and gradients pass through."""
+"""A step may hold this many times what one forward keeps: SARB classifies three times, and gradients pass through."""
 
 USED_SHARE = 0.8
 """Cells may use this share of the free memory; the rest is for fragments, the libraries and other programs."""

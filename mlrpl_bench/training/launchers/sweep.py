@@ -178,16 +178,16 @@ class Sweep:
             "launcher": choices.worker.launcher,
             **provenance(study.workbench.fabric.device),
         }
-        """What the records of all cells say alike; asked for once, since it runs git."""
+        """These are the facts that the records of all cells share; asked for once, since it runs git."""
         self.most: int | None = None
         """The largest group; it is known once memory ran out, here or in a process that was killed for it."""
         self.failed_before = {job.cell: store.failed_try(job.cell) for job in jobs}
         self.positions = {job.cell: self._position(job) for job in jobs}
-        """Where cells probably go on; certain only after they were claimed."""
+        """This says where cells probably go on; it is certain only after they were claimed."""
         self.among = sorted({store.root / job.cell.setting.dataset for job in jobs})
-        """Where processes announce themselves that may want the same cells."""
+        """These are the folders where processes announce themselves that may want the same cells."""
         self.processes = 1
-        """How many were there when the last group was formed."""
+        """This is the number of processes when the last group was formed."""
         self.reported_gone: set[str | None] = set()
         """The owners of which it was said that they are gone."""
 

@@ -47,7 +47,7 @@ class HeadRefit:
 
     @property
     def wants_pass(self) -> bool:
-        """Whether the step is to see the training rows (again)."""
+        """Tell whether the step is to see the training rows (again)."""
         return self.round < self.step.rounds()
 
     def gather(self, frozen_BDHW: Tensor, index_B: Tensor) -> None:

@@ -29,7 +29,7 @@ from mlrpl_bench.utils.errors import UserError
 
 
 def with_tuned_values(resolved: Resolved, study: Study) -> Resolved:
-    """The request with the values that `tune` chose, where it asks for them.
+    """Return the request with the values that `tune` chose, where it asks for them.
 
     Raises:
         UserError: there are none for a method, see `tuned.read`; or hyper-parameters were changed by hand as well.
@@ -54,7 +54,7 @@ def _row_job(
     resolved: Resolved, study: Study, entry: MethodEntry, ratio: float, seeds: tuple[int, int],
     changed: Mapping[str, Any],
 ) -> Job:  # fmt: skip
-    """A row's cell; where values are tuned the row is called so."""
+    """Return a row's cell; where values are tuned the row is called so."""
     is_tuned = resolved.tuned is not None and entry.name in resolved.tuned.choices
     return study.job(entry, ratio, *seeds, dict(changed), tuned.row_name(entry.name) if is_tuned else "")
 
@@ -88,7 +88,7 @@ def _reference_rows(resolved: Resolved, study: Study) -> dict[str, list[Job]]:
 
 
 def part(jobs: Sequence[Job], request: Request) -> list[Job]:
-    """The jobs of the shard that is asked for; like cells stay together, as far as they can."""
+    """Return the jobs of the shard that is asked for; like cells stay together, as far as they can."""
     if request.shard is None:
         return list(jobs)
     number, of = request.shard
@@ -121,7 +121,7 @@ def train_as_worker(resolved: Resolved, watcher: Watcher, worker: sweep.Worker, 
 
 
 def made_ready(jobs: Sequence[Job], resolved: Resolved, watcher: Watcher) -> list[Job]:
-    """The jobs without a record, of which damaged ones were moved aside.
+    """Return the jobs without a record, of which damaged ones were moved aside.
 
     Raises:
         UserError: there are some, and the results folder is an address or cannot hold leases.

@@ -1,4 +1,4 @@
-"""From a request to workers that others start: writes their order and looks at what they leave in the folder."""
+"""This module has others start workers for a request: it writes their order and reads what they leave in the folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def launch(todo: Sequence[Job], resolved: Resolved, watcher: Watcher, placement:
 
 
 def order_of(resolved: Resolved, placement: Placement, todo: Sequence[Job]) -> WorkOrder:
-    """What a worker is to do, for a request and the cells of it that have no record.
+    """Return what a worker is to do, for a request and the cells of it that have no record.
 
     Raises:
         UserError: more workers are asked for than there can be.
@@ -62,7 +62,7 @@ def order_of(resolved: Resolved, placement: Placement, todo: Sequence[Job]) -> W
 
 
 def anywhere(request: Request) -> Request:
-    """The same request with absolute paths, to be read in another folder or on another machine."""
+    """Return the same request with absolute paths, to be read in another folder or on another machine."""
     options = request.options
     paths = {name: getattr(options, name) for name in ("data_root", "mask_file")}
     chosen = {name: path.absolute() for name, path in paths.items() if path is not None}
@@ -79,7 +79,7 @@ def anywhere(request: Request) -> Request:
 
 
 class CellsInFolder:
-    """What the results folder says of some cells, and a watcher that is told.
+    """This class reads from the results folder how some cells stand, and tells a watcher.
 
     Attributes:
         left: the titles of those that have neither a record nor failed.
@@ -115,7 +115,7 @@ class CellsInFolder:
         self.progress = (len(folders), [_time_of(folder / FILE) for folder in folders])
 
     def failures(self) -> list[Failed]:
-        """The cells that failed since this was made."""
+        """Return the cells that failed since this was made."""
         return [failure for job in self.jobs if (failure := self._failure(job)) is not None]
 
     def _record(self, job: Job) -> Record | None:

@@ -1,4 +1,4 @@
-"""What a worker does that a launcher started."""
+"""This module does the work of a worker that a launcher started."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlrpl_bench.records.packs.importing import Imported
 
 NAMED = 20
-"""At most so many records of a kind are named, and the others counted."""
+"""At most this many records of a kind are named, and the others counted."""
 
 records_app = App(no_args_is_help=True, help="Pack records for others, and bring in the records of others.")
 

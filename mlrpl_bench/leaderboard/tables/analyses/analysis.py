@@ -38,12 +38,12 @@ class Analysis:
     variant: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what there is not."""
+        """Return plain data; None for what there is not."""
         rows = [plain(row) for row in self.frame.to_dict("records")]
         return {"analysis": self.name, "rows": rows, "notes": list(dict.fromkeys(self._notes()))}
 
     def markdown(self) -> str:
-        """All tables in Markdown."""
+        """Return all tables in Markdown."""
         return "\n".join(table.markdown() for table in self.tables)
 
     def write(self, folder: Path) -> list[Path]:
@@ -90,7 +90,7 @@ class Common:
     notes: Sequence[str]
 
     def cautions(self) -> list[str]:
-        """What the masks of these seeds do not allow to conclude."""
+        """Return what the masks of these seeds do not allow to conclude."""
         masks = {mask_seed for _, mask_seed in self.seeds}
         return [pairing.ONE_MASK] if len(self.seeds) > 1 and len(masks) == 1 else []
 

@@ -24,7 +24,7 @@ from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.tables import BEST, TIED, Entry, Table, counted
 
 FEW_POSITIVES = 10
-"""With fewer evaluated images that have a category intervals are too narrow (see `influences`), and none is sure."""
+"""With fewer evaluated images that have a category, intervals are too narrow (see `influences`), and none is sure."""
 
 COLUMNS = (
     *("category", "positives", "method", "known_ratio", "AP", "behind", "low", "high", "p_adjusted", "mark", "is_sure"),
@@ -45,12 +45,12 @@ class _Winner:
 
     @property
     def tied(self) -> list[str]:
-        """The rows that are not told from the best."""
+        """Return the rows that are not told from the best."""
         return [label for label, p_value in self.adjusted.items() if p_value > 1 - LEVEL]
 
     @property
     def is_sure(self) -> bool:
-        """Whether every other row is told from the best, on enough images that have the category."""
+        """Tell whether every other row is told from the best, on enough images that have the category."""
         return not self.tied and self.positives >= FEW_POSITIVES
 
 
@@ -96,7 +96,8 @@ def analyse(
 def _by_category(
     cells: EvidenceGrid, label: str, shared: Common, ratios: Sequence[float], test: Split
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """A row's influences, float32 [C, S, N], and average precisions, [C, S], both in percent, averaged over ratios.
+    """Return a row's influences, float32 [C, S, N], and average precisions, [C, S], both in percent, averaged over
+    ratios.
 
     Influences are kept in half the bytes: of thirty rows of a large data set they are a gigabyte.
     """
@@ -113,7 +114,7 @@ def _by_category(
 
 
 def _winners(measured: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float64]]], test: Split) -> list[_Winner]:
-    """The winner of each category that has positives, with p-values adjusted over all."""
+    """Return the winner of each category that has positives, with p-values adjusted over all."""
     positives_C = (test.labels_NC == PRESENT).sum(axis=0)
     compared: dict[int, tuple[str, dict[str, float], dict[str, tuple[Measured, Measured]]]] = {}
     for place in np.flatnonzero(positives_C).tolist():
@@ -164,7 +165,7 @@ def _tidy(winner: _Winner, known_ratio: str, seeds: int) -> list[dict[str, objec
 
 
 def _wins(winners: Sequence[_Winner], shared: Common) -> Table:
-    """How many categories each row wins."""
+    """Return a table of how many categories each row wins."""
     won, sure = Counter(w.best for w in winners), Counter(w.best for w in winners if w.is_sure)
     tied = Counter(label for winner in winners for label in winner.tied)
     rows = []

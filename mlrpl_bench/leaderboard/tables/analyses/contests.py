@@ -126,7 +126,7 @@ def _blocks(records: Iterable[Record]) -> _Blocks:
 
 
 def _linked(of: _Blocks) -> tuple[_Blocks, list[str]]:
-    """The largest set of rows that met each other, directly or over others, and the rows beside it."""
+    """Return the largest set of rows that met each other, directly or over others, and the rows beside it."""
     won_MM = contests.wins(of.table_BM)
     sets_M = contests.linked(won_MM + won_MM.T)
     largest = Counter(sets_M.tolist()).most_common(1)[0][0]

@@ -28,7 +28,7 @@ SIDES = (
     (0, 6, "center", "bottom"),
     (0, -6, "center", "top"),
 )
-"""Where a name may stand beside its point, in points of a printer, in the order of preference."""
+"""These are the places of a name beside its point, in points of a printer, in the order of preference."""
 
 SIDES_OF_FRONT = (
     SIDES[2],

@@ -125,18 +125,18 @@ def _hours(record: Record) -> float:
 
 
 def device_of(record: Record) -> str:
-    """The kind of the device that trained, as the record has it."""
+    """Return the kind of the device that trained, as the record has it."""
     return str(record.content.get("device") or "unknown device")
 
 
 def threads_of(record: Record) -> int:
-    """The most threads that torch worked with."""
+    """Return the most threads that torch worked with."""
     counts = record.content.get("thread_counts") or [record.content.get("threads") or 1]
     return max(int(count) for count in counts)
 
 
 def _rows(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]) -> tuple[list[_Row], list[str]]:
-    """The rows on each device, and a line for those that are on none with all ratios."""
+    """Return the rows on each device, and a line for those that are on none with all ratios."""
     rows, incomplete = [], []
     for label in labels:
         found = [_row(label, device, by_seeds) for device, by_seeds in _by_device(cells, label, ratios).items()]
@@ -151,7 +151,7 @@ def _rows(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]) -
 
 
 def _by_device(cells: EvidenceGrid, label: str, ratios: Sequence[float]) -> Mapping[str, list[list[Evidence]]]:
-    """By device, the cells of each seed that has all ratios there."""
+    """Return by device the cells of each seed that has all ratios there."""
     found: dict[str, list[list[Evidence]]] = {}
     for seeds in pairing.common_seeds(cells, [label], ratios, "mAP"):
         of_seed = [cells[label, ratio][seeds] for ratio in ratios]

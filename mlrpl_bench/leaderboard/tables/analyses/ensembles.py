@@ -25,7 +25,7 @@ from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.tables import Entry, Table, from_text
 
 Rows = Mapping[str, Measured]
-"""By name, in percent: single rows, ensembles of two seeds (``ssgrl x 2``), of all seeds, of two methods."""
+"""This is in percent, by name: single rows, ensembles of two seeds (``ssgrl x 2``), of all seeds, of two methods."""
 
 COLUMNS = (
     *("kind", "name", "less", "known_ratio", "mAP", "difference", "low", "high", "p_value", "p_adjusted"),
@@ -142,7 +142,7 @@ def _column(title: str, rows: Rows, labels: Sequence[str]) -> _Column:
 
 
 def _questions(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Which row is set against which; the first of the labels is the one whose second seed is the yardstick."""
+    """Return which row is set against which; the first of the labels is the one whose second seed is the yardstick."""
     first, *others = labels
     two = _times(first, 2)
     asked = [(two, first)]
@@ -152,7 +152,7 @@ def _questions(labels: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _matched(a: Measured, b: Measured) -> tuple[Measured, Measured]:
-    """Both rows seed by seed; where one has no repetitions, their means over seeds."""
+    """Return both rows seed by seed; where one has no repetitions, return their means over seeds."""
     if len(a.estimates_S) == len(b.estimates_S):
         return a, b
     return ensembles.as_one(a), ensembles.as_one(b)
