@@ -227,7 +227,7 @@ def methods_in(path: Path, study: Study) -> dict[str, Any]:
 
 
 def differences(content: Mapping[str, Any], study: Study) -> str:
-    """Return in words how a file's setting differs from a study's, in words; empty where it does not."""
+    """Return how a file's setting differs from a study's, in words; empty where it does not."""
     there, here = content.get("setting"), facts_of(study)
     if not isinstance(there, dict):
         return "it says nothing of it"

@@ -209,7 +209,7 @@ VERSION = 2
 
 
 KEEP_ABOVE_BYTES = 20 * 2**20
-"""Only larger annotation files are cached; smaller ones are read as fast as their cache entry."""
+"""Annotation files are cached only if they are larger; smaller ones are read as fast as their cache entry."""
 
 
 def kept(annotation_file: Path, read: Callable[[], Split]) -> Split:

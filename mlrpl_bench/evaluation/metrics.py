@@ -184,7 +184,10 @@ def _ranked(scores_N: Scores, present_N: NDArray[np.bool_]) -> NDArray:
 
 
 def _highest(scores_NC: Scores, evaluated_NC: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """Return where an image's `count` highest evaluated scores stand, all if it has fewer; equal ones: the first."""
+    """Return where an image's `count` highest evaluated scores stand, or all where it has fewer.
+
+    Of equal scores the first one counts as higher.
+    """
     left_NC = np.where(evaluated_NC, scores_NC, -np.inf)
     rows_N = np.arange(len(left_NC))
     highest_NC = np.zeros(left_NC.shape, dtype=bool)

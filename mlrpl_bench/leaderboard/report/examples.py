@@ -56,7 +56,7 @@ def draw(table: Leaderboard, test: Split) -> list[Picture]:
 
 
 def _best_and_worst(table: Leaderboard) -> tuple[float, dict[str, Evidence]] | None:
-    """Return the lowest known ratio at which both have a record, and cells by heading, of their first shared seeds."""
+    """Return the lowest known ratio at which both have a record, and a cell by heading, of the first shared seeds."""
     for ratio in table.ratios:
         rows = [label for label in methods(table) if table.cells.get((label, ratio))]
         if not rows:

@@ -20,9 +20,9 @@ STRONGEST = 5
 STYLES = 8
 """Lines that colour, dash and marker tell apart."""
 MANY = 300
-"""With more cells than this, each training curve gets fewer points."""
+"""Each training curve gets fewer points where there are more cells than this."""
 MOST_ROWS = 50
-"""With more rows than this, a page draws by training and category this many of the strongest, and the chosen ones."""
+"""A page draws by training and category at most this many rows, the strongest ones, besides the chosen ones."""
 
 
 def methods(table: Leaderboard) -> list[str]:

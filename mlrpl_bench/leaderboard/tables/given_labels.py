@@ -56,7 +56,7 @@ class GivenLabels(NamedTuple):
         return ALL_GIVEN if ratio == 1 and self.train_unknown else f"{100 * ratio:g} %"
 
     def share_of_labels(self, ratio: float) -> str:
-        """Return in words the labels left known: ``10 % of the labels known``, ``all given labels known``."""
+        """Return in words what a ratio leaves known: ``10 % of the labels known``, ``all given labels known``."""
         if not self.train_unknown:
             return f"{self.ratio_title(ratio)} of the labels known"
         return f"{ALL_GIVEN} labels known" if ratio == 1 else f"{self.ratio_title(ratio)} of the given labels known"

@@ -1,4 +1,4 @@
-"""This module maps category features to logits: exchange along the label graph, then one linear classifier each."""
+"""This module maps category features to logits: exchange on the label graph, then one linear classifier per category."""
 
 from __future__ import annotations
 

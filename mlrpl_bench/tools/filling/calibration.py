@@ -27,7 +27,7 @@ MANY, SOME = 1000, 50
 """Labels, and those of the rarer state among them, from which the calibration is isotonic."""
 
 Curve = Callable[[NDArray[np.floating]], NDArray[np.float64]]
-"""This function turns scores into probabilities of being present."""
+"""A curve turns scores into probabilities of being present."""
 
 
 @dataclass(frozen=True)

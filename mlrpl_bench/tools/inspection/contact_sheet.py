@@ -23,7 +23,7 @@ SIDE = 300
 """Pixels: the square in which an image is shown."""
 GAP, LINE, TEXT_SIZE = 14, 17, 13
 MANY = 24
-"""From this many categories, absent and hidden absent labels are counted instead of named."""
+"""Absent and hidden absent labels are counted instead of named from this many categories on."""
 
 GROUND, BLACK, GREEN, ORANGE, GREY = "#ffffff", "#222222", "#1a7f37", "#c2570c", "#9aa0a6"
 

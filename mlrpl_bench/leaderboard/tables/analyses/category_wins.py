@@ -24,7 +24,7 @@ from mlrpl_bench.utils.progress import Report, silent
 from mlrpl_bench.utils.tables import BEST, TIED, Entry, Table, counted
 
 FEW_POSITIVES = 10
-"""With fewer evaluated images that have a category, intervals are too narrow (see `influences`), and none is sure."""
+"""Intervals are too narrow (see `influences`), and none is sure, if fewer evaluated images have a category."""
 
 COLUMNS = (
     *("category", "positives", "method", "known_ratio", "AP", "behind", "low", "high", "p_adjusted", "mark", "is_sure"),

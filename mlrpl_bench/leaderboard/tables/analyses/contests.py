@@ -33,10 +33,10 @@ COLUMNS = (
     *("average_rank", "wins", "games"),
 )
 FEW_DATASETS = 5
-"""With fewer data sets a bootstrap over them says little about other ones, and the table says so."""
+"""A bootstrap over fewer data sets says little about other ones, and the table says so."""
 
 MOST_COLUMNS = 12
-"""With more rows there is no table of every row against every other one; the frame has these numbers."""
+"""This is the most rows for a table of every row against every other one; the frame always has these numbers."""
 
 Block = tuple[str, float, Seeds]
 """Data set, known ratio, seeds."""
