@@ -22,7 +22,7 @@ EDGES = ("lowest", "highest")
 
 
 def file_name(study: Study) -> str:
-    """``tuned.json`` for a data set's usual setting; another one is in the name, as it is in names of tables."""
+    """Return ``tuned.json`` for a data set's usual setting; another one is in the name, as it is in names of tables."""
     ending = study.variant(whichever_images=True)
     return f"tuned-{ending}.json" if ending else "tuned.json"
 
@@ -122,7 +122,7 @@ class Choice:
 
     @property
     def budget(self) -> str:
-        """``3 trials at 10 % and 50 % known, seed 0``."""
+        """Return text such as ``3 trials at 10 % and 50 % known, seed 0``."""
         known = " and ".join(f"{100 * ratio:g} %" for ratio in self.ratios)
         return f"{counted(self.trials, 'trial')} at {known} known, seed {self.seed}"
 
@@ -147,7 +147,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The tuned values of one setting.
+    """These are the tuned values of one setting.
 
     Attributes:
         path: the file.

@@ -1,4 +1,6 @@
-"""The command line: the only place that wires everything. What takes long to import is imported in the commands."""
+"""This module is the command line: the only place that wires everything. What takes long to import is imported in the
+commands.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted, Terminated, terminate
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
+"""This is the exit code after Ctrl-C."""
 
 app = App(
     add_completion=True,

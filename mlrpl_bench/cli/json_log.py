@@ -1,4 +1,6 @@
-"""Progress for machines: each line on standard error is one JSON object with its ``event`` and the ``time``."""
+"""This module logs progress for machines: each line on standard error is one JSON object with its ``event`` and the
+``time``.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ class JsonLog:
         write_json("note", text=text)
 
     def warn(self, text: str) -> None:
-        """Something is not as it should be."""
+        """Write that something is not as it should be."""
         write_json("warning", text=text)
 
     def problem(self, text: str) -> None:
@@ -77,7 +79,7 @@ class JsonLog:
         write_json("problem", text=text)
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
-        """Something happened to the cell with this title."""
+        """Write that something happened to the cell with this title."""
         if (epoch := self._epochs.hear(epochs, event)) is not None:
             write_json("epoch", **dataclasses.asdict(epoch))
         if isinstance(event, Began):

@@ -154,7 +154,7 @@ def program() -> str:
 
 
 def ratio_numbers(text: str | None) -> tuple[float, ...] | None:
-    """``0.1,0.5`` or ``all`` to known ratios in ascending order; None stays None, the preset's."""
+    """Convert ``0.1,0.5`` or ``all`` to known ratios in ascending order; None stays None, the preset's."""
     from mlrpl_bench.data.dataset import NINE_RATIOS
     from mlrpl_bench.data.protocol import check_ratios
 
@@ -186,12 +186,12 @@ def group_size(text: str) -> int | None:
 
 
 def keeps_weights(text: str) -> bool:
-    """``last`` or ``none``."""
+    """Tell whether weights are kept: ``last`` or ``none``."""
     if text not in ("last", "none"):
         raise UserError(f"--keep-weights {text} is not valid; it is last or none")
     return text == "last"
 
 
 def method_names(text: str | None) -> tuple[str, ...] | None:
-    """``ssgrl, sarb`` to names; None stays None, the basic methods."""
+    """Convert ``ssgrl, sarb`` to names; None stays None, the basic methods."""
     return None if text is None else tuple(part.strip() for part in text.split(","))

@@ -35,4 +35,4 @@ BACKENDS = {
         "reference has one, so other pixels; the first resize is bicubic for every backbone"
     ),
 }
-"""The implementations of the transforms, which differ in pixels; so the name is part of a cell's key."""
+"""These are the implementations of the transforms, which differ in pixels; so the name is part of a cell's key."""

@@ -205,7 +205,7 @@ def _places(
 
 
 VERSION = 2
-"""The version of the cached labels; it is raised when their format, or what is read from a file, changes."""
+"""This is the version of the cached labels; it is raised when their format, or what is read from a file, changes."""
 
 
 KEEP_ABOVE_BYTES = 20 * 2**20

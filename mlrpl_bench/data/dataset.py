@@ -59,12 +59,12 @@ class Split:
         return int(np.count_nonzero(self.labels_NC == UNKNOWN))
 
     def rows(self, rows: NDArray[np.intp]) -> Split:
-        """Some of the rows, in the order given."""
+        """Return some of the rows, in the order given."""
         ids, paths = [self.ids[row] for row in rows], [self.image_paths[row] for row in rows]
         return replace(self, ids=ids, image_paths=paths, labels_NC=self.labels_NC[rows])
 
     def fingerprint(self) -> str:
-        """SHA-256 over ids, categories and labels, in order: what must be equal for numbers to be comparable."""
+        """Return SHA-256 over ids, categories and labels, in order: what must be equal for numbers to be comparable."""
         digest = hashlib.sha256(json.dumps([list(map(str, self.ids)), self.categories]).encode())
         digest.update(np.ascontiguousarray(self.labels_NC).tobytes())
         return digest.hexdigest()
@@ -109,7 +109,7 @@ def held_out(num_rows: int, share: float = 0.1, seed: int = 0) -> NDArray[np.boo
 
 @dataclass(frozen=True)
 class Preset:
-    """The setting that every method shares on a dataset.
+    """This is the setting that every method shares on a dataset.
 
     Attributes:
         image_size: side of the square that the network sees, in pixels.
@@ -145,7 +145,7 @@ class Preset:
 
 
 PAPERS = Preset(image_size=448, backbone="resnet101", epochs=20, batch=16)
-"""The setting of the papers, on every data set."""
+"""This is the setting of the papers, on every data set."""
 
 LAPTOP = Preset(
     image_size=224,
@@ -163,7 +163,7 @@ See docs/decisions.md for how it was chosen.
 """
 
 PHOTOGRAPHS: Mapping[str, Preset] = MappingProxyType({"paper": PAPERS, "laptop": LAPTOP})
-"""The presets of a data set of photographs, by name."""
+"""These are the presets of a data set of photographs, by name."""
 
 
 class Dataset(ABC):
@@ -171,14 +171,14 @@ class Dataset(ABC):
 
     @dataclass(frozen=True)
     class Options:
-        """Fields made with `hyperparameters.parameter`; ``--set-data name=value`` changes them.
+        """These are fields made with `hyperparameters.parameter`; ``--set-data name=value`` changes them.
 
         Those that differ from the defaults are part of a cell's key, since they may name other pictures. Of an option
         with ``path_to`` it is what lies there, so that the same files in another place are the same setting.
         """
 
     expected_files = ""
-    """The files that `load` expects under the root, as a tree to show to a user."""
+    """These are the files that `load` expects under the root, as a tree to show to a user."""
 
     expected_counts: Mapping[str, int] = MappingProxyType({})
     """This is the number of images per split of the official data; another number is no error, but worth saying."""
@@ -187,7 +187,7 @@ class Dataset(ABC):
     """Whether the user must say where the images are; False for data that is generated into the cache."""
 
     report: Report = staticmethod(silent)
-    """A progress callback for long preparations, called with (what, done, total); the caller sets it."""
+    """This is a progress callback for long preparations, called with (what, done, total); the caller sets it."""
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

@@ -1,4 +1,6 @@
-"""Lists of image files: read from text files, located in a folder, refused where files are missing."""
+"""This module handles lists of image files: read from text files, located in a folder, refused where files are
+missing.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Masks:
         return mask_NC
 
     def _nothing_known(self, ratio: float, seed: int) -> str:
-        """Why a mask is empty, and which ratio is not too low: ten labels are known on average at it."""
+        """Return why a mask is empty, and which ratio is not too low: ten labels are known on average at it."""
         if self.file is not None:
             return f"mask {self.file} knows none of the labels; there is nothing to train on"
         only_present = self.scheme not in COMPLETE_AT_ONE

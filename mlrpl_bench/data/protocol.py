@@ -1,4 +1,4 @@
-"""The protocol: which label entries a method may see.
+"""This module is the protocol: which label entries a method may see.
 
 Three label states, and the ways to draw the mask of known entries. ``-1`` means *absent* here and in the SARB
 code, but *unknown* in CSL's and DualCoOp's: therefore the names, never the bare numbers.
@@ -22,7 +22,7 @@ VERSION = 2
 """The protocol version is raised by hand whenever shared code changes scores; versions are never mixed in a table."""
 
 PAPERS_SCHEME = "hcp"
-"""The scheme by which the papers leave labels known."""
+"""This is the scheme by which the papers leave labels known."""
 COMPLETE_AT_ONE = ("hcp", "by_id")
 """Schemes in which a ratio of 1 means all labels that were given."""
 

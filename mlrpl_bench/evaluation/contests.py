@@ -18,7 +18,7 @@ from mlrpl_bench.utils.randomness import seed_of
 
 ELO_MEAN = 1500.0
 ELO_SCALE = 400 / math.log(10)
-"""Elo points of a unit of log-odds: 400 points more win ten of eleven contests."""
+"""A unit of log-odds is this many Elo points: 400 points more win ten of eleven contests."""
 
 MOST_STEPS = 200
 """Newton's method needs about ten, and under forty where contests are a hundred thousand times as many as others."""

@@ -101,7 +101,7 @@ def _mean_average_precision_influences(scores_NC: NDArray[np.float64], labels_NC
 
 
 def _average_precision_influences(scores_N: NDArray[np.float64], present_N: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """d AP / d w_n of one category's interpolated average precision, at weights of 1.
+    """Return d AP / d w_n of one category's interpolated average precision, at weights of 1.
 
     Let P images be PRESENT, and at the rank of the k-th of them T_k = k the PRESENT and R_k all images so far. With
     m(i) the k ≥ i of the highest T_k / R_k, AP = sum_i w_i T_m(i) / R_m(i) / sum_i w_i. Then, with h_k the number of i

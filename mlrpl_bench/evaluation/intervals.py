@@ -35,7 +35,7 @@ TWO_SEEDS = "two seeds: their spread has one degree of freedom, so the interval 
 Name = TypeVar("Name", bound=Hashable)
 
 ROWS_AT_ONCE = 16
-"""Resamples turned into float64 at a time: small enough for a processor's cache at 40,504 images."""
+"""This many resamples are turned into float64 at a time: small enough for a processor's cache at 40,504 images."""
 
 
 class Measured(NamedTuple):
@@ -375,7 +375,7 @@ def _shared_part(influences_SN: NDArray[np.float64], variance: float) -> float:
 
 @functools.lru_cache(maxsize=256)
 def _student_draws(degrees: float, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Student's t at evenly spaced probabilities, shuffled: heavy tails without the noise of drawing them."""
+    """Return Student's t at evenly spaced probabilities, shuffled: heavy tails without the noise of drawing them."""
     from scipy.stats import t
 
     random = np.random.default_rng(seed_of("student", seed, resamples))

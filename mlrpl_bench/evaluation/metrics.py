@@ -22,11 +22,13 @@ PER_IMAGE = 3
 """This is the number of labels that an image may be given for the metrics that end in ``_top3``."""
 
 REPORTED = ("mAP", "OF1", "CF1")
-"""The metrics that papers print: tables average these, and comparisons have the influences of images on these."""
+"""These are the metrics that papers print: tables average these, and comparisons have the influences of images on
+these.
+"""
 THRESHOLDED = ("OP", "OR", "OF1", "CP", "CR", "CF1")
 """The metrics that depend on which labels are predicted."""
 TOP = tuple(f"{name}_top{PER_IMAGE}" for name in THRESHOLDED)
-"""The same with at most `PER_IMAGE` predicted labels an image."""
+"""These are the same with at most `PER_IMAGE` predicted labels an image."""
 SHARES = ("mAP", *THRESHOLDED, *TOP, "average_precision")
 """Every metric of `evaluate` that is one fraction in [0, 1]."""
 
@@ -110,7 +112,9 @@ def mean_average_precision(AP_C: NDArray[np.float64]) -> float:
 
 
 def _arrays(scores_NC: ArrayLike, labels_NC: ArrayLike) -> tuple[Scores, NDArray]:
-    """Scores as float32 where that holds them exactly, which sorts twice as fast, else as float64; and labels."""
+    """Return scores as float32 where that holds them exactly, which sorts twice as fast, else as float64; and
+    labels.
+    """
     scores_NC = np.asarray(scores_NC)
     exact = np.float32 if scores_NC.dtype in (np.float16, np.float32) else np.float64
     return scores_NC.astype(exact, copy=False), np.asarray(labels_NC)
@@ -157,7 +161,7 @@ def _by_category(matrix_NC: NDArray) -> NDArray:
 
 
 def _average_precisions(scores_N: Scores, present_N: NDArray[np.bool_]) -> tuple[float, float]:
-    """Average precision of one category with and without interpolation; NaN where nothing is present."""
+    """Return one category's average precision with and without interpolation; NaN where nothing is present."""
     if not present_N.any():
         return np.nan, np.nan
     ranks_P = np.flatnonzero(_ranked(scores_N, present_N)) + 1

@@ -20,10 +20,10 @@ USUAL = 0.0
 """The threshold on logits where nothing is chosen."""
 
 ORACLE = ("OF1", "CF1")
-"""The metrics that `oracle` gives."""
+"""These are the metrics that `oracle` gives."""
 
 MOST_SWEEPS = 100
-"""Over the categories, while CF1 still rises; it stops after a handful."""
+"""At most this many sweeps go over the categories, while CF1 still rises; it stops after a handful."""
 
 
 def chosen(scores_NC: Scores, labels_NC: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class _Curve(NamedTuple):
         return len(self.present_P)
 
     def best_threshold(self) -> float:
-        """See `chosen`."""
+        """Return the best threshold, see `chosen`."""
         if not 0 < self.present < len(self.evaluated_N):
             return USUAL
         return float(self.thresholds_K[np.argmax(2 * self.correct_K / (self.predicted_K + self.present))])
@@ -129,7 +129,7 @@ def _at_least(rising_N: Scores, threshold: Any) -> Any:
 
 
 def _highest_OF1(curves: Sequence[_Curve]) -> float:
-    """Dinkelbach's method: with the best ratio so far as a price, each category chooses for itself."""
+    """Use Dinkelbach's method: with the best ratio so far as a price, each category chooses for itself."""
     present, highest = sum(curve.present for curve in curves), 0.0
     while True:
         correct = predicted = 0
@@ -144,7 +144,7 @@ def _highest_OF1(curves: Sequence[_Curve]) -> float:
 
 
 def _risen_CF1(curves: Sequence[_Curve], start_C: NDArray[np.float64]) -> float:
-    """CF1 after each category in turn took its best threshold, until none has a better one."""
+    """Return CF1 after each category in turn took its best threshold, until none has a better one."""
     choices = [curve.precisions_and_recalls() for curve in curves]
     at_start = [curve.precision_and_recall_at(threshold) for curve, threshold in zip(curves, start_C, strict=True)]
     means_2C = np.array(at_start).T / len(curves)  # what each category adds to the means

@@ -14,7 +14,7 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import counted
 
 LOOK_SECONDS = 2.0
-"""Between two looks at the results folder."""
+"""This is the time between two looks at the results folder."""
 
 TRIES = 3
 """After so many workers in succession that left nothing behind, no other is started.

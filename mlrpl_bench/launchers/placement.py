@@ -18,7 +18,7 @@ _OWN = {
     "time": ("submitit",),
     "workers": LAUNCHERS,
 }
-"""The launchers that know a choice."""
+"""These are the launchers that know a choice."""
 
 _TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d{2})|(\d+)")
 

@@ -22,12 +22,14 @@ PENDING = 2
 """Tasks beyond what there is room for now: an autoscaler sees that more nodes are wanted, and no long queue stands."""
 
 GRACE_SECONDS = 60.0
-"""That tasks get to write checkpoints."""
+"""This is the time that tasks get to write checkpoints."""
 
 KNOCK_SECONDS = 10.0
 
 PATIENCE_SECONDS = 600.0
-"""That a cluster gets to bring the first node with room for a worker: an autoscaler needs some minutes."""
+"""This is the time that a cluster gets to bring the first node with room for a worker: an autoscaler needs some
+minutes.
+"""
 
 
 def start(launch: Launch) -> None:

@@ -34,12 +34,12 @@ class Row:
 
     @property
     def metric(self) -> str:
-        """``mAP``, ``OF1`` or ``CF1``."""
+        """Return ``mAP``, ``OF1`` or ``CF1``."""
         return self.finding.part.metric
 
     @property
     def known_ratio(self) -> str:
-        """``0.1``; ``avg`` over the nine ratios, ``avg of 3`` over other sets."""
+        """Return ``0.1``; ``avg`` over the nine ratios, ``avg of 3`` over other sets."""
         return self.finding.part.known_ratio
 
     @property

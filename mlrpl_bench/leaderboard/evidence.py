@@ -36,7 +36,9 @@ VERSION = 2
 
 SUPERVISED_TERM = "partial_bce"
 PAPERS_START = 5
-"""The epoch (of 20) at which the papers' methods begin to fill in labels; where a method has no start of its own."""
+"""This is the epoch (of 20) at which the papers' methods begin to fill in labels; where a method has no start of its
+own.
+"""
 
 Masks = Callable[[float, int], NDArray[np.bool_]]
 Seeds = tuple[int, int]
@@ -78,7 +80,7 @@ class Evidence:
 
 
 EvidenceGrid = Mapping[tuple[str, float], Mapping[Seeds, Evidence]]
-"""The evidence of a table: by row label and known ratio, then by seeds."""
+"""This is the evidence of a table: by row label and known ratio, then by seeds."""
 
 
 def without_labels(record: Record) -> Evidence:

@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 def average_name(ratios: Sequence[float]) -> str:
-    """``avg`` over the papers' nine ratios; over any other set it says over how many, ``avg of 3``.
+    """Return ``avg`` over the papers' nine ratios; over any other set it says over how many, ``avg of 3``.
 
     >>> average_name((0.1, 0.5, 0.9)), average_name((0.5,))
     ('avg of 3', 'at 50 %')
@@ -92,7 +92,7 @@ def measure(
 
 
 Columns = Mapping[tuple[str, str], pairing.BySeeds]
-"""The cells of each row and column of the table."""
+"""These are the cells of each row and column of the table."""
 
 
 def _columns(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]) -> Columns:
@@ -108,7 +108,7 @@ def _columns(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]
 
 
 def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.DataFrame:
-    """Intervals of all, and of the rows that are compared the marks."""
+    """Return intervals of all, and of the rows that are compared the marks."""
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     p_values: dict[tuple[str, str, str], float] = {}
     for known_ratio in dict.fromkeys(column for _, column in columns):
@@ -185,7 +185,7 @@ def _only(measured: Measured, seeds: Sequence[Seeds], wanted: Sequence[Seeds]) -
 
 
 def _moments(values_S: NDArray[np.float64]) -> tuple[float, float, int]:
-    """Mean, sample standard deviation and number of seeds.
+    """Return mean, sample standard deviation and number of seeds.
 
     Where a cell lacks the number (NaN) there is none of them: a mean over the others would be another number.
     """
@@ -253,7 +253,7 @@ class Lookup:
 
 
 def _short_reason(status: str) -> str:
-    """Why an entry is missing, in a word or two; the notes have the whole reason."""
+    """Return why an entry is missing, in a word or two; the notes have the whole reason."""
     if (place := re.match(r"(stopped|interrupted) at epoch \d+ of \d+", status)) is not None:
         return place.group()
     for word in ("failed", "still running", "interrupted", "record damaged", "not run", "incomplete"):

@@ -16,7 +16,9 @@ from mlrpl_bench.leaderboard.evidence import Evidence, EvidenceGrid, Seeds
 from mlrpl_bench.leaderboard.numbers import FLUCTUATION, METRICS, Metric
 
 BySeeds = Mapping[Seeds, Sequence[Evidence]]
-"""The cells of a row by seeds: at one known ratio one cell, or the cells of several ratios that are averaged."""
+"""These are the cells of a row by seeds: at one known ratio one cell, or the cells of several ratios that are
+averaged.
+"""
 
 ONE_MASK = "all seeds share one mask: the interval does not cover other masks"
 

@@ -140,7 +140,8 @@ def _on_validation(records: Sequence[Record], study: Study) -> dict[str, Record]
 
 
 def _with_validation(evidence: Evidence, twin: Record, study: Study) -> Evidence:
-    """Evidence with what the same training on validation images chose: the epoch, and thresholds of the categories.
+    """Return evidence with what the same training on validation images chose: the epoch, and thresholds of the
+    categories.
 
     Raises:
         UserError: scores are damaged.
@@ -180,7 +181,7 @@ def stalled(found: Sequence[Evidence], study: Study) -> list[str]:
 
 
 def _named(rows: Mapping[str, Collection[float]]) -> str:
-    """Row labels with ratios: ``sarb at 10 and 50 %, ssgrl at 10 %``."""
+    """Return row labels with ratios: ``sarb at 10 and 50 %, ssgrl at 10 %``."""
     return ", ".join(
         f"{label} at {' and '.join(f'{100 * ratio:g}' for ratio in sorted(ratios))} %"
         for label, ratios in sorted(rows.items())
@@ -188,7 +189,7 @@ def _named(rows: Mapping[str, Collection[float]]) -> str:
 
 
 def _missing(cells: Sequence[Cell], store: ResultStore, known: Mapping[str, str]) -> Missing:
-    """Why cells are missing; of some keys it is known already."""
+    """Return why cells are missing; of some keys it is known already."""
     reasons: dict[tuple[str, float], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         reason = known.get(cell.key) or _why_missing(cell, store)

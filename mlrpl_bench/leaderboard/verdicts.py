@@ -26,7 +26,7 @@ MORE, LESS, EQUAL = "more", "less", "equal"
 
 @dataclass(frozen=True)
 class Part:
-    """A difference to measure: row a less row b, averaged over some known ratios, and what is expected of it.
+    """This is a difference to measure: row a less row b, averaged over some known ratios, and what is expected of it.
 
     Attributes:
         a: the label of the first row.
@@ -48,7 +48,7 @@ class Part:
 
     @property
     def known_ratio(self) -> str:
-        """``0.1`` for one, else as averages are called."""
+        """Return ``0.1`` for one, else as averages are called."""
         return f"{self.ratios[0]:g}" if len(self.ratios) == 1 else average_name(self.ratios)
 
     @property

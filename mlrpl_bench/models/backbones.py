@@ -199,7 +199,7 @@ def _timm_name(name: str) -> str:
 
 
 class ResidualStage(nn.Module):
-    """Two 3 x 3 convolutions with a shortcut; the first one halves the map if asked to."""
+    """These are two 3 x 3 convolutions with a shortcut; the first one halves the map if asked to."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepEntry:
-    """A registered finishing step: a class under a name, with the hyper-parameters that make it this one.
+    """This is a registered finishing step: a class under a name, with the hyper-parameters that make it this one.
 
     Attributes:
         idea: what it does after the last epoch, in one sentence.
@@ -40,7 +40,7 @@ class StepEntry:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A registered method: a class under a name, with the hyper-parameters that make it this row.
+    """This is a registered method: a class under a name, with the hyper-parameters that make it this row.
 
     Attributes:
         idea: what the method does, in one sentence.
@@ -98,7 +98,9 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class Alias:
-    """Another name for a method at one known ratio. Tables show it as a row of its own, such as the upper bound."""
+    """This is another name for a method at one known ratio. Tables show it as a row of its own, such as the upper
+    bound.
+    """
 
     name: str
     method: str
@@ -108,7 +110,7 @@ class Alias:
 
 @dataclass(frozen=True)
 class Variant:
-    """A registered method under another recipe: the same file and class, and so no other digest.
+    """This is a registered method under another recipe: the same file and class, and so no other digest.
 
     Attributes:
         method: the name of the method.
@@ -133,7 +135,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A registered dataset.
+    """This is a registered dataset.
 
     Attributes:
         preset: the setting that all methods share on it when no other is asked for.
@@ -161,7 +163,7 @@ class DatasetEntry:
 
 
 class Entries(dict[str, Any]):
-    """Entries by name; a method with a step, ``ssgrl+cft``, is made when it is asked for, and is not listed.
+    """This holds entries by name; a method with a step, ``ssgrl+cft``, is made when it is asked for, and is not listed.
 
     Args:
         steps: the steps by name, which may still grow.

@@ -66,7 +66,9 @@ class FinishingStep:
 
     @dataclass(frozen=True)
     class Hyperparameters:
-        """Fields made with `hyperparameters.parameter`; no method that it follows may have one of their names."""
+        """These are fields made with `hyperparameters.parameter`; no method that it follows may have one of their
+        names.
+        """
 
     def __init__(self, hyperparameters: Any) -> None:
         self.hyperparameters = hyperparameters

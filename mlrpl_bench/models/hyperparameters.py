@@ -61,7 +61,7 @@ def paths_of(cls: type) -> dict[str, str]:
 
 
 def parse_assignments(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:
-    """``["alpha=0.3"]`` to ``{"alpha": "0.3"}``.
+    """Convert ``["alpha=0.3"]`` to ``{"alpha": "0.3"}``.
 
     Raises:
         UserError: a pair that is none; the line names the command-line option that it came by.
@@ -207,7 +207,7 @@ def _convert(value: Any, hint: Any, field: dataclasses.Field, owner: str, cls: t
 
 
 def plain_type(hint: Any) -> tuple[type, bool]:
-    """(float, True) for ``float | None``, (float, False) for ``float``."""
+    """Return (float, True) for ``float | None``, (float, False) for ``float``."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
         assert len(kinds) == 1, f"a hyper-parameter has one type, not {hint}"

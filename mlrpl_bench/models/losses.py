@@ -1,4 +1,4 @@
-"""Losses that two or more methods share. They are computed in float32 under autocast too."""
+"""This module holds losses that two or more methods share. They are computed in float32 under autocast too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 
 
 def partial_bce(logits_BC: Tensor, targets_BC: Tensor, margin: float = 0.0) -> Tensor:
-    """Binary cross-entropy, averaged over all known entries of the batch.
+    """Return binary cross-entropy, averaged over all known entries of the batch.
 
     A target t in [-1, 1] is known where `|t| > margin`. Above, it is the probability that the category is present;
     below, -t is the probability that it is absent. Plain labels are the special case -1, 0, 1. The gradient flows
@@ -38,7 +38,7 @@ def partial_bce(logits_BC: Tensor, targets_BC: Tensor, margin: float = 0.0) -> T
 def normalised_bce(
     logits_BC: Tensor, labels_BC: Tensor, slope: float = -4.45, exponent: float = 1.0, offset: float = 5.45
 ) -> Tensor:
-    """Binary cross-entropy on the known labels, per image and weighted by how many are known.
+    """Return binary cross-entropy on the known labels, per image and weighted by how many are known.
 
     With p the share of an image's C labels that is known, the image's loss is g(p) / C times the sum over its known
     labels, where g(p) = slope * p^exponent + offset (Durand et al., CVPR 2019); images are averaged. The default g
@@ -118,7 +118,7 @@ def _smallest(keys_CP: Tensor, members_CP: Tensor, count: Tensor) -> Tensor:
 
 
 def clipped_log_sigmoid(logits_BC: Tensor, floor: float = 1e-5) -> Tensor:
-    """log(max(sigmoid(x), floor)): what is certain and wrong costs a finite amount and has no gradient.
+    """Return log(max(sigmoid(x), floor)): what is certain and wrong costs a finite amount and has no gradient.
 
     >>> clipped_log_sigmoid(torch.tensor([0.0, -50.0])).exp()
     tensor([5.0000e-01, 1.0000e-05])
@@ -163,12 +163,14 @@ def asymmetric(
 
 
 def asymmetric_present(logits_BC: Tensor, focus: float) -> Tensor:
-    """-(1 - p)^focus log p (Ridnik et al., ICCV 2021); the weight has no gradient, as in ASL's and CSL's code."""
+    """Return -(1 - p)^focus log p (Ridnik et al., ICCV 2021); the weight has no gradient, as in ASL's and CSL's
+    code.
+    """
     return -torch.sigmoid(-logits_BC).pow(focus).detach() * F.logsigmoid(logits_BC)
 
 
 def asymmetric_absent(logits_BC: Tensor, focus: float, margin: float) -> Tensor:
-    """-q^focus log(1 - q) with q = max(p - margin, 0); the weight has no gradient."""
+    """Return -q^focus log(1 - q) with q = max(p - margin, 0); the weight has no gradient."""
     shifted_BC = (torch.sigmoid(logits_BC) - margin).clamp(min=0)
     # log(1 - q) is that of 1 - p + margin, at most 0; by exponents, it stays exact where 1 - p rounds to 0.
     log_margin_BC = torch.full_like(logits_BC, math.log(margin) if margin else -math.inf)

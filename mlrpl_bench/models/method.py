@@ -24,7 +24,7 @@ from mlrpl_bench.models.finishing import FinishingStep, LinearHead
 from mlrpl_bench.utils.errors import UserError
 
 RAW, AVERAGED = "raw", "averaged"
-"""The weights that the optimiser moves, and their moving average, see `Recipe.ema`."""
+"""These are the weights that the optimiser moves, and their moving average, see `Recipe.ema`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ class ParameterGroup(NamedTuple):
 
 
 class Method(nn.Module):
-    """A method: its model, its losses, and, if it needs them, its hooks.
+    """This is a method: its model, its losses, and, if it needs them, its hooks.
 
     A subclass is registered with ``@register_method(name, ...)``. State that training needs (prototypes, banks,
     tables) lives in buffers or ``get_extra_state``, so that a resumed run is the same run.
@@ -221,7 +221,9 @@ class Method(nn.Module):
 
     @dataclass(frozen=True)
     class Hyperparameters:
-        """Fields made with `hyperparameters.parameter`; ``--set name=value`` changes them and the cell's key."""
+        """These are fields made with `hyperparameters.parameter`; ``--set name=value`` changes them and the cell's
+        key.
+        """
 
     recipe: ClassVar[Recipe] = Recipe()
 

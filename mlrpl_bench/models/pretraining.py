@@ -1,4 +1,5 @@
-"""The weights that a backbone begins with; and pre-training a small one, as ImageNet does for the large ones.
+"""This module finds the weights that a backbone begins with, and pre-trains a small one, as ImageNet does for the large
+ones.
 
 A small backbone is pre-trained once on a dataset's own split of simple images. The weights are kept in the cache folder
 under the hash of the recipe, the split and the code's version.
@@ -43,7 +44,8 @@ class PretrainingRecipe:
 
 @dataclass(frozen=True, eq=False)
 class BackboneWeights:
-    """The weights that a backbone begins with: a file's, timm's, random ones, or those that are pre-trained here.
+    """These are the weights that a backbone begins with: a file's, timm's, random ones, or those that are pre-trained
+    here.
 
     Attributes:
         backbone: its name.

@@ -37,7 +37,7 @@ Entry = TypeVar("Entry", MethodEntry, DatasetEntry)
 
 
 class Registry(Generic[Entry]):
-    """Named entries of one kind (``method`` or ``dataset``), and the files that could not be imported."""
+    """This holds named entries of one kind (``method`` or ``dataset``), and the files that could not be imported."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -17,7 +17,7 @@ PAPERS_STEPS = 20 * (82_081 // 16)
 """The papers' trainings on COCO make this many steps: 20 epochs of 82,081 images, 16 a step."""
 
 PAPERS_RATE = 1e-5
-"""The papers' highest learning rate."""
+"""This is the papers' highest learning rate."""
 
 SHORT = 0.05
 """A training whose rate times steps is a smaller share of the papers' is short."""

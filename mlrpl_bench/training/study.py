@@ -35,7 +35,7 @@ WIDTHS = {
 """These are the notes' names of a backbone's widths."""
 
 SHORT = 8
-"""Characters of a digest in names of files."""
+"""Names of files have this many characters of a digest."""
 
 
 def differences_from_papers(s: Setting, lr_multiplier: float | None) -> list[str]:

@@ -29,7 +29,7 @@ KEEP_PASSES = 4
 
 
 class SharedBatch(NamedTuple):
-    """Images, the frozen part's output for them, and their rows; on the device.
+    """This holds images, the frozen part's output for them, and their rows; on the device.
 
     Attributes:
         images_B3HW: float32, normalised.
@@ -88,7 +88,7 @@ class FrozenPart(nn.Module):
 
 
 class _Pass:
-    """Images that went through the frozen part in a number format, and what came out."""
+    """This holds images that went through the frozen part in a number format, and what came out."""
 
     def __init__(self, images_B3HW: Tensor, frozen_BDHW: Tensor, precision: torch.dtype | None) -> None:
         self.images_B3HW, self.frozen_BDHW, self.precision = images_B3HW, frozen_BDHW, precision
@@ -109,7 +109,7 @@ class _Pass:
 
 
 class Workbench:
-    """Splits, readers, device and backbone, loaded once for any number of cells.
+    """This holds splits, readers, device and backbone, loaded once for any number of cells.
 
     Args:
         train, test: with complete labels. Only the trainer and the metrics look at them; methods never.
@@ -149,7 +149,7 @@ class Workbench:
         self._kept: dict[tuple[str, int], list[SharedBatch]] = {}
 
     def steps_per_epoch(self, batch: int) -> int:
-        """Training steps in an epoch; the last short batch is dropped."""
+        """Return the training steps in an epoch; the last short batch is dropped."""
         return self.readers["train"].steps_per_epoch(batch)
 
     def training_batches(

@@ -26,7 +26,7 @@ LARGEST_RATIO = 10
 """A larger archive may expand to this many times its own size; masks and scores are hard to compress."""
 
 NPY, ZIP = b"\x93NUMPY", b"PK"
-"""The first bytes of the two kinds of files."""
+"""These are the first bytes of the two kinds of files."""
 
 
 class Damaged(ValueError):

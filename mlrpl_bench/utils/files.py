@@ -16,7 +16,7 @@ from pathlib import Path
 from mlrpl_bench.utils.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-"""The folder of the package `mlrpl_bench`. Every other module asks here, so that it can be moved."""
+"""This is the folder of the package `mlrpl_bench`. Every other module asks here, so that it can be moved."""
 
 UNFINISHED = ".part"
 """A file that is being written has a temporary name with this ending."""
@@ -187,7 +187,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in pieces."""
+    """Return the hex SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -22,7 +22,7 @@ NARROWEST = 16
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """The texts of a table.
+    """These are the texts of a table.
 
     Attributes:
         lines: the heads, then the rows; each begins with the row's label.

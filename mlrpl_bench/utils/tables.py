@@ -13,10 +13,10 @@ from typing import Any
 from mlrpl_bench.utils.printed_tables import PrintedTable, print_table
 
 BEST, TIED, NOT_COMPARED = "best", "tied", "not compared"
-"""Marks of an entry."""
+"""These are the marks of an entry."""
 
 LATEX_COLUMNS = 13
-"""Nine known ratios, three averages and an interval."""
+"""These are nine known ratios, three averages and an interval."""
 
 NOT_DISTINGUISHED = "≈"
 """Stands before a number that a test does not tell from the best."""
@@ -27,7 +27,7 @@ SIGNS = {TIED: NOT_DISTINGUISHED, NOT_COMPARED: "?"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One place of a table.
+    """This is one place of a table.
 
     Attributes:
         text: as printed.
@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns; the first column holds the rows' labels.
+    """This holds rows under named columns; the first column holds the rows' labels.
 
     Attributes:
         name: for files and anchors, such as ``recovery``.
@@ -195,7 +195,7 @@ def pipe_table(
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, also inside a table."""
+    """Return text that Markdown shows as it is, also inside a table."""
     # An underscore within a word is shown as it is, and method names stay readable in the source.
     special = r"([\\`*\[\]<>|]|(?<![^\W_])_|_(?![^\W_])|~(?=~)|(?<=~)~|&(?=#?\w+;))"
     return re.sub(special, r"\\\1", on_one_line(text))
@@ -216,14 +216,14 @@ LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is."""
+    """Return text that LaTeX sets as it is."""
     escaped = "".join(LATEX.get(character, character) for character in on_one_line(text).lstrip())
     # After the end of a row, LaTeX takes a bracket for a length and a star for a command's.
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped
 
 
 def on_one_line(text: str) -> str:
-    """Line breaks of every kind, and other control characters, which LaTeX refuses, as blanks."""
+    """Return line breaks of every kind, and other control characters, which LaTeX refuses, as blanks."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 

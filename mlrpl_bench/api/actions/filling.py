@@ -61,7 +61,7 @@ class _StudyToFill(Study):
 
     @property
     def flags(self) -> dict[str, str]:
-        """See `Study.flags`."""
+        """Return the flags, see `Study.flags`."""
         return {**super().flags, "precision": "--trained-precision"}
 
 
@@ -88,7 +88,9 @@ def fill(resolved: Resolved, watcher: Watcher, method: str, wanted: Wanted, prec
 
 
 def _candidates(records: Sequence[Record], method: str, wanted: Wanted) -> Sequence[Record]:
-    """Without the cells that saw every given label, unless one was asked for or the method has no other."""
+    """Return the cells without those that saw every given label, unless one was asked for or the method has no
+    other.
+    """
     partial = [record for record in records if record.cell.ratio < 1]
     unasked = wanted.cell is None and wanted.ratio is None
     return partial if unasked and any(record.cell.method == method for record in partial) else records

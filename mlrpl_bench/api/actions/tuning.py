@@ -41,7 +41,7 @@ RATIO = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One set of values of a method, trained at each known ratio.
+    """This is one set of values of a method, trained at each known ratio.
 
     Attributes:
         values: `RATE` and the hyper-parameters of the grid, in their own types.
@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """Over the known ratios; NaN where one failed."""
+        """Return the mean over the known ratios; NaN where one failed."""
         return sum(self.mAP.values()) / len(self.mAP)
 
     def to_json(self) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def _choice(
 
 
 def values_text(values: Mapping[str, Any]) -> str:
-    """``lr=3, alpha=0.5``."""
+    """Return text such as ``lr=3, alpha=0.5``."""
     return ", ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
     )

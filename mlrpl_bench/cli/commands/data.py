@@ -56,7 +56,7 @@ OF_A_RUN = (
     *("evaluate_on", "preset", "epochs", "batch", "image_size", "backbone", "weights"),
     *("trained_stages", "feature_width", "attention_width", "lr_multiplier"),
 )
-"""The options of a run that a check looks ahead with."""
+"""These are the options of a run that a check looks ahead with."""
 
 
 @data_app.command()

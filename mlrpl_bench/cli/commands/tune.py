@@ -113,7 +113,7 @@ def tune(
 
 
 def rate_numbers(text: str) -> tuple[float, ...]:
-    """``0.3,1,3`` to factors on a learning rate.
+    """Convert ``0.3,1,3`` to factors on a learning rate.
 
     Raises:
         UserError: a part is no number above 0.
@@ -132,7 +132,7 @@ def rate_numbers(text: str) -> tuple[float, ...]:
 
 
 def values_by_name(pairs: Sequence[str]) -> dict[str, list[str]]:
-    """``["alpha=0.3,0.5"]`` to lists of texts by name.
+    """Convert ``["alpha=0.3,0.5"]`` to lists of texts by name.
 
     Raises:
         UserError: a pair that is none, a name twice, or no value.

@@ -24,7 +24,7 @@ from rich.text import Text
 from mlrpl_bench.cli.terminal.time_left import duration
 
 REFRESHES = 4.0
-"""A second."""
+"""This many refreshes happen in a second."""
 
 SPEED_SECONDS = 300.0
 """A bar's speed is that of the last so many seconds, so that an evaluation between two epochs is in it."""

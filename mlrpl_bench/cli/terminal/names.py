@@ -15,7 +15,7 @@ from pathlib import Path
 from mlrpl_bench.utils.files import PACKAGE, bundled_folder
 
 Loops = Mapping[str, Sequence[str]]
-"""Texts by the name of a loop's variable."""
+"""This maps the name of a loop's variable to its texts."""
 
 SHARED_PRESETS = PACKAGE / "data" / "dataset.py"
 """Data sets take the presets that they share from here."""

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 WHAT, SETTING, MACHINE, OUTPUT = "What to work on", "Setting", "Machine", "Output"
 ORDER = (WHAT, SETTING, MACHINE, OUTPUT)
-"""The panels in the order of the help."""
+"""These are the panels in the order of the help."""
 
 TITLES = {
     **dict.fromkeys(("run", "leaderboard", "worker"), "What to train"),
@@ -92,7 +92,7 @@ class PanelledCommand(TyperCommand):
 
 
 def _place(param: Any) -> int:
-    """Arguments come first; a panel that is none of the other three is the first one."""
+    """Return a panel's place: arguments come first; a panel that is none of the other three is the first one."""
     if param.param_type_name != "option":
         return 0
     return 1 + ORDER.index(param.rich_help_panel) if param.rich_help_panel in ORDER else 1

@@ -1,4 +1,4 @@
-"""A cache of a split's images, resized once to the square that the training transform starts from.
+"""This module caches a split's images, resized once to the square that the training transform starts from.
 
 Two kinds, named like the views' backends that read them: JPEG files of quality 95, small, and raw pixels in one
 memory-mapped file, without loss. The folder of one split and kind:
@@ -33,7 +33,7 @@ from mlrpl_bench.utils.files import cache_folder
 
 KINDS = (PREPARED_JPEG, PREPARED_RAW)
 VERSION = 1
-"""The version of the folder's format; it is raised with every change to files or pixels."""
+"""This is the version of the folder's format; it is raised with every change to files or pixels."""
 
 JPEG_QUALITY = 95
 ROWS_PER_FOLDER = 1000
@@ -42,7 +42,7 @@ LEFT_OUT = "left_out"
 
 
 class Prepared:
-    """The prepared images of a split, by row; what a `loader.Reader` takes instead of the files.
+    """These are the prepared images of a split, by row; what a `loader.Reader` takes instead of the files.
 
     What it gives for a row, RGB of `side` x `side` pixels, is for `PREPARED_RAW` exactly the original resized by the
     first step of the reference's training transform, for `PREPARED_JPEG` that after JPEG's loss. A row of
@@ -104,7 +104,7 @@ class Prepared:
 
 
 class PreparedRows:
-    """Some rows of prepared images, in the order given: those that are trained on, or evaluated on.
+    """These are some rows of prepared images, in the order given: those that are trained on, or evaluated on.
 
     Args:
         images: of the dataset's whole split.

@@ -48,7 +48,8 @@ MARGIN = 1.1
 
 
 def size_of(split: Split, kind: str, side: int) -> int:
-    """Bytes that the prepared images will take: exact for raw, for JPEG estimated from a sample of the images.
+    """Return how many bytes the prepared images will take: exact for raw, for JPEG estimated from a sample of the
+    images.
 
     Raises:
         UserError: no image of the sample can be decoded.

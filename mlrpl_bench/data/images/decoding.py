@@ -49,10 +49,12 @@ FLOATING, MISLABELLED = "floating-point", "mislabelled"
 
 
 FATAL = frozenset({MISSING, UNREADABLE, TRUNCATED, BOMBS, FLOATING})
-"""Problems of files that cannot be decoded; files with the other problems can."""
+"""These are problems of files that cannot be decoded; files with the other problems can."""
 
 NOT_RGB = {"1": "grey", "L": "grey", "LA": "grey", "CMYK": "CMYK", "P": "palette", "I": "16-bit"}
-"""Pillow's colour modes other than RGB in words; modes not listed are "other colours", ``I;16...`` are 16-bit."""
+"""These are Pillow's colour modes other than RGB in words; modes not listed are "other colours", ``I;16...`` are
+16-bit.
+"""
 
 
 class BadImage(UserError):
@@ -114,7 +116,9 @@ def _in_words(error: BaseException) -> str:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Other colours as RGB; 16 bits are scaled to 8, since Pillow's own conversion makes everything above 255 white."""
+    """Return other colours as RGB; 16 bits are scaled to 8, since Pillow's own conversion makes everything above 255
+    white.
+    """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):
@@ -169,7 +173,7 @@ def inspect(path: Path) -> FileFacts:
 
 
 def inspect_all(paths: Sequence[Path], workers: int = 0, report: Count | None = None) -> list[FileFacts]:
-    """`inspect` for many files, in their order; `workers` processes (0: this one)."""
+    """Do `inspect` for many files, in their order; `workers` processes (0: this one)."""
     return _map_files(inspect, paths, workers, report)
 
 

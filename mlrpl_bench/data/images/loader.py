@@ -103,7 +103,7 @@ class Reader:
         self._num_rows = len(image_paths)
 
     def steps_per_epoch(self, batch: int) -> int:
-        """Training steps in an epoch; the last short batch is dropped."""
+        """Return the training steps in an epoch; the last short batch is dropped."""
         return self._num_rows // batch
 
     def training(
@@ -139,7 +139,9 @@ class Reader:
 
 
 class _Address(NamedTuple):
-    """A row; with a seed and an epoch, its training view in that epoch, and strong views of it besides."""
+    """This addresses a row; with a seed and an epoch, its training view in that epoch, and strong views of it
+    besides.
+    """
 
     row: int
     seed: int = -1
@@ -148,7 +150,7 @@ class _Address(NamedTuple):
 
 
 class _Batches:
-    """The batch sampler: what the main process asks for next (workers keep running between epochs)."""
+    """This is the batch sampler: what the main process asks for next (workers keep running between epochs)."""
 
     addresses: list[list[_Address]]
 
@@ -160,7 +162,7 @@ class _Batches:
 
 
 class _Sample(NamedTuple):
-    """The pixels of an image, its row, and the pixels of its strong views."""
+    """These are the pixels of an image, its row, and the pixels of its strong views."""
 
     pixels_HW3: np.ndarray
     row: int
@@ -218,5 +220,5 @@ def _collate(samples: list[_Sample | UserError]) -> PixelBatch | UserError:
 
 
 def _stack(images: list[np.ndarray]) -> Tensor:
-    """Images as one batch; not made contiguous: channels stay last in memory, which convolutions like best."""
+    """Return images as one batch; not made contiguous: channels stay last in memory, which convolutions like best."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

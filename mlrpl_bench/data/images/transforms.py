@@ -77,7 +77,7 @@ class ImageTransform:
 
     @property
     def enlarged(self) -> int:
-        """Side of the square that crops are cut out of, in pixels; prepared images have this size."""
+        """Return the side of the square that crops are cut out of, in pixels; prepared images have this size."""
         return round(self.size * ENLARGED)
 
     @property
@@ -91,7 +91,7 @@ class ImageTransform:
 
     @property
     def decode_at_least(self) -> int | None:
-        """Width and height that a decoded image must have at least, in pixels; None to decode every pixel.
+        """Return the width and height that a decoded image must have at least, in pixels; None to decode every pixel.
 
         For `FAST` they are what the smallest crop needs so as not to be enlarged, for `REDUCED` what the whole image
         needs. They are the same for every view of an image, so that an image that is kept decoded serves all of them.

@@ -22,11 +22,11 @@ from mlrpl_bench.utils.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 CHUNK_ROWS = 10_000
-"""Rows held as text at a time: with 100 columns about 10 MB."""
+"""This many rows are held as text at a time: with 100 columns about 10 MB."""
 
 
 class Chunk(NamedTuple):
-    """Some rows of a table.
+    """These are some rows of a table.
 
     Attributes:
         numbers: of each row, as a spreadsheet counts: the header of a text file is row 1; Parquet's first row is 1.

@@ -50,7 +50,7 @@ class ColumnNames:
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """The labels of a table.
+    """These are the labels of a table.
 
     Attributes:
         images: N paths as the table has them.

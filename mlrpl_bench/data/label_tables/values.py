@@ -18,7 +18,7 @@ NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?", re.ASCII)
 
 
 class NoLabel(KeyError):
-    """A value without a meaning; its first argument is the value, its second the advice."""
+    """This is a value without a meaning; its first argument is the value, its second the advice."""
 
 
 class LabelValues(dict[str, bytes]):

@@ -108,7 +108,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claims:
-    """All claims judged on one data set.
+    """These are all claims judged on one data set.
 
     Attributes:
         dataset: the name of the data set.
@@ -194,7 +194,7 @@ class Claims:
 
     @property
     def title(self) -> str:
-        """``The papers' claims on scenes``."""
+        """Return ``The papers' claims on scenes``."""
         return f"The papers' claims on {self.dataset}"
 
     def table(self, title: str = "") -> Table:

@@ -30,7 +30,7 @@ Signs = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Place:
-    """A place of the table, and what fills it.
+    """This is a place of the table, and what fills it.
 
     Attributes:
         head: what makes logits of the backbone's maps.
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of the table: a row's mean, or a difference.
+    """This is a number of the table: a row's mean, or a difference.
 
     Attributes:
         mean: percent, or percent points; NaN where a row has no records.
@@ -68,7 +68,8 @@ class Number:
 
 @dataclass(frozen=True)
 class Heads:
-    """Every head under every training, with the differences between heads, between trainings, and between these.
+    """This table has every head under every training, with the differences between heads, between trainings, and
+    between these.
 
     Attributes:
         dataset: the name of the data set.

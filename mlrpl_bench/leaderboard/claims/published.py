@@ -26,7 +26,7 @@ STATUSES = {
     "derived": "not printed: a printed number and a printed margin together, so ±0.1",
 }
 AVERAGE = "avg"
-"""The mean over the nine known ratios; any other mean is called otherwise, such as ``avg of 3``."""
+"""This is the mean over the nine known ratios; any other mean is called otherwise, such as ``avg of 3``."""
 
 OTHER_PROTOCOL = "other protocol"
 """Marks a number that does not come from the protocol here."""
@@ -36,7 +36,7 @@ HEADER = ("method", "published as", "known ratio", "metric", "measured", "publis
 
 @dataclass(frozen=True)
 class Published:
-    """A number that a paper printed.
+    """This is a number that a paper printed.
 
     Attributes:
         dataset: the name of the data set here.

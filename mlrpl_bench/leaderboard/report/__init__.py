@@ -1,1 +1,1 @@
-"""Pictures and pages made from records."""
+"""This package makes pictures and pages made from records."""

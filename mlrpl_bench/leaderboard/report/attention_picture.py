@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 COLOURS = "inferno"
-"""Perceptually uniform, and in order of brightness for every kind of colour vision."""
+"""This colour map is perceptually uniform, and in order of brightness for every kind of colour vision."""
 
 
 DPI = 110

@@ -81,13 +81,13 @@ def thinned(values_S: NDArray, points: int) -> NDArray[np.float64]:
 
 
 def _mean(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Point by point, over what there is."""
+    """Average point by point, over what there is."""
     longest = max(map(len, curves))
     return _nanmean(np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves]))
 
 
 def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the first axis, without what is not finite."""
+    """Average over the first axis, without what is not finite."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a point that no curve has stays NaN
         return np.nanmean(np.where(np.isfinite(values), values, np.nan), axis=0)

@@ -203,7 +203,7 @@ RECORD_COLUMNS = (
 def _variants(
     found: Sequence[Evidence], values_of: Callable[[Cell], Mapping[str, Any]], changed: bool = False
 ) -> list[dict[str, Any]]:
-    """Values that cells share, each set once with where it holds; one set is the rule."""
+    """Return values that cells share, each set once with where it holds; one set is the rule."""
     groups: dict[str, tuple[dict[str, str], set[str], list[str]]] = {}
     for evidence in found:
         cell = evidence.record.cell
@@ -240,7 +240,7 @@ def _where(evidence: Evidence) -> str:
 
 
 def _words(values: Mapping[str, Any]) -> dict[str, str]:
-    """``{"grad clip": "none"}``."""
+    """Return the values in words, such as ``{"grad clip": "none"}``."""
 
     def word(value: Any) -> str:
         if isinstance(value, (list, tuple)):

@@ -75,7 +75,7 @@ def _seen(path: Path, view: ImageTransform) -> Image.Image:
 
 
 def _common_rows(examples: Mapping[str, Mapping[str, NDArray]]) -> list[int]:
-    """Evenly spread over the rows that all of them have."""
+    """Choose rows evenly spread over the rows that all of them have."""
     common = sorted(set.intersection(*(set(arrays["rows"].tolist()) for arrays in examples.values())))
     places = np.unique(np.linspace(0, len(common) - 1, min(IMAGES, len(common))).astype(int))
     return [common[place] for place in places]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0b62a4", "#c04a08", "#00795a", "#9b3f8d", "#77660a", "#1f8fb8", "#33383e", "#c8385f")
-"""Told apart by every kind of colour vision, with `DASHES` and `MARKERS` in grey as well."""
+"""These colours are told apart by every kind of colour vision, with `DASHES` and `MARKERS` in grey as well."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 3)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 1.5)), ":", "-.")
 MARKERS = "os^Dv<>p"
 QUIET = "#565d66"
@@ -154,7 +154,7 @@ def _scalar_title(name: str) -> str:
 
 
 def _categories(table: Leaderboard, rows: Sequence[str], defaults: Collection[str]) -> Figure | None:
-    """Bars of the strongest row, marks of the one that it is compared with."""
+    """Draw bars of the strongest row, marks of the one that it is compared with."""
     average = average_name(table.ratios)
     precision = content.by_category(table)
     titles = [table.context.given.category_title(name) for name in table.context.categories]
@@ -239,7 +239,7 @@ def _saved(figure: Figure, salt: str) -> dict[str, bytes]:
 
 @contextmanager
 def _settings(salt: str) -> Iterator[None]:
-    """Ids in the SVG that depend on the figure alone, and text that stays text."""
+    """Set ids in the SVG that depend on the figure alone, and text that stays text."""
     from matplotlib import rc_context
 
     with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 CORNER = "method"
 PACKAGE = "mlrpl_bench.leaderboard.report"
 SCRIPTS = ("tables.js", "draw.js", "training.js", "board.js")
-"""The scripts of a leaderboard's page, in the order in which they need each other."""
+"""These are the scripts of a leaderboard's page, in the order in which they need each other."""
 
 
 class Picture(NamedTuple):
-    """A picture on the page.
+    """This is a picture on the page.
 
     Attributes:
         png: the image.
@@ -202,7 +202,7 @@ def _entry(entry: Entry, places: Mapping[tuple[str, str], str]) -> dict[str, str
 
 
 def _shares(table: Leaderboard) -> str:
-    """``10 % to 90 %``, of the labels."""
+    """Return ``10 % to 90 %``, of the labels."""
     ends = [min(table.ratios), max(table.ratios)] if table.ratios else []
     shares = " to ".join(dict.fromkeys(f"{100 * ratio:g} %" for ratio in ends))
     return shares.replace(" %", "\N{NO-BREAK SPACE}%")

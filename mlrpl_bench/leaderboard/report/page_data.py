@@ -18,7 +18,7 @@ from mlrpl_bench.leaderboard.tables.main import Leaderboard
 STRONGEST = 5
 """This many of the strongest rows are drawn before anyone chooses."""
 STYLES = 8
-"""Lines that colour, dash and marker tell apart."""
+"""Colour, dash and marker tell this many lines apart."""
 MANY = 300
 """Each training curve gets fewer points where there are more cells than this."""
 MOST_ROWS = 50

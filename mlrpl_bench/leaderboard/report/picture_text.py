@@ -21,7 +21,7 @@ LACKING = "□"
 
 
 class PictureNames(NamedTuple):
-    """Names for a picture's axes.
+    """These are names for a picture's axes.
 
     Attributes:
         names: one for each that was given; dollar signs are escaped, as matplotlib would read a formula.
@@ -33,7 +33,7 @@ class PictureNames(NamedTuple):
 
 
 def picture_names(names: Sequence[str], longest: int = 18) -> PictureNames:
-    """Names that fit beside a bar; those that would look alike are numbered by their place.
+    """Return names that fit beside a bar; those that would look alike are numbered by their place.
 
     >>> picture_names(["cat", "a long name of one category", "a long name of another category"]).names
     ['cat', 'a long name…tegory #2', 'a long name…tegory #3']
@@ -67,7 +67,7 @@ def shortened(name: str, longest: int = 18) -> str:
 
 
 def drawable(text: str) -> str:
-    """Text on one line, with `LACKING` for each letter that the font lacks.
+    """Return text on one line, with `LACKING` for each letter that the font lacks.
 
     >>> drawable("γάτα 猫")
     'γάτα □'

@@ -99,7 +99,7 @@ def _thresholded(labels: Sequence[str], average: str, found: Lookup) -> Table:
 
 
 def _own_thresholds(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table | None:
-    """F1 at logit 0 beside F1 at thresholds that were chosen; None where nothing is known of these."""
+    """Return F1 at logit 0 beside F1 at thresholds that were chosen; None where nothing is known of these."""
     kinds: dict[str, Callable[[str], str]] = {
         "at 0.5": str,
         "chosen": at_chosen,
@@ -165,7 +165,7 @@ def _model_selection(labels: Sequence[str], average: str, found: Lookup, is_vali
 
 
 def _weights(labels: Sequence[str], average: str, found: Lookup) -> Table | None:
-    """mAP of the raw and of the averaged weights of the rows that have both; None where no row has."""
+    """Return mAP of the raw and of the averaged weights of the rows that have both; None where no row has."""
     columns = {"row": "mAP", "raw": by_weights(RAW), "averaged": by_weights(AVERAGED)}
     rows = [(label, [found.entry(label, average, column) for column in columns.values()]) for label in labels]
     rows = [(label, entries) for label, entries in rows if not math.isnan(entries[1].value)]

@@ -48,7 +48,7 @@ class GivenLabels(NamedTuple):
         )
 
     def ratio_title(self, ratio: float) -> str:
-        """``10 %`` for 0.1; ``all given`` for 1 where some training labels are unknown.
+        """Return ``10 %`` for 0.1; ``all given`` for 1 where some training labels are unknown.
 
         >>> GivenLabels().ratio_title(1.0), GivenLabels(100, 40).ratio_title(1.0), GivenLabels(100, 40).ratio_title(0.1)
         ('100 %', 'all given', '10 %')

@@ -80,12 +80,12 @@ class Leaderboard:
 
     @property
     def title(self) -> str:
-        """``Leaderboard of scenes``."""
+        """Return ``Leaderboard of scenes``."""
         return self.main.title
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Footnotes of the main table."""
+        """Return footnotes of the main table."""
         return self.main.notes
 
     def with_tables(self, tables: Sequence[Table]) -> Leaderboard:
@@ -162,7 +162,7 @@ def build(
 
 
 def main_columns(ratios: Sequence[float], given: GivenLabels) -> list[tuple[str, str, str]]:
-    """Title, known ratio and metric of each column of the main table; one ratio's mAP is its own average."""
+    """Return title, known ratio and metric of each column of the main table; one ratio's mAP is its own average."""
     average = average_name(ratios)
     columns = [(given.ratio_title(ratio), f"{ratio:g}", "mAP") for ratio in ratios]
     averaged = [metric for metric in metrics.REPORTED if metric != "mAP" or len(ratios) != 1]

@@ -38,7 +38,7 @@ class SemanticAttention(nn.Module):
         self.classifiers = nn.Conv2d(channels, num_categories, kernel_size=1, bias=False)  # k
 
     def forward(self, maps_BDHW: Tensor, unreduced_BDHW: Tensor) -> Tensor:
-        """Category features (B, C, D) of the reduced maps, float32 under autocast too."""
+        """Return category features (B, C, D) of the reduced maps, float32 under autocast too."""
         return weighted_sum(self.attention(unreduced_BDHW), maps_BDHW)
 
     def attention(self, unreduced_BDHW: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def weighted_sum(weights_BCHW: Tensor, maps_BDHW: Tensor) -> Tensor:
 
 
 class SemanticDecoupling(nn.Module):
-    """Category features by word-guided attention (SSGRL, Chen et al., ICCV 2019, section 3.2).
+    """This gives category features by word-guided attention (SSGRL, Chen et al., ICCV 2019, section 3.2).
 
     A position g and a category's word vector v meet as ``t = tanh(W1 g * W2 v)``; the score of the position is
     ``w4 . (W3 t + b3) + b4``; a softmax over positions turns scores into weights, with which the g are averaged.
@@ -86,7 +86,7 @@ class SemanticDecoupling(nn.Module):
         self.score = nn.Linear(hidden, 1, bias=False)  # w4
 
     def forward(self, maps_BDHW: Tensor, words_CE: Tensor) -> Tensor:
-        """Category features (B, C, D), float32 under autocast too."""
+        """Return category features (B, C, D), float32 under autocast too."""
         return weighted_sum(self.attention(maps_BDHW, words_CE), maps_BDHW)
 
     def attention(self, maps_BDHW: Tensor, words_CE: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ CHUNK = {"cpu": 2**18, "cuda": 2**26}
 
 
 def tanh_scores(positions_BPM: Tensor, words_CM: Tensor, direction_M: Tensor, chunk: int | None = None) -> Tensor:
-    """``tanh(position * word) . direction`` for every position and category, (B, C, P).
+    """Return ``tanh(position * word) . direction`` for every position and category, (B, C, P).
 
     Written down, this needs a tensor of B x C x P x M in the forward pass, kept for the backward pass: 1 GB for a batch
     of 16 at 14 x 14 positions, and its way to memory and back takes longer than the arithmetic. Here it is made a
@@ -174,7 +174,7 @@ def _portions(positions_BPM: Tensor, words_CM: Tensor, chunk: int) -> list[tuple
 
 
 class AttentionBlock(nn.Module):
-    """A block of a transformer, normalised after each of its two steps (Vaswani et al., 2017).
+    """This is a block of a transformer, normalised after each of its two steps (Vaswani et al., 2017).
 
         s <- norm(s + dropout(attention(query, key, value)))
         s <- norm(s + dropout(W2 dropout(relu(W1 s + b1)) + b2))

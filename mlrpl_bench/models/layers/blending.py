@@ -18,7 +18,7 @@ from mlrpl_bench.models.layers.semantic_graph import SemanticGraphMethod
 from mlrpl_bench.models.losses import partial_bce
 
 Version = tuple[Tensor, Tensor]
-"""Category features (B, C, D) and their targets (B, C) in [-1, 1]."""
+"""These are category features (B, C, D) and their targets (B, C) in [-1, 1]."""
 
 
 @dataclass(frozen=True)

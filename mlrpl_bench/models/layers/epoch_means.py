@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class EpochMeans(nn.Module):
-    """Named running means that stay on the device: reading a number at every step would stall a GPU.
+    """These are named running means that stay on the device: reading a number at every step would stall a GPU.
 
     Args:
         names: what is averaged.

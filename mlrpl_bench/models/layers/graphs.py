@@ -1,4 +1,4 @@
-"""A gated graph network over categories."""
+"""This module defines a gated graph network over categories."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ ESTIMATORS = ("reference", "unbiased")
 
 
 def cooccurrence(labels_NC: Tensor, estimator: str = "reference") -> Tensor:
-    """Conditional probabilities A_ij ~ P(j present | i present) with A_ii = 1 (SSGRL, ICCV 2019, section 3.3).
+    """Return conditional probabilities A_ij ~ P(j present | i present) with A_ii = 1 (SSGRL, ICCV 2019, section 3.3).
 
     - ``reference`` divides the number of images where both are known present by the number where i is. If labels
       are hidden independently and a share r stays known, this shrinks the entries off the diagonal to r P(j | i).

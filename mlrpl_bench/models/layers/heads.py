@@ -1,4 +1,4 @@
-"""This module maps category features to logits: exchange on the label graph, then one linear classifier per category."""
+"""This module maps category features to logits: exchange on the label graph, then a linear classifier per category."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from mlrpl_bench.models.method import Method, ParameterGroup
 
 
 class GraphHead(LinearHead, nn.Module):
-    """SSGRL's head (Chen et al., ICCV 2019, sections 3.3 and 3.4), called phi by the methods that blend features.
+    """This is SSGRL's head (Chen et al., ICCV 2019, sections 3.3 and 3.4), called phi by the methods that blend
+    features.
 
     With f the features and h the nodes after the graph network that starts from them,
 
@@ -80,7 +81,7 @@ class GraphHead(LinearHead, nn.Module):
         return self.classifiers_CD, self.bias_C
 
     def inputs(self, features_BCD: Tensor, *_: Any, **__: Any) -> Tensor:
-        """o of each category, (B, C, D)."""
+        """Return o of each category, (B, C, D)."""
         return self._outputs(self.graph(features_BCD, self.adjacency_CC), features_BCD)
 
 
@@ -95,7 +96,7 @@ def pairs(num_categories: int, device: torch.device | str = "cpu") -> tuple[Tens
 
 
 class PairHead(nn.Module):
-    """A logit for each pair of categories: do both occur in this image?
+    """This gives a logit for each pair of categories: do both occur in this image?
 
     With category features f, for i < j
 
@@ -152,7 +153,7 @@ class PairHead(nn.Module):
         return torch.cat(logits, dim=1) + constants_P
 
     def _blocks(self, num_images: int, num_categories: int, width: int) -> list[tuple[int, int]]:
-        """Ranges of first categories; the last category is nobody's first."""
+        """Return ranges of first categories; the last category is nobody's first."""
         rows = max(1, self.block_elements // (num_images * num_categories * width))
         return list(pairwise([*range(0, num_categories - 1, rows), num_categories - 1]))
 
@@ -201,7 +202,7 @@ def support(pair_logits_BP: Tensor, labels_BC: Tensor) -> Tensor:
 
 
 class PooledClassifier(LinearHead, nn.Linear):
-    """Maps (B, D, H, W) to logits (B, C): global average pooling, then a linear classifier."""
+    """This turns maps (B, D, H, W) to logits (B, C): global average pooling, then a linear classifier."""
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
         return super().forward(self.inputs(maps_BDHW))
@@ -225,7 +226,9 @@ class ClassMaps(nn.Conv2d):
         super().__init__(channels, num_categories, kernel_size=1)
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Class activation maps, float32: in bfloat16 many positions tie, and means are off in the third digit."""
+        """Return class activation maps, float32: in bfloat16 many positions tie, and means are off in the third
+        digit.
+        """
         return super().forward(maps_BDHW).float()
 
 

@@ -1,4 +1,4 @@
-"""Features that stand for categories, collected from known positives in a pass over the training set."""
+"""This module makes features that stand for categories, from known positives in a pass over the training set."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class KnownPositives:
 
 
 class Prototypes(nn.Module):
-    """Up to K prototypes for each category: the K-means centres of its known positives' features.
+    """This keeps up to K prototypes for each category: the K-means centres of its known positives' features.
 
     A category with fewer known positives than K has that many prototypes; places left over are zero.
 
@@ -83,7 +83,7 @@ class Prototypes(nn.Module):
 
 
 def cluster(features_SD: Tensor, num_centres: int, seed: int) -> Tensor:
-    """K-means centres of features: (K, D) with K the smaller of `num_centres` and S.
+    """Return K-means centres of features: (K, D) with K the smaller of `num_centres` and S.
 
     One start instead of scikit-learn's usual ten: ten times cheaper for about 1 % more inertia.
     """

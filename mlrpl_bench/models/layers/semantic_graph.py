@@ -1,4 +1,6 @@
-"""The network that SSGRL introduced and its successors share, from the backbone's trained part to logits."""
+"""This module is the network that SSGRL introduced and its successors share, from the backbone's trained part to
+logits.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ ATTENTIONS = ("decoupling", "attention")
 
 
 class SemanticGraphNetwork(nn.Module):
-    """Trunk, semantic decoupling and graph head (SSGRL, Chen et al., ICCV 2019).
+    """This network is trunk, semantic decoupling and graph head (SSGRL, Chen et al., ICCV 2019).
 
     Methods that change something on the way call the three parts themselves.
 
@@ -62,7 +64,7 @@ class SemanticGraphNetwork(nn.Module):
         return self.head(self.features(trained_BDHW), read_BC=read_BC)
 
     def features(self, trained_BDHW: Tensor) -> Tensor:
-        """Category features (B, C, D), before the graph."""
+        """Return category features (B, C, D), before the graph."""
         maps_BDHW = self.trunk(trained_BDHW)
         if self.uses_words:
             return self.decoupling(maps_BDHW, self.words_CE)
@@ -79,7 +81,7 @@ class SemanticGraphNetwork(nn.Module):
 
 
 class SemanticGraphMethod(Method):
-    """SSGRL's network on the method's own copy of the trained part, with the graph of the known labels.
+    """This is SSGRL's network on the method's own copy of the trained part, with the graph of the known labels.
 
     A subclass adds `losses`; its hyper-parameters extend those here. Options of the network are passed on to it.
     """

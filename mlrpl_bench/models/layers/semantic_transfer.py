@@ -25,7 +25,8 @@ from mlrpl_bench.models.method import Batch, Progress, Task
 
 
 class SemanticTransferMethod(SemanticGraphMethod):
-    """SSGRL's network with a head on pairs of categories, from the first epoch on; labels are transferred later.
+    """This is SSGRL's network with a head on pairs of categories, from the first epoch on; labels are transferred
+    later.
 
     A subclass adds `transfer`.
     """

@@ -81,7 +81,7 @@ def stages_of(model: nn.Module) -> Stages:
 
 
 def _of_sequence(model: Any) -> Stages:
-    """timm itself has made these a flat sequence."""
+    """Return the stages of a model that timm itself has made a flat sequence."""
     modules = list(model.named_children())
     starts = _starts(modules, model)
     if _is_channels_last(model):
@@ -144,7 +144,7 @@ def _of_tokens(model: Any) -> Stages | None:
 
 
 def _input_size(net: nn.Module) -> tuple[int, int]:
-    """Rows and columns of the pictures that a transformer was made for."""
+    """Return rows and columns of the pictures that a transformer was made for."""
     size = getattr(getattr(net, "patch_embed", None), "img_size", None) or (224, 224)
     return int(size[0]), int(size[1])
 
@@ -156,14 +156,14 @@ def _is_channels_last(model: Any) -> bool:
 
 
 class ChannelsFirst(nn.Module):
-    """(B, H, W, D) to (B, D, H, W), for models that keep channels last (Swin)."""
+    """This turns (B, H, W, D) to (B, D, H, W), for models that keep channels last (Swin)."""
 
     def forward(self, maps_BHWD: Tensor) -> Tensor:
         return maps_BHWD.permute(0, 3, 1, 2)
 
 
 class Embedding(nn.Module):
-    """Images (B, 3, H, W) to tokens (B, L, D): all that a transformer without its blocks does."""
+    """This turns images (B, 3, H, W) to tokens (B, L, D): all that a transformer without its blocks does."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Embedding(nn.Module):
 
 
 class TokensToMap(nn.Module):
-    """Tokens (B, L, D) of a square image to its map (B, D, H, W), without those that stand for no place.
+    """This turns tokens (B, L, D) of a square image to its map (B, D, H, W), without those that stand for no place.
 
     Args:
         prefix: how many tokens before the others stand for no place, such as that of the class.

@@ -39,7 +39,7 @@ SUFFIXES = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
 
 @dataclass(frozen=True, order=True)
 class LocalModule:
-    """A module that a file imports, itself or through other local modules.
+    """This is a module that a file imports, itself or through other local modules.
 
     Attributes:
         name: its name as it is imported, with dots.
@@ -57,7 +57,7 @@ class LocalModule:
 
 @dataclass(frozen=True)
 class _Imported:
-    """One import statement.
+    """This is one import statement.
 
     Attributes:
         name: the module's name without leading dots.
@@ -71,7 +71,8 @@ class _Imported:
 
 
 def source_digest(path: Path) -> str:
-    """SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments, layout.
+    """Return SHA-256 of a Python file's syntax tree without words for people: docstrings, descriptions, comments,
+    layout.
 
     Covers the local modules that the file imports, see `local_modules`; a file without any has its own digest.
     """

@@ -30,7 +30,9 @@ MAY_BE_ROUNDED = (SCORES, TRAIN_SCORES, EXAMPLES)
 ROUNDING_TOLERANCE: Mapping[str, float] = {"mAP": 1e-4, "OF1": 1e-4, "CF1": 1e-4}
 """A metric of rounded scores may differ by at most this, as fractions, from the one that the full scores gave."""
 OTHER_TOLERANCE = 1e-2
-"""The same for all other metrics: one category's precision rests on few images, of which rounding may tie two."""
+"""This is the same for all other metrics: one category's precision rests on few images, of which rounding may tie
+two.
+"""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def _in_order(halves_N: NDArray[np.float16], scores_N: NDArray[np.float32]) -> N
 
 
 LARGEST_HALF = 0x7BFF
-"""The largest finite half-precision number, counted in steps from 0."""
+"""This is the largest finite half-precision number, counted in steps from 0."""
 
 
 def _sum(halves_NC: NDArray[np.float16], centre_C: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -113,7 +113,7 @@ def where_left(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class _File:
-    """A file in the storage.
+    """This is a file in the storage.
 
     Attributes:
         name: the storage's own.

@@ -48,7 +48,7 @@ class Calibration:
 
     @property
     def to_text(self) -> str:
-        """Such as ``logistic, shared, 240 labels``."""
+        """Return text such as ``logistic, shared, 240 labels``."""
         if not self.kind:
             return "no label"
         of = {"": [], "few": ["shared"], "all": ["shared by all"]}[self.shared]
@@ -125,7 +125,7 @@ def _isotonic(logits_S: NDArray[np.float64], is_present_S: NDArray[np.bool_]) ->
 
 
 def _logistic(logits_S: NDArray[np.float64], is_present_S: NDArray[np.bool_]) -> Curve:
-    """Platt's: a present label counts as (p + 1) / (p + 2) of one, an absent one as 1 / (a + 2).
+    """Fit Platt's curve: a present label counts as (p + 1) / (p + 2) of one, an absent one as 1 / (a + 2).
 
     Scores that do not rise with the share of present labels say nothing; then every entry gets that share.
     """

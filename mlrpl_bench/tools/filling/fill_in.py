@@ -48,7 +48,7 @@ class Promise:
 
 @dataclass(frozen=True, eq=False)
 class Filling:
-    """Probabilities and decisions for the unknown labels of a training split.
+    """These are probabilities and decisions for the unknown labels of a training split.
 
     Attributes:
         split: the images and their labels, N x C, as they were given.

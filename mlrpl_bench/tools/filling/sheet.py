@@ -12,7 +12,7 @@ from mlrpl_bench.tools.filling.fill_in import STATES, Filling
 from mlrpl_bench.tools.inspection.contact_sheet import BLACK, GREEN, GREY, ORANGE, Word, draw_tiles
 
 SHOWN = 8
-"""Entries of each kind: two rows of the sheet."""
+"""This many entries of each kind are drawn: two rows of the sheet."""
 OF_A_CATEGORY = 2
 """At most this many entries of a kind are of one category."""
 

@@ -40,7 +40,7 @@ class Trial(NamedTuple):
 
 
 LOOSE, STRICT = Trial(0.8, 0.04), Trial(0.97, 0.01)
-"""Their risks add up to that of the promise."""
+"""The two risks add up to that of the promise."""
 
 GROWTH = 1.15
 """Each threshold that is looked at lets in so many times as many calibrating entries as the one before."""

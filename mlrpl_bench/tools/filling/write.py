@@ -131,7 +131,7 @@ def image_name(split: Split, row: int, root: Path) -> str:
 
 
 def _lines(rows: Iterable[list[str]]) -> Iterator[str]:
-    """Rows as lines of CSV."""
+    """Yield rows as lines of CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in rows:

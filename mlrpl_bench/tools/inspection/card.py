@@ -8,10 +8,10 @@ from mlrpl_bench.tools.inspection.label_statistics import FEW, KnownCounts, Spli
 from mlrpl_bench.utils.tables import Table, from_text
 
 SHOWN = 10
-"""Categories at either end, and pairs."""
+"""This many categories at either end, and pairs, are shown."""
 
 NAMES = ("split", "category", "fewest known", "pair")
-"""Columns of words."""
+"""These columns hold words."""
 
 KNOWN_EXPLAINED = (
     "% present, % absent: share of the present and of the absent labels that is known",

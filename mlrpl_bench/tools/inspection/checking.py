@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 SAMPLE = 200
-"""Images of each split that a quick check decodes."""
+"""A quick check decodes this many images of each split."""
 
 ADD_AN_OPTION = r"\b(?:add|leave these categories out with) (--set-data \w+=\w+)"
 """This pattern finds the option that would have been right in a dataset's refusal."""

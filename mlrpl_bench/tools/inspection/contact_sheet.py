@@ -20,7 +20,7 @@ from mlrpl_bench.utils.tables import on_one_line
 
 COLUMNS = 4
 SIDE = 300
-"""Pixels: the square in which an image is shown."""
+"""This is the side in pixels of the square in which an image is shown."""
 GAP, LINE, TEXT_SIZE = 14, 17, 13
 MANY = 24
 """Absent and hidden absent labels are counted instead of named from this many categories on."""

@@ -12,7 +12,7 @@ from mlrpl_bench.tools.inspection.checking import CheckResult, SplitFindings
 from mlrpl_bench.utils.tables import counted
 
 SHOWN = 10
-"""Files named of each kind; the others are counted."""
+"""This many files of each kind are named; the others are counted."""
 
 
 def print_findings(findings: CheckResult, name: str, console: Console | None = None) -> None:

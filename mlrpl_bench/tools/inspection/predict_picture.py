@@ -1,4 +1,4 @@
-"""The picture of a prediction: scores as bars, and where each category looks."""
+"""This module draws the picture of a prediction: scores as bars, and where each category looks."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ DPI = 110
 
 
 WIDTH = 15.0
-"""Inches, as all sizes here."""
+"""This is the width in inches, as all sizes here."""
 
 
 BAR_HEIGHT = 0.165
@@ -36,7 +36,7 @@ BARS_IN_A_COLUMN = 50
 
 
 PLAIN = "{x:,g}"
-"""Numbers on logarithmic axes: 1,000 instead of a power of ten."""
+"""This formats numbers on logarithmic axes: 1,000 instead of a power of ten."""
 
 
 MATRIX_NAMES = 80

@@ -26,7 +26,7 @@ from mlrpl_bench.training.workbench import Workbench
 from mlrpl_bench.utils.progress import Report
 
 PAPER = replace(PAPERS, ratios=(0.1,))
-"""The papers' setting at one known ratio."""
+"""This is the papers' setting at one known ratio."""
 
 COCO_IMAGES = (82_783, 40_504)
 """The training and test images of COCO 2014, which the papers' setting stands for."""

@@ -45,7 +45,7 @@ PARTS = {
     "backward": "backward",
     "optimiser": "optimiser",
 }
-"""The parts of a step in their order, and how a table calls them."""
+"""These are the parts of a step in their order, and how a table calls them."""
 
 FILE = "profile.json"
 """The profile of a data set is saved under this name, beside the data set's tables."""

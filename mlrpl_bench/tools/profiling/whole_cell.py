@@ -32,7 +32,7 @@ PARTS = {
     "examples": "examples",
     "evidence": "evidence",
 }
-"""The parts of a cell in their order, and how a table calls them."""
+"""These are the parts of a cell in their order, and how a table calls them."""
 
 GROUP = len(NINE_RATIOS)
 """A method at the papers' nine known ratios is a group of this many cells."""
@@ -97,7 +97,7 @@ class Own:
 
 @dataclass(frozen=True)
 class CellCost:
-    """The seconds of a whole cell by part, see `PARTS`.
+    """These are the seconds of a whole cell by part, see `PARTS`.
 
     Attributes:
         method: the method's name.

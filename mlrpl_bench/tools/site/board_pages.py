@@ -21,7 +21,7 @@ from mlrpl_bench.utils.tables import Entry, counted
 
 HERE = "mlrpl_bench.tools.site"
 ROOT = "../"
-"""The way from a page in a folder to the site's own folder."""
+"""This is the way from a page in a folder to the site's own folder."""
 
 POINTS = 60
 """A curve of steps on a record's page has at most so many points."""

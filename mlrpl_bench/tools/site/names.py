@@ -7,7 +7,9 @@ import re
 
 LONGEST = 60
 KEY = 12
-"""Characters of a cell's key in the name of its page; of ten thousand cells two share them once in five million."""
+"""A page's name has this many characters of its cell's key; of ten thousand cells two share them once in five
+million.
+"""
 
 
 def file_name(name: str) -> str:

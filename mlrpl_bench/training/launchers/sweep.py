@@ -33,7 +33,7 @@ from mlrpl_bench.utils.errors import UserError
 CHECKPOINT_SECONDS = 600.0
 
 LOOK_SECONDS = 2.0
-"""Between two looks at cells that other processes train."""
+"""This is the time between two looks at cells that other processes train."""
 
 PAUSE_SECONDS = 1.0
 """Between two places to stop while images are scored; a cluster grants some 30 s from SIGTERM on."""
@@ -180,7 +180,7 @@ class Sweep:
         }
         """These are the facts that the records of all cells share; asked for once, since it runs git."""
         self.most: int | None = None
-        """The largest group; it is known once memory ran out, here or in a process that was killed for it."""
+        """This is the largest group; it is known once memory ran out, here or in a process that was killed for it."""
         self.failed_before = {job.cell: store.failed_try(job.cell) for job in jobs}
         self.positions = {job.cell: self._position(job) for job in jobs}
         """This says where cells probably go on; it is certain only after they were claimed."""

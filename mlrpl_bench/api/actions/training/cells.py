@@ -1,4 +1,4 @@
-"""The cells that a request asks for, and their training in this process."""
+"""This module makes the cells that a request asks for, and trains them in this process."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def work(content: Mapping[str, Any], most: int | None) -> Mapping[str, Any]:
 
 
 class Lines(Quiet):
-    """A watcher for a log file: a line for each cell that ends, and at most one a minute for an epoch.
+    """This watcher writes a log file: a line for each cell that ends, and at most one a minute for an epoch.
 
     Args:
         clock: seconds from any start that never go back.

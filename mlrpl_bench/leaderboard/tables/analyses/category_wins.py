@@ -34,7 +34,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class _Winner:
-    """The best row of a category, beside the others from the next best on: best less other, and its adjusted p."""
+    """This is the best row of a category, beside the others from the next best on: best less other, and its adjusted
+    p.
+    """
 
     category: str
     positives: int

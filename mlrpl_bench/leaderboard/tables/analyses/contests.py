@@ -39,7 +39,7 @@ MOST_COLUMNS = 12
 """This is the most rows for a table of every row against every other one; the frame always has these numbers."""
 
 Block = tuple[str, float, Seeds]
-"""Data set, known ratio, seeds."""
+"""This is a data set, a known ratio and seeds."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ SIDES_OF_FRONT = (
 
 
 class Point(NamedTuple):
-    """A row in the picture.
+    """This is a row in the picture.
 
     Attributes:
         label: its name.

@@ -104,7 +104,7 @@ def analyse(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float])
 
 
 def unit_of(device: str) -> str:
-    """``CPU-hours`` for a processor, ``GPU-hours`` for anything else."""
+    """Return ``CPU-hours`` for a processor, ``GPU-hours`` for anything else."""
     return CPU if device.endswith(" CPU") else GPU
 
 

@@ -35,7 +35,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class _Column:
-    """One known ratio, or the average over all."""
+    """This column is one known ratio, or the average over all."""
 
     title: str
     rows: Rows
@@ -88,7 +88,7 @@ def analyse(
 
 
 def _rows(cells: EvidenceGrid, shared: Common, ratio: float, test: Split) -> Rows:
-    """Single rows and ensembles at a known ratio; the scores of a ratio are in memory at a time."""
+    """Return single rows and ensembles at a known ratio; the scores of a ratio are in memory at a time."""
     scores = {
         label: [read_scores(cells[label, ratio][seeds].record, "scores.npz", test) for seeds in shared.seeds]
         for label in shared.labels
@@ -115,7 +115,7 @@ def _rows(cells: EvidenceGrid, shared: Common, ratio: float, test: Split) -> Row
 
 
 def _measured(members: Sequence[Sequence[NDArray]], test: Split) -> Measured:
-    """mAP in percent of each of several ensembles, and the images' influences."""
+    """Return mAP in percent of each of several ensembles, and the images' influences."""
     pooled = [ensembles.pooled_logits(np.array(each)) for each in members]
     precisions = [metrics.mean_average_precision(metrics.average_precisions(each, test.labels_NC)) for each in pooled]
     drawn_SN = [influences(each, test.labels_NC)["mAP"] for each in pooled]
