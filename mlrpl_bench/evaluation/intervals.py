@@ -309,7 +309,7 @@ class _ImagesPart(NamedTuple):
 def _intervals_and_draws(
     rows: Sequence[Measured], level: float, resamples: int, seed: int, spreads: Sequence[Spread | None]
 ) -> list[tuple[Interval, NDArray[np.float64], float]]:
-    """Return by row the interval, the images' part of each resample, and the degrees of freedom of the seeds' part."""
+    """Return each row's interval, the images' part of each resample, and the degrees of freedom of the seeds' part."""
     _check_level(level)
     parts = [_images_part(row) for row in rows]
     if len({len(part.mean_N) for part in parts}) > 1:

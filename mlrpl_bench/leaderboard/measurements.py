@@ -108,7 +108,7 @@ def _columns(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]
 
 
 def _sureness(columns: Columns, compared: Sequence[str], average: str) -> pd.DataFrame:
-    """Return intervals of all, and of the rows that are compared the marks."""
+    """Return the intervals of all rows, and the marks of those that are compared."""
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     p_values: dict[tuple[str, str, str], float] = {}
     for known_ratio in dict.fromkeys(column for _, column in columns):

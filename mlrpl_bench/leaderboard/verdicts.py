@@ -226,7 +226,7 @@ def _finding(
 def _answer(
     part: Part, difference: Difference, p_adjusted: float, family: int, margin: float
 ) -> tuple[str, float, str]:
-    """Return the answer; where there is none, how many more seeds there would be one with, and that in words."""
+    """Return the answer, how many more seeds would give one (where there is none), and that in words."""
     if difference.seeds == 1:
         return CANNOT_TELL, 2, "needs at least 2 more seeds"
     alpha = 1 - difference.level

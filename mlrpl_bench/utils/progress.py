@@ -12,4 +12,4 @@ Count = Callable[[int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Report nothing; this is a `Report`."""
+    """Say nothing; this function is a `Report`."""

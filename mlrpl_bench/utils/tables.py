@@ -16,7 +16,7 @@ BEST, TIED, NOT_COMPARED = "best", "tied", "not compared"
 """These are the marks of an entry."""
 
 LATEX_COLUMNS = 13
-"""These are nine known ratios, three averages and an interval."""
+"""This is the number of columns for nine known ratios, three averages and an interval."""
 
 NOT_DISTINGUISHED = "≈"
 """Stands before a number that a test does not tell from the best."""
@@ -223,7 +223,7 @@ def escape_latex(text: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Return line breaks of every kind, and other control characters, which LaTeX refuses, as blanks."""
+    """Replace line breaks of every kind, and other control characters, which LaTeX refuses, by blanks."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 

@@ -73,7 +73,7 @@ class Plan:
         return facts
 
     def groups(self) -> list[list[Job]]:
-        """Return the cells without a record as so many workers would train them side by side."""
+        """Return the cells without a record, in the groups in which workers would train them side by side."""
         return planned(self.todo, self.side_by_side, self.workers) if self.todo else []
 
     def to_text(self) -> str:

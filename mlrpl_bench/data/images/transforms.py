@@ -101,7 +101,7 @@ class ImageTransform:
         return math.ceil(self.size / min(self.crop_sides)) if self.backend == FAST else None
 
     def test(self, image: Image.Image) -> Image.Image:
-        """Apply the test transform: return the whole image, resized to the square."""
+        """Apply the test transform: resize the whole image to the square."""
         return image.resize((self.size, self.size), self._resample, box=(0, 0, *self._extent(image)))
 
     def train(self, image: Image.Image, random: np.random.Generator) -> Image.Image:

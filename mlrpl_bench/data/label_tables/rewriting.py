@@ -79,7 +79,7 @@ class _Filling:
         raise NotImplementedError
 
     def new_rows(self) -> Iterator[list[dict[int, str]]]:
-        """Yield rows that come after the table's own, some at a time; each by column its text."""
+        """Yield rows that come after the table's own, some at a time; each row has its text by column."""
         return iter(())
 
     def row_of(self, texts: Sequence[str]) -> int | None:

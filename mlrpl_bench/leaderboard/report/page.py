@@ -202,7 +202,7 @@ def _entry(entry: Entry, places: Mapping[tuple[str, str], str]) -> dict[str, str
 
 
 def _shares(table: Leaderboard) -> str:
-    """Return ``10 % to 90 %``, of the labels."""
+    """Return the range of known ratios, such as ``10 % to 90 %``, of the labels."""
     ends = [min(table.ratios), max(table.ratios)] if table.ratios else []
     shares = " to ".join(dict.fromkeys(f"{100 * ratio:g} %" for ratio in ends))
     return shares.replace(" %", "\N{NO-BREAK SPACE}%")

@@ -60,7 +60,7 @@ class GatedGraph(nn.Module):
         return messages_BKD.unflatten(-2, (-1, 2)).flatten(-2)
 
     def _update(self, nodes_BCD: Tensor, messages_BCF: Tensor) -> Tensor:
-        """Return each node after a gated step of each node by itself: any leading dimensions will do."""
+        """Return the nodes after a gated step of each by itself: any leading dimensions will do."""
         update_BCD, reset_BCD, candidate_BCD = self.from_messages(messages_BCF).chunk(3, dim=-1)
         gates_BCF = self.from_state(nodes_BCD)
         state_update_BCD, state_reset_BCD = (gates_BCF, gates_BCF) if self.tied_reset else gates_BCF.chunk(2, dim=-1)

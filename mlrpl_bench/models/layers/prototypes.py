@@ -76,7 +76,7 @@ class Prototypes(nn.Module):
                 self.num_C[category] = len(centres_KD)
 
     def _draw(self, categories_S: Tensor, category: int, generator: torch.Generator) -> tuple[Tensor, int]:
-        """Draw the features of a category that are clustered, at most `num_samples`, and the seed of their K-means."""
+        """Draw which features of a category are clustered, at most `num_samples`, and the seed of their K-means."""
         own_S = (categories_S == category).nonzero().squeeze(1)
         order_S = torch.randperm(len(own_S), generator=generator)
         return own_S[order_S[: self.num_samples]], int(torch.randint(2**31 - 1, (), generator=generator))

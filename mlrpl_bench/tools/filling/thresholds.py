@@ -112,7 +112,7 @@ def may_be_wrong(checked: int, others: int, precision: float, risk: float) -> in
 
 
 def allowed_wrong(others: int, precision: float) -> int:
-    """Return how many of so many entries may be wrong at a precision."""
+    """Return how many of this many entries may be wrong at a precision."""
     return math.floor((1 - precision) * others + 1e-9)
 
 

@@ -174,7 +174,7 @@ def _ratios(table: Table) -> str:
 
 
 def _shares(ratios: str) -> str:
-    """Return ``10 to 90 %``, as a sentence has it."""
+    """Return the range of known ratios, such as ``10 to 90 %``, as a sentence has it."""
     return re.sub(r" \(\d+\)$", "", ratios).replace(" %", "\N{NO-BREAK SPACE}%")
 
 

@@ -151,7 +151,7 @@ def _rows(cells: EvidenceGrid, labels: Sequence[str], ratios: Sequence[float]) -
 
 
 def _by_device(cells: EvidenceGrid, label: str, ratios: Sequence[float]) -> Mapping[str, list[list[Evidence]]]:
-    """Return by device the cells of each seed that has all ratios there."""
+    """Return, by device, the cells of each seed that has all ratios there."""
     found: dict[str, list[list[Evidence]]] = {}
     for seeds in pairing.common_seeds(cells, [label], ratios, "mAP"):
         of_seed = [cells[label, ratio][seeds] for ratio in ratios]
