@@ -48,23 +48,32 @@ def _files(folder: str, plugins: Sequence[Path]) -> Iterable[Path]:
 def _registered(path: Path, *functions: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each name that a file registers by some functions, with the names of its presets."""
     tree = _tree(path)
-    for call, loops in _calls(tree, {}):
+    for call, loops in _calls(tree, {}, _mappings(tree)):
         if isinstance(call.func, ast.Name) and call.func.id in functions and call.args:
             presets = next((word.value for word in call.keywords if word.arg == "presets"), None)
             for name in _texts(call.args[0], loops):
                 yield name, _keys(presets, tree)
 
 
-def _calls(node: ast.AST, loops: Loops) -> Iterator[tuple[ast.Call, Loops]]:
+def _calls(node: ast.AST, loops: Loops, mappings: Mapping[str, ast.Dict]) -> Iterator[tuple[ast.Call, Loops]]:
     """Yield every call below a node, with the texts that the variables of the loops around it stand for."""
     for child in ast.iter_child_nodes(node):
-        inner = loops
-        if isinstance(child, ast.For) and isinstance(child.target, ast.Name):
-            elements = child.iter.elts if isinstance(child.iter, (ast.Tuple, ast.List)) else []
-            inner = {**loops, child.target.id: [text for element in elements for text in _texts(element, loops)]}
+        inner = {**loops, **_variable(child, loops, mappings)} if isinstance(child, ast.For) else loops
         if isinstance(child, ast.Call):
             yield child, inner
-        yield from _calls(child, inner)
+        yield from _calls(child, inner, mappings)
+
+
+def _variable(loop: ast.For, loops: Loops, mappings: Mapping[str, ast.Dict]) -> Loops:
+    """Return the texts of a loop's variable, over texts or over the keys of a mapping (``in IDEAS.items()``)."""
+    target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else loop.target
+    if not isinstance(target, ast.Name):
+        return {}
+    elements: Sequence[ast.expr | None] = loop.iter.elts if isinstance(loop.iter, (ast.Tuple, ast.List)) else []
+    if isinstance(called := getattr(loop.iter, "func", None), ast.Attribute) and called.attr == "items":
+        mapping = mappings.get(called.value.id) if isinstance(called.value, ast.Name) else None
+        elements = mapping.keys if mapping is not None else []
+    return {target.id: [text for element in elements if element is not None for text in _texts(element, loops)]}
 
 
 def _texts(node: ast.expr, loops: Loops) -> list[str]:
