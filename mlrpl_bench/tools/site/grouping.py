@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from mlrpl_bench.data.dataset import PAPERS
 from mlrpl_bench.data.masks import FROM_FILE
 from mlrpl_bench.data.protocol import PAPERS_SCHEME
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry
 from mlrpl_bench.records.cell import Cell, Setting
 from mlrpl_bench.records.record import Record
 from mlrpl_bench.tools.site.names import file_name
+from mlrpl_bench.utils.tables import counted
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def _about(identity: _Identity, cell: Cell) -> str:
     s = cell.setting
     words = [f"{s.backbone} backbone", f"{s.image_size} px", f"{s.epochs} epoch{'s' * (s.epochs != 1)}"]
     words += [f"batch {s.batch}"]
+    if s.trained_stages != PAPERS.trained_stages:
+        words += [f"{counted(s.trained_stages, 'stage')} trained" if s.trained_stages else "the head alone trained"]
     words += [s.precision] if s.precision != "32-true" else []
     words += ["validation images"] if s.evaluate_on == "val" else []
     words += [s.mask_scheme.replace("_", " ")] if s.mask_scheme not in (PAPERS_SCHEME, FROM_FILE) else []

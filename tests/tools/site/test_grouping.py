@@ -28,6 +28,12 @@ def test_each_setting_has_a_leaderboard_and_its_own_words():
     assert len({each.slug for each in found}) == 3
 
 
+def test_what_is_trained_of_the_backbone_is_told_where_it_is_not_the_papers_last_stage():
+    found = grouped(*(record(cell(setting=replace(SETTING, trained_stages=stages))) for stages in (0, 1, 2)))
+    told = {each.setting.trained_stages: each.about.partition("batch 4")[2] for each in found}
+    assert told == {0: ", the head alone trained", 1: "", 2: ", 2 stages trained"}
+
+
 def test_settings_that_few_words_do_not_tell_apart_get_a_mark():
     a, b = grouped(record(), record(cell(setting=replace(SETTING, word_vectors="v"))))
     assert ", setting " in a.about and a.about != b.about
