@@ -124,7 +124,7 @@ class Options:
     )
     lr_multiplier: float | None = _option(
         None,
-        "Factor on every method's learning rate.",
+        "Factor on the methods' own learning rates, in place of the preset's factor.",
         unset="preset's",
         in_names="lr",
         flag="--lr",

@@ -116,8 +116,7 @@ def words_of(labels_C: NDArray[np.int8], mask_C: NDArray[np.bool_], categories: 
 
 def _tile(split: Split, row: int, words: list[Word]) -> Image.Image:
     """Draw an image, its id and its labels, as high as they need."""
-    caption = _shortened(drawable(f"{split.ids[row]}  {split.image_paths[row].name}"), SIDE)
-    lines = [[Word(caption, BLACK)], *_lines(words, SIDE)]
+    lines = [[Word(_shortened(drawable(_caption(split, row)), SIDE), BLACK)], *_lines(words, SIDE)]
     tile = Image.new("RGB", (SIDE, SIDE + 6 + LINE * len(lines)), GROUND)
     image = decode(split.image_paths[row])
     scale = SIDE / max(image.size)
@@ -127,6 +126,12 @@ def _tile(split: Split, row: int, words: list[Word]) -> Image.Image:
     tile.paste(image, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
     _write(tile, lines, 0, SIDE + 4)
     return tile
+
+
+def _caption(split: Split, row: int) -> str:
+    """Name an image by its id and its file, or by the id alone where that is the file's path."""
+    name, file = str(split.ids[row]), split.image_paths[row].name
+    return name if name.endswith(file) else f"{name}  {file}"
 
 
 def _sheet(title: list[list[Word]], tiles: list[Image.Image], width: int) -> Image.Image:

@@ -1,11 +1,13 @@
 """The sheet shows the chosen images with their labels; names say what is known by colour, line and question mark."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.tools.inspection import contact_sheet
 from mlrpl_bench.tools.inspection.contact_sheet import GREEN, GREY, ORANGE, SIDE, Word
@@ -90,3 +92,9 @@ def test_long_names_stay_inside():
     lines = contact_sheet._lines([Word("w" * 200, GREEN), Word("short", GREY)], SIDE)
     assert all(contact_sheet._length(word.text) <= SIDE for line in lines for word in line)
     assert len(lines) == 2
+
+
+def test_an_image_whose_id_is_its_path_is_named_once():
+    paths = [Path("root/train/1.jpg"), Path("root/2.jpg")]
+    images = Split(["train/1.jpg", "17"], paths, labels(2, 1), ("cat",))
+    assert [contact_sheet._caption(images, row) for row in (0, 1)] == ["train/1.jpg", "17  2.jpg"]
