@@ -152,12 +152,13 @@ LAPTOP = Preset(
     backbone="tf_efficientnet_lite0",
     epochs=10,
     batch=32,
-    lr_multiplier=30.0,
+    lr_multiplier=100.0,
+    trained_stages=0,
     feature_width=256,
     attention_width=128,
     pool=False,
 )
-"""A setting for photographs without a GPU, in which maps are 7 x 7 as they are, like the papers' after their pool.
+"""A setting for photographs without a GPU: only the head is trained, on 7 x 7 maps, like the papers' after their pool.
 
 See docs/decisions.md for how it was chosen.
 """
