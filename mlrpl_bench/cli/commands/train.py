@@ -123,7 +123,7 @@ def run(
         tuned_file=tuned_file,
         shard=part,
     )
-    _carry_out(request, Asked(as_json, dry_run, workers_planned, log_json, placement))
+    _carry_out(request, Manner(as_json, dry_run, workers_planned, log_json, placement))
 
 
 @with_setting
@@ -192,11 +192,11 @@ def leaderboard(
         out=out,
         shard=part,
     )
-    _carry_out(request, Asked(as_json, dry_run, workers_planned, log_json, placement))
+    _carry_out(request, Manner(as_json, dry_run, workers_planned, log_json, placement))
 
 
 @dataclass(frozen=True)
-class Asked:
+class Manner:
     """This says how a request is to be carried out and shown.
 
     Attributes:
@@ -242,36 +242,36 @@ def shown(log_json: bool) -> Display | JsonLog:
     return JsonLog() if log_json else Display()
 
 
-def _carry_out(request: Request, asked: Asked) -> None:
+def _carry_out(request: Request, manner: Manner) -> None:
     """Answer from memory if nothing has changed, else do what is requested and print it."""
     from mlrpl_bench.cli import leaderboard_cache
 
     key = leaderboard_cache.key(request)
-    if not asked.dry_run and key is not None and (cached := key.find()) is not None:
-        print(cached.json) if asked.as_json else cached.table.print()
+    if not manner.dry_run and key is not None and (cached := key.find()) is not None:
+        print(cached.json) if manner.as_json else cached.table.print()
         _say_written("unchanged", [Path(name) for name in cached.written])
         return
     from mlrpl_bench.api.actions import execute
     from mlrpl_bench.api.resolving import resolve
 
-    with shown(asked.log_json) as display:
+    with shown(manner.log_json) as display:
         resolved = resolve(request, display)
-        if asked.dry_run:
-            planned = execute.plan(resolved, display, asked.planned or asked.placement.workers or 1, asked.placement)
+        if manner.dry_run:
+            planned = execute.plan(resolved, display, manner.planned or manner.placement.workers or 1, manner.placement)
         else:
             key = None if key is None else key.with_imports(_files_of_code(resolved))
             states: list[str] = []
             on_trained = (lambda: None) if key is None else (lambda: states.append(key.state()))
-            result = execute.execute(resolved, display, on_trained, placement=asked.placement)
-    if asked.dry_run:
-        print(json.dumps(planned.to_json(), indent=1) if asked.as_json else planned.to_text())
+            result = execute.execute(resolved, display, on_trained, placement=manner.placement)
+    if manner.dry_run:
+        print(json.dumps(planned.to_json(), indent=1) if manner.as_json else planned.to_text())
         return
     table = result.leaderboard
     if key is not None and table is not None and not (result.failures or result.problems or result.unwritten):
         key.remember(
             leaderboard_cache.CachedLeaderboard.from_table(table.main, table.to_json(), result.written), *states
         )
-    _finish(result, asked.as_json, request.plugins)
+    _finish(result, manner.as_json, request.plugins)
 
 
 def _files_of_code(resolved: Resolved) -> set[Path]:
