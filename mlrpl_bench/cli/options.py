@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -142,21 +142,32 @@ def with_setting(command: Command) -> Command:
     return with_options(*described())(command)
 
 
+def with_fields(kind: type, name: str, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command the fields of a dataclass as options, in place of a parameter that is one.
+
+    Args:
+        kind: the dataclass, whose fields are annotated as a command's parameters are.
+        name: the command's parameter.
+        without: fields that the command does not offer; they have their defaults.
+    """
+    hints = typing.get_type_hints(kind, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(kind)
+        if field.name not in without
+    ]
+    return in_place_of(name, shared, lambda values, _: kind(**values), Options=Options)
+
+
 def with_asked(*, out: bool = True) -> Callable[[Command], Command]:
     """Give a command the fields of `Asked` as options, in place of its parameter ``asked``.
 
     Args:
         out: whether the command writes files and so offers ``--out``.
     """
-    hints = typing.get_type_hints(Asked, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name]
-        )
-        for field in dataclasses.fields(Asked)
-        if out or field.name != "out"
-    ]
-    return in_place_of("asked", shared, lambda values, _: Asked(**values), Asked=Asked, Options=Options)
+    return with_fields(Asked, "asked", () if out else ("out",))
 
 
 def _parameter(name: str, also: str | None) -> inspect.Parameter:
