@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from mlrpl_bench.cli.commands.analyse import analyse_app, claims, compare
-from mlrpl_bench.cli.commands.data import data_app
+from mlrpl_bench.cli.commands.data.app import data_app
 from mlrpl_bench.cli.commands.fill import fill
 from mlrpl_bench.cli.commands.listing import list_
 from mlrpl_bench.cli.commands.methods import new, test_method

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.models.hyperparameters import parse_assignments
 from mlrpl_bench.records.elsewhere.remote import address_of
@@ -49,9 +52,68 @@ ResultsOptions = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_OfMaskOption = Annotated[
+    int | None, typer.Option("--mask-seed", help="Only cells of this mask.", show_default="those of mask seed = seed")
+]
+_OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for the table's files.", show_default="that of the data set's tables"),
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """This says which records a command reads that trains nothing, and how it shows what it finds.
+
+    Its fields are declared as the command's options, in the order of the help; see `with_asked`.
+    """
+
+    dataset: DatasetOption = "scenes"
+    ratios: RatiosOption = None
+    mask_seed: _OfMaskOption = None
+    plugin: PluginOption = None
+    results_dir: ResultsOptions = None
+    out: _OutOption = None
+    as_json: JsonOption = False
+
+    def request(self, options: Options) -> Request:
+        """Return the request to read these records, under the setting of some options."""
+        folders = plugin_files(self.plugin), result_folders(self.results_dir)
+        return Request.for_reading(self.dataset, options, *folders, ratio_numbers(self.ratios), self.mask_seed)
 
 
 Command = Callable[..., None]
+
+
+def in_place_of(
+    name: str,
+    shared: Sequence[inspect.Parameter],
+    made: Callable[[dict[str, Any], Mapping[str, Any]], Any],
+    **types: type,
+) -> Callable[[Command], Command]:
+    """Give a command other parameters in place of one, whose value is made of theirs.
+
+    Args:
+        name: the parameter that the command has and its user never sees.
+        shared: what stands there instead, after the command's own parameters.
+        made: makes the value of `name` from those of `shared`; is given all other parameters' values too.
+        types: types in the command's signature by name, which its module need not import.
+    """
+
+    def decorate(command: Command) -> Command:
+        def with_given(**given: Any) -> None:
+            values = {parameter.name: given.pop(parameter.name) for parameter in shared}
+            command(**given, **{name: made(values, given)})
+
+        own = inspect.signature(command, eval_str=True, locals=types).parameters
+        merged = [*(own[each] for each in own if each != name), *shared]
+        merged.sort(key=lambda each: each.kind)  # keyword-only parameters stand last
+        with_given.__name__, with_given.__doc__ = command.__name__, command.__doc__
+        with_given.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+        with_given.__annotations__ = {parameter.name: parameter.annotation for parameter in merged}
+        return with_given
+
+    return decorate
 
 
 def with_options(*names: str, also: Mapping[str, str] | None = None) -> Callable[[Command], Command]:
@@ -65,28 +127,47 @@ def with_options(*names: str, also: Mapping[str, str] | None = None) -> Callable
     """
     shared = [_parameter(name, (also or {}).get(name)) for name in names]
 
-    def decorate(command: Command) -> Command:
-        def with_given(**given: Any) -> None:
-            values = {name: given.pop(name) for name in names}
-            if "data" in values:
-                values["data"] = parse_assignments(values["data"] or [], flag("data"))
-            options = Options(**values)
-            check_values(options)
-            command(**given, options=options)
+    def made(values: dict[str, Any], _: Mapping[str, Any]) -> Options:
+        if "data" in values:
+            values["data"] = parse_assignments(values["data"] or [], flag("data"))
+        options = Options(**values)
+        check_values(options)
+        return options
 
-        own = inspect.signature(command, eval_str=True, locals={"Options": Options}).parameters
-        merged = [parameter for name, parameter in own.items() if name != "options"] + shared
-        with_given.__name__, with_given.__doc__ = command.__name__, command.__doc__
-        with_given.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
-        with_given.__annotations__ = {parameter.name: parameter.annotation for parameter in merged}
-        return with_given
-
-    return decorate
+    return in_place_of("options", shared, made, Options=Options)
 
 
 def with_setting(command: Command) -> Command:
     """Give a command all the options that decide a setting, in place of its parameter ``options``."""
     return with_options(*described())(command)
+
+
+def with_fields(kind: type, name: str, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command the fields of a dataclass as options, in place of a parameter that is one.
+
+    Args:
+        kind: the dataclass, whose fields are annotated as a command's parameters are.
+        name: the command's parameter.
+        without: fields that the command does not offer; they have their defaults.
+    """
+    hints = typing.get_type_hints(kind, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(kind)
+        if field.name not in without
+    ]
+    return in_place_of(name, shared, lambda values, _: kind(**values), Options=Options)
+
+
+def with_asked(*, out: bool = True) -> Callable[[Command], Command]:
+    """Give a command the fields of `Asked` as options, in place of its parameter ``asked``.
+
+    Args:
+        out: whether the command writes files and so offers ``--out``.
+    """
+    return with_fields(Asked, "asked", () if out else ("out",))
 
 
 def _parameter(name: str, also: str | None) -> inspect.Parameter:

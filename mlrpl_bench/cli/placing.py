@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from mlrpl_bench.cli.options import Command
+from mlrpl_bench.cli.options import Command, in_place_of
 from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.launchers.placement import LAUNCHERS, MOST_WORKERS, Placement
 from mlrpl_bench.training.options import Options
@@ -38,19 +38,13 @@ def with_placement(command: Command) -> Command:
     """Give a command the options of `Placement` in place of its parameter ``placement``, which is checked."""
     shared = [_parameter(name, *facts) for name, facts in _OPTIONS.items()]
 
-    def with_given(**given: Any) -> None:
-        chosen = {name: given.pop(f"place_{name}") for name in _OPTIONS}
+    def made(values: dict[str, Any], given: Mapping[str, Any]) -> Placement:
+        chosen = {name: values[f"place_{name}"] for name in _OPTIONS}
         placement = Placement(**{**chosen, "launcher": _the_one(chosen["launcher"] or ())})
         placement.check(given["options"].device)
-        command(**given, placement=placement)
+        return placement
 
-    names = {"Options": Options, "Placement": Placement}
-    own = inspect.signature(command, eval_str=True, locals=names).parameters
-    merged = [*(own[name] for name in own if name != "placement"), *shared]
-    merged.sort(key=lambda each: each.kind)  # keyword-only parameters stand last
-    with_given.__name__, with_given.__doc__ = command.__name__, command.__doc__
-    with_given.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
-    return with_given
+    return in_place_of("placement", shared, made, Options=Options, Placement=Placement)(command)
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:

@@ -1,6 +1,5 @@
 """Each line of the log for machines is one JSON object that says what happened."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,24 +10,14 @@ from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training.launchers.events import Began, FoundFinished, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
+from tests.helpers.clock import Clock
+from tests.helpers.command import logged
 from tests.helpers.tiny_study import cell, finished
 
 
 @pytest.fixture
 def lines(capsys):
-    def lines():
-        found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        assert all(isinstance(line.pop("time"), float) for line in found)
-        return found
-
-    return lines
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
+    return lambda: logged(capsys.readouterr().err)
 
 
 def test_a_group_and_each_of_its_epochs_are_lines(lines):

@@ -234,3 +234,37 @@ def test_a_value_that_cannot_be_is_refused_before_the_command_begins():
 
     refused = CliRunner().invoke(app, ["--epochs", "0"]).exception
     assert isinstance(refused, UserError) and str(refused) == "--epochs 0 must be at least 1"
+
+
+def test_a_command_that_reads_records_gets_which_ones_and_how_to_show_them_as_one_value(tmp_path):
+    app, given = typer.Typer(), []
+
+    @app.command()
+    @options.with_setting
+    @options.with_asked()
+    def look(name: str, *, asked: options.Asked, options: Options) -> None:
+        """Look."""
+        given.append((name, asked, options))
+
+    arguments = ["--dataset=coco", "--ratios=0.5,0.1", "--mask-seed=3", "--out=o", "--json", "--epochs=7"]
+    asked_for = ["sarb", *arguments, f"--results-dir={tmp_path}", f"--plugin={tmp_path / 'p.py'}"]
+    assert CliRunner().invoke(app, ["sarb"]).exit_code == CliRunner().invoke(app, asked_for).exit_code == 0
+    (_, usual, _), (name, asked, setting) = given
+    assert usual == options.Asked() and (name, setting) == ("sarb", Options(epochs=7))
+    assert (asked.dataset, asked.out, asked.as_json) == ("coco", Path("o"), True)
+    request = asked.request(setting)
+    assert (request.dataset, request.ratios, request.mask_seed) == ("coco", (0.1, 0.5), 3)
+    assert (request.plugins, request.results, request.options) == ((tmp_path / "p.py",), (tmp_path,), setting)
+
+
+def test_a_command_that_writes_no_table_files_offers_no_folder_for_them():
+    app, given = typer.Typer(), []
+
+    @app.command()
+    @options.with_asked(out=False)
+    def look(*, asked: options.Asked) -> None:
+        """Look."""
+        given.append(asked)
+
+    assert CliRunner().invoke(app, ["--json"]).exit_code == 0 and given == [options.Asked(as_json=True)]
+    assert CliRunner().invoke(app, ["--out", "o"]).exit_code == 2

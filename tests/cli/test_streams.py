@@ -1,13 +1,13 @@
 """Text that a stream's encoding lacks is printed as similar text of the same width, and never raises."""
 
 import io
-import json
 import math
 import sys
 
 import pytest
 
 from mlrpl_bench.cli.streams import SIMILAR, json_lines, print_anything, say, write_json
+from tests.helpers.command import logged
 
 
 @pytest.fixture
@@ -56,13 +56,7 @@ def test_a_stream_that_cannot_be_changed_is_left_alone(monkeypatch):
 @pytest.fixture
 def objects(capsys):
     """The objects that were written to standard error, without their times."""
-
-    def objects():
-        found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        assert all(isinstance(each.pop("time"), float) for each in found)
-        return found
-
-    return objects
+    return lambda: logged(capsys.readouterr().err)
 
 
 def test_every_line_becomes_an_object_whoever_prints_it(objects):

@@ -6,16 +6,10 @@ import pytest
 
 from mlrpl_bench.cli.worker_lines import EndedEpochs, worker_line
 from mlrpl_bench.records.leases.presence import AtWork
+from tests.helpers.clock import Clock
 
 ONE = AtWork("a", "far", 7, "H100", 3, 0, 4, 1, 40, None, None, 80.0, 130.0)
 DONE = replace(ONE, epoch=1, step=10, loss=0.75, test_mAP=45.67)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Test modules import this; it has no tests.
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
@@ -21,6 +22,13 @@ import pytest
 from mlrpl_bench.cli import app
 from tests.helpers.places import BENCH
 from tests.helpers.tiny_study import DATASET, METHOD, write_plugin
+
+
+def logged(text: str) -> list[dict[str, Any]]:
+    """The objects of a log for machines, without their times."""
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all(isinstance(each.pop("time"), float) for each in found)
+    return found
 
 
 class Answer(NamedTuple):

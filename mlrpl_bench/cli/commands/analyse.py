@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrpl_bench.api.request import Request
 from mlrpl_bench.cli.options import (
-    DatasetOption,
+    Asked,
     JsonOption,
     PluginOption,
-    RatiosOption,
     ResultsOptions,
     plugin_files,
     ratio_numbers,
     result_folders,
+    with_asked,
     with_setting,
 )
 from mlrpl_bench.cli.terminal import completion
@@ -32,18 +31,11 @@ if TYPE_CHECKING:
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.training.options import Options
 
-MaskSeedOption = Annotated[
-    int | None, typer.Option("--mask-seed", help="Only cells of this mask.", show_default="those of mask seed = seed")
-]
 RowsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="ROW", help="Rows of the table, such as sarb.", show_default="all", autocompletion=completion.method
     ),
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", help="Folder for the table's files.", show_default="that of the data set's tables"),
 ]
 
 analyse_app = App(
@@ -53,46 +45,34 @@ analyse_app = App(
 
 
 @with_setting
+@with_asked(out=False)
 def compare(
     a: Annotated[
         str,
         typer.Argument(metavar="METHOD_A", help="A row of the table, such as sarb.", autocompletion=completion.method),
     ],
     b: Annotated[str, typer.Argument(metavar="METHOD_B", help="Another.", autocompletion=completion.method)],
-    dataset: DatasetOption = "scenes",
-    ratios: RatiosOption = None,
-    mask_seed: MaskSeedOption = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    as_json: JsonOption = False,
     *,
+    asked: Asked,
     options: Options,
 ) -> None:
     """Compare two methods on the same images and seeds, with intervals and corrected p-values, from their records."""
     from mlrpl_bench.api.actions import reading
 
-    resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)
+    resolved, display = _resolve(asked, options)
     with display:
         found = reading.compare_rows(resolved, display, a, b)
-    if as_json:
+    if asked.as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
-        found.table(f"{a} and {b} on {dataset}").print()
+        found.table(f"{a} and {b} on {asked.dataset}").print()
     if display.problems:
         raise typer.Exit(1)
 
 
 @with_setting
-def claims(
-    dataset: DatasetOption = "scenes",
-    ratios: RatiosOption = None,
-    mask_seed: MaskSeedOption = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    as_json: JsonOption = False,
-    *,
-    options: Options,
-) -> None:
+@with_asked(out=False)
+def claims(*, asked: Asked, options: Options) -> None:
     """Judge what the papers claim by the records there are, and write the verdicts to claims.md.
 
     A second table sets heads beside trainings, so that it is seen which gains belong to which.
@@ -102,19 +82,19 @@ def claims(
     from mlrpl_bench.api.actions import reading
     from mlrpl_bench.training.study import Study
 
-    resolved, display = _resolve(dataset, ratios, mask_seed, plugin, results_dir, options)
+    resolved, display = _resolve(asked, options)
     with display:
         study = Study(resolved.dataset, resolved.request.options, display.report)
         found = reading.judge_claims(resolved, display, study)
     ending = study.variant()
     name = f"claims-{ending}.md" if ending else "claims.md"
-    if as_json:
+    if asked.as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
         found.table().print()
         found.heads.table().print()
     try:
-        print(f"wrote {resolved.store.write_table(dataset, name, found.to_markdown())}", file=sys.stderr)
+        print(f"wrote {resolved.store.write_table(asked.dataset, name, found.to_markdown())}", file=sys.stderr)
     except UserError as error:  # records may be read-only; what was asked for is printed
         print(f"only printed: {error}", file=sys.stderr)
     if display.problems:
@@ -123,6 +103,7 @@ def claims(
 
 @analyse_app.command("ensembles")
 @with_setting
+@with_asked()
 def ensembles(
     rows: Annotated[
         list[str],
@@ -132,54 +113,28 @@ def ensembles(
             autocompletion=completion.method,
         ),
     ],
-    dataset: DatasetOption = "scenes",
-    ratios: RatiosOption = None,
-    mask_seed: MaskSeedOption = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    out: OutOption = None,
-    as_json: JsonOption = False,
     *,
+    asked: Asked,
     options: Options,
 ) -> None:
     """Average the scores of two seeds and of two methods: is a method's gain more than that of a second seed?"""
-    _of_dataset("ensembles", rows, dataset, ratios, mask_seed, plugin, results_dir, out, as_json, options)
+    _of_dataset("ensembles", rows, asked, options)
 
 
 @analyse_app.command("cost")
 @with_setting
-def cost(
-    rows: RowsArgument = None,
-    dataset: DatasetOption = "scenes",
-    ratios: RatiosOption = None,
-    mask_seed: MaskSeedOption = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    *,
-    options: Options,
-) -> None:
+@with_asked()
+def cost(rows: RowsArgument = None, *, asked: Asked, options: Options) -> None:
     """Set the CPU-hours or GPU-hours of a cell beside its mAP, as table and picture, each device by itself."""
-    _of_dataset("cost", rows, dataset, ratios, mask_seed, plugin, results_dir, out, as_json, options)
+    _of_dataset("cost", rows, asked, options)
 
 
 @analyse_app.command("categories")
 @with_setting
-def categories(
-    rows: RowsArgument = None,
-    dataset: DatasetOption = "scenes",
-    ratios: RatiosOption = None,
-    mask_seed: MaskSeedOption = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    *,
-    options: Options,
-) -> None:
+@with_asked()
+def categories(rows: RowsArgument = None, *, asked: Asked, options: Options) -> None:
     """Say which row is the best in each category, and in how many categories that is sure."""
-    _of_dataset("categories", rows, dataset, ratios, mask_seed, plugin, results_dir, out, as_json, options)
+    _of_dataset("categories", rows, asked, options)
 
 
 @analyse_app.command("ranks")
@@ -215,27 +170,15 @@ def ranks(
     _show(found, folders[0] if out is None else out, as_json, display)
 
 
-def _of_dataset(
-    kind: str,
-    rows: list[str] | None,
-    dataset: str,
-    ratios: str | None,
-    mask_seed: int | None,
-    plugin: list[Path] | None,
-    results_dir: list[Path] | None,
-    out: Path | None,
-    as_json: bool,
-    options: Options,
-) -> None:
+def _of_dataset(kind: str, rows: list[str] | None, asked: Asked, options: Options) -> None:
     """Analyse the records of one data set under one setting."""
     from mlrpl_bench.api.actions import analysing
     from mlrpl_bench.cli.display import Display
 
-    results = result_folders(results_dir)
-    request = Request.for_reading(dataset, options, plugin_files(plugin), results, ratio_numbers(ratios), mask_seed)
+    request = asked.request(options)
     with Display() as display:
         found = analysing.of_dataset(kind, request, rows or [], display)
-    _show(found, results[0] / dataset if out is None else out, as_json, display)
+    _show(found, request.results[0] / asked.dataset if asked.out is None else asked.out, asked.as_json, display)
 
 
 def _show(found: Analysis, folder: Path, as_json: bool, display: Display) -> None:
@@ -255,19 +198,10 @@ def _show(found: Analysis, folder: Path, as_json: bool, display: Display) -> Non
         raise typer.Exit(1)
 
 
-def _resolve(
-    dataset: str,
-    ratios: str | None,
-    mask_seed: int | None,
-    plugin: list[Path] | None,
-    results_dir: list[Path] | None,
-    options: Options,
-) -> tuple[Resolved, Display]:
+def _resolve(asked: Asked, options: Options) -> tuple[Resolved, Display]:
     """Resolve a request that only reads records, and return it with the display that is told of problems."""
     from mlrpl_bench.api.resolving import resolve
     from mlrpl_bench.cli.display import Display
 
     display = Display()
-    folders = plugin_files(plugin), result_folders(results_dir)
-    request = Request.for_reading(dataset, options, *folders, ratio_numbers(ratios), mask_seed)
-    return resolve(request, display), display
+    return resolve(asked.request(options), display), display

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ from mlrpl_bench.cli.options import (
     program,
     ratio_numbers,
     result_folders,
+    with_fields,
     with_setting,
 )
 from mlrpl_bench.cli.placing import (
@@ -37,13 +38,13 @@ from mlrpl_bench.cli.placing import (
 )
 from mlrpl_bench.cli.streams import say
 from mlrpl_bench.cli.terminal import completion
+from mlrpl_bench.launchers.placement import Placement
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
     from mlrpl_bench.api.resolving import Resolved
     from mlrpl_bench.cli.display import Display
     from mlrpl_bench.cli.json_log import JsonLog
-    from mlrpl_bench.launchers.placement import Placement
     from mlrpl_bench.training.options import Options
 
 SET_HELP = (
@@ -74,8 +75,37 @@ TunedFileOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and how much disk.")]
 
 
+@dataclass(frozen=True)
+class Manner:
+    """This says how a request is carried out and shown.
+
+    Its fields are declared as the command's options, in the order of the help; see `with_fields`.
+    """
+
+    group: GroupOption = "auto"
+    checkpoint_every: CheckpointOption = 10.0
+    plugin: PluginOption = None
+    results_dir: ResultsOptions = None
+    as_json: JsonOption = False
+    dry_run: DryRunOption = False
+    shard: ShardOption = None
+    workers_planned: WorkersPlannedOption = None
+    log_json: LogJsonOption = False
+
+    def of_request(self) -> dict[str, Any]:
+        """Return the fields of a request that it decides."""
+        return {
+            "plugins": plugin_files(self.plugin),
+            "results": result_folders(self.results_dir),
+            "group": group_size(self.group),
+            "checkpoint_seconds": 60 * self.checkpoint_every,
+            "shard": shard_of(self.shard),
+        }
+
+
 @with_setting
 @with_placement
+@with_fields(Manner, "manner")
 def run(
     method: Annotated[
         str, typer.Argument(help="A registered method; see: list methods.", autocompletion=completion.method)
@@ -85,27 +115,18 @@ def run(
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
-    group: GroupOption = "auto",
-    checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
     tuned: TunedOption = False,
     tuned_file: TunedFileOption = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-    shard: ShardOption = None,
-    workers_planned: WorkersPlannedOption = None,
-    log_json: LogJsonOption = False,
     *,
+    manner: Manner,
     options: Options,
     placement: Placement,
 ) -> None:
     """Train one method over known ratios (where it has no record yet) and print its row beside the others."""
     from mlrpl_bench.models.hyperparameters import parse_assignments
 
-    part = shard_of(shard)
-    refuse_contradictions(placement, part, workers_planned, dry_run)
+    refuse_contradictions(placement, shard_of(manner.shard), manner.workers_planned, manner.dry_run)
     request = Request(
         dataset=dataset,
         methods=(method,),
@@ -114,20 +135,17 @@ def run(
         seeds=seeds,
         mask_seed=mask_seed,
         options=options,
-        plugins=plugin_files(plugin),
-        results=result_folders(results_dir),
-        group=group_size(group),
-        checkpoint_seconds=60 * checkpoint_every,
+        **manner.of_request(),
         keep_weights=keeps_weights(keep_weights),
         tuned=tuned,
         tuned_file=tuned_file,
-        shard=part,
     )
-    _carry_out(request, Asked(as_json, dry_run, workers_planned, log_json, placement))
+    _carry_out(request, manner, placement)
 
 
 @with_setting
 @with_placement
+@with_fields(Manner, "manner")
 def leaderboard(
     dataset: DatasetOption = "scenes",
     methods: Annotated[
@@ -142,8 +160,6 @@ def leaderboard(
     ratios: RatiosOption = None,
     seeds: SeedsOption = 1,
     mask_seed: MaskSeedOption = None,
-    group: GroupOption = "auto",
-    checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "last",
     tuned: TunedOption = False,
     tuned_file: TunedFileOption = None,
@@ -157,20 +173,13 @@ def leaderboard(
         Path | None,
         typer.Option("--out", help="The folder for tables, figures and page.", show_default="beside the records"),
     ] = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-    shard: ShardOption = None,
-    workers_planned: WorkersPlannedOption = None,
-    log_json: LogJsonOption = False,
     *,
+    manner: Manner,
     options: Options,
     placement: Placement,
 ) -> None:
     """Train what has no record yet, then write and print the leaderboard of a dataset."""
-    part = shard_of(shard)
-    refuse_contradictions(placement, part, workers_planned, dry_run, no_train)
+    refuse_contradictions(placement, shard_of(manner.shard), manner.workers_planned, manner.dry_run, no_train)
     request = Request(
         dataset=dataset,
         methods=method_names(methods),
@@ -178,10 +187,7 @@ def leaderboard(
         seeds=seeds,
         mask_seed=mask_seed,
         options=options,
-        plugins=plugin_files(plugin),
-        results=result_folders(results_dir),
-        group=group_size(group),
-        checkpoint_seconds=60 * checkpoint_every,
+        **manner.of_request(),
         keep_weights=keeps_weights(keep_weights),
         tuned=tuned,
         tuned_file=tuned_file,
@@ -190,28 +196,8 @@ def leaderboard(
         leaderboard=True,
         published=published,
         out=out,
-        shard=part,
     )
-    _carry_out(request, Asked(as_json, dry_run, workers_planned, log_json, placement))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """This says how a request is to be carried out and shown.
-
-    Attributes:
-        as_json: print JSON for programs.
-        dry_run: only say what would be trained.
-        planned: by how many workers, in a dry run.
-        log_json: whether progress is JSON.
-        placement: where workers train.
-    """
-
-    as_json: bool
-    dry_run: bool
-    planned: int | None
-    log_json: bool
-    placement: Placement
+    _carry_out(request, manner, placement)
 
 
 def worker(
@@ -242,36 +228,36 @@ def shown(log_json: bool) -> Display | JsonLog:
     return JsonLog() if log_json else Display()
 
 
-def _carry_out(request: Request, asked: Asked) -> None:
+def _carry_out(request: Request, manner: Manner, placement: Placement) -> None:
     """Answer from memory if nothing has changed, else do what is requested and print it."""
     from mlrpl_bench.cli import leaderboard_cache
 
     key = leaderboard_cache.key(request)
-    if not asked.dry_run and key is not None and (cached := key.find()) is not None:
-        print(cached.json) if asked.as_json else cached.table.print()
+    if not manner.dry_run and key is not None and (cached := key.find()) is not None:
+        print(cached.json) if manner.as_json else cached.table.print()
         _say_written("unchanged", [Path(name) for name in cached.written])
         return
     from mlrpl_bench.api.actions import execute
     from mlrpl_bench.api.resolving import resolve
 
-    with shown(asked.log_json) as display:
+    with shown(manner.log_json) as display:
         resolved = resolve(request, display)
-        if asked.dry_run:
-            planned = execute.plan(resolved, display, asked.planned or asked.placement.workers or 1, asked.placement)
+        if manner.dry_run:
+            planned = execute.plan(resolved, display, manner.workers_planned or placement.workers or 1, placement)
         else:
             key = None if key is None else key.with_imports(_files_of_code(resolved))
             states: list[str] = []
             on_trained = (lambda: None) if key is None else (lambda: states.append(key.state()))
-            result = execute.execute(resolved, display, on_trained, placement=asked.placement)
-    if asked.dry_run:
-        print(json.dumps(planned.to_json(), indent=1) if asked.as_json else planned.to_text())
+            result = execute.execute(resolved, display, on_trained, placement=placement)
+    if manner.dry_run:
+        print(json.dumps(planned.to_json(), indent=1) if manner.as_json else planned.to_text())
         return
     table = result.leaderboard
     if key is not None and table is not None and not (result.failures or result.problems or result.unwritten):
         key.remember(
             leaderboard_cache.CachedLeaderboard.from_table(table.main, table.to_json(), result.written), *states
         )
-    _finish(result, asked.as_json, request.plugins)
+    _finish(result, manner.as_json, request.plugins)
 
 
 def _files_of_code(resolved: Resolved) -> set[Path]:

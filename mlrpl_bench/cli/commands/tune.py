@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlrpl_bench.api.request import Request
-from mlrpl_bench.cli.commands.train import CheckpointOption, DryRunOption, GroupOption, KeepWeightsOption
+from mlrpl_bench.cli.commands.train import KeepWeightsOption, Manner
 from mlrpl_bench.cli.options import (
     DatasetOption,
-    JsonOption,
-    PluginOption,
-    ResultsOptions,
-    group_size,
     keeps_weights,
     method_names,
-    plugin_files,
     ratio_numbers,
-    result_folders,
+    with_fields,
     with_options,
 )
 from mlrpl_bench.cli.terminal import completion
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
 
 
 @with_options(*(name for name in described() if name != "evaluate_on"))
+@with_fields(Manner, "manner", without=("shard", "workers_planned", "log_json"))
 def tune(
     methods: Annotated[
         str, typer.Argument(help="Names such as ssgrl,sarb, or all, or paper.", autocompletion=completion.methods)
@@ -53,18 +49,13 @@ def tune(
     ratios: Annotated[
         str | None, typer.Option("--ratios", help="Known shares of the trials such as 0.1,0.5.", show_default="0.5")
     ] = None,
-    group: GroupOption = "auto",
-    checkpoint_every: CheckpointOption = 10.0,
     keep_weights: KeepWeightsOption = "none",
     out: Annotated[
         Path | None,
         typer.Option("--out", help="The file that the chosen values are added to.", show_default="beside the tables"),
     ] = None,
-    plugin: PluginOption = None,
-    results_dir: ResultsOptions = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
     *,
+    manner: Manner,
     options: Options,
 ) -> None:
     """Choose each method's learning rate and hyper-parameters on a tenth of the training images, with one seed.
@@ -81,24 +72,21 @@ def tune(
         methods=method_names(methods),
         ratios=ratio_numbers(ratios),
         options=replace(options, evaluate_on="val"),
-        plugins=plugin_files(plugin),
-        results=result_folders(results_dir),
-        group=group_size(group),
-        checkpoint_seconds=60 * checkpoint_every,
+        **manner.of_request(),
         keep_weights=keeps_weights(keep_weights),
         only_these_rows=True,
     )
     tried = rate_numbers(rates), values_by_name(set_values or [])
     with Display() as display:
         resolved = resolve(tuning.with_usual_ratio(request), display)
-        if dry_run:
+        if manner.dry_run:
             planned = tuning.plan(resolved, display, *tried, out)
         else:
             found = tuning.tune(resolved, display, *tried, out)
-    if dry_run:
-        print(json.dumps(planned.to_json(), indent=1) if as_json else planned.to_text())
+    if manner.dry_run:
+        print(json.dumps(planned.to_json(), indent=1) if manner.as_json else planned.to_text())
         return
-    if as_json:
+    if manner.as_json:
         print(json.dumps(found.content, indent=1))
     else:
         found.table(f"Tuning on {dataset}").print()

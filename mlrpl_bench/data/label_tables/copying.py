@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,19 +24,23 @@ Rows = list[dict[int, str]]
 BYTE_ORDER_MARK = "\ufeff"
 
 
-def copy_with(
-    table: TableFile,
-    added: Sequence[str],
-    edits_of: Callable[[Chunk], Edits],
-    new_rows: Callable[[], Iterator[Rows]],
-    path: Path,
-) -> None:
-    """Write a table's rows with their changes, then the new rows.
+@dataclass(frozen=True)
+class Changes:
+    """This says in what a copy differs from its table.
 
-    Args:
+    Attributes:
         added: the names of the columns that come after the table's own.
         edits_of: what changes in some rows; called with all rows in order.
-        new_rows: called after that.
+        new_rows: the rows that come last; called after that.
+    """
+
+    added: Sequence[str]
+    edits_of: Callable[[Chunk], Edits]
+    new_rows: Callable[[], Iterator[Rows]]
+
+
+def copy_with(table: TableFile, changes: Changes, path: Path) -> None:
+    """Write a table's rows with their changes, then the new rows.
 
     Raises:
         OSError: the file cannot be written.
@@ -43,27 +48,22 @@ def copy_with(
     """
     copy = _copy_text if table.delimiter else _copy_parquet
     with written_atomically(path) as temporary:
-        copy(table, added, edits_of, new_rows, temporary)
+        copy(table, changes, temporary)
 
 
-def _copy_text(
-    table: TableFile,
-    added: Sequence[str],
-    edits_of: Callable[[Chunk], Edits],
-    new_rows: Callable[[], Iterator[Rows]],
-    path: Path,
-) -> None:
+def _copy_text(table: TableFile, changes: Changes, path: Path) -> None:
+    added = changes.added
     width = len(table.columns) + len(added)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = _writer(table, file)
         writer.writerow([*raw_header(table), *added])
         for chunk in table.chunks():
             rows = [[*row, *([""] * len(added))] for row in chunk.rows]
-            for column, texts in edits_of(chunk).items():
+            for column, texts in changes.edits_of(chunk).items():
                 for at, text in texts.items():
                     rows[at][column] = text
             writer.writerows(rows)
-        for some in new_rows():
+        for some in changes.new_rows():
             writer.writerows([[row.get(column, "") for column in range(width)] for row in some])
 
 
@@ -77,29 +77,23 @@ def _writer(table: TableFile, file: IO[str]) -> Any:
     return csv.writer(file, delimiter=table.delimiter, lineterminator=line_end)
 
 
-def _copy_parquet(
-    table: TableFile,
-    added: Sequence[str],
-    edits_of: Callable[[Chunk], Edits],
-    new_rows: Callable[[], Iterator[Rows]],
-    path: Path,
-) -> None:
+def _copy_parquet(table: TableFile, changes: Changes, path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
     schema = parquet.read_schema(table.path)
-    for name in added:
+    for name in changes.added:
         schema = schema.append(pyarrow.field(name, pyarrow.float64()))
     with parquet.ParquetWriter(path, schema) as writer:
         for batch, chunk in parquet_batches(table):
-            edits = edits_of(chunk)
-            empty = [pyarrow.nulls(len(batch), pyarrow.float64())] * len(added)
+            edits = changes.edits_of(chunk)
+            empty = [pyarrow.nulls(len(batch), pyarrow.float64())] * len(changes.added)
             columns = [
                 _changed(table, schema.field(place), column, edits.get(place, {}))
                 for place, column in enumerate([*batch.columns, *empty])
             ]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
-        for some in new_rows():
+        for some in changes.new_rows():
             columns = [
                 _changed(
                     table,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrpl_bench.data.label_tables.copying import Edits, copy_with
+from mlrpl_bench.data.label_tables.copying import Changes, Edits, copy_with
 from mlrpl_bench.data.label_tables.files import CHUNK_ROWS, Chunk, TableFile
 from mlrpl_bench.data.label_tables.reading import PROBABILITY, ColumnNames, is_long, normal, probability_of
 from mlrpl_bench.data.label_tables.values import LabelValues
@@ -72,7 +72,7 @@ class _Filling:
         self.image_at = self.columns[source.names.image]
 
     def write(self, path: Path) -> None:
-        copy_with(self.source.file, self.added, self.edits, self.new_rows, path)
+        copy_with(self.source.file, Changes(self.added, self.edits, self.new_rows), path)
 
     def edits(self, chunk: Chunk) -> Edits:
         """Return the changes in some rows: by column, and by the row's place among them, the new text."""

@@ -14,7 +14,7 @@ def asked(monkeypatch):
     """Call the command line; the request that it makes is returned and not carried out."""
     found = []
     monkeypatch.setattr(
-        train, "_carry_out", lambda request, asked: found.append((request, asked.as_json, asked.dry_run))
+        train, "_carry_out", lambda request, manner, _: found.append((request, manner.as_json, manner.dry_run))
     )
 
     def asked(*arguments):
@@ -54,12 +54,12 @@ def test_options_of_a_leaderboard_are_in_the_request(asked):
 
 def test_the_number_of_planned_workers_and_the_launcher_are_asked_for(monkeypatch):
     found = []
-    monkeypatch.setattr(train, "_carry_out", lambda request, asked: found.append((request, asked)))
+    monkeypatch.setattr(train, "_carry_out", lambda *given: found.append(given))
     app.app(["leaderboard", "--dry-run", "--workers-planned=8", "--shard=2/3", "--log-json"], standalone_mode=False)
     app.app(["run", "sarb", "--launcher=local", "--workers=2"], standalone_mode=False)
-    (request, asked), (_, other) = found
-    assert request.shard == (2, 3) and (asked.planned, asked.log_json, asked.placement.launcher) == (8, True, None)
-    assert (other.placement.launcher, other.placement.workers) == ("local", 2)
+    (request, manner, placement), (_, _, other) = found
+    assert request.shard == (2, 3) and (manner.workers_planned, manner.log_json, placement.launcher) == (8, True, None)
+    assert (other.launcher, other.workers) == ("local", 2)
 
 
 def test_a_worker_does_the_order_in_a_file_and_fails_if_a_cell_did(monkeypatch, tmp_path):

@@ -6,13 +6,7 @@ import pytest
 
 from mlrpl_bench.cli.terminal import time_left
 from mlrpl_bench.cli.terminal.time_left import TimeLeft
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.helpers.clock import Clock
 
 
 @pytest.fixture

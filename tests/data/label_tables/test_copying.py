@@ -4,14 +4,15 @@ import pandas as pd
 import pytest
 
 from mlrpl_bench.data.label_tables import files
-from mlrpl_bench.data.label_tables.copying import copy_with
+from mlrpl_bench.data.label_tables.copying import Changes, copy_with
 from mlrpl_bench.data.label_tables.files import open_table
 from tests.helpers.tiny_study import refusal
 
 
 def copied(path, edits, added=(), new=()):
     target = path.with_name(f"copy{path.suffix}")
-    copy_with(open_table(path), added, lambda chunk: edits, lambda: iter([list(new)] if new else []), target)
+    changes = Changes(added, lambda chunk: edits, lambda: iter([list(new)] if new else []))
+    copy_with(open_table(path), changes, target)
     return target
 
 

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-from html.parser import HTMLParser
 
 import pytest
 
@@ -13,6 +11,7 @@ from mlrpl_bench.leaderboard.report.page_data import methods
 from mlrpl_bench.leaderboard.tables.main import Context, build
 from mlrpl_bench.utils.tables import Entry, Table
 from tests.helpers.made_up_table import HOSTILE, METHODS, leaderboard
+from tests.helpers.pages import Reader, chromium
 from tests.helpers.tiny_study import CATEGORIES
 
 PAPER = "https://example.org/plain"
@@ -32,22 +31,6 @@ def page(table) -> str:
         papers={"plain": PAPER},
         files=["measurements.csv"],
     )
-
-
-class Reader(HTMLParser):
-    """Collects ids, links and elements."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.hrefs, self.tags, self.sources = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [found["id"]] if "id" in found else []
-        self.hrefs += [found["href"]] if "href" in found else []
-        self.sources += [found["src"]] if "src" in found else []
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +113,7 @@ def test_a_table_without_records_is_a_page():
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
+    yield from chromium()
 
 
 @pytest.fixture(scope="module")

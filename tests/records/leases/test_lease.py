@@ -13,22 +13,13 @@ import pytest
 
 from mlrpl_bench.records.leases import lease
 from mlrpl_bench.records.leases.lease import BEAT_SECONDS, LEASE_SECONDS, Owner, Taken, in_force, sweep_away
+from tests.helpers.clock import Clock
 from tests.helpers.tiny_study import contents, refusal
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -2,34 +2,16 @@
 
 import json
 import re
-import shutil
-from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 
 from tests.helpers import made_up_site
 from tests.helpers.made_up_site import STRANGE
+from tests.helpers.pages import Reader, chromium
 from tests.helpers.tiny_study import contents
 
 PAPER = "https://example.org/plain"
-
-
-class Reader(HTMLParser):
-    """Collects ids, links, sources and elements of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.hrefs, self.sources, self.tags, self.policy = [], [], [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [found["id"]] if "id" in found else []
-        self.hrefs += [found["href"]] if "href" in found else []
-        self.sources += [found["src"]] if "src" in found else []
-        self.policy += found["content"] if found.get("http-equiv") == "Content-Security-Policy" else ""
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +108,7 @@ def _names(made) -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
+    yield from chromium()
 
 
 @pytest.fixture

@@ -5,19 +5,13 @@ import pytest
 from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
 from mlrpl_bench.training.launchers.events import Began
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
+from tests.helpers.clock import Clock
 from tests.helpers.tiny_study import cell
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(100.0)
 
 
 def ends(epoch: int, loss: float, precision: float) -> EpochDone:

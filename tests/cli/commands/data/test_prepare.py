@@ -1,4 +1,4 @@
-"""``data prepare`` and ``data mask``: what they keep, and that training uses it."""
+"""``data prepare``: what it keeps, and that training uses it."""
 
 import shutil
 from collections import namedtuple
@@ -6,19 +6,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from mlrpl_bench.data import masks
-from mlrpl_bench.data.protocol import known_mask
 from mlrpl_bench.data.word_vectors import prepared
-from mlrpl_bench.utils.errors import UserError
-from tests.helpers.command import in_folder
-from tests.helpers.tiny_study import CATEGORIES, DATASET, METHOD, study, write_plugin
-
-
-@pytest.fixture
-def bench(tmp_path, monkeypatch):
-    write_plugin(tmp_path / "tiny_set.py", DATASET)
-    write_plugin(tmp_path / "plain.py", METHOD)
-    return in_folder(monkeypatch, tmp_path, "--plugin=tiny_set.py")
+from tests.helpers.tiny_study import CATEGORIES, study
 
 
 def test_word_vectors_are_prepared_and_used(bench, tmp_path):
@@ -63,14 +52,6 @@ def test_images_that_were_not_prepared_are_asked_for(bench):
     assert code == 2 and "prepare the images first" in err and len(err.strip().splitlines()) == 1
 
 
-def test_a_mask_is_written_and_used(bench, tmp_path):
-    code, out, _ = bench("data", "mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--seed=3")
-    assert code == 0 and "of the present" in out
-    made = study(tmp_path / "again.py", mask_file=tmp_path / "mask.npz")
-    np.testing.assert_array_equal(made.masks(0.5, 0), known_mask((12, 4), 0.5, 3))
-    np.testing.assert_array_equal(masks.read(tmp_path / "mask.npz", made.train, 0.5), known_mask((12, 4), 0.5, 3))
-
-
 def test_vectors_of_another_width_are_told(bench, tmp_path):
     np.save(tmp_path / "vectors.npy", np.ones((4, 50)))
     _, out, _ = bench("data", "prepare", "tiny", "--word-vectors=vectors.npy")
@@ -78,18 +59,6 @@ def test_vectors_of_another_width_are_told(bench, tmp_path):
     np.save(tmp_path / "vectors.npy", np.ones((4, 300)))
     _, out, _ = bench("data", "prepare", "tiny", "--word-vectors=vectors.npy")
     assert "warning" not in out
-
-
-def test_a_mask_for_validation_is_that_of_such_a_run(bench, tmp_path):
-    common = ("--ratio=0.5", "--seed=3", "--evaluate-on=val")
-    for scheme in ("hcp", "by_id"):
-        code, out, _ = bench("data", "mask", "tiny", "--output=mask.npz", *common, f"--mask-scheme={scheme}")
-        assert code == 0 and "of 11 images" in out
-        drawn = study(tmp_path / "again.py", evaluate_on="val", mask_scheme=scheme)
-        made = study(tmp_path / "again.py", evaluate_on="val", mask_file=tmp_path / "mask.npz")
-        np.testing.assert_array_equal(made.masks(0.5, 0), drawn.masks(0.5, 3))
-    with pytest.raises(UserError, match="was drawn for other ids"):
-        study(tmp_path / "again.py", mask_file=tmp_path / "mask.npz").masks(0.5, 0)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "raw"])
@@ -132,12 +101,6 @@ def test_another_size_is_named_in_what_to_type(bench):
         (("prepare", "tiny"), "nothing to prepare"),
         (("prepare", "tiny", "--images=png"), "--images png is not valid; it is jpeg or raw"),
         (("prepare", "tiny", "--word-vectors=none.txt"), "there is no file of word vectors none.txt"),
-        (("mask", "tiny", "--output=mask.txt", "--ratio=0.5"), "a mask file is an .npz"),
-        (("mask", "tiny", "--output=mask.npz", "--ratio=2"), "known ratio 2 is outside (0, 1]"),
-        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--mask-scheme=x"), "--mask-scheme x is not valid"),
-        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--seed=-1"), "--seed -1 must be between"),
-        (("mask", "tiny", "--output=mask.npz", "--ratio=0.5", "--evaluate-on=x"), "--evaluate-on x is not valid"),
-        (("mask", "tiny", "--output=gone/mask.npz", "--ratio=0.5"), "there is no folder gone"),
         (("prepare", "tiny", "--images=raw", "--on-bad-image=hide"), "--on-bad-image hide is not valid"),
     ],
 )

@@ -1,66 +1,10 @@
-"""``data check``, ``data stats`` and ``data show`` as a user meets them."""
+"""``data check`` says whether a run would succeed, and what to type next."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from PIL import Image
-
-from tests.helpers.command import in_folder
-from tests.helpers.places import BENCH
-from tests.helpers.tiny_study import DATASET, write_plugin
-
-MINE = '''"""Pictures in a folder.
-
-More about them.
-"""
-
-from dataclasses import dataclass
-
-import numpy as np
-
-from mlrpl_bench.data.dataset import Dataset, Preset, Split
-from mlrpl_bench.utils.errors import UserError
-from mlrpl_bench.models.hyperparameters import parameter
-from mlrpl_bench.models.registry import register_dataset
-
-
-@register_dataset("mine", preset=Preset(32, "small", batch=2))
-class Mine(Dataset):
-    @dataclass(frozen=True)
-    class Options:
-        categories: int = parameter(3, "how many", low=0, high=9)
-
-    expected_files = "ROOT/\\n  *.png"
-
-    def load(self, root, split):
-        paths = sorted(root.glob(f"{split}*.png"))
-        if not paths:
-            raise UserError(f"no images {root}/{split}*.png; put them there")
-        columns = self.options.categories
-        labels_NC = np.where(np.indices((len(paths), columns)).sum(0) % 2, 1, -1).astype(np.int8)
-        return Split(range(len(paths)), paths, labels_NC, tuple(f"thing {column}" for column in range(columns)))
-'''
-
-
-@pytest.fixture
-def ask(tmp_path, monkeypatch):
-    """Type a command under ``data`` about one of two datasets: ``mine`` with a root, ``tiny`` without."""
-    plugins = [write_plugin(tmp_path / "mine.py", MINE), write_plugin(tmp_path / "tiny_set.py", DATASET)]
-    bench = in_folder(monkeypatch, tmp_path, *(f"--plugin={path}" for path in plugins))
-    return lambda *arguments: bench("data", *arguments)
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "my pictures"
-    folder.mkdir()
-    for name in ("train0", "train1", "train2", "test0", "test1"):
-        Image.effect_noise((20, 30), 50).convert("RGB").save(folder / f"{name}.png")
-    return folder
 
 
 def test_a_check_that_is_ok_ends_with_a_run_to_type(ask, root):
@@ -143,24 +87,6 @@ def test_generated_data_needs_no_root(ask):
     assert "train: 12 images" in ask("check", "tiny").out
 
 
-def test_stats_print_a_card_and_write_a_picture(ask, root, tmp_path):
-    answer = ask("stats", "mine", "--root", root)
-    assert answer.code == 0 and answer.out.startswith("mine\nPictures in a folder.\n")
-    assert "More about them" not in answer.out and "wrote mine-stats.png" in answer.err
-    assert Image.open(tmp_path / "mine-stats.png").width > 1000
-
-
-def test_stats_write_the_whole_card_beside_the_picture(ask, root, tmp_path):
-    (tmp_path / "out").mkdir()
-    answer = ask("stats", "mine", "--root", root, "--mask-seed", 3, "--output", "out/a.png")
-    text = (tmp_path / "out" / "mine-card.md").read_text()
-    assert "wrote out/mine-card.md" in answer.err and "wrote out/a.png" in answer.err
-    assert "known positives of every category at every ratio: out/mine-card.md" in answer.out
-    assert "## Known positives of every category at every ratio, mask seed 3" in text and "| at 0.2" in text
-    assert "| at 0.2" not in answer.out and "mask seed 3" in answer.out
-    assert text.startswith("# mine\n\nPictures in a folder.\n")
-
-
 def test_a_missing_image_hides_no_damaged_one(ask, root):
     (root / "train0.png").unlink()
     (root / "train1.png").write_text("no image")
@@ -193,44 +119,13 @@ def test_another_year_ends_with_the_check_of_that_year(ask, tmp_path, given):
     assert answer.code == 1 and command.count("year=") == 1 and "--set-data year=2017" in command
 
 
-def test_show_takes_the_mask_that_is_asked_for(ask, tmp_path):
-    sheets = []
-    for seed in (0, 1):
-        assert ask("show", "tiny", "--images", 3, "--mask-seed", seed).code == 0
-        sheets.append((tmp_path / "tiny-images.png").read_bytes())
-    assert sheets[0] != sheets[1]
-
-
-def test_stats_as_json(ask, tmp_path):
-    answer = ask("stats", "tiny", "--json", "--output", "counts.png")
-    found = json.loads(answer.out)
-    assert found["splits"]["train"]["images"] == 12 and len(found["known"]) == 9
-    assert (tmp_path / "counts.png").is_file()
-
-
-def test_show_writes_a_sheet(ask, tmp_path):
-    assert ask("show", "tiny", "--images", 3, "--ratio", 0.3, "--output", "sheet.png").code == 0
-    one_row = Image.open(tmp_path / "sheet.png").size
-    assert ask("show", "tiny", "--split", "test").code == 0
-    assert Image.open(tmp_path / "tiny-images.png").height > one_row[1]
-
-
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["check", "mine"], "where is mine? Name its folder with --root PATH or MLRPL_DATA"),
-        (["stats", "mine", "--root", "gone"], "--root gone is not a folder"),
         (["check", "mone", "--root", "."], "did you mean 'mine'?"),
         (["check", "mine", "--root", ".", "--set-data", "categories"], "write it as name=value"),
         (["check", "mine", "--root", ".", "--set-data", "categores=3"], "did you mean 'categories'?"),
-        (["stats", "mine", "--root", "."], "put them there"),
-        (["stats", "tiny", "--output", "card.pdf"], "name it something.png"),
-        (["show", "tiny", "--output", "gone/a.png"], "there is no folder gone"),
-        (["show", "tiny", "--ratio", "1.5"], "known ratio 1.5 is outside"),
-        (["show", "tiny", "--split", "val"], "no split 'val'"),
-        (["show", "tiny", "--images", "0"], "--images"),
-        (["show", "tiny", "--mask-seed", "-1"], "--mask-seed -1 must be between 0 and 4294967295"),
-        (["stats", "tiny", "--mask-seed", 2**32], "--mask-seed 4294967296 must be between 0 and 4294967295"),
         (["check", "tiny", "--set-data", "year=1"], "tiny has no option 'year'"),
     ],
 )
@@ -238,24 +133,3 @@ def test_bad_input_is_one_line_and_exit_code_2(ask, arguments, part):
     answer = ask(*arguments)
     assert answer.code == 2 and part in answer.err
     assert len(answer.err.strip().splitlines()) == 1 and answer.err.startswith("error: ")
-
-
-@pytest.mark.parametrize("command", ["stats", "show"])
-def test_a_picture_that_could_not_be_written_is_refused_before_anything_is_loaded(ask, monkeypatch, command):
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    answer = ask(command, "gone")
-    assert (answer.code, answer.out) == (2, "")
-    assert "cannot be written: . is read-only; name another place with --output" in answer.err
-
-
-def test_a_dataset_without_categories_is_refused(ask, root):
-    answer = ask("stats", "mine", "--root", root, "--set-data", "categories=0")
-    assert answer.code == 2 and "empty" in answer.err
-
-
-def test_the_commands_are_listed_without_importing_what_is_slow():
-    script = f"import sys; sys.argv = ['bench.py', 'data', '--help']; sys.path.insert(0, {str(BENCH.parent)!r})\n"
-    script += "from mlrpl_bench.cli import app\ntry:\n    app.main()\nexcept SystemExit:\n    pass\n"
-    script += "print({'torch', 'matplotlib', 'pandas', 'PIL', 'numpy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip().endswith("set()"), done.stdout + done.stderr
