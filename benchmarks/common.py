@@ -1,9 +1,12 @@
-"""What the benchmarks share: clocks, measuring in turns, and the file that `benchmarks.check` reads."""
+"""What benchmarks share: clocks, measuring in turns or processes apart, the file that `benchmarks.check` reads."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import platform
+import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +47,30 @@ def clock_of(device: torch.device) -> Clock:
         return time.perf_counter()
 
     return when_done
+
+
+def measured_apart(job: Callable[..., dict[str, float]], *given: Any) -> dict[str, float]:
+    """A job's numbers from a process of its own, with its ``peak_gb`` where the job does not say another."""
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+
+    def work() -> None:
+        found = job(*given)
+        sending.send({"peak_gb": peak_gb(resource.RUSAGE_SELF), **found})
+
+    process = context.Process(target=work)
+    process.start()
+    sending.close()
+    with contextlib.suppress(EOFError):
+        found: dict[str, float] = receiving.recv()
+        process.join()
+        return found
+    raise SystemExit(f"{job.__name__} failed")
+
+
+def peak_gb(of: int) -> float:
+    """The highest memory up to now of `of`, such as ``resource.RUSAGE_SELF``."""
+    return resource.getrusage(of).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
 
 
 def machine() -> str:

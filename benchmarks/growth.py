@@ -37,8 +37,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import groups, leaderboard
-from benchmarks.common import in_turns, write
+from benchmarks import groups, simulated_world
+from benchmarks.common import in_turns, measured_apart, write
 from benchmarks.head import peak_of
 from mlrpl_bench.data.images.loader import row_order
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, hide, known_mask
@@ -128,15 +128,15 @@ def of_group(sizes: Sequence[int], steps: int = 3) -> Curve:
 def of_records(sizes: Sequence[int]) -> Curve:
     """A leaderboard's tables and page, by number of records; more of them by more seeds."""
     found = []
-    for name in leaderboard.IMPORTED_ON_USE:
+    for name in simulated_world.IMPORTED_ON_USE:
         importlib.import_module(name)
     for count in sizes:
         with tempfile.TemporaryDirectory() as folder:
             seeds = -(-count // SEEDS_OF_RECORDS)
-            world = leaderboard.World(Path(folder), leaderboard.Sizes(count, 100, 120, 20, seeds))
-            leaderboard.measured_apart(leaderboard.make, world)
-            facts = leaderboard.measured_apart(table_of_records, world)
-            found.append({**facts, "page_mb": len(leaderboard.written_in(world.results)["index.html"]) / 1e6})
+            world = simulated_world.World(Path(folder), simulated_world.Sizes(count, 100, 120, 20, seeds))
+            measured_apart(simulated_world.make, world)
+            facts = measured_apart(table_of_records, world)
+            found.append({**facts, "page_mb": len(simulated_world.written_in(world.results)["index.html"]) / 1e6})
     return Curve(
         "records",
         list(sizes),
@@ -147,7 +147,7 @@ def of_records(sizes: Sequence[int]) -> Curve:
     )
 
 
-def table_of_records(world: leaderboard.World) -> dict[str, float]:
+def table_of_records(world: simulated_world.World) -> dict[str, float]:
     """Processor seconds of reading the files alone, and of the whole table; in a process of its own."""
     figures.draw_all = lambda *_: {}  # as many lines are drawn however many records there are
     start = time.process_time()
@@ -163,7 +163,7 @@ def of_images(sizes: Sequence[int], rounds: int = 1) -> Curve:
     """What is done with the labels of all images before training, by their number."""
     rows: list[dict[str, float]] = []
     for count in sizes:
-        labels_NC = leaderboard.simulated_labels(count, CATEGORIES)
+        labels_NC = simulated_world.simulated_labels(count, CATEGORIES)
         mask_NC, ids = known_mask(labels_NC.shape, 0.5), list(range(count))
         hidden_NC = torch.from_numpy(hide(labels_NC, mask_NC))
         jobs: dict[str, Callable[[], object]] = {

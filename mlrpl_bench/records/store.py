@@ -37,7 +37,7 @@ from mlrpl_bench.records.cell import Cell, Finished
 from mlrpl_bench.records.elsewhere import remote
 from mlrpl_bench.records.elsewhere.origin import ORIGIN
 from mlrpl_bench.records.elsewhere.packed import PACKED
-from mlrpl_bench.records.leases import lease
+from mlrpl_bench.records.leases.claims import in_force
 from mlrpl_bench.records.record import (
     RECORD,
     DamagedRecord,
@@ -351,7 +351,7 @@ def _why_missing(folder: Path) -> str | None:
     with contextlib.suppress(UserError):  # a damaged note says nothing
         if (reason := _failure(folder)) is not None:
             return f"failed: {reason}"
-    if (claim := lease.in_force(folder)) is not None:
+    if (claim := in_force(folder)) is not None:
         return f"{'interrupted' if claim.is_of_gone_process() else 'still running'} ({claim.who})"
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from copy import deepcopy
 from typing import Any
@@ -21,12 +20,12 @@ from mlrpl_bench.records.cell import Finished, Job, OtherWeights
 from mlrpl_bench.training.parts import losses, optimizer, pseudo_labels
 from mlrpl_bench.training.parts.averaged import AveragedWeights
 from mlrpl_bench.training.parts.device import peak_memory
+from mlrpl_bench.training.parts.examples import Examples
 from mlrpl_bench.training.parts.finishing import HeadRefit, refuse_unless_linear
+from mlrpl_bench.training.parts.position import refuse_impossible
 from mlrpl_bench.training.workbench import SharedBatch, Workbench
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.randomness import generator_at, seed_of
-
-NUM_EXAMPLES = 8
 
 MANY_LABELS = 1000
 """The logits of fewer test labels than this may all lie in [0, 1] by chance."""
@@ -74,8 +73,7 @@ class CellRun:
         self.training_seconds = 0.0
         self.threads = [torch.get_num_threads()]
         self.terms: list[dict[str, Tensor]] = []
-        self.attention: list[Tensor] | None = []
-        """These are the attention maps of the example images; None where the method does not tell where it looks."""
+        self.examples = Examples(len(workbench.splits["test"]))
 
     def _finishing_step(self, job: Job, known_NC: Tensor) -> tuple[FinishingStep | None, Tensor, Tensor]:
         """Return the step that follows the method, the labels that the method sees, and the rows without any of them.
@@ -157,7 +155,7 @@ class CellRun:
         """
         recipe, workbench = self.cell.recipe, self.workbench
         assert recipe.epochs and recipe.batch
-        _refuse_impossible(state, recipe.epochs, workbench.steps_per_epoch(recipe.batch))
+        refuse_impossible(state, recipe.epochs, workbench.steps_per_epoch(recipe.batch))
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         optimizer.refuse_foreign(self.optimizer)
@@ -330,7 +328,7 @@ class CellRun:
             steps={name: np.array([s.get(name, np.nan) for s in self.steps], dtype=np.float32) for name in terms},
             scores_NC=scores_NC,
             train_scores_NC=train_scores_NC,
-            examples=self._examples(scores_NC),
+            examples=self.examples.arrays(scores_NC),
             metrics=self.metrics,
             best_epoch=self.best[0],
             best_metrics=self.best[1],
@@ -360,46 +358,12 @@ class CellRun:
 
     def attend(self, shared: SharedBatch) -> None:
         """Keep where each category looks in those of a batch's test images that are examples."""
-        if self.attention is None:  # looked at first: to fetch the rows from a GPU is to wait for it
-            return
-        wanted_B = torch.from_numpy(np.isin(shared.index_B.cpu().numpy(), self._example_rows()))
-        if not wanted_B.any():
+        wanted_B = self.examples.among(shared.index_B)
+        if wanted_B is None:
             return
         with self._weights(self.cell.recipe.scored), torch.no_grad(), self.workbench.fabric.autocast():
-            maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B.to(shared.index_B.device)])
-        if maps_BCHW is None:
-            self.attention = None
-        else:
-            self.attention.append(maps_BCHW.detach().float().cpu())
-
-    def _example_rows(self) -> NDArray[np.intp]:
-        """Return the rows of the example images in the test split, which are the same for every cell of a data set."""
-        return np.unique(np.linspace(0, len(self.workbench.splits["test"]) - 1, NUM_EXAMPLES).astype(int))
-
-    def _examples(self, scores_NC: NDArray) -> dict[str, NDArray]:
-        """Return rows, scores and, where the method tells, attention maps of a few test images."""
-        rows = self._example_rows()
-        examples: dict[str, NDArray] = {"rows": rows, "scores": scores_NC[rows]}
-        return examples if self.attention is None else examples | {"attention": torch.cat(self.attention).numpy()}
-
-
-def _refuse_impossible(state: dict[str, Any], epochs: int, steps_per_epoch: int) -> None:
-    """Refuse a state that a cell of this many epochs and steps cannot have.
-
-    Raises:
-        ValueError: position, history, times or numbers of threads are impossible.
-    """
-    epoch, step = state["epoch"], state["step"]
-    if not (0 <= epoch < epochs and 0 <= step <= steps_per_epoch):
-        raise ValueError(f"epoch {epoch}, step {step} of {epochs} epochs with {steps_per_epoch} steps")
-    found = tuple(len(state[name]) for name in ("terms", "history", "steps"))
-    if found != (step, epoch, epoch * steps_per_epoch):
-        raise ValueError("history and position disagree")
-    times = [state[name] for name in ("seconds", "training_seconds", "epoch_seconds") if name in state]
-    if not all(isinstance(time, (int, float)) and 0 <= time < math.inf for time in times):
-        raise ValueError("a time is none")
-    if not all(type(number) is int and number >= 1 for number in state["threads"]):
-        raise ValueError("a number of threads is none")
+            maps_BCHW = self.method.attention(shared.frozen_BDHW[wanted_B])
+        self.examples.keep(maps_BCHW)
 
 
 def _kept(value: Any) -> Any:

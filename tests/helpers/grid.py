@@ -21,7 +21,7 @@ from mlrpl_bench.launchers import submitit
 from mlrpl_bench.launchers.driver import Launch
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.launchers.placement import Placement
-from mlrpl_bench.records.leases.lease import in_force
+from mlrpl_bench.records.leases.claims import in_force
 from tests.helpers.places import BENCH, ROOT
 from tests.helpers.tiny_study import DATASET, METHOD, contents, write_plugin
 

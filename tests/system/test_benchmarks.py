@@ -196,12 +196,12 @@ def test_the_gpus_benchmark_runs_to_its_end_on_a_cpu_and_finds_nothing_wrong(tmp
 
 
 def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly(tmp_path, monkeypatch):
-    from benchmarks import gpu, head
+    from benchmarks import gpu, gpu_correctness, head
 
     def failing(session):
         raise RuntimeError("no\nluck")
 
-    monkeypatch.setattr(gpu, "tanh_scores", lambda *values, chunk: 1.001 * head.plain(*values))
+    monkeypatch.setattr(gpu_correctness, "tanh_scores", lambda *values, chunk: 1.001 * head.plain(*values))
     monkeypatch.setattr(gpu.Session, "methods", lambda session, few: [])
     monkeypatch.setitem(gpu.PARTS, "head", failing)
     monkeypatch.setitem(gpu.PARTS, "compile", lambda session: iter([("it", {"ratio": 1.5})]))

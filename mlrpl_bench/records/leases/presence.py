@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.records.leases.lease import PRESENT_FOLDER, PROGRESS, Lease, Owner, in_force
+from mlrpl_bench.records.leases.claims import PRESENT_FOLDER, PROGRESS, Lease, in_force
+from mlrpl_bench.records.leases.lease import Owner
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from mlrpl_bench.records.leases.claims import append
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import UNFINISHED
 from mlrpl_bench.utils.shortages import is_full
@@ -51,15 +52,6 @@ def _try(folder: Path, first: Path, second: Path) -> None:
         raise UserError(
             f"--results-dir: {folder} is refused, as what is appended to a file is not found there; {ADVICE}"
         )
-
-
-def append(path: Path, content: bytes) -> None:
-    """Append bytes to a file; one that is not there is not made."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
 
 
 def _unfit(folder: Path, what: str, error: Exception) -> UserError:

@@ -19,7 +19,8 @@ from mlrpl_bench.evaluation import influences, metrics, thresholds
 from mlrpl_bench.models.method import Progress
 from mlrpl_bench.tools.profiling.clock import Clock
 from mlrpl_bench.training import workbench
-from mlrpl_bench.training.run import NUM_EXAMPLES, CellRun
+from mlrpl_bench.training.parts.examples import NUM_EXAMPLES
+from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import SharedBatch, Workbench
 from mlrpl_bench.utils.tables import Entry, Table
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from mlrpl_bench.data.images.decoding import BadImage
 from mlrpl_bench.records.cell import Finished, Job
-from mlrpl_bench.records.leases import lease
-from mlrpl_bench.records.leases.lease import Lease, Owner
+from mlrpl_bench.records.leases.claims import BY_HAND, Lease, in_force, sweep_away
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.provenance import provenance
 from mlrpl_bench.records.store import Found, ResultStore
 from mlrpl_bench.training import checkpoint as checkpoints
@@ -51,7 +51,7 @@ class Worker:
         says: returns what other processes may know of its progress, as plain data; asked in another thread.
     """
 
-    launcher: str = lease.BY_HAND
+    launcher: str = BY_HAND
     planned: int = 1
     waits: bool = True
     says: Callable[[], Mapping[str, Any]] = dict
@@ -79,7 +79,7 @@ def tidy(finished: Iterable[Job], store: ResultStore) -> None:
         if store.has_own_record(job.cell):
             with contextlib.suppress(OSError):
                 checkpoints.remove(store.folder(job.cell))
-                lease.sweep_away(store.folder(job.cell))
+                sweep_away(store.folder(job.cell))
 
 
 def run(
@@ -312,7 +312,7 @@ class Sweep:
         folders = [self._folder(job) for job in self.left]
         if any(self.owner.may_take(folder) for folder in folders):
             return {}
-        return {folder: claim for folder in folders if (claim := lease.in_force(folder)) is not None}
+        return {folder: claim for folder in folders if (claim := in_force(folder)) is not None}
 
     def _train_group(self, members: Mapping[Job, State | None]) -> Iterator[tuple[Job, SweepEvent]]:
         """Train cells side by side and store each. Those for which memory ran out, or that were lost, stay left."""

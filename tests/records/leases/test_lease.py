@@ -1,6 +1,5 @@
 """Of all the processes that want a cell one gets it, it stays theirs while they live, and no longer."""
 
-import json
 import multiprocessing
 import os
 import platform
@@ -11,8 +10,10 @@ import time
 
 import pytest
 
-from mlrpl_bench.records.leases import lease
-from mlrpl_bench.records.leases.lease import BEAT_SECONDS, LEASE_SECONDS, Owner, Taken, in_force, sweep_away
+from mlrpl_bench.records.leases import claims, lease
+from mlrpl_bench.records.leases.claims import in_force, sweep_away
+from mlrpl_bench.records.leases.lease import BEAT_SECONDS, LEASE_SECONDS, Owner, Taken
+from tests.helpers.claims import elsewhere, owned_by
 from tests.helpers.clock import Clock
 from tests.helpers.tiny_study import contents, refusal
 
@@ -20,11 +21,6 @@ from tests.helpers.tiny_study import contents, refusal
 @pytest.fixture
 def clock():
     return Clock(1000.0)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "results" / "cell"
 
 
 @pytest.fixture
@@ -40,31 +36,9 @@ def watch(clock, folder):
     return watch
 
 
-def owned_by(process: int, folder, number=1, beats=b""):
-    """A claim as a process of this machine with that number would have made it."""
-    facts = {"owner": f"{process}-{number}", "pid": process, "host": "here", "place": lease._place()}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"claim-{number}.jsonl").write_bytes(json.dumps(facts).encode() + b"\n" + beats)
-
-
-def elsewhere(folder, number=1, beats=b""):
-    """A claim of a process that cannot be seen from here."""
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {"owner": "far away", "pid": 1, "host": "there", "place": "another machine"}
-    (folder / f"claim-{number}.jsonl").write_bytes(json.dumps(facts).encode() + b"\n" + beats)
-
-
 def beat_of(folder, number=1):
     with (folder / f"claim-{number}.jsonl").open("ab") as file:
         file.write(b"1\n")
-
-
-@pytest.fixture
-def gone():
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_a_cell_that_nobody_owns_can_be_taken_once(folder):
@@ -142,14 +116,6 @@ def test_a_killed_process_that_its_parent_has_not_asked_for_is_gone_too(folder):
     process.communicate()
 
 
-def test_a_number_of_another_machine_says_nothing(folder, gone):
-    elsewhere(folder)
-    path = folder / "claim-1.jsonl"
-    path.write_text(path.read_text().replace('"pid": 1', f'"pid": {gone}'))
-    assert not in_force(folder).is_of_gone_process()
-    assert Owner().take(folder) is None
-
-
 def test_a_heartbeat_that_stands_still_is_a_claim_that_can_be_taken(folder, clock, watch):
     elsewhere(folder)
     observer = Owner(clock)
@@ -190,14 +156,6 @@ def test_a_damaged_claim_is_one_whose_heart_does_not_beat(folder, clock, watch, 
     assert observer.take(folder)
 
 
-def test_the_highest_number_is_in_force_and_other_files_are_no_claims(folder):
-    for number in (2, 10, 9):
-        elsewhere(folder, number)
-    for name in ("claim-11.json", "claim-.jsonl", ".claim-12.jsonl.x", "claim-012.jsonl"):
-        (folder / name).write_text("{}")
-    assert in_force(folder).number == 10
-
-
 def test_an_owner_whose_claim_was_taken_over_notices_and_touches_nothing_of_it(folder, clock, watch):
     suspended, other = Owner(), Owner(clock)
     suspended.take(folder)
@@ -224,18 +182,18 @@ def test_a_suspended_owner_does_not_bring_back_a_claim_that_is_gone(folder):
     owner.beat()
     assert not folder.exists()
     with pytest.raises(FileNotFoundError):  # even if it had looked just before
-        lease.append(folder / "claim-1.jsonl", b"1\n")
+        claims.append(folder / "claim-1.jsonl", b"1\n")
 
 
 def test_a_claim_that_moved_at_the_last_moment_is_not_taken_over(folder, gone, monkeypatch):
     owned_by(gone, folder)
-    create = lease._create
+    create = claims.create
 
     def late(path, content):
         beat_of(folder)
         return create(path, content)
 
-    monkeypatch.setattr(lease, "_create", late)
+    monkeypatch.setattr(claims, "create", late)
     assert Owner().take(folder) is None
     assert in_force(folder).number == 1
 
@@ -243,7 +201,7 @@ def test_a_claim_that_moved_at_the_last_moment_is_not_taken_over(folder, gone, m
 def test_a_cell_that_was_released_and_claimed_anew_meanwhile_is_not_taken_over(folder, gone, monkeypatch):
     """The observer wants number 2 above a dead 1; before it comes to that, all is swept away and there is a new 1."""
     owned_by(gone, folder)
-    other, create = Owner(), lease._create
+    other, create = Owner(), claims.create
 
     def late(path, content):
         monkeypatch.undo()
@@ -251,46 +209,22 @@ def test_a_cell_that_was_released_and_claimed_anew_meanwhile_is_not_taken_over(f
         assert other.take(folder)
         return create(path, content)
 
-    monkeypatch.setattr(lease, "_create", late)
+    monkeypatch.setattr(claims, "create", late)
     assert Owner().take(folder) is None
     assert other.holds(folder)
 
 
 def test_a_low_number_that_was_free_by_chance_is_no_claim_in_force(folder, monkeypatch):
-    create = lease._create
+    create = claims.create
 
     def late(path, content):
         elsewhere(folder, number=2)
         return create(path, content)
 
-    monkeypatch.setattr(lease, "_create", late)
+    monkeypatch.setattr(claims, "create", late)
     owner = Owner()
     assert owner.take(folder) is None and not owner.holds(folder)
     assert in_force(folder).facts["owner"] == "far away"
-
-
-def test_a_link_that_was_made_although_the_answer_says_otherwise_counts(folder, monkeypatch):
-    link = os.link
-
-    def asked_twice(source, target):
-        link(source, target)
-        link(source, target)
-
-    monkeypatch.setattr(os, "link", asked_twice)
-    assert Owner().take(folder)
-
-
-def test_the_folder_may_vanish_while_a_claim_is_made(folder, monkeypatch):
-    make, left = lease._create_in_folder, [1, 2]
-
-    def vanishing(path, content):
-        if left:
-            left.pop()
-            path.parent.rmdir()
-        return make(path, content)
-
-    monkeypatch.setattr(lease, "_create_in_folder", vanishing)
-    assert Owner().take(folder)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +246,7 @@ def test_a_beat_that_finds_no_room_loses_nothing(folder, monkeypatch):
 
     owner = Owner()
     owner.take(folder)
-    monkeypatch.setattr(lease, "append", full)
+    monkeypatch.setattr(claims, "append", full)
     owner.beat()
     assert owner.holds(folder)
 
@@ -397,29 +331,6 @@ def test_while_owners_come_and_go_never_two_hold_a_cell(folder):
     racing(4, come_and_go)
     assert turns == [10] * 4 and set(most) == {1}
     assert not folder.exists()
-
-
-@pytest.mark.parametrize(
-    ("then", "now", "died_of_it"),
-    [({"/proc/vmstat": 3}, 4, True), ({"/proc/vmstat": 3}, 3, False), ({"/etc/passwd": 3}, 4, False), (None, 4, False)],
-)
-def test_a_kill_for_memory_is_one_that_the_kernel_counted(folder, gone, monkeypatch, then, now, died_of_it):
-    """Claims without counts, as earlier versions made them, are read too."""
-    owned_by(gone, folder)
-    path = folder / "claim-1.jsonl"
-    facts = json.loads(path.read_text()) | ({} if then is None else {"kills": then})
-    path.write_text(json.dumps(facts) + "\n")
-    monkeypatch.setattr(lease, "_kills", lambda path: now)
-    assert in_force(folder).out_of_memory is died_of_it
-    path.write_text(json.dumps(facts | {"place": "another machine"}) + "\n")
-    assert not in_force(folder).out_of_memory
-
-
-def test_kills_are_counted_where_the_system_counts_them(tmp_path):
-    events = tmp_path / "memory.events"
-    events.write_text("low 0\noom 7\noom_kill 5\noom_group_kill 0\n")
-    assert lease._kills(events) == 5
-    assert lease._kills(tmp_path / "none") is None
 
 
 def test_a_second_death_of_a_group_is_told_to_whoever_takes_over(folder, gone):

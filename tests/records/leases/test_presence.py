@@ -7,7 +7,8 @@ import platform
 import pytest
 
 from mlrpl_bench.records.leases import lease
-from mlrpl_bench.records.leases.lease import PRESENT_FOLDER, PROGRESS, Owner
+from mlrpl_bench.records.leases.claims import PRESENT_FOLDER, PROGRESS
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.leases.presence import AtWork, at_work
 
 STANDING = {"device": "a CPU", "cells": 3, "epoch": 1, "epochs": 4, "step": 13, "steps": 40}

@@ -14,8 +14,9 @@ import pytest
 from mlrpl_bench.data.images.decoding import BadImage
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.records import matching, provenance, record
-from mlrpl_bench.records.leases import lease
-from mlrpl_bench.records.leases.lease import Lease, Owner
+from mlrpl_bench.records.leases import lease, liveness
+from mlrpl_bench.records.leases.claims import Lease
+from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.record import read_arrays
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint
@@ -605,9 +606,9 @@ def sizes_and_note(jobs, of, store):
 
 
 def test_after_the_kernel_killed_a_group_for_memory_groups_are_half_as_large(of, store, eight, quick, monkeypatch):
-    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    monkeypatch.setattr(liveness, "kills", lambda path: 3)
     gone = die(store, eight[:4], group=4)
-    monkeypatch.setattr(lease, "_kills", lambda path: 4)
+    monkeypatch.setattr(liveness, "kills", lambda path: 4)
     sizes, note = sizes_and_note(eight, of, store)
     assert sizes == [2] * 8
     assert note.startswith("the process that trained it with 3 others was killed, when memory ran out (process ")
@@ -615,7 +616,7 @@ def test_after_the_kernel_killed_a_group_for_memory_groups_are_half_as_large(of,
 
 
 def test_a_group_whose_machine_was_taken_away_goes_on_as_large_as_it_was(of, store, eight, quick, monkeypatch):
-    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    monkeypatch.setattr(liveness, "kills", lambda path: 3)
     gone = die(store, eight[:4], group=4)
     sizes, note = sizes_and_note(eight, of, store)
     assert sizes == [4] * 8
@@ -623,7 +624,7 @@ def test_a_group_whose_machine_was_taken_away_goes_on_as_large_as_it_was(of, sto
 
 
 def test_after_the_second_death_of_a_group_groups_are_half_as_large(of, store, eight, quick, monkeypatch):
-    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    monkeypatch.setattr(liveness, "kills", lambda path: 3)
     for number in (1, 2):
         die(store, eight[:4], group=4, number=number)
     sizes, note = sizes_and_note(eight, of, store)
@@ -632,7 +633,7 @@ def test_after_the_second_death_of_a_group_groups_are_half_as_large(of, store, e
 
 
 def test_a_group_that_twice_lost_its_machine_goes_on_as_large_as_it_was(of, store, eight, quick, monkeypatch):
-    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    monkeypatch.setattr(liveness, "kills", lambda path: 3)
     for number in (1, 2):
         die(store, eight[:4], group=4, number=number)
     monkeypatch.setattr(lease, "LEASE_SECONDS", -1.0)  # both fell silent, and no process of theirs can be seen
@@ -642,7 +643,7 @@ def test_a_group_that_twice_lost_its_machine_goes_on_as_large_as_it_was(of, stor
 
 
 def test_a_group_that_died_once_after_it_lost_its_machine_goes_on_as_large(of, store, eight, quick, monkeypatch):
-    monkeypatch.setattr(lease, "_kills", lambda path: 3)
+    monkeypatch.setattr(liveness, "kills", lambda path: 3)
     die(store, eight[:4], group=4)
     with monkeypatch.context() as patch:
         patch.setattr(lease, "LEASE_SECONDS", -1.0)
