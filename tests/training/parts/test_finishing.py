@@ -95,6 +95,7 @@ def test_features_are_what_the_last_layer_is_given_of_images_as_they_are_tested(
         run.gather(shared)
     run.end_gathering()
     scores_NC, labels_NC = torch.cat(scores), run.refit.labels_NC
+    assert len(Doubling.seen) == NUM_CATEGORIES
     for _, entries in Doubling.seen:
         rows_K = (labels_NC[:, entries.category] != UNKNOWN).nonzero().flatten()
         assert entries.features_KD.dtype == torch.float32 and len(entries.features_KD) == len(rows_K)
