@@ -33,6 +33,7 @@ def test_a_group_and_each_of_its_epochs_are_lines(lines):
     assert (first["epoch"], first["epochs"], first["cells"], first["test_mAP"]) == (1, 2, 1, 50.0)
     assert first["loss"] is None  # JSON has no number for it
     assert end["event"] == "finished" and end["cell"] == "a" and end["seconds"] == 1.5
+    assert end["test_mAP"] == pytest.approx(100 * finished(cell()).metrics["mAP"], abs=1e-5)
 
 
 def test_whatever_else_happens_to_a_cell_is_a_line(lines):
@@ -70,6 +71,8 @@ def test_a_preparation_is_told_once_a_minute_and_at_its_end(lines):
     for done in range(1, 11):
         log.report("reading", done, 10)
         clock.now += 20
+    clock.now += 100
+    log.report("reading", 1, 10)  # begins again
     assert [(line["what"], line["done"]) for line in lines()] == [("reading", 4), ("reading", 7), ("reading", 10)]
 
 

@@ -70,7 +70,7 @@ def test_the_year_is_2014_unless_asked():
 @pytest.mark.parametrize("below", ["{part}{year}", "images/{part}{year}", "images", "."])
 def test_images_are_found_in_each_usual_place(tmp_path, below):
     loaded = dataset().load(make(tmp_path, below=below), "test")
-    assert all(path.is_file() for path in loaded.image_paths)
+    assert len(loaded) == 3 and all(path.is_file() for path in loaded.image_paths)
 
 
 def test_what_is_expected_goes_with_the_year():

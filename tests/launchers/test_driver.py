@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,13 +83,20 @@ def test_as_many_workers_run_as_there_is_work_and_room(cells, size, highest):
     assert (world.cells, world.highest, len(world.most)) == (0, highest, cells)
 
 
+def test_no_more_workers_are_started_than_cells_are_left_though_they_have_taken_none_yet(monkeypatch):
+    monkeypatch.setattr(World, "free", property(lambda self: self.cells))
+    world = World(2, 8)
+    world.drive()
+    assert (world.cells, world.highest) == (0, 2)
+
+
 def test_nothing_is_started_where_nothing_is_left():
     world = World(0, 3)
     world.drive()
     assert world.most == []
 
 
-def test_a_worker_that_died_is_replaced_and_trains_as_many_side_by_side(monkeypatch):
+def test_a_worker_that_died_is_replaced_and_trains_as_many_side_by_side():
     world = World(3, 2, DIED)
     world.drive(most=6)
     assert world.cells == 0 and world.most == [6] * 4
@@ -112,6 +120,14 @@ def test_three_workers_in_succession_that_leave_nothing_behind_are_the_last():
     ):
         world.drive()
     assert len(world.most) == 3 and world.stopped
+
+
+@pytest.mark.parametrize(("free", "code", "in_vain"), [(1, 0, 1), (1, None, 1), (0, None, 1), (0, 0, 0), (0, 1, 0)])
+def test_a_worker_that_ends_well_as_others_train_all_that_is_left_is_no_try(free, code, in_vain):
+    tries, folder = driver._Tries(None), SimpleNamespace(free=free, progress="as before")
+    tries.began("worker", folder.progress)
+    tries.ended(Ended("worker", code), folder)
+    assert tries.in_vain == in_vain
 
 
 def test_a_worker_that_gets_somewhere_makes_up_for_those_that_died_before():

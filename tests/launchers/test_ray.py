@@ -39,7 +39,7 @@ class PretendedRay:
         return sum(map(Counter, self.there), Counter())
 
     def nodes(self):
-        return [{"Alive": True, "Resources": node} for node in self.there] + [{"Alive": False, "Resources": {}}]
+        return [*({"Alive": True, "Resources": node} for node in self.there), {"Alive": False, "Resources": NODE}]
 
     def remote(self, **options):
         self.options = options
@@ -161,6 +161,7 @@ def test_a_cluster_that_never_has_room_is_given_up_and_one_that_had_is_waited_fo
         ({"code": 2, "line": "no data", "node": "n"}, 2, "no data", False),
         (RayError("The node died.\nmore"), None, "RayError: The node died.", False),
         (OutOfMemoryError("Task was killed"), None, "Task was killed", True),
+        (KeyboardInterrupt(), None, "KeyboardInterrupt: ", False),
     ],
 )
 def test_an_end_is_told_as_what_it_is(end, code, line, out_of_memory):

@@ -7,7 +7,7 @@ import pytest
 
 from mlrpl_bench.data import protocol
 from mlrpl_bench.evaluation import metrics, thresholds
-from mlrpl_bench.leaderboard.selection import _on_validation, select
+from mlrpl_bench.leaderboard.selection import _on_validation, _training, _with_validation, select
 from mlrpl_bench.models.registry import load_datasets
 from mlrpl_bench.records.leases.lease import Owner
 from mlrpl_bench.records.matching import reason_against
@@ -183,6 +183,17 @@ def test_the_best_epoch_on_validation_is_that_of_the_same_training(world, tmp_pa
     assert _on_validation(records, validation) == {}  # it is about these images
 
 
+def test_another_file_of_the_method_other_values_or_another_seed_is_another_training(world):
+    of, entry, _ = world
+    one = of.job(entry, 0.5, 0, 0, {}).cell
+    changes = [{"source_digest": "edited"}, {"ratio": 0.9}, {"seed": 1}, {"mask_seed": 1}, {"method": "other"}]
+    changes += [{"hyperparameters": {"alpha": 9}}, {"recipe": dataclasses.replace(one.recipe, lr=1.0)}]
+    others = [_training(dataclasses.replace(one, **change)) for change in changes]
+    assert len({_training(one), *others}) == 1 + len(changes)
+    on_validation = dataclasses.replace(one.setting, evaluate_on="val")
+    assert _training(dataclasses.replace(one, setting=on_validation)) == _training(one)
+
+
 def test_thresholds_are_those_of_the_same_training_on_validation_images(tmp_path, monkeypatch):
     monkeypatch.setenv("MLRPL_CACHE", str(tmp_path / "cache"))
     text = DATASET.replace("range(12)", "range(60)").replace("12 if", "60 if")
@@ -204,6 +215,9 @@ def test_thresholds_are_those_of_the_same_training_on_validation_images(tmp_path
     chosen_C = thresholds.chosen(scores_NC, labels_NC)
     assert evidence.validated == thresholds.evaluate(test_scores_NC, of.test.labels_NC, chosen_C)
     assert measured["OF1"] == 0 < evidence.validated["OF1"] <= evidence.oracle["OF1"]
+    missed = dataclasses.replace(evidence, oracle=dict.fromkeys(thresholds.ORACLE, 0.0))
+    raised = {name: evidence.validated[name] for name in thresholds.ORACLE}
+    assert _with_validation(missed, twin, of).oracle == raised, "what finds a better one raises the oracle's"
     (twin.folder / "scores.npz").write_bytes(bytes(10))
     found = select(of, {"plain": entry}, store, lambda _: True)
     assert str(twin.folder) in found.problems[0] and found.cells["plain", 0.5][0, 0].validated == {}

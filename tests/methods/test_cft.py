@@ -1,5 +1,6 @@
 """Category-wise fine-tuning against recorded numbers, and what it does after a training."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.helpers.golden import assert_recorded, golden
 
 METHODS = load_methods()
 STEP = METHODS["partial_bce+cft"].step.cls
+CODE = sys.modules[STEP.__module__]
 RECORDED = golden("cft_bp")
 
 
@@ -50,6 +52,14 @@ def test_the_weights_of_the_best_step_are_the_recorded_ones(category):
     weight_D, bias = recorded_step().refit(recorded_entries(category), 0)
     assert_recorded(weight_D, RECORDED["out/weight_CD"][category])
     assert_recorded(bias, RECORDED["out/bias_C"][category])
+
+
+@pytest.mark.parametrize("category", range(3))
+def test_as_many_steps_are_taken_as_are_recorded(category, monkeypatch):
+    scores, score = [], CODE._score
+    monkeypatch.setattr(CODE, "_score", lambda *given: scores.append(score(*given)) or scores[-1])
+    recorded_step().refit(recorded_entries(category), 0)
+    assert len(scores) == 1 + (~RECORDED["validation_score_KE"][category].isnan()).sum()
 
 
 @pytest.mark.parametrize("category", range(3))

@@ -284,6 +284,7 @@ def test_labels_are_filled_in_anew_at_every_pass_and_mixed():
     assert ours == theirs
     after_a_pass(one, torch.zeros(N, C), labels_NC)  # sure of nothing any more
     assert torch.equal(torch.from_numpy(one.pseudo_labels_NC()), labels_NC)
+    assert one._observed == [], "what passes gathered is let go, or it would add up over the epochs"
 
 
 def test_the_weights_are_averaged_over_the_same_part_of_training_as_in_the_code():

@@ -246,4 +246,6 @@ def test_alpha_learns_at_the_recipes_rate():
     body, head = one.parameter_groups()
     assert (body.lr_multiplier, head.lr_multiplier) == (1, 10)
     assert one.blending.alpha is body.parameters[-1] and not any(p is one.blending.alpha for p in head.parameters)
-    assert len(method("ml_decoder_ilrb", learned=False).parameter_groups()) == 2
+    fixed = method("ml_decoder_ilrb", learned=False)
+    assert not fixed.blending.alpha.requires_grad and float(fixed.blending.alpha) == 0.5
+    assert not any(p is fixed.blending.alpha for group in fixed.parameter_groups() for p in group.parameters)

@@ -7,6 +7,7 @@ from tests.helpers.loss_samples import LATE, batch_of, method, random_labels
 
 def test_known_labels_are_learned_on_the_strong_view_or_on_both():
     batch = batch_of(random_labels(5))
+    batch.strong_BDHW.mul_(2)  # a mirror image alone would have the same scores
     for views, maps, labels_BC in (
         ("strong", [batch.strong_BDHW], batch.labels_BC),
         ("both", [batch.frozen_BDHW, batch.strong_BDHW], batch.labels_BC.repeat(2, 1)),

@@ -31,6 +31,16 @@ def test_a_class_with_a_step_takes_the_hyper_parameters_of_both_and_checks_them(
         make_instance(both.Hyperparameters, {"rate": "2"}, "rated+step")
 
 
+def test_a_hyper_parameter_of_both_is_refused():
+    class Same(FinishingStep):
+        @dataclass(frozen=True)
+        class Hyperparameters:
+            alpha: int = parameter(2, "another weight")
+
+    with pytest.raises(UserError, match=r"rated\+same: the method and the step both have a hyper-parameter 'alpha'"):
+        followed_by(Rated, Same, "rated+same")
+
+
 def test_a_step_that_says_nothing_holds_no_row_out_and_sees_every_category_once():
     step = FinishingStep(None)
     assert not step.held_out(5, seed=0).any() and step.rounds() == 1 and step.scalars() == {}

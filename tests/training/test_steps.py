@@ -26,6 +26,15 @@ def test_a_short_last_batch_is_no_step():
     assert length.to_json() == {"learning_rate": 1e-3, "steps_per_epoch": 3, "steps": 9}
 
 
+def test_a_training_is_short_below_a_twentieth_of_the_papers():
+    twentieth = steps.PAPERS_STEPS // 20
+    assert (
+        steps.Length(steps.PAPERS_RATE, twentieth - 1, 1).shortness() and steps.Length(1e-6, twentieth, 9).shortness()
+    )
+    assert not steps.Length(steps.PAPERS_RATE, twentieth + 1, 1).shortness()
+    assert not steps.Length(1e-4, twentieth // 9, 1).shortness(), "a higher rate makes up for fewer steps"
+
+
 @pytest.mark.parametrize("images", [12, 200])
 def test_chance_is_the_mean_precision_of_random_scores(images):
     labels_NC = random_labels(images, (0.1, 0.3, 0.5))

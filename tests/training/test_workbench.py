@@ -9,7 +9,7 @@ import torch
 from mlrpl_bench.data.images.decoding import decode
 from mlrpl_bench.data.images.loader import normalise, row_order
 from mlrpl_bench.data.images.strong_view import StrongView
-from mlrpl_bench.data.images.transforms import ImageTransform
+from mlrpl_bench.data.images.transforms import ImageTransform, PixelFormat
 from mlrpl_bench.models.registry import load_methods
 from mlrpl_bench.tools.conformance.sample import NUM_TEST, NUM_TRAIN, PRESET, SIDE, Sample
 from mlrpl_bench.training import workbench as workbench_module
@@ -18,6 +18,8 @@ from mlrpl_bench.training.workbench import KEEP_PASSES, FrozenPart, Workbench
 from tests.helpers.plain_method import Plain, entry_of
 
 BATCH = 4
+STRONG = StrongView()
+HALVES = PixelFormat((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,18 @@ def test_training_batches_come_in_the_order_of_seed_and_epoch(workbench):
         assert torch.equal(shared.frozen_BDHW, workbench.backbone.frozen(shared.images_B3HW))
 
 
+def test_images_are_normalised_as_their_view_says_and_strong_views_too(sample):
+    view, train_split, test_split = ImageTransform(SIDE, pixels=HALVES), sample.splits["train"], sample.splits["test"]
+    workbench = Workbench(train_split, test_split, sample.backbone, view, sample.fabric)
+    batch = next(iter(workbench.training_batches(0, 0, BATCH, strong=[STRONG])))
+    pixels = next(iter(workbench.readers["train"].training(0, 0, BATCH, strong=[STRONG])))
+    for images_B3HW, of_reader_B3HW in (
+        (batch.images_B3HW, pixels.pixels_B3HW),
+        (batch.strong[STRONG][0], pixels.strong_B3HW[0]),
+    ):
+        torch.testing.assert_close(images_B3HW, of_reader_B3HW / 127.5 - 1)
+
+
 def test_training_batches_are_augmented_anew_each_epoch(workbench):
     first, second = ({}, {})
     for epoch, views in enumerate((first, second)):
@@ -168,8 +182,6 @@ def test_a_batch_size_above_the_number_of_images_gives_one_short_batch_in_order_
 
 
 # The strong view
-
-STRONG = StrongView()
 
 
 class Strong(Plain):

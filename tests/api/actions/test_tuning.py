@@ -185,6 +185,7 @@ def test_the_second_trial_is_compared_on_the_validation_images(found):
         assert second.difference == pytest.approx(100 * (best.mean - others[0])) and second.images == 1
         written = found.content["methods"][name]["second"]
         assert (written["row"], written["validation_images"]) == (second.label, 1)
+        assert written["difference"] == pytest.approx(best.mean - others[0])  # a fraction, as mAP is
     notes = found.table("t").notes
     assert any("1 validation image" in note and note.startswith("plain: ") for note in notes)
     assert all(any(note.startswith(f"{name}: lr=") and "edge" in note for note in notes) for name in found.chosen)

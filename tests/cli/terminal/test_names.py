@@ -29,6 +29,12 @@ def test_every_step_is_found():
             ["a_x", "a_y"],
         ),
         ('for name in ("a", "b"):\n    register_variant(name, "c")', ["a", "b"]),
+        (
+            'MINE = {"a": 1, "b": 2}\nfor name, value in MINE.items():\n    register_variant(f"{name}_ema", name)',
+            ["a_ema", "b_ema"],
+        ),
+        ('for name, value in others.items():\n    register_variant(name, "c")', []),
+        ('MINE = {"a": "b"}\nfor name in MINE.values():\n    register_variant(name, "c")', []),
         ('for name in others():\n    register_variant(f"{name}_ema", name)', []),
     ],
 )

@@ -230,6 +230,14 @@ def test_a_reader_says_in_one_line_which_file_is_broken(tmp_path, workers):
         list(Reader([path], VIEW, workers).in_order(1))
 
 
+def test_an_image_is_decoded_as_small_as_its_view_allows(tmp_path, monkeypatch):
+    noise(300, 200).save(tmp_path / "0001.jpg")
+    view, asked = ImageTransform(28, backend="fast"), []
+    monkeypatch.setattr(loader, "decode", lambda *given: asked.append(given) or decode(*given))
+    list(Reader([tmp_path / "0001.jpg"], view).in_order(1))
+    assert asked == [(tmp_path / "0001.jpg", view.decode_at_least)] and view.decode_at_least is not None
+
+
 @pytest.mark.parametrize(
     ("mode", "suffix"), [("L", "png"), ("P", "png"), ("1", "png"), ("LA", "png"), ("RGBA", "png"), ("CMYK", "jpg")]
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlrpl_bench.data.label_tables import reading
+from mlrpl_bench.data.label_tables import reading, rewriting
 from mlrpl_bench.data.label_tables.files import open_table
 from mlrpl_bench.data.label_tables.reading import ColumnNames
 from mlrpl_bench.data.label_tables.rewriting import Entries, SourceTable, rewrite
@@ -106,3 +106,21 @@ def test_a_filled_table_that_is_filled_again_has_its_columns_once(tmp_path):
         assert list(read(twice)) == list(read(once))
     np.testing.assert_allclose(read(twice)["probability of dog"], [0.75, NAN, NAN, NAN])
     np.testing.assert_allclose(read(twice)["probability of cat"], [NAN, 0.96875, 0.125, NAN])
+
+
+@pytest.mark.parametrize(("text", "ignored"), [(WIDE, ("who", "never")), (LONG, ("who",))], ids=["wide", "long"])
+def test_spaces_around_names_change_nothing_of_what_is_filled_in(tmp_path, text, ignored):
+    spaced = text.replace("b.jpg,cat", "b.jpg, cat ").replace("b.jpg", " b.jpg ").replace("./a.jpg", " ./a.jpg")
+    path, target = put(tmp_path / "labels.csv", spaced), tmp_path / "filled.csv"
+    rewrite(source(path, ignored), FOUND, target)
+    again = source(target, ignored)
+    found = reading.read(again.file, again.names, again.values)
+    assert found.without(set(found.categories) - {"cat", "dog"}).labels_NC.tolist() == FILLED
+
+
+def test_new_rows_are_all_there_however_few_are_written_at_a_time(tmp_path, monkeypatch):
+    path, whole, parts = put(tmp_path / "labels.csv", LONG), tmp_path / "whole.csv", tmp_path / "parts.csv"
+    rewrite(source(path, ("who",)), FOUND, whole)
+    monkeypatch.setattr(rewriting, "CHUNK_ROWS", 1)
+    rewrite(source(path, ("who",)), FOUND, parts)
+    assert parts.read_bytes() == whole.read_bytes()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 
 import pytest
 
@@ -32,8 +33,12 @@ def found(cells):
     return heads.compare(cells, "scenes", RATIOS)
 
 
+def of_seeds(cells, label):
+    return pairing.values(pairing.by_seeds(cells, label, RATIOS, simulated.seeds(3)), pairing.METRICS["mAP"])
+
+
 def mean(cells, label):
-    return pairing.values(pairing.by_seeds(cells, label, RATIOS, simulated.seeds(3)), pairing.METRICS["mAP"]).mean()
+    return of_seeds(cells, label).mean()
 
 
 def test_every_head_has_every_training_and_every_row_can_be_trained():
@@ -50,7 +55,9 @@ def test_every_head_has_every_training_and_every_row_can_be_trained():
 def test_a_place_shows_its_row(found, cells):
     assert found.numbers[GRAPH, "blended"].mean == pytest.approx(mean(cells, "ilrb"))
     entries = dict(found.table().rows)[GRAPH]
-    assert entries[2].text.startswith(f"{mean(cells, 'ilrb'):.1f} ± ")
+    deviation = statistics.stdev(of_seeds(cells, "ilrb"))
+    assert found.numbers[GRAPH, "blended"].deviation == pytest.approx(deviation)
+    assert entries[2].text == f"{mean(cells, 'ilrb'):.1f} ± {deviation:.1f}"
 
 
 def test_plain_and_blended_on_a_graph_and_on_a_decoder_are_all_there(found, cells):

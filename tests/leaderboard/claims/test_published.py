@@ -141,6 +141,7 @@ def test_derived_numbers_are_marked_and_explained():
 def test_each_footnote_is_the_source_it_stands_for():
     table = published_table(found(("sarb", "avg", "mAP", 75.4)), "coco", {"sarb": "SARB"}, NINE_RATIOS)
     notes = dict(note.split("] ", 1) for note in table.notes() if note.startswith("["))
+    assert table.lines and all(line.sources for line in table.lines)
     for line in table.lines:
         for number in line.sources:
             assert any(
@@ -161,7 +162,7 @@ def test_sources_that_disagree_have_a_line_each(monkeypatch):
 
 def test_an_unmeasured_cell_has_no_difference():
     table = published_table(found(("sarb", "avg", "mAP", float("nan"))), "coco", {"sarb": "SARB"}, NINE_RATIOS)
-    assert all(line.measured is None for line in table.lines)
+    assert table.lines and all(line.measured is line.difference is None for line in table.lines)
     json.dumps(table.to_json(), allow_nan=False)
 
 

@@ -1,6 +1,7 @@
 """A row's details have everything of its records, each once."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,20 @@ def test_in_the_place_of_many_records_their_means_are_listed(table):
         for name, value, *values in columns:
             if name in ("mAP", "OF1", "CF1", "recovery", "seconds", "images/s"):
                 assert float(value) == pytest.approx(sum(map(float, values)) / len(values), abs=0.11)
+
+
+def test_of_the_records_memory_the_largest_is_listed_and_what_is_unknown_is_left_out(table):
+    def with_memory(evidence, memory):
+        content = {**evidence.record.content, "cost": {"peak_memory_bytes": memory}}
+        return replace(evidence, record=replace(evidence.record, content=content))
+
+    memories = iter([2e9, None, 3e9, None])
+    cells = dict(table.cells)
+    for place in (("plain", 0.1), ("plain", 0.5)):
+        cells[place] = {seeds: with_memory(each, next(memories)) for seeds, each in table.cells[place].items()}
+    first, second = details(replace(table, cells=cells), "plain", is_short=True)["ratios"]
+    place = RECORD_COLUMNS.index("peak GB")
+    assert [group["records"][0]["values"][place] for group in (first, second)] == ["2.00", "3.00"]
 
 
 def test_a_table_is_long_above_so_many_records_each_counted_once(table, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.helpers.tiny_study import refusal
 
 
 def failing(number):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
     return fail
@@ -48,4 +49,20 @@ def test_a_mount_that_forgets_what_was_appended_is_refused(tmp_path, monkeypatch
 def test_a_full_disk_is_no_mounted_bucket(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", failing(errno.ENOSPC))
     line = f"{tmp_path} cannot be written (No space left on device); make room, or name another --results-dir"
+    assert refusal(lambda: refuse_unfit(tmp_path)) == line
+
+
+def test_a_disk_that_is_full_when_the_first_file_is_written_keeps_nothing_of_it(tmp_path, monkeypatch):
+    def fill(path, content):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    assert refusal(lambda: refuse_unfit(tmp_path)).endswith("; make room, or name another --results-dir")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_to_be_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", failing(errno.EACCES))
+    line = f"{tmp_path} cannot be written (Permission denied); allow it, or name another --results-dir"
     assert refusal(lambda: refuse_unfit(tmp_path)) == line

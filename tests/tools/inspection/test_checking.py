@@ -212,5 +212,7 @@ def test_the_length_of_a_run_is_told_beside_the_papers(tmp_path):
     assert found.training == expected == found.to_json()["training"]
     assert expected in [line.plain for line in findings_text.lines(found, "mine")]
     assert any(warning.startswith("few steps for this learning rate") for warning in found.warnings)
+    whole = checking.check(Folder(), tmp_path, workers=0, preset=replace(preset, batch=found.splits[0].images))
+    assert "1 step an epoch, 4 in all" in whole.training
     long = checking.check(Folder(), tmp_path, workers=0, preset=replace(preset, epochs=9000))
     assert not any("few steps" in warning for warning in long.warnings)

@@ -84,7 +84,9 @@ def test_names_are_never_markup_and_nothing_is_loaded_from_elsewhere(made, pages
 
 
 def test_data_files_hand_over_json(made):
-    for path in (made[0] / "out" / "data").rglob("*.js"):
+    paths = list((made[0] / "out" / "data").rglob("*.js"))
+    assert paths
+    for path in paths:
         name, content = re.fullmatch(r'registerData\("(.*?)", (.*)\);\n', path.read_text(), re.DOTALL).groups()
         assert name == path.relative_to(made[0] / "out" / "data").with_suffix("").as_posix()
         assert json.loads(content) and "<" not in content

@@ -208,6 +208,22 @@ def test_averages_of_other_weights_are_refused():
         averaged.restore(AveragedWeights(nn.Linear(3, 2), 0.5).state())
 
 
+def test_weights_that_are_not_trained_have_no_average():
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2).requires_grad_(False))
+    assert set(AveragedWeights(module, 0.5).state()) == {"0.weight", "0.bias"}
+
+
+def test_an_error_while_the_average_is_lent_gives_the_method_its_own_weights_back():
+    module = nn.Linear(2, 3)
+    averaged, own = AveragedWeights(module, 0.5), module.weight.detach() + 1
+    with torch.no_grad():
+        module.weight.add_(1)
+    with pytest.raises(ZeroDivisionError), averaged.in_use():
+        assert not torch.equal(module.weight, own)
+        raise ZeroDivisionError
+    assert torch.equal(module.weight, own)
+
+
 def test_a_time_constant_is_in_epochs_of_20():
     assert Recipe(ema=2.0, epochs=20).decay(100) == pytest.approx(np.exp(-1 / 200))
     assert Recipe(ema=2.0, epochs=5).decay(100) == pytest.approx(np.exp(-1 / 50))

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -95,6 +96,7 @@ def test_features_are_what_the_last_layer_is_given_of_images_as_they_are_tested(
         run.gather(shared)
     run.end_gathering()
     scores_NC, labels_NC = torch.cat(scores), run.refit.labels_NC
+    assert len(Doubling.seen) == NUM_CATEGORIES
     for _, entries in Doubling.seen:
         rows_K = (labels_NC[:, entries.category] != UNKNOWN).nonzero().flatten()
         assert entries.features_KD.dtype == torch.float32 and len(entries.features_KD) == len(rows_K)
@@ -115,6 +117,18 @@ def test_features_of_the_categories_own_are_gathered_as_many_at_a_time_as_fit(jo
     (one_by_one,) = finish(job("ssgrl"))
     assert passes == 2 * [[category] for category in range(NUM_CATEGORIES)]
     assert equal(at_once, one_by_one)
+
+
+def test_a_portion_has_as_many_categories_as_their_known_features_fit(monkeypatch):
+    known_C, width = (3, 1, 2, 4), 5
+    labels_NC = (torch.arange(max(known_C))[:, None] < torch.tensor(known_C)).to(torch.int8)
+    one = HeadRefit(SimpleNamespace(final_layer=lambda: None), None, labels_NC, None)
+    monkeypatch.setattr(finishing, "MOST_BYTES", (known_C[0] + known_C[1]) * width * torch.float32.itemsize)
+    features_BCD, portions = torch.zeros(2, len(known_C), width), []
+    while one._first < len(known_C):
+        portions.append(list(one._next_portion(features_BCD)))
+        one._first += len(portions[-1])
+    assert portions == [[0, 1], [2], [3]]
 
 
 def equal(one, other):
@@ -223,6 +237,17 @@ class Bent(Plain):
         return super().forward(frozen_BDHW) ** 3
 
 
+class StraightAtFirst(Bent):
+    """Has logits that are the linear head's until it is trained."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.bend = nn.Parameter(torch.zeros(()))
+
+    def forward(self, frozen_BDHW):
+        return (1 + self.bend) * Plain.forward(self, frozen_BDHW)
+
+
 class TwoHeads(Bent):
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -230,7 +255,13 @@ class TwoHeads(Bent):
 
 
 @pytest.mark.parametrize(
-    ("cls", "said"), [(Plain, "no last linear layer"), (TwoHeads, "2 last linear layers"), (Bent, "scores are not")]
+    ("cls", "said"),
+    [
+        (Plain, "no last linear layer"),
+        (TwoHeads, "2 last linear layers"),
+        (Bent, "scores are not"),
+        (StraightAtFirst, "scores are not"),
+    ],
 )
 def test_a_method_without_one_last_linear_layer_is_refused_in_a_line_before_training(cls, said, sample, job):
     one = job()
@@ -257,6 +288,6 @@ def test_logits_that_stop_following_the_layer_are_refused_when_features_are_gath
     run = CellRun(job(), sample.workbench())
     shared = next(iter(run.workbench.in_order("train", PRESET.batch)))
     run.method.eval()
-    run.method.forward = lambda frozen_BDHW: 2 * type(run.method).forward(run.method, frozen_BDHW)
+    run.method.forward = lambda frozen_BDHW: 1.05 * type(run.method).forward(run.method, frozen_BDHW)
     with pytest.raises(UserError, match="are not those of one last linear layer"):
         last_inputs(run.method, run.refit.head, shared.frozen_BDHW)
