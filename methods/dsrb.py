@@ -26,6 +26,7 @@ from mlrpl_bench.models.layers import (
     BlendingHyperparameters,
     KnownPositives,
     SemanticGraphMethod,
+    Version,
     contrast,
     supervise,
     unknown_choice,
@@ -55,7 +56,7 @@ class DSRB(SemanticGraphMethod):
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options = self.hyperparameters
         features_BCD, quadrants_BC = self._features(batch)
-        versions = {"partial_bce": (features_BCD, batch.labels_BC)}
+        versions = {"partial_bce": Version(features_BCD, batch.labels_BC)}
         if progress.started(options.start):
             prototypes = self.prototypes(batch.labels_BC, quadrants_BC, batch.generator, options.categories)
             versions |= self.blending(features_BCD, batch.labels_BC, progress.step, prototypes)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mlrpl_bench import (
     Backbone,
     Batch,
+    LinearHead,
     Method,
     ParameterGroup,
     Progress,
@@ -33,7 +34,7 @@ from mlrpl_bench import (
     parameter,
     register_method,
 )
-from mlrpl_bench.models.layers import AttentionBlock, Blending, groups_with_head_rate, supervise
+from mlrpl_bench.models.layers import AttentionBlock, Blending, Version, groups_with_head_rate, supervise
 from mlrpl_bench.models.losses import partial_asymmetric, partial_bce
 
 
@@ -123,7 +124,7 @@ class BlendedDecoder(DecoderMethod):
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         features_BCE = self.head.features(self.trained(batch.frozen_BDHW))
-        versions = {"partial_bce": (features_BCE, batch.labels_BC)}
+        versions = {"partial_bce": Version(features_BCE, batch.labels_BC)}
         if progress.started(self.hyperparameters.start):
             versions |= self.blending(features_BCE, batch.labels_BC, progress.step)
         return supervise(self.head.classify, versions)
@@ -144,12 +145,13 @@ class BlendedDecoder(DecoderMethod):
         return self.blending.scalars()
 
 
-class QueryDecoder(nn.Module):
+class QueryDecoder(LinearHead, nn.Module):
     """The head: maps (B, D, H, W) to logits (B, C).
 
     Args:
         channels: D.
-        num_categories: C. With G = min(queries, C) queries, F = C / G categories, rounded up, share one.
+        num_categories: C. With G = min(queries, C) queries, F = C / G categories, rounded up, share one; of the P = G F
+            places for a classifier the last ones may be nobody's.
         width, hidden, heads, dropout: see `AttentionBlock`.
     """
 
@@ -166,24 +168,29 @@ class QueryDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.before_attention = nn.LayerNorm(width)
         self.block = AttentionBlock(width, hidden, heads, dropout)
-        self.classifiers_GEF = nn.Parameter(torch.empty(num_queries, width, self.shared_by))
-        nn.init.xavier_normal_(self.classifiers_GEF)
+        drawn_GEF = nn.init.xavier_normal_(torch.empty(num_queries, width, self.shared_by))  # as its code draws them
+        self.classifiers_PE = nn.Parameter(drawn_GEF.transpose(1, 2).flatten(0, 1).contiguous())
         self.bias_C = nn.Parameter(torch.zeros(num_categories))
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
         states_BGE = self._states(maps_BDHW)
-        # The last query's places may be more than there are categories left.
-        logits_BC = torch.einsum("bge,gef->bgf", states_BGE, self.classifiers_GEF).flatten(1)[:, : len(self.bias_C)]
+        classifiers_GFE = self.classifiers_PE.unflatten(0, (-1, self.shared_by))
+        logits_BC = torch.einsum("bge,gfe->bgf", states_BGE, classifiers_GFE).flatten(1)[:, : len(self.bias_C)]
         return logits_BC.float() + self.bias_C
 
     def features(self, maps_BDHW: Tensor) -> Tensor:
         """What each category's query collected, (B, C, E); categories that share a query have the same."""
         return self._states(maps_BDHW).repeat_interleave(self.shared_by, dim=1)[:, : len(self.bias_C)]
 
-    def classify(self, features_BCE: Tensor, read_BC: Tensor | None = None) -> Tensor:
-        """Logits (B, C) of `features`, all of them, whichever are read: they cost next to nothing."""
-        classifiers_CE = self.classifiers_GEF.transpose(1, 2).flatten(0, 1)[: len(self.bias_C)]
-        return (features_BCE * classifiers_CE).sum(dim=-1).float() + self.bias_C
+    def classify(self, features_BCE: Tensor, **_: Tensor | None) -> Tensor:
+        """Logits (B, C) of `features`, all of them, whichever are read or mixed: they cost next to nothing."""
+        return (features_BCE * self.classifiers_PE[: len(self.bias_C)]).sum(dim=-1).float() + self.bias_C
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        return self.classifiers_PE, self.bias_C
+
+    def inputs(self, maps_BDHW: Tensor) -> Tensor:
+        return self.features(maps_BDHW)
 
     def attention(self, maps_BDHW: Tensor) -> Tensor:
         """Where each category's query looks, (B, C, H, W)."""

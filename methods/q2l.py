@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mlrpl_bench import (
     Backbone,
     Batch,
+    LinearHead,
     Method,
     ParameterGroup,
     Progress,
@@ -113,7 +114,7 @@ class Query2Label(Method):
         return self.head.attention(self.trained(frozen_BDHW))
 
 
-class QueryTransformer(nn.Module):
+class QueryTransformer(LinearHead, nn.Module):
     """The head: maps (B, D, H, W) to logits (B, C).
 
     Args:
@@ -150,10 +151,14 @@ class QueryTransformer(nn.Module):
         self.bias_C = nn.Parameter(torch.empty(num_categories).uniform_(-bound, bound))
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
+        return (self.inputs(maps_BDHW) * self.classifiers_CE).sum(dim=-1) + self.bias_C
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        return self.classifiers_CE, self.bias_C
+
+    def inputs(self, maps_BDHW: Tensor) -> Tensor:
         values_BPE, keys_BPE = self._encode(maps_BDHW)
-        states_BCE = self._decode(self.decoder, values_BPE, keys_BPE)
-        logits_BC = (self.after_decoder(states_BCE).float() * self.classifiers_CE).sum(dim=-1)
-        return logits_BC + self.bias_C
+        return self.after_decoder(self._decode(self.decoder, values_BPE, keys_BPE)).float()
 
     def attention(self, maps_BDHW: Tensor) -> Tensor:
         """Where each category's query looks in the last layer, (B, C, H, W)."""

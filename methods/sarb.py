@@ -30,6 +30,7 @@ from mlrpl_bench.models.layers import (
     BlendingHyperparameters,
     Prototypes,
     SemanticGraphMethod,
+    Version,
     contrast,
     supervise,
     unknown_choice,
@@ -121,7 +122,7 @@ class SARB(SemanticGraphMethod):
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         options = self.hyperparameters
         features_BCD = self.network.features(self.trained(batch.frozen_BDHW))
-        versions = {"partial_bce": (features_BCD, batch.labels_BC)}
+        versions = {"partial_bce": Version(features_BCD, batch.labels_BC)}
         if progress.started(options.start):
             prototypes = self._prototypes(batch) if options.prototype else None
             versions |= self.blending(features_BCD, batch.labels_BC, progress.step, prototypes)

@@ -218,7 +218,7 @@ class Study:
             for name, value in chosen.items()
             if value is not None
         ]
-        if s.folded or s.trained_stages != PAPERS.trained_stages:
+        if s.backbone not in (backbones.SMALL, backbones.RESNET101) or s.trained_stages != PAPERS.trained_stages:
             lines.append(f"trained of the backbone: {backbones.outline(s.backbone, s.trained_stages)}")
         return lines
 

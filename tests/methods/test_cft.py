@@ -226,13 +226,13 @@ def test_the_method_sees_no_label_of_a_held_out_row_and_the_step_sees_them(sampl
         assert torch.equal(torch.where(entries.present_K, PRESENT, ABSENT), truth_NC[rows_K, category].long())
 
 
-@pytest.mark.parametrize("name", ["sarb+cft"])
+@pytest.mark.parametrize("name", ["sarb+cft", "ml_decoder+cft", "q2l+cft"])
 def test_a_row_with_a_step_passes_every_check(name):
     assert {check: problem for check, problem in checks.run(METHODS[name]) if problem is not None} == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("q2l+cft", "no last linear layer"), ("kggr+cft", "are not those of one last")]
+    ("name", "said"), [("sr+cft", "no last linear layer"), ("kggr+cft", "are not those of one last")]
 )
 def test_a_method_without_a_last_linear_layer_is_refused_before_training(name, said, sample, job):
     (failed,) = train([job(name)], sample.workbench())

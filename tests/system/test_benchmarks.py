@@ -163,11 +163,55 @@ def test_the_heads_benchmark_sets_the_short_form_beside_the_literal_one_that_it_
     command = [sys.executable, "-m", "benchmarks.head", "--quick", "--json", report]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     facts = json.loads(report.read_text())
-    forms = ("short", "short, 50 % read", "short, 10 % read")
+    forms = ("short", "short, 90 % read", "short, 10 % read")
     names = [f"{piece}, 2 x 2: {form} over literal" for piece in ("head", "sarb") for form in forms]
     assert list(facts["ratios"]) == [*names, "product, 2 x 2: short over literal"]
     assert facts["largest_difference"] < facts["tolerance"] and "literal" in printed
     assert all(row["seconds"] > 0 and row["share_of_peak"] >= 0 for row in facts["rows"].values())
+
+
+@pytest.mark.slow
+def test_the_frozen_parts_benchmark_sets_the_packages_beside_torchs_ways(tmp_path, capsys):
+    from benchmarks import frozen
+
+    report = tmp_path / "report.json"
+    frozen.main(["--quick", f"--json={report}"])
+    facts = json.loads(report.read_text())
+    names = ("channels last", "folded", "folded, channels last", "bf16", "the package's")
+    ratios = [*(f"{name} over as it comes" for name in names), "the package's over the fastest in float32"]
+    assert list(facts["ratios"]) == ratios and all(value > 0 for value in facts["ratios"].values())
+    assert "the package's" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_frozen_parts_benchmark_times_nothing_that_computes_something_else(monkeypatch):
+    from benchmarks import frozen
+
+    monkeypatch.setattr(frozen.folding, "fold", lambda network: network[0].weight.data.mul_(1.01))
+    with pytest.raises(SystemExit, match=r"^folded differs from what comes as it is"):
+        frozen.measure(32, 1, 1, compiled=False)
+
+
+@pytest.mark.slow
+def test_the_steps_benchmark_sets_a_step_beside_the_references(tmp_path, capsys):
+    from benchmarks import step
+
+    report = tmp_path / "report.json"
+    step.main(["--quick", "--methods", "sarb", f"--json={report}"])
+    facts = json.loads(report.read_text())
+    known = [f"sarb, {ratio} % known" for ratio in (10, 90)]
+    assert list(facts["ratios"]) == [f"{k}: {p} over reference" for k in known for p in step.PRECISIONS]
+    assert all(value > 0 for value in facts["seconds"].values()) and "sarb" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_steps_benchmark_times_nothing_that_computes_something_else(monkeypatch):
+    from benchmarks import step
+
+    literal = step.LiteralHead.features
+    monkeypatch.setattr(step.LiteralHead, "features", lambda self, *given: 2 * literal(self, *given))
+    with pytest.raises(SystemExit, match=r"ssgrl, 10 % known: losses of the first step differ"):
+        step.measure(["ssgrl"], (64, 2, 20), 1)
 
 
 def test_the_heads_benchmark_times_nothing_that_computes_something_else(monkeypatch):

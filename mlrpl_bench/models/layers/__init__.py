@@ -1,7 +1,7 @@
 """Building blocks that methods share; a method's file imports them from here."""
 
 from mlrpl_bench.models.layers.attention import NORMALISATIONS, AttentionBlock, weighted_sum
-from mlrpl_bench.models.layers.blending import Blending, BlendingHyperparameters, supervise, unknown_choice
+from mlrpl_bench.models.layers.blending import Blending, BlendingHyperparameters, Version, supervise, unknown_choice
 from mlrpl_bench.models.layers.contrast import contrast
 from mlrpl_bench.models.layers.epoch_means import EpochMeans
 from mlrpl_bench.models.layers.graphs import ESTIMATORS, GatedGraph, cooccurrence
@@ -26,6 +26,7 @@ __all__ = [
     "Prototypes",
     "SemanticGraphMethod",
     "SemanticTransferMethod",
+    "Version",
     "contrast",
     "cooccurrence",
     "fill",

@@ -5,8 +5,9 @@ SARB (Pu et al., AAAI 2022, https://arxiv.org/abs/2203.02172) introduced it, DSR
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,19 @@ from mlrpl_bench.models.layers.epoch_means import EpochMeans
 from mlrpl_bench.models.layers.semantic_graph import SemanticGraphMethod
 from mlrpl_bench.models.losses import partial_bce
 
-Version = tuple[Tensor, Tensor]
-"""These are category features (B, C, D) and their targets (B, C) in [-1, 1]."""
+
+class Version(NamedTuple):
+    """This is a version of a batch's category features.
+
+    Attributes:
+        features_BCD: the features.
+        targets_BC: their targets in [-1, 1]; 0 is unknown.
+        mixed_BC: bool, where the features differ from those of the first version; None for the first version itself.
+    """
+
+    features_BCD: Tensor
+    targets_BC: Tensor
+    mixed_BC: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +101,24 @@ def supervise(head: Callable[..., Tensor], versions: dict[str, Version]) -> dict
     """Return a `partial_bce` for each version of the features, by its name; the head sees them all as one batch.
 
     Args:
-        head: makes logits of features, such as a `GraphHead`; told by `read_BC` which the loss reads, see there.
+        head: makes logits of features, such as a `GraphHead`; told by `read_BC` which the loss reads, and by
+            `mixed_VBC` where versions differ, see there.
+        versions: the first one is what was found in the images; others are blended from it.
     """
-    features_BCD, targets_BC = (torch.cat(parts) for parts in zip(*versions.values(), strict=True))
-    logits = head(features_BCD, read_BC=targets_BC != UNKNOWN).chunk(len(versions))
+    features_BCD = torch.cat([version.features_BCD for version in versions.values()])
+    read_BC = torch.cat([version.targets_BC != UNKNOWN for version in versions.values()])
+    logits = head(features_BCD, read_BC=read_BC, mixed_VBC=_mixed(list(versions.values()))).chunk(len(versions))
     return {
-        name: partial_bce(logits_BC, targets_BC)
-        for (name, (_, targets_BC)), logits_BC in zip(versions.items(), logits, strict=True)
+        name: partial_bce(logits_BC, version.targets_BC)
+        for (name, version), logits_BC in zip(versions.items(), logits, strict=True)
     }
+
+
+def _mixed(versions: Sequence[Version]) -> Tensor | None:
+    """Return where each version differs from the first one, or None if it is the only one."""
+    mixed = [version.mixed_BC for version in versions[1:] if version.mixed_BC is not None]
+    assert len(mixed) == len(versions) - 1, "a version that is not the first says where it differs from the first"
+    return torch.stack([torch.zeros_like(mixed[0]), *mixed]) if mixed else None
 
 
 def blend(features_BCD: Tensor, others_BCD: Tensor, labels_BC: Tensor, mixed_BC: Tensor, kept: Tensor) -> Version:
@@ -108,7 +130,7 @@ def blend(features_BCD: Tensor, others_BCD: Tensor, labels_BC: Tensor, mixed_BC:
     """
     taken_BC = torch.where(mixed_BC, 1 - kept, 0)
     targets_BC = torch.where(mixed_BC, taken_BC, labels_BC.to(taken_BC.dtype))
-    return features_BCD + taken_BC[..., None] * (others_BCD - features_BCD), targets_BC
+    return Version(features_BCD + taken_BC[..., None] * (others_BCD - features_BCD), targets_BC, mixed_BC)
 
 
 def instance_choice(labels_BC: Tensor) -> Tensor:

@@ -44,7 +44,11 @@ class GraphHead(LinearHead, nn.Module):
         self.bias_C = nn.Parameter(torch.empty(num_categories).uniform_(-bound, bound))
 
     def forward(
-        self, features_BCD: Tensor, classifiers_CD: Tensor | None = None, read_BC: Tensor | None = None
+        self,
+        features_BCD: Tensor,
+        classifiers_CD: Tensor | None = None,
+        read_BC: Tensor | None = None,
+        mixed_VBC: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, C).
 
@@ -52,18 +56,21 @@ class GraphHead(LinearHead, nn.Module):
             classifiers_CD: in place of the head's own, where a method computes them (KGGR).
             read_BC: bool, where the loss reads a logit. Elsewhere it is 0, without a gradient, and the last step of
                 the graph and the classifier are left out: at 10 % known labels a third of the head's work.
+            mixed_VBC: where versions of the same images differ, see `GatedGraph`; only together with `read_BC`.
         """
         if classifiers_CD is None:
             classifiers_CD = self.classifiers_CD
         if read_BC is not None:
-            return self._read_logits(features_BCD, classifiers_CD, read_BC)
+            return self._read_logits(features_BCD, classifiers_CD, read_BC, mixed_VBC)
         nodes_BCD = self.graph(features_BCD, self.adjacency_CC)
         return self._classify(nodes_BCD, features_BCD, classifiers_CD, self.bias_C)
 
-    def _read_logits(self, features_BCD: Tensor, classifiers_CD: Tensor, read_BC: Tensor) -> Tensor:
+    def _read_logits(
+        self, features_BCD: Tensor, classifiers_CD: Tensor, read_BC: Tensor, mixed_VBC: Tensor | None
+    ) -> Tensor:
         wanted_N = read_BC.flatten().nonzero().squeeze(1)
         category_N = wanted_N % read_BC.shape[1]
-        nodes_ND = self.graph(features_BCD, self.adjacency_CC, wanted_N)
+        nodes_ND = self.graph(features_BCD, self.adjacency_CC, wanted_N, mixed_VBC)
         # Not classifiers_CD[category_N]: its backward pass adds to repeated rows in parallel, in no fixed order.
         classifiers_ND = F.embedding(category_N, classifiers_CD)
         bias_N = F.embedding(category_N, self.bias_C[:, None]).squeeze(1)

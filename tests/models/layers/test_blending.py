@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
-from mlrpl_bench.models.layers.blending import Blending, blend, instance_choice, supervise, unknown_choice
+from mlrpl_bench.models.layers.blending import Blending, Version, blend, instance_choice, supervise, unknown_choice
 from mlrpl_bench.models.layers.heads import GraphHead
 from mlrpl_bench.models.losses import partial_bce
 
@@ -25,7 +25,7 @@ def slow_blend(features_BCD, others_BCD, labels_BC, mixed_BC, kept):
     for n, c in mixed_BC.nonzero().tolist():
         features[n, c] = kept * features_BCD[n, c] + (1 - kept) * others_BCD[n, c]
         targets[n, c] = 1 - kept
-    return features, targets
+    return Version(features, targets, mixed_BC)
 
 
 def assert_same_with_gradients(ours, theirs, inputs):
@@ -34,7 +34,7 @@ def assert_same_with_gradients(ours, theirs, inputs):
         torch.testing.assert_close(our, their)
     gradients = [
         torch.autograd.grad((features * direction_BCD).sum() + (targets * direction_BC).sum(), inputs)
-        for features, targets in (ours, theirs)
+        for features, targets, _ in (ours, theirs)
     ]
     for our, their in zip(*gradients, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-5)
@@ -88,7 +88,7 @@ def test_the_coefficient_learns_through_both_paths(path):
     """With loss BCE(w . f, t) and t = 1 - alpha, the target's path alone gives the logit."""
     features_BCD, labels_BC = torch.randn(2, 1, D), torch.tensor([[UNKNOWN], [PRESENT]])
     alpha, weight_D = torch.tensor(0.3, requires_grad=True), torch.randn(D)
-    blended_BCD, targets_BC = blend(features_BCD, features_BCD.flip(0), labels_BC, instance_choice(labels_BC), alpha)
+    blended_BCD, targets_BC, _ = blend(features_BCD, features_BCD.flip(0), labels_BC, instance_choice(labels_BC), alpha)
     if path == "features":
         targets_BC = targets_BC.detach()
     else:
@@ -103,7 +103,7 @@ def test_the_coefficient_learns_through_both_paths(path):
 
 def test_a_coefficient_of_one_changes_no_feature_and_adds_no_target():
     features_BCD, labels_BC = torch.randn(4, C, D), random_labels(4)
-    blended_BCD, targets_BC = blend(
+    blended_BCD, targets_BC, _ = blend(
         features_BCD, features_BCD.flip(0), labels_BC, instance_choice(labels_BC), torch.tensor(1.0)
     )
     assert torch.equal(blended_BCD, features_BCD) and torch.equal(targets_BC, labels_BC.float())
@@ -180,10 +180,36 @@ def test_the_reported_shares_are_means_over_the_epoch_so_far():
     assert float(blending.scalars()["instance_mixed_share"]) == 0
 
 
-def test_versions_are_supervised_as_if_each_went_through_the_head_alone():
+@pytest.mark.parametrize("tied_reset", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_versions_are_supervised_as_if_each_went_through_the_head_alone(count, share, tied_reset):
     torch.manual_seed(0)
-    head = GraphHead(D, torch.rand(C, C))
-    versions = {name: (torch.randn(3, C, D), random_labels(3, seed).float()) for seed, name in enumerate("abc")}
+    head = GraphHead(D, torch.rand(C, C), tied_reset=tied_reset)
+    first_BCD = torch.randn(3, C, D, requires_grad=True)
+    others = [torch.randn(3, C, D, requires_grad=True) for _ in range(count - 1)]
+    versions = {"first": Version(first_BCD, random_labels(3, 0).float())}
+    for number, other_BCD in enumerate(others):
+        mixed_BC = torch.rand(3, C) < share  # an entry may be mixed in two versions
+        blended_BCD = torch.where(mixed_BC[..., None], other_BCD, first_BCD)
+        versions[f"blended {number}"] = Version(blended_BCD, random_labels(3, 1 + number).float(), mixed_BC)
     terms = supervise(head, versions)
-    expected = {name: partial_bce(head(features), targets) for name, (features, targets) in versions.items()}
+    expected = {name: partial_bce(head(version.features_BCD), version.targets_BC) for name, version in versions.items()}
     torch.testing.assert_close(terms, expected)
+
+    wanted = [first_BCD, *others, *head.parameters()]
+    ours, theirs = (
+        torch.autograd.grad(sum(losses.values()), wanted, retain_graph=True) for losses in (terms, expected)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_first_step_is_computed_once_for_all_versions():
+    torch.manual_seed(0)
+    head, features_BCD, labels_BC = GraphHead(D, torch.rand(C, C)), torch.randn(3, C, D), torch.ones(3, C)
+    mixed_BC = torch.zeros(3, C, dtype=torch.bool)
+    mixed_BC[0, 0] = True
+    rows = []
+    head.graph.from_messages.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0][..., 0].numel()))
+    supervise(head, {"first": Version(features_BCD, labels_BC), "b": Version(features_BCD, labels_BC, mixed_BC)})
+    assert rows == [3 * C, 2 * 3 * C, 2 * 3 * C]
