@@ -173,7 +173,7 @@ def test_blending_maps_and_adding_up_their_positions_is_blending_features():
     kept_BC = torch.where(mixed_BC, alpha, 1.0)[..., None, None, None]
     blended_BCDHW = kept_BC * category_maps_BCDHW + (1 - kept_BC) * category_maps_BCDHW.flip(0)
     features_BCD = category_maps_BCDHW.sum((3, 4))
-    ours, _ = blend(features_BCD, features_BCD.flip(0), labels_BC, mixed_BC, torch.tensor(alpha))
+    ours, _, _ = blend(features_BCD, features_BCD.flip(0), labels_BC, mixed_BC, torch.tensor(alpha))
     assert mixed_BC.any()
     torch.testing.assert_close(ours, blended_BCDHW.sum((3, 4)), rtol=1e-5, atol=1e-5)
 
