@@ -259,10 +259,10 @@ def _train_together(world: Path, results: Path, barrier, moment: str, group: int
     jobs, announce = [of.job(plain, float(ratio), 0, 0, {}) for ratio in RATIOS], Owner.announce
     _ = of.workbench
 
-    def together(self, among):
+    def together(self, among, wanted):
         if moment == "before":
             barrier.wait(120)
-        announce(self, among)
+        announce(self, among, wanted)
         if moment == "after":
             barrier.wait(120)
 

@@ -20,13 +20,13 @@ import platform
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.records.leases import claims, liveness
-from mlrpl_bench.records.leases.claims import BY_HAND, PRESENT_FOLDER, PROGRESS, Lease, in_force, sweep_away
+from mlrpl_bench.records.leases.claims import BY_HAND, PRESENT_FOLDER, PROGRESS, WANTED, Lease, in_force, sweep_away
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
 from mlrpl_bench.utils.shortages import is_full
@@ -108,13 +108,14 @@ class Owner:
             with contextlib.suppress(OSError):  # others are there, or it was never made
                 folder.parent.rmdir()
 
-    def announce(self, among: Path) -> None:
+    def announce(self, among: Path, wanted: Collection[str] | None = None) -> None:
         """Tell other processes that this one is there, by a claim that nobody else wants.
 
         The claim gets heartbeats as all do.
 
         Args:
             among: the folder in which the processes that share cells announce themselves.
+            wanted: the keys of the cells that this process was asked for; None to tell nobody.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -124,14 +125,21 @@ class Owner:
         if presence not in self._numbers:
             try:
                 self.take(presence)
+                if wanted is not None:
+                    write_atomically(presence / WANTED, json.dumps(sorted(wanted)))
             except BaseException:  # a full disk: leave no empty folders behind
                 for folder in (presence, presence.parent):
                     with contextlib.suppress(OSError):
                         folder.rmdir()
                 raise
 
-    def processes(self, among: Path) -> int:
-        """Count the processes that are there, this one included; what dead ones left is deleted."""
+    def processes(self, among: Path, wanted: Collection[str] | None = None) -> int:
+        """Count the processes that are there, this one included; what dead ones left is deleted.
+
+        Args:
+            among: as for `announce`.
+            wanted: count those alone that were asked for one of these cells, and those that do not tell.
+        """
         try:
             names = os.listdir(among / PRESENT_FOLDER)
         except OSError:  # nobody announced itself, or it cannot be looked at, which is no news
@@ -143,7 +151,7 @@ class Owner:
                 continue
             if self.may_take(folder):
                 sweep_away(folder)
-            else:
+            elif wanted is None or _wants_any(folder, wanted):
                 alive.add(name)
         return len(alive)
 
@@ -257,6 +265,14 @@ class Owner:
         if before is not None:
             facts["owner_before"] = _DIED if before.is_of_gone_process() else _LOST
         return json.dumps(facts).encode() + b"\n"
+
+
+def _wants_any(presence: Path, keys: Collection[str]) -> bool:
+    """Tell whether a process wants one of the cells; one that does not tell may want any."""
+    try:
+        return not set(json.loads((presence / WANTED).read_bytes())).isdisjoint(keys)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return True
 
 
 def _died_in_company(folder: Path, last: Lease) -> bool:

@@ -195,7 +195,7 @@ class Sweep:
         told: Waiting | None = None
         seen: dict[Path, Lease] = {}
         for among in self.among:
-            self.owner.announce(among)
+            self.owner.announce(among, {job.cell.key for job in self.left})
         while self.left:
             self.requests.raise_if_asked()
             yield from self._settle(self.left)
@@ -253,8 +253,9 @@ class Sweep:
         return {job: states[job] for job in together}
 
     def _processes(self) -> int:
-        """Return how many processes train here or are to come."""
-        there = max(self.owner.processes(among) for among in self.among)
+        """Return how many processes that want some of the cells that are left train here, or are to come."""
+        wanted = {job.cell.key for job in self.left}
+        there = max(self.owner.processes(among, wanted) for among in self.among)
         return max(there, self.choices.worker.planned)
 
     def _share(self) -> int:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from mlrpl_bench.records.leases import claims, lease
-from mlrpl_bench.records.leases.claims import in_force, sweep_away
+from mlrpl_bench.records.leases.claims import PRESENT_FOLDER, in_force, sweep_away
 from mlrpl_bench.records.leases.lease import BEAT_SECONDS, LEASE_SECONDS, Owner, Taken
 from tests.helpers.claims import elsewhere, owned_by
 from tests.helpers.clock import Clock
@@ -366,16 +366,27 @@ def test_a_death_together_with_its_machine_is_no_death_before(folder, gone, cloc
     assert not Owner().take(folder).died_before
 
 
+def test_a_process_that_wants_other_cells_does_not_count(tmp_path):
+    own, alike, other, silent = (Owner() for _ in range(4))
+    for owner, wanted in ((own, {"a", "b"}), (alike, {"b", "c"}), (other, {"d"}), (silent, None)):
+        owner.announce(tmp_path / "set", wanted)
+    counts = [own.processes(tmp_path / "set", wanted) for wanted in ({"a", "b"}, {"a"}, {"d"}, None)]
+    assert counts == [3, 2, 3, 4]  # who does not tell may want any
+    with alike:  # releases at its end
+        pass
+    assert len(os.listdir(tmp_path / "set" / PRESENT_FOLDER)) == 3
+
+
 def test_twenty_workers_spend_under_two_percent_of_their_time_on_leases(tmp_path):
     """Between two heartbeats a worker adds a line to each of its cells, and looks once at all cells and workers."""
     owners = [Owner() for _ in range(20)]
     cells = [tmp_path / "set" / "method" / f"cell-{number}" for number in range(20 * 9)]
     for number, owner in enumerate(owners):
-        owner.announce(tmp_path / "set")
+        owner.announce(tmp_path / "set", [cell.name for cell in cells])
         assert all(owner.take(cell) for cell in cells[9 * number : 9 * number + 9])
     start = time.process_time()
     for owner in owners:
         owner.beat()
-        assert owner.processes(tmp_path / "set") == 20
+        assert owner.processes(tmp_path / "set", [cell.name for cell in cells]) == 20
         assert not any(owner.may_take(cell) for cell in cells)
     assert time.process_time() - start < 0.02 * len(owners) * BEAT_SECONDS

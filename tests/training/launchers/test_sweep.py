@@ -686,6 +686,14 @@ def test_groups_are_sized_for_workers_that_are_still_to_come(of, store, eight):
     assert [event.cells_in_group for event in events] == [2] * 4 + [1] * 4  # the others never came
 
 
+@pytest.mark.parametrize(("wants_some", "sizes"), [(True, [2] * 4), (False, [4] * 4)])
+def test_groups_are_not_divided_with_a_process_that_wants_other_cells(of, store, eight, wants_some, sizes):
+    other = Owner()
+    other.announce(store.root / "tiny", {eight[0].cell.key if wants_some else "of another method"})
+    events = run(eight[:4], of, store, group=4)
+    assert [event.cells_in_group for event in events] == sizes
+
+
 def test_a_cell_that_was_trained_alone_says_nothing_about_memory(of, store, three, quick):
     gone = die(store, three[:1])
     events = [event for _, event in sweep.run(three, of, store, group=3)]
