@@ -49,7 +49,7 @@ class Display:
         """Whether bars can move; a dumb terminal gets lines, as a log file does."""
         self.progress = Bars(self.console, self.is_live)
         self.time_left = TimeLeft(clock)
-        self._cells_told = clock()
+        self._cells_told, self._done_told = clock(), 0
         self.tasks: dict[str, Any] = {}
         self._bars: set[str] = set()  # the owners of the bars of processes elsewhere
         self._ended = EndedEpochs(LINE_SECONDS, clock)
@@ -74,8 +74,9 @@ class Display:
         """Show how many of the cells that are to be trained are done."""
         self.time_left.cells(done, total)
         self._update(ALL, done, total, left=self.time_left.seconds())
-        if not self.is_live and 0 < done < total and self.clock() - self._cells_told >= LINE_SECONDS:
-            self._cells_told = self.clock()
+        is_news = self._done_told < done < total and self.clock() - self._cells_told >= LINE_SECONDS
+        if is_news and not self.is_live:
+            self._cells_told, self._done_told = self.clock(), done
             seconds = self.time_left.seconds()
             left = "" if seconds is None else f", about {duration(seconds)} left"
             self._line(f"{done:,} of {counted(total, 'cell')} done{left}")

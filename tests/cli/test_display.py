@@ -144,6 +144,8 @@ def test_a_log_file_tells_the_time_that_is_left_once_a_minute_where_cells_end(ca
             display.event(TITLE, 4, StepDone(0, 0, 10))
             now[0] += 40.0
             display.event(TITLE, 4, finished)
+        now[0] += 100.0
+        display.cells(4, 5)  # no news
         display.cells(5, 5)
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(TITLE)]
     assert lines == ["2 of 5 cells done, about 2 min left", "4 of 5 cells done, about 40 s left"]
