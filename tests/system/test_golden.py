@@ -106,13 +106,13 @@ def test_blended_targets_and_logits_of_sarb(golden):
     features_BCD, labels_BC = golden["features_BCD"], golden["target_BC"].to(torch.int8)
 
     mixed_BC = instance_choice(labels_BC)
-    blended_BCD, targets_BC = blend(features_BCD, features_BCD.flip(0), labels_BC, mixed_BC, alpha)
+    blended_BCD, targets_BC, _ = blend(features_BCD, features_BCD.flip(0), labels_BC, mixed_BC, alpha)
     assert_equal(targets_BC, golden["instance_target_BC"])
     assert_equal(sarb.network.head(blended_BCD), golden["instance_logits_BC"])
 
     mixed_BC, index_B = their_prototype_choice(golden)
     prototypes_BD = golden["prototypes_CKD"][mixed_BC.int().argmax(1), index_B]
-    blended_BCD, targets_BC = blend(features_BCD, prototypes_BD[:, None], labels_BC, mixed_BC, beta)
+    blended_BCD, targets_BC, _ = blend(features_BCD, prototypes_BD[:, None], labels_BC, mixed_BC, beta)
     assert_equal(targets_BC, golden["prototype_target_BC"])
     assert_equal(sarb.network.head(blended_BCD), golden["prototype_logits_BC"])
 
