@@ -105,7 +105,9 @@ def summary(kept: KeptTable, name: str, methods: Registry[MethodEntry]) -> Summa
         name: what columns call it.
     """
     slug, average = names.file_name(kept.name), _average(kept.main)
-    ranked = [label for label, entries in reversed(kept.main.rows) if label not in methods.aliases]
+    own = [(label, entries) for label, entries in reversed(kept.main.rows) if label not in methods.aliases]
+    # A row that is not complete has no average and stands at the strong end, but has no place.
+    ranked = [label for label, entries in own if average is None or math.isfinite(entries[average].value)]
     rows = tuple(
         Row(
             method=_method(label, methods),
@@ -128,7 +130,7 @@ def summary(kept: KeptTable, name: str, methods: Registry[MethodEntry]) -> Summa
         kept.dataset,
         _about(kept),
         slug,
-        len(ranked),
+        len(own),
         0,
         _ratios(kept.main),
         _seeds(kept.main),

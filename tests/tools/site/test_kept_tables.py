@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,23 @@ def test_a_table_written_here_is_read_as_it_was(tmp_path):
     assert [shown(other) for other in found.others] == [shown(other) for other in table.others]
 
 
-def test_the_reference_table_is_read():
-    (found,) = read_kept_tables(ROOT / "results" / "reference")
-    with (ROOT / "results" / "reference" / "scenes-all-methods.csv").open(newline="", encoding="utf-8") as file:
-        labels = [row["method"] for row in csv.DictReader(file)]
-    assert labels and [label for label, _ in found.main.rows] == labels
-    assert not any(math.isnan(entries[0].value) for _, entries in found.main.rows)
+def test_the_reference_tables_are_read():
+    photographs, scenes = read_kept_tables(ROOT / "results" / "reference")
+    for found, name in ((photographs, "coco18-paper-rows"), (scenes, "scenes-all-methods")):
+        with (ROOT / "results" / "reference" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            labels = [row["method"] for row in csv.DictReader(file)]
+        assert labels and [label for label, _ in found.main.rows] == labels
+        assert not any(math.isnan(entries[0].value) for _, entries in found.main.rows)
+
+
+def test_a_row_that_is_not_complete_is_not_the_strongest(kept):
+    (label, entries), *others = kept.main.rows
+    average = kept.main.columns.index("mAP (at 10 %)")
+    incomplete = [Entry("incomplete") if number == average else entry for number, entry in enumerate(entries)]
+    main = replace(kept.main, rows=[*others, (label, incomplete)])
+    found = summary(replace(kept, main=main), "squares", Registry("method"))
+    assert found.best == others[-1][0] != label
+    assert {row.label: row.place for row in found.rows}[label] == ""
 
 
 def test_its_summary_says_what_its_notes_say(kept):
