@@ -182,7 +182,7 @@ class QueryDecoder(LinearHead, nn.Module):
         """What each category's query collected, (B, C, E); categories that share a query have the same."""
         return self._states(maps_BDHW).repeat_interleave(self.shared_by, dim=1)[:, : len(self.bias_C)]
 
-    def classify(self, features_BCE: Tensor, **_: Tensor | None) -> Tensor:
+    def classify(self, features_BCE: Tensor, read_BC: Tensor | None = None, mixed_VBC: Tensor | None = None) -> Tensor:
         """Logits (B, C) of `features`, all of them, whichever are read or mixed: they cost next to nothing."""
         return (features_BCE * self.classifiers_PE[: len(self.bias_C)]).sum(dim=-1).float() + self.bias_C
 

@@ -26,7 +26,10 @@ class LinearHead:
     """A linear head is a module whose outputs are the logits: logit c of an image is w_c . z_c + b_c."""
 
     def linear(self) -> tuple[Tensor, Tensor]:
-        """Return its parameters: weights, C x D whatever their shape, and biases, C."""
+        """Return its parameters: weights, C x D whatever their shape, and biases, C.
+
+        There may be more rows of weights than categories; those at the end are nobody's.
+        """
         raise NotImplementedError
 
     def inputs(self, *arguments: Any, **keywords: Any) -> Tensor:

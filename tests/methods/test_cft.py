@@ -226,6 +226,12 @@ def test_the_method_sees_no_label_of_a_held_out_row_and_the_step_sees_them(sampl
         assert torch.equal(torch.where(entries.present_K, PRESENT, ABSENT), truth_NC[rows_K, category].long())
 
 
+def test_a_decoder_with_places_for_more_classifiers_than_categories_is_refitted(job, finish, monkeypatch):
+    monkeypatch.setattr(STEP, "refit", lambda _, entries, __: (torch.zeros_like(entries.weight_D), torch.tensor(2.0)))
+    (refitted,) = finish(job("ml_decoder+cft", queries="2"))
+    assert refitted.scores_NC.shape[1] == 3 and np.all(refitted.scores_NC == 2)
+
+
 @pytest.mark.parametrize("name", ["sarb+cft", "ml_decoder+cft", "q2l+cft"])
 def test_a_row_with_a_step_passes_every_check(name):
     assert {check: problem for check, problem in checks.run(METHODS[name]) if problem is not None} == {}

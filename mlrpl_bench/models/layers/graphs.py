@@ -54,7 +54,7 @@ class GatedGraph(nn.Module):
                 version's. What the first step computes of all others is then computed once for all versions.
         """
         for step in range(self.steps):
-            if step == 0 and mixed_VBC is not None:
+            if step == 0 and mixed_VBC is not None and self.steps > 1:
                 of_messages, of_state = self._of_versions(nodes_BCD, adjacency_CC, mixed_VBC)
             else:
                 messages_BCF = _messages(nodes_BCD, adjacency_CC)

@@ -126,8 +126,10 @@ class Owner:
             try:
                 self.take(presence)
                 if wanted is not None:
-                    write_atomically(presence / WANTED, json.dumps(sorted(wanted)))
+                    with contextlib.suppress(OSError):  # who does not tell may want any: groups are divided as before
+                        write_atomically(presence / WANTED, json.dumps(sorted(wanted)))
             except BaseException:  # a full disk: leave no empty folders behind
+                self.release(presence)
                 for folder in (presence, presence.parent):
                     with contextlib.suppress(OSError):
                         folder.rmdir()

@@ -158,7 +158,7 @@ def last_inputs(method: Method, head: LinearHead, frozen_BDHW: Tensor) -> Tensor
         handle.remove()
     if len(calls) == 1:
         weight, bias = (parameter.detach() for parameter in head.linear())
-        weight_CD = weight.flatten(1)
+        weight_CD = weight.flatten(1)[: len(bias)]
         product_BC = (features * weight_CD).sum(-1) if features.ndim == 3 else features @ weight_CD.T
         bound = TOLERANCE * max(1.0, float(logits_BC.abs().max()))
         if float((product_BC + bias - logits_BC).abs().max()) <= bound:

@@ -183,9 +183,10 @@ def test_the_reported_shares_are_means_over_the_epoch_so_far():
 @pytest.mark.parametrize("tied_reset", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_versions_are_supervised_as_if_each_went_through_the_head_alone(count, share, tied_reset):
+@pytest.mark.parametrize("steps", [1, 3])
+def test_versions_are_supervised_as_if_each_went_through_the_head_alone(count, share, tied_reset, steps):
     torch.manual_seed(0)
-    head = GraphHead(D, torch.rand(C, C), tied_reset=tied_reset)
+    head = GraphHead(D, torch.rand(C, C), steps, tied_reset)
     first_BCD = torch.randn(3, C, D, requires_grad=True)
     others = [torch.randn(3, C, D, requires_grad=True) for _ in range(count - 1)]
     versions = {"first": Version(first_BCD, random_labels(3, 0).float())}
