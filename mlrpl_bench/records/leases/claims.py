@@ -24,9 +24,6 @@ PRESENT_FOLDER = ".processes"
 PROGRESS = "progress.json"
 """This file lies beside the claim of a process that trains and says how far it is."""
 
-WANTED = "wanted.json"
-"""This file lies there, too, and lists the keys of the cells that the process was asked for."""
-
 BY_HAND = "by hand"
 """This stands in place of a launcher for a process that no launcher started."""
 
@@ -112,8 +109,7 @@ def all_in(folder: Path) -> list[Lease]:
 def sweep_away(folder: Path) -> None:
     """Delete all claims on a cell, and the folder if nothing else is in it."""
     if folder.parent.name == PRESENT_FOLDER:
-        for name in (PROGRESS, WANTED):
-            (folder / name).unlink(missing_ok=True)
+        (folder / PROGRESS).unlink(missing_ok=True)
     for number in _numbers_in(folder):  # upwards, so that a stale one is never in force again
         path_of(folder, number).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # it holds more than claims

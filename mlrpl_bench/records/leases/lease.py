@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrpl_bench.records.leases import claims, liveness
-from mlrpl_bench.records.leases.claims import BY_HAND, PRESENT_FOLDER, PROGRESS, WANTED, Lease, in_force, sweep_away
+from mlrpl_bench.records.leases.claims import BY_HAND, PRESENT_FOLDER, PROGRESS, Lease, in_force, sweep_away
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.files import write_atomically
 from mlrpl_bench.utils.shortages import is_full
@@ -90,6 +90,7 @@ class Owner:
         self._says, self._said = says, ""
         self._numbers: dict[Path, int] = {}
         self._presences: set[Path] = set()
+        self._wanted: list[str] | None = None
         self._seen: dict[Path, _Sight] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -124,12 +125,9 @@ class Owner:
         self._presences.add(presence)
         if presence not in self._numbers:
             try:
+                self._wanted = None if wanted is None else sorted(wanted)
                 self.take(presence)
-                if wanted is not None:
-                    with contextlib.suppress(OSError):  # who does not tell may want any: groups are divided as before
-                        write_atomically(presence / WANTED, json.dumps(sorted(wanted)))
             except BaseException:  # a full disk: leave no empty folders behind
-                self.release(presence)
                 for folder in (presence, presence.parent):
                     with contextlib.suppress(OSError):
                         folder.rmdir()
@@ -149,11 +147,11 @@ class Owner:
         alive = {self.id}
         for name in names:
             folder = among / PRESENT_FOLDER / name
-            if name == self.id or in_force(folder) is None:
+            if name == self.id or (claim := in_force(folder)) is None:
                 continue
             if self.may_take(folder):
                 sweep_away(folder)
-            elif wanted is None or _wants_any(folder, wanted):
+            elif wanted is None or _wants_any(claim, wanted):
                 alive.add(name)
         return len(alive)
 
@@ -173,7 +171,7 @@ class Owner:
             return None
         number = before.number + 1 if before else 1
         try:
-            if not claims.create(claims.path_of(folder, number), self._first_line(before)):
+            if not claims.create(claims.path_of(folder, number), self._first_line(before, folder in self._presences)):
                 return None
         except OSError as error:
             advice = "make room" if is_full(error) else "allow it"
@@ -254,8 +252,8 @@ class Owner:
         self._seen[folder] = _Sight(claim, still, now)
         return still >= LEASE_SECONDS or claim.is_of_gone_process()
 
-    def _first_line(self, before: Lease | None = None) -> bytes:
-        facts = {
+    def _first_line(self, before: Lease | None = None, is_presence: bool = False) -> bytes:
+        facts: dict[str, Any] = {
             "owner": self.id,
             "pid": os.getpid(),
             "process_group": os.getpgrp(),
@@ -266,15 +264,15 @@ class Owner:
         }
         if before is not None:
             facts["owner_before"] = _DIED if before.is_of_gone_process() else _LOST
+        if is_presence and self._wanted is not None:
+            facts["wanted"] = self._wanted
         return json.dumps(facts).encode() + b"\n"
 
 
-def _wants_any(presence: Path, keys: Collection[str]) -> bool:
+def _wants_any(presence: Lease, keys: Collection[str]) -> bool:
     """Tell whether a process wants one of the cells; one that does not tell may want any."""
-    try:
-        return not set(json.loads((presence / WANTED).read_bytes())).isdisjoint(keys)
-    except (OSError, ValueError, TypeError, RecursionError):
-        return True
+    wanted = presence.facts.get("wanted")
+    return not isinstance(wanted, list) or any(key in keys for key in wanted)
 
 
 def _died_in_company(folder: Path, last: Lease) -> bool:
