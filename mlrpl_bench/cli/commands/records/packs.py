@@ -78,8 +78,8 @@ def export_(
     if as_json:
         print(json.dumps(done.to_json(), indent=1))
     else:
-        print(f"packed {counted(done.records, 'record')} into {done.path}")
-        print(f"{done.bytes:,} bytes of files, scores {done.scores}")
+        sizes = f"{done.bytes:,} bytes of files, scores {done.scores}"
+        print(f"packed {counted(done.records, 'record')} into {done.path}: {sizes}")
         print(f"sha256 of the pack: {done.sha256}")
     if display.problems:
         raise typer.Exit(1)
