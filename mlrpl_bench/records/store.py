@@ -281,7 +281,7 @@ class ResultStore:
         """Store a finished cell and return its record, which appears last, by one rename.
 
         Raises:
-            UserError: a file cannot be written; there is no record then.
+            UserError: a file cannot be written. There is no record then, unless only its folder could not be made durable.
         """
         import pandas
 

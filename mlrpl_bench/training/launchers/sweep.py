@@ -382,7 +382,12 @@ class Sweep:
             yield job, end
 
     def _stored(self, job: Job, finished: Finished) -> Stored:
-        record = self.store.write(finished, self.facts, self.choices.keep_weights)
+        try:
+            record = self.store.write(finished, self.facts, self.choices.keep_weights)
+        except UserError:
+            if self.store.find(job.cell) is not None:  # the disk got full when its last file was there already
+                checkpoints.remove(self._folder(job))
+            raise
         checkpoints.remove(self._folder(job))
         self.left.remove(job)
         return Stored.from_finished(finished, record)
