@@ -281,7 +281,8 @@ class ResultStore:
         """Store a finished cell and return its record, which appears last, by one rename.
 
         Raises:
-            UserError: a file cannot be written. There is no record then, unless only its folder could not be made durable.
+            UserError: a file cannot be written. There is no record then, unless it was the record's folder that could
+                not be made durable.
         """
         import pandas
 
