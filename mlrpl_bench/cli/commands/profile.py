@@ -31,7 +31,21 @@ if TYPE_CHECKING:
 PAPER = "paper"
 
 
-@with_options("data_root", "batch", "image_size", "backbone", "precision", "device", "compile")
+@with_options(
+    "data_root",
+    "preset",
+    "data",
+    "image_backend",
+    "batch",
+    "image_size",
+    "backbone",
+    "trained_stages",
+    "feature_width",
+    "attention_width",
+    "precision",
+    "device",
+    "compile",
+)
 def profile(
     methods: Annotated[
         str,
@@ -71,7 +85,7 @@ def profile(
     from mlrpl_bench.models.registry import chosen_methods
     from mlrpl_bench.tools.profiling import step_costs
 
-    _check(setting, classes, ratio, steps, save)
+    _check(setting, classes, ratio, steps, save, options)
     registry, datasets = registries(plugin)
     entries = chosen_methods(registry, method_names(methods))
     # A step costs the same with any weights: none are fetched or pre-trained.
@@ -113,12 +127,15 @@ def _bench(
     return settings.dataset_setting(datasets[setting], options, ratio, report)
 
 
-def _check(setting: str, classes: int | None, ratio: float, steps: int, save: bool) -> None:
+def _check(setting: str, classes: int | None, ratio: float, steps: int, save: bool, options: Options) -> None:
     """Refuse bad arguments before anything is loaded."""
     if classes is not None and setting != PAPER:
         raise UserError(f"--classes goes with --setting {PAPER}; {setting} has its own categories")
     if save and setting == PAPER:
         raise UserError("--save goes with a data set, whose leaderboard shows the table; leave out --setting paper")
+    for option, given in (("--preset", options.preset), ("--set-data", options.data)):
+        if given and setting == PAPER:
+            raise UserError(f"{option} goes with a data set; name it with --setting")
     for option, number in (("--classes", classes), ("--steps", steps)):
         if number is not None and number < 1:
             raise UserError(f"{option} {number} must be at least 1")

@@ -43,6 +43,15 @@ def test_a_data_set_of_the_users_own_is_a_setting_too(profile):
     assert code == 0 and json.loads(out)["methods"][0]["seconds"]["reading"] > 0
 
 
+def test_another_preset_of_the_data_set_is_another_setting(profile, tmp_path):
+    two = DATASET.replace("ratios=(0.5, 0.9))", 'ratios=(0.5, 0.9)), presets={"larger": Preset(48, "small", batch=3)}')
+    write_plugin(tmp_path / "set.py", two)
+    measured = json.loads(profile("plain", "--setting=tiny", "--preset=larger", "--steps=1", "--json").out)
+    assert (measured["image_size"], measured["batch"]) == (48, 3)
+    found = profile("plain", "--setting=tiny", "--preset=smaller", "--steps=1")
+    assert found.code == 2 and "smaller" in found.err and "larger" in found.err
+
+
 def test_a_table_that_is_kept_stands_in_the_leaderboard(profile, tmp_path):
     code, _, err = profile("plain", "--setting=tiny", "--steps=1", "--save")
     assert code == 0 and "wrote results/tiny/profile.json" in err
@@ -77,6 +86,8 @@ def test_a_method_that_fails_gives_exit_code_1(profile, tmp_path):
         (["plain", *TINY, "--save"], "--save goes with a data set"),
         (["plain", "--setting=papers"], "no setting 'papers'; there are: paper, "),
         (["plain", "--setting=tiny", "--classes=20"], "--classes goes with --setting paper"),
+        (["plain", *TINY, "--preset=laptop"], "--preset goes with a data set; name it with --setting"),
+        (["plain", *TINY, "--set-data=a=1"], "--set-data goes with a data set; name it with --setting"),
     ],
 )
 def test_bad_input_is_one_line(profile, arguments, complaint):
