@@ -39,6 +39,7 @@ class Request:
         results: folders of records; the first is written to, the others are only read.
         group: how many cells are trained side by side, None for as many as fit in memory.
         checkpoint_seconds: how much work may be lost when training is cut off, in seconds.
+        evaluate_every: the test images are scored after every so many epochs, and after the last.
         keep_weights: whether a record keeps the trained weights.
         train: whether cells without a record are trained.
         only_these_rows: whether other methods' records are left out of the table.
@@ -61,6 +62,7 @@ class Request:
     results: tuple[Path, ...] = (Path("results"),)
     group: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    evaluate_every: int = 1
     keep_weights: bool = True
     train: bool = True
     only_these_rows: bool = False

@@ -101,6 +101,8 @@ def _rows(
 ) -> tuple[Rows, tuple[float, ...]]:
     """Return the methods that are asked for, with their overrides, and the known ratios in ascending order."""
     names, ratios = request.methods, request.ratios
+    if request.evaluate_every < 1:
+        raise UserError(f"--evaluate-every {request.evaluate_every} must be at least 1")
     if needs_ratios and request.options.mask_file is not None and (ratios is None or len(ratios) > 1):
         raise UserError("--mask-file is one mask: name its known ratio with --ratios, such as 0.1")
     if ratios is None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mlrpl_bench.cli.terminal.bars import Bars
 from mlrpl_bench.cli.terminal.time_left import TimeLeft, duration
-from mlrpl_bench.cli.worker_lines import EndedEpochs, worker_line
+from mlrpl_bench.cli.worker_lines import EndedEpochs, mean_precision, worker_line
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.training.launchers.epochs import Epochs
@@ -106,7 +106,8 @@ class Display:
             self._step(title, epochs, event)
         elif isinstance(event, EpochDone):
             loss = sum(value for name, value in event.row.items() if name.startswith("loss."))
-            self.progress.lines[title] = f"loss {loss:.4f}  mAP {100 * event.row['test.mAP']:.1f}"
+            precision = 100 * event.row["test.mAP"]
+            self.progress.lines[title] = f"loss {loss:.4f}" + f"  mAP {precision:.1f}" * (not math.isnan(precision))
         elif isinstance(event, Began):
             self._end_group()
             self.group(event.cells, event.steps_per_epoch, event.batch, event.rates, epochs)
@@ -143,9 +144,9 @@ class Display:
             if each.owner not in self.tasks:
                 self.tasks[each.owner] = self.progress.add(each.name, each.steps)
             epoch = min(each.epoch + 1, each.epochs)
-            mean = "" if each.test_mAP is None else f", mAP {each.test_mAP:.1f}"
             # The device last: where a terminal is narrow, the end is cut.
-            facts = f"{counted(each.cells, 'cell')}, epoch {epoch}/{each.epochs}{mean}, {each.device}"
+            done = f"epoch {epoch}/{each.epochs}{mean_precision(each.test_mAP)}"
+            facts = f"{counted(each.cells, 'cell')}, {done}, {each.device}"
             self.progress.update(self.tasks[each.owner], total=each.steps, completed=each.step, facts=facts)
 
     def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
@@ -165,7 +166,7 @@ class Display:
         """Log an epoch's line once all cells of the group have ended it."""
         if (over := self.epochs.hear(epochs, event)) is not None:
             self._line(
-                f"epoch {over.epoch}/{over.epochs}: loss {over.loss:.4f}, mAP {over.test_mAP:.1f}, "
+                f"epoch {over.epoch}/{over.epochs}: loss {over.loss:.4f}{mean_precision(over.test_mAP)}, "
                 f"{over.images_per_second:.0f} images/s, {duration(over.seconds_left)} left"
             )
 

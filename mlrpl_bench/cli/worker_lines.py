@@ -36,8 +36,17 @@ class EndedEpochs:
 
 def worker_line(of: AtWork) -> str:
     """Write what a process said when it had ended an epoch."""
-    loss, precision = (math.nan if value is None else value for value in (of.loss, of.test_mAP))
+    loss = math.nan if of.loss is None else of.loss
     return (
-        f"{of.name} ({of.device}): {counted(of.cells, 'cell')}, epoch {of.epoch}/{of.epochs}: loss {loss:.4f}, "
-        f"mAP {precision:.1f}, {of.images_per_second:.0f} images/s, {duration(of.seconds_left)} left"
+        f"{of.name} ({of.device}): {counted(of.cells, 'cell')}, epoch {of.epoch}/{of.epochs}: loss {loss:.4f}"
+        f"{mean_precision(of.test_mAP)}, {of.images_per_second:.0f} images/s, {duration(of.seconds_left)} left"
     )
+
+
+def mean_precision(percent: float | None) -> str:
+    """Write what follows an epoch's loss.
+
+    >>> mean_precision(45.67), mean_precision(None)
+    (', mAP 45.7', '')
+    """
+    return "" if percent is None else f", mAP {percent:.1f}"

@@ -57,7 +57,7 @@ class Evidence:
         loss_fluctuation: see `loss_fluctuation`; NaN where the method has no such term.
         chosen: `metrics.THRESHOLDED` with `thresholds.chosen` on the known training labels, fractions.
         oracle: `thresholds.ORACLE` with thresholds chosen on the evaluated labels themselves, fractions.
-        course_E: mAP of each epoch on the evaluated images, in [0, 1].
+        course_E: mAP of each epoch on the evaluated images, in [0, 1]; NaN where it was not taken.
         validated_epoch: the best epoch, from 0, of the same training on validation images; None where there is none.
         validated: as `chosen`, with thresholds from the same training on validation images; empty where there is none.
     """
@@ -97,7 +97,7 @@ def without_labels(record: Record) -> Evidence:
     number = len(record.metrics["AP_C"])
     nothing = {"recovery": float("nan"), "recovery_AP_C": np.full(number, np.nan)}
     stated = _stated(record, number) if TRAIN_SCORES not in record.files else nothing
-    return Evidence(record, {}, **stated, loss_fluctuation=loss_fluctuation(record), course_E=_course(record))
+    return Evidence(record, {}, **stated, loss_fluctuation=loss_fluctuation(record), course_E=mAP_of_epochs(record))
 
 
 class Collector:
@@ -146,7 +146,7 @@ class Collector:
         mask_NC = self.masks(record.cell.ratio, record.cell.mask_seed)
         if protocol.mask_hash(mask_NC) != record.cell.mask_hash:
             raise UserError(f"{record.folder}: the mask that it was trained with is not the one drawn here")
-        course_E = _course(record)
+        course_E = mAP_of_epochs(record)
         if TRAIN_SCORES not in record.files:
             stated = _stated(record, len(self.test.categories))
             return Evidence(record, by_metric, **stated, loss_fluctuation=loss_fluctuation(record), course_E=course_E)
@@ -247,13 +247,13 @@ def loss_fluctuation(record: Record) -> float:
     return float(np.abs(finite_S).mean()) if len(finite_S) else float("nan")
 
 
-def _course(record: Record) -> NDArray[np.float64]:
-    """Return the mAP of each epoch; empty where the history does not say it."""
+def mAP_of_epochs(record: Record) -> NDArray[np.float64]:
+    """Return the mAP of each epoch, NaN where it was not taken; empty where the history does not say it."""
     path = record.folder / "history.csv"
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        course_E = np.array([float(row["test.mAP"]) for row in rows])
-        if not ((course_E >= 0) & (course_E <= 1)).all():
+        course_E = np.array([float(row["test.mAP"] or "nan") for row in rows])
+        if not (np.isnan(course_E) | ((course_E >= 0) & (course_E <= 1))).all():
             raise ValueError("its test.mAP are no shares between 0 and 1")
         return course_E
     except KeyError:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrpl_bench.data import protocol
+from mlrpl_bench.leaderboard.evidence import mAP_of_epochs
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Finished, Job
 from mlrpl_bench.records.elsewhere.origin import write_origin
@@ -296,13 +297,18 @@ def verify(record: Record, job: Job, study: Study, tell: Tell = lambda *_: None)
         return Recheck(record, f"damaged: {error}; see verify --files")
     device = study.workbench.fabric.device
     with threads(record.content.get("threads") if device.type == "cpu" else None):
-        for event in train([job], study.workbench):
+        for event in train([job], study.workbench, evaluated=_evaluated(record)):
             tell(job.cell.title, job.cell.recipe.epochs or 0, event)
         here = provenance(device)
     if isinstance(event, Failed):
         return Recheck(record, f"fails now: {event.reason}")
     assert isinstance(event, Finished)
     return compare(record, event, here)
+
+
+def _evaluated(record: Record) -> set[int]:
+    """Return the epochs, from 0, after which the record's cell was evaluated: the best one is among them."""
+    return {epoch for epoch, value in enumerate(mAP_of_epochs(record)) if not math.isnan(value)}
 
 
 def compare(record: Record, again: Finished, here: Mapping[str, Any]) -> Recheck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from copy import deepcopy
 from typing import Any
@@ -288,6 +289,10 @@ class CellRun:
         self.history[-1] |= {f"test.{name}": self.metrics[name] for name in metrics.REPORTED}
         if self.metrics["mAP"] > self.best[1]["mAP"]:
             self.best = (self.progress.epoch, self.metrics)
+
+    def leave_unevaluated(self) -> None:
+        """Put NaN into the history for the test metrics of this epoch."""
+        self.history[-1] |= {f"test.{name}": math.nan for name in metrics.REPORTED}
 
     def evaluate_others(self, scores_NC: NDArray[np.float32]) -> None:
         """Keep the last epoch's test metrics of the weights that are not the row's.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +58,11 @@ class Working:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A cell finished an epoch and was evaluated.
+    """A cell finished an epoch, and was evaluated if its turn had come.
 
     Attributes:
         cell: the cell.
-        row: the row of history.csv for this epoch.
+        row: the row of history.csv for this epoch; its test metrics are NaN where the cell was not evaluated.
     """
 
     cell: Cell
@@ -117,6 +117,7 @@ def train(
     workbench: Workbench,
     states: Mapping[Cell, State] | None = None,
     pause_seconds: float | None = None,
+    evaluated: Container[int] | None = None,
 ) -> Iterator[Event]:
     """Train cells side by side; each gets exactly the scores that it would get alone.
 
@@ -124,6 +125,7 @@ def train(
         jobs: cells of one setting, seed, number of epochs and batch size.
         states: the states to go on from, one for each cell and all of one epoch and step; None to begin.
         pause_seconds: how often to yield `Working` while images are scored or looked at, in seconds; None for never.
+        evaluated: the epochs, from 0, after which the test images are scored; the last one always is. None for all.
 
     Yields:
         A `StepDone` a step, an `EpochDone` a cell and epoch, and at the end one `Finished` or `Failed` a cell; a
@@ -136,7 +138,7 @@ def train(
     assert len(shared_facts) == 1, "cells trained together share setting, seed, epochs and batch"
     devices = [workbench.fabric.device] if workbench.fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        yield from Group(jobs, workbench, states, pause_seconds).train()
+        yield from Group(jobs, workbench, states, pause_seconds, evaluated).train()
 
 
 class Group:
@@ -148,12 +150,14 @@ class Group:
         workbench: Workbench,
         states: Mapping[Cell, State] | None = None,
         pause_seconds: float | None = None,
+        evaluated: Container[int] | None = None,
     ) -> None:
         recipe = jobs[0].cell.recipe
         assert recipe.epochs and recipe.batch, "the recipe is not resolved"
         self.seed, self.epochs, self.batch = jobs[0].cell.seed, recipe.epochs, recipe.batch
         self.workbench, self.cells_in_group = workbench, len(jobs)
         workbench.frozen.is_shared = len(jobs) > 1
+        self.evaluated = range(self.epochs) if evaluated is None else evaluated
         self.steps_per_epoch = workbench.steps_per_epoch(self.batch)
         self.runs: list[CellRun] = []
         self.failures: list[Failed] = []
@@ -193,8 +197,11 @@ class Group:
             is_last = epoch + 1 == self.epochs
             if is_last:
                 yield from self._refit_heads()
-            test_scores = yield from self._scores("test", is_last)
-            self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
+            if is_last or epoch in self.evaluated:
+                test_scores = yield from self._scores("test", is_last)
+                self._each(lambda run: run.evaluate(test_scores[run]))  # noqa: B023 - called at once
+            else:
+                self._each(lambda run: run.leave_unevaluated())
             yield from self._take_failures()
             yield from (EpochDone(run.cell, run.history[-1]) for run in self.runs)
         self._each(lambda run: run.evaluate_others(self.other_scores[run]), list(self.other_scores))

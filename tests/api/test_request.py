@@ -27,6 +27,7 @@ FULL = Request(
     results=(Path("a"), Path("b")),
     group=4,
     checkpoint_seconds=60.0,
+    evaluate_every=5,
     keep_weights=False,
     train=False,
     only_these_rows=True,

@@ -70,6 +70,7 @@ def test_one_label_an_image_has_one_column_and_a_mask_file_one_ratio():
         ({"methods": ("sarb",), "ratios": (0.5, 0.5000000001)}, "are both 50 % in a table"),
         ({"methods": ("sarb",), "ratios": ()}, "no known ratio"),
         ({"methods": ("sarb",), "seeds": 0}, "--seeds 0 must be at least 1"),
+        ({"methods": ("sarb",), "evaluate_every": 0}, "--evaluate-every 0 must be at least 1"),
         ({"methods": ("sarb",), "plugins": (Path("not/there.py"),)}, "there is no such file"),
         ({"methods": ("sarb",), "results": ()}, "no folder of results"),
     ],

@@ -111,6 +111,15 @@ class TestACellTrainedAgain:
         assert verdict.to_text() == "bit-identical" and verdict.holds()
         assert contents(world.store.root) == before
 
+    def test_is_evaluated_after_the_same_epochs(self, world):
+        job = world.study.job(world.methods["plain"], 0.5, 0, 0, {})
+        for _ in sweep.run([job], world.study, world.store, evaluate_every=2):
+            pass
+        record = world.store.find(job.cell)
+        first, second = (line.split(",") for line in (record.folder / "history.csv").read_text().splitlines()[1:])
+        assert "" in first and "" not in second and record.content["best_epoch"] == 1
+        assert world.verify(record).to_text() == "bit-identical"
+
     def test_is_the_same_with_hyper_parameters_of_its_own(self, world, tmp_path):
         entry = world.methods["plain"]
         changed = METHOD.replace(
@@ -159,7 +168,7 @@ class TestACellTrainedAgain:
     def test_one_that_fails_now_says_why(self, world, monkeypatch):
         record = world.train()
         failed = Failed(record.cell, "RuntimeError: burnt", "")
-        monkeypatch.setattr(verifying, "train", lambda jobs, workbench: iter([failed]))
+        monkeypatch.setattr(verifying, "train", lambda *_, **__: iter([failed]))
         verdict = world.verify(record)
         assert verdict.to_text() == "fails now: RuntimeError: burnt" and not verdict.holds(100)
 

@@ -255,6 +255,27 @@ def test_events_come_step_by_step_and_epoch_by_epoch_and_every_cell_ends_once(sa
     assert [event.cells_in_group for event in ends] == [2, 2]
 
 
+@pytest.mark.parametrize("evaluated", [(), (0,), (1,), range(EPOCHS)])
+def test_epochs_without_evaluation_change_nothing_but_the_history(evaluated, sample, job, alone, monkeypatch):
+    monkeypatch.setattr(workbench, "KEEP_FEATURES_BYTES", 0)  # as with splits that are too large to be kept
+    bench, images = sample.workbench(), []
+    hook = bench.backbone.frozen.register_forward_hook(lambda _, given, __: images.append(len(given[0])))
+    events = list(train([job(Pass)], bench, evaluated=evaluated))
+    hook.remove()
+    (end,) = [event for event in events if isinstance(event, Finished)]
+    times = len({*evaluated, EPOCHS - 1})
+    num_train, num_test = (len(sample.splits[name]) for name in ("train", "test"))
+    assert sum(images) == EPOCHS * STEPS * PRESET.batch + 2 * num_train + times * num_test
+    assert equal(end, alone(Pass)) and end.metrics["mAP"] == alone(Pass).metrics["mAP"]
+    rows = [event.row for event in events if isinstance(event, EpochDone)]
+    assert rows == end.history and [set(row) for row in rows] == [set(row) for row in alone(Pass).history]
+    for epoch, (row, usual) in enumerate(zip(rows, alone(Pass).history, strict=True)):
+        is_scored = epoch in {*evaluated, EPOCHS - 1}
+        assert all(np.isfinite(value) == is_scored for name, value in row.items() if name.startswith("test."))
+        assert not is_scored or row["test.mAP"] == usual["test.mAP"]
+    assert np.isfinite(end.best_metrics["mAP"]) and end.best_epoch in {*evaluated, EPOCHS - 1}
+
+
 class Looking(Plain):
     """Tells where it looks."""
 

@@ -63,6 +63,10 @@ GroupOption = Annotated[
 CheckpointOption = Annotated[
     float, typer.Option("--checkpoint-every", min=0, help="Minutes of work that may be lost when training is cut off.")
 ]
+EvaluateOption = Annotated[
+    int,
+    typer.Option("--evaluate-every", min=1, help="Score the test images after every so many epochs, and the last."),
+]
 KeepWeightsOption = Annotated[
     str, typer.Option("--keep-weights", help="last or none.", autocompletion=completion.one_of("last", "none"))
 ]
@@ -84,6 +88,7 @@ class Manner:
 
     group: GroupOption = "auto"
     checkpoint_every: CheckpointOption = 10.0
+    evaluate_every: EvaluateOption = 1
     plugin: PluginOption = None
     results_dir: ResultsOptions = None
     as_json: JsonOption = False
@@ -99,6 +104,7 @@ class Manner:
             "results": result_folders(self.results_dir),
             "group": group_size(self.group),
             "checkpoint_seconds": 60 * self.checkpoint_every,
+            "evaluate_every": self.evaluate_every,
             "shard": shard_of(self.shard),
         }
 

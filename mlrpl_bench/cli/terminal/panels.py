@@ -56,7 +56,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     MACHINE: {
         **{"device": "NAME", "workers": "N", "deterministic": "", "group": "N", "group_most": "N"},
-        **{"checkpoint_every": "TIME", "shard": "PART", "workers_planned": "N", "wait": ""},
+        **{"checkpoint_every": "TIME", "evaluate_every": "N", "shard": "PART", "workers_planned": "N", "wait": ""},
         **{"place_launcher": "NAME", "place_workers": "N", "place_ray_address": "ADDRESS"},
         **{"place_accelerator": "NAME", "place_partition": "NAME", "place_time": "TIME"},
     },

@@ -43,12 +43,13 @@ def tables(
     methods = [label for label in labels if label not in reference_rows]
     shown = [evidence.record.cell.setting for by_seeds in cells.values() for evidence in by_seeds.values()]
     is_validation = any(setting.evaluate_on == "val" for setting in shown)
+    some_epochs = _of_some_epochs(labels, cells)
     candidates = [
         _rank(methods, ratios, found),
         _thresholded(labels, average, found),
         _own_thresholds(labels, average, found, is_validation),
-        _best_epoch(labels, average, found, is_validation),
-        _model_selection(labels, average, found, is_validation),
+        _best_epoch(labels, average, found, is_validation, some_epochs),
+        _model_selection(labels, average, found, is_validation, some_epochs),
         _weights(labels, average, found),
         _recovery(methods, ratios, found, given),
         _fluctuation(methods, ratios, found, given),
@@ -138,7 +139,20 @@ def _where(average: str) -> str:
     return "average" if average == "avg" else average if average.startswith("at ") else f"{average} ratios"
 
 
-def _model_selection(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table:
+def _of_some_epochs(labels: Sequence[str], cells: EvidenceGrid) -> tuple[str, ...]:
+    """Return a note that names the rows with cells that were not evaluated after every epoch; none without any."""
+    seldom = {
+        label
+        for (label, _), by_seeds in cells.items()
+        if any(np.isnan(evidence.course_E).any() for evidence in by_seeds.values())
+    }
+    names = ", ".join(label for label in labels if label in seldom)
+    return (f"the best of those epochs that were evaluated (--evaluate-every): {names}",) if names else ()
+
+
+def _model_selection(
+    labels: Sequence[str], average: str, found: Lookup, is_validation: bool, some_epochs: Sequence[str]
+) -> Table:
     """Return a table of the mAP that each habit of choosing an epoch would report."""
     columns = {"last epoch": "mAP"}
     last = f"mAP in percent, {_where(average)}; last epoch: chosen by nobody, the number of the main table"
@@ -161,7 +175,7 @@ def _model_selection(labels: Sequence[str], average: str, found: Lookup, is_vali
     rows = [(label, [found.entry(label, average, column) for column in columns.values()]) for label in labels]
     if not is_validation and (lacking := [label for label, entries in rows if math.isnan(entries[1].value)]):
         notes.append(f"without records on validation images, so without a best epoch there: {', '.join(lacking)}")
-    return Table("model-selection", "By which epoch is reported", tuple(columns), rows, tuple(notes))
+    return Table("model-selection", "By which epoch is reported", tuple(columns), rows, (*notes, *some_epochs))
 
 
 def _weights(labels: Sequence[str], average: str, found: Lookup) -> Table | None:
@@ -177,7 +191,9 @@ def _weights(labels: Sequence[str], average: str, found: Lookup) -> Table | None
     return Table("weights", "Raw and averaged weights", tuple(columns), rows, notes) if rows else None
 
 
-def _best_epoch(labels: Sequence[str], average: str, found: Lookup, is_validation: bool) -> Table:
+def _best_epoch(
+    labels: Sequence[str], average: str, found: Lookup, is_validation: bool, some_epochs: Sequence[str]
+) -> Table:
     titles, columns = [], []
     for metric in metrics.REPORTED:
         titles += [metric, f"{metric} best epoch"]
@@ -192,7 +208,7 @@ def _best_epoch(labels: Sequence[str], average: str, found: Lookup, is_validatio
             "best epoch: of the epoch with the highest mAP on the validation images that are evaluated here; it looks "
             "at their labels to choose"
         )
-    return Table("best-epoch", "Last epoch beside best epoch", tuple(titles), rows, (note,))
+    return Table("best-epoch", "Last epoch beside best epoch", tuple(titles), rows, (note, *some_epochs))
 
 
 def _by_ratio(

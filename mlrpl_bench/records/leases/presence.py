@@ -29,7 +29,7 @@ class AtWork:
         step: how many of the `steps` are made.
         steps: of all epochs together.
         loss: the mean over the cells in the epoch that ended last; None before the first.
-        test_mAP: the mean over the cells in the epoch that ended last, in percent; None before the first.
+        test_mAP: the mean over the cells in the epoch that ended last, in percent; None if it was not evaluated.
         images_per_second: over all cells.
         seconds_left: until the group ends.
     """

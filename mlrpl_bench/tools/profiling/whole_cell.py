@@ -38,6 +38,9 @@ PARTS = {
 GROUP = len(NINE_RATIOS)
 """A method at the papers' nine known ratios is a group of this many cells."""
 
+SELDOM = 10
+"""A column says what ``--evaluate-every`` with this number would save."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -104,11 +107,23 @@ class CellCost:
         method: the method's name.
         own: what a cell needs for itself.
         shared: reading images and the frozen part, which happen once for all cells of a group.
+        evaluations: after how many epochs the test images are scored.
+        keeps_test: whether these are read and go through the frozen part in the first of them alone.
     """
 
     method: str
     own: dict[str, float]
     shared: dict[str, float]
+    evaluations: int
+    keeps_test: bool
+
+    def evaluated_every(self, epochs: int) -> CellCost:
+        """Return what the cell takes where the test images are scored after every so many epochs, and the last."""
+        times = math.ceil(self.evaluations / epochs)
+        share = times / self.evaluations
+        own = {**self.own, "evaluation": self.own["evaluation"] * share}
+        shared = {**self.shared, "evaluation": self.shared["evaluation"] * (1 if self.keeps_test else share)}
+        return CellCost(self.method, own, shared, times, self.keeps_test)
 
     def seconds(self, cells: int = 1) -> dict[str, float]:
         """Return a cell's seconds by part where so many cells are trained together, its part of the shared included."""
@@ -180,22 +195,26 @@ def cell_cost(
             "evaluation": test_rounds * test * once,
             "training scores": score_rounds * train * once,
         },
+        evaluations=counts.epochs,
+        keeps_test="test" in shared.kept,
     )
 
 
 def table(costs: Sequence[CellCost], counts: Counts, title: str) -> Table:
     """Make a row for each method: hours, and the shares of a cell's parts in percent."""
-    columns = ("hours", *PARTS.values(), "beyond steps", f"in a group of {GROUP}")
+    columns = ("hours", *PARTS.values(), "beyond steps", f"in a group of {GROUP}", f"every {SELDOM}th epoch")
     rows = []
     for cost in costs:
         hours = sum(cost.seconds().values()) / 3600
-        shares = [*cost.shares().values(), cost.beyond_steps(), cost.beyond_steps(GROUP)]
+        seldom = cost.evaluated_every(SELDOM).beyond_steps()
+        shares = [*cost.shares().values(), cost.beyond_steps(), cost.beyond_steps(GROUP), seldom]
         entries = [Entry(f"{100 * share:.1f}", value=100 * share) for share in shares]
         rows.append((cost.method, [Entry(f"{hours:,.2f}", value=hours), *entries]))
     notes = (
         f"computed from measured parts for {counts.training_images:,} training images, {counts.test_images:,} test "
         f"images and {counts.epochs} epochs of batches of {counts.batch}; nothing was trained",
-        "percent of a cell that is trained alone; the last column is where cells share reading and the frozen part",
+        "percent of a cell that is trained alone; the last two columns are of what is beyond steps: where cells share "
+        f"reading and the frozen part, and alone with --evaluate-every {SELDOM}",
         "passes: the method's own looks at the training set; evaluation: all test images after every epoch, and their "
         f"metrics; training scores: all training images once; examples: attention maps of {NUM_EXAMPLES} test images; "
         "evidence: influences, thresholds and recovery, once; not counted: starting, and writing files",

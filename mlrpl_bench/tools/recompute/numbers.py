@@ -29,7 +29,7 @@ ROUNDED = 0.051
 """Images per second may differ by this much, as they are stored with one digit after the point."""
 
 IN_HISTORY = ("mAP", "OF1", "CF1")
-"""The file history.csv has these test metrics for every epoch."""
+"""The file history.csv has these test metrics for every epoch after which the cell was evaluated."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _against_history(record: Record, history: Mapping[str, NDArray[np.float64]])
     if len(precision_E) != epochs:
         yield Disagreement("the number of epochs", epochs, len(precision_E), "history.csv")
         return
-    best_epoch = int(np.argmax(precision_E))
+    best_epoch = int(np.argmax(np.nan_to_num(precision_E, nan=-1.0)))
     if record.content["best_epoch"] != best_epoch:
         yield Disagreement("best_epoch", record.content["best_epoch"], best_epoch, "history.csv")
     best = _best_metrics(record)

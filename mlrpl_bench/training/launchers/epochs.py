@@ -21,7 +21,7 @@ class Epoch:
         cells: how many were trained side by side in it.
         epoch: its number, from 1; of `epochs`.
         loss: the mean over the cells of the sum of their losses.
-        test_mAP: the mean over the cells, in percent.
+        test_mAP: the mean over the cells, in percent; None if they were not evaluated after it.
         images_per_second: since the group began here, over all cells.
         seconds_left: until the group ends, if it goes on as fast.
     """
@@ -30,7 +30,7 @@ class Epoch:
     epoch: int
     epochs: int
     loss: float
-    test_mAP: float
+    test_mAP: float | None
     images_per_second: float
     seconds_left: float
 
@@ -96,12 +96,12 @@ class Epochs:
         if not self._batch or self._steps is None:
             return None
         loss = sum(value for row in rows for name, value in row.items() if name.startswith("loss.")) / len(rows)
-        precision = sum(row["test.mAP"] for row in rows) / len(rows)
+        precision = 100 * sum(row["test.mAP"] for row in rows) / len(rows)
         made = epoch * self._steps.steps_per_epoch - self._first_step
         seconds = max(now - self._began, 1e-9)
         left = (epochs - epoch) * self._steps.steps_per_epoch * seconds / max(made, 1)
         speed = made * self._batch * len(rows) / seconds
-        self._last = Epoch(len(rows), epoch, epochs, loss, 100 * precision, speed, left)
+        self._last = Epoch(len(rows), epoch, epochs, loss, None if math.isnan(precision) else precision, speed, left)
         self.standing = {**self._stands(epochs, self._steps), **_plain(self._last)}
         if epoch < epochs and now - self._told < self.least_seconds:
             return None

@@ -90,6 +90,7 @@ def run(
     group: int | None = 1,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     worker: Worker = ALONE,
+    evaluate_every: int = 1,
 ) -> Iterator[tuple[Job, SweepEvent]]:
     """Train jobs and store what comes out. A cell that fails is stored as failed, and the others still run.
 
@@ -103,6 +104,7 @@ def run(
             fit in memory.
         checkpoint_seconds: how much work may be lost.
         worker: what this process is among those that train the same cells.
+        evaluate_every: the test images are scored after every so many epochs, and after the last.
 
     Yields:
         Each job with what happens to it; `Stored` and `Failed` come after they were stored. A cell that another
@@ -121,7 +123,7 @@ def run(
     _ = study.workbench
     with signals.graceful_stop() as requests, Owner(launcher=worker.launcher, says=worker.says) as owner:
         try:
-            choices = Choices(keep_weights, group, checkpoint_seconds, worker)
+            choices = Choices(keep_weights, group, checkpoint_seconds, worker, evaluate_every)
             yield from Sweep(jobs, study, store, owner, requests, choices).run()
         except RuntimeError as error:  # torch tells of a dead loader process by a signal, wherever it meets it
             if (shortage := shortages.shortage(error)) is not None:
@@ -137,6 +139,11 @@ class Choices:
     group: int | None
     checkpoint_seconds: float
     worker: Worker
+    evaluate_every: int
+
+    def evaluated(self, epochs: int) -> range:
+        """Return the epochs, from 0, after which the test images are scored; the last is whether it is here or not."""
+        return range(self.evaluate_every - 1, epochs, self.evaluate_every)
 
 
 class GroupInTraining:
@@ -322,7 +329,7 @@ class Sweep:
         self.owner.beat()  # tells the size of the group, before memory can run out
         yield self._began(list(members))
         try:
-            with contextlib.closing(_train_together(members, self.study)) as events:
+            with contextlib.closing(_train_together(members, self.study, self.choices)) as events:
                 for event in events:
                     yield from self._drop_lost(group)
                     if not group.jobs:
@@ -437,13 +444,14 @@ def _skipped_images(study: Study) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def _train_together(members: Mapping[Job, State | None], study: Study) -> Generator[Event]:
+def _train_together(members: Mapping[Job, State | None], study: Study, choices: Choices) -> Generator[Event]:
     left = {job.cell for job in members}
+    evaluated = choices.evaluated(next(iter(members)).cell.recipe.epochs or 0)
     states = {job.cell: state for job, state in members.items() if state is not None}
     try:
         for cell, state in states.items():
             yield Note(cell, f"goes on at epoch {state['epoch'] + 1}, step {state['step']}")
-        for event in train(list(members), study.workbench, states, PAUSE_SECONDS):
+        for event in train(list(members), study.workbench, states, PAUSE_SECONDS, evaluated):
             if isinstance(event, (Finished, Failed)):
                 left.discard(event.cell)
             yield event

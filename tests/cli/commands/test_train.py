@@ -33,12 +33,13 @@ def test_options_of_a_run_are_in_the_request(asked):
     request, as_json, dry_run = asked(
         *("run", "sarb", "--dataset", "coco", "--ratios", "0.5,0.1", "--seeds", "3", "--mask-seed", "7"),
         *("--set", "alpha=0.3", "--group", "4", "--checkpoint-every", "2", "--keep-weights", "none"),
+        *("--evaluate-every", "5"),
         *("--epochs", "5", "--results-dir", "a", "--results-dir", "b", "--json", "--dry-run"),
     )
     assert (as_json, dry_run) == (True, True)
     assert (request.dataset, request.ratios, request.seeds, request.mask_seed) == ("coco", (0.1, 0.5), 3, 7)
     assert (request.overrides, request.group, request.checkpoint_seconds) == ({"alpha": "0.3"}, 4, 120.0)
-    assert (request.keep_weights, request.options.epochs) == (False, 5)
+    assert (request.keep_weights, request.options.epochs, request.evaluate_every) == (False, 5, 5)
     assert [str(path) for path in request.results] == ["a", "b"]
     assert (request.leaderboard, request.train) == (False, True)
 

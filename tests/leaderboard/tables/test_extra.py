@@ -128,6 +128,13 @@ def test_three_ways_to_choose_an_epoch_stand_side_by_side():
     assert "the literature's habit" in found.notes[2] and len(found.notes) == 3
 
 
+def test_rows_that_were_evaluated_after_some_epochs_are_named_where_the_best_one_stands():
+    found = with_facts(course_E=np.array([np.nan, 0.7, np.nan, 0.5]), validated_epoch=0)
+    assert texts(found["model-selection"])["a"] == ["50.0", "-", "50.0"]
+    note = "the best of those epochs that were evaluated (--evaluate-every): a"
+    assert found["model-selection"].notes[-1] == found["best-epoch"].notes[-1] == note
+
+
 @pytest.mark.parametrize("facts", [{}, {"validated_epoch": 3, "course_E": np.array([0.4])}])
 def test_where_no_epoch_was_chosen_on_validation_images_that_is_said(facts):
     found = with_facts(**facts)["model-selection"]

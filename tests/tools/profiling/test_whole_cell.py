@@ -9,7 +9,17 @@ import torch
 
 from mlrpl_bench.evaluation import metrics
 from mlrpl_bench.tools.profiling import whole_cell
-from mlrpl_bench.tools.profiling.whole_cell import GROUP, PARTS, CellCost, Counts, Own, Shared, cell_cost, table
+from mlrpl_bench.tools.profiling.whole_cell import (
+    GROUP,
+    PARTS,
+    SELDOM,
+    CellCost,
+    Counts,
+    Own,
+    Shared,
+    cell_cost,
+    table,
+)
 from mlrpl_bench.training import workbench
 from mlrpl_bench.training.workbench import SharedBatch
 
@@ -84,7 +94,7 @@ def test_passes_are_counted_over_all_epochs_and_maps_only_where_there_are_any():
 
 
 def test_a_group_divides_what_is_shared():
-    cost = CellCost("a", dict.fromkeys(PARTS, 1.0), {"steps": 18.0, "evaluation": 9.0})
+    cost = CellCost("a", dict.fromkeys(PARTS, 1.0), {"steps": 18.0, "evaluation": 9.0}, evaluations=2, keeps_test=False)
     assert cost.seconds()["steps"] == 19 and cost.seconds(9)["steps"] == 3
     assert sum(cost.shares(9).values()) == pytest.approx(1)
     assert cost.beyond_steps() == pytest.approx(14 / 33) and cost.beyond_steps(9) == pytest.approx(6 / 9)
@@ -97,4 +107,16 @@ def test_a_row_has_the_hours_and_shares_that_add_up_to_all():
     hours, *shares = (entry.value for entry in entries)
     assert hours == pytest.approx(sum(cost.seconds().values()) / 3600)
     assert sum(shares[: len(PARTS)]) == pytest.approx(100)
-    assert shares[-2:] == pytest.approx([100 * cost.beyond_steps(), 100 * cost.beyond_steps(GROUP)])
+    seldom = cost.evaluated_every(SELDOM)
+    assert shares[-3:] == pytest.approx(
+        [100 * cost.beyond_steps(), 100 * cost.beyond_steps(GROUP), 100 * seldom.beyond_steps()]
+    )
+
+
+@pytest.mark.parametrize(("every", "times"), [(1, 3), (2, 2), (3, 1), (10, 1)])
+def test_a_cell_that_is_evaluated_seldom_costs_what_a_cell_of_fewer_evaluations_does(every, times):
+    for kept, rounds in (((), times), (("test",), 1)):
+        seldom = cell_cost("a", STEP, 0.01, OWN, shared(*kept), COUNTS).evaluated_every(every)
+        assert seldom.own["evaluation"] == pytest.approx(times * (5 * 0.5 + 0.1))
+        assert seldom.shared["evaluation"] == pytest.approx(rounds * 5 * 5)
+        assert (seldom.evaluations, seldom.own["steps"]) == (times, 30 * 7)

@@ -43,10 +43,10 @@ def trained(tmp_path_factory):
         datasets = load_datasets([write_plugin(folder / "tiny_set.py", WITH_OPTION)])
         plain, store = method(folder / "plain.py"), ResultStore(folder / "results")
 
-        def train(seed: int = 0, mask_seed: int = 0, changed=(), **options) -> Record:
+        def train(seed: int = 0, mask_seed: int = 0, changed=(), evaluate_every=1, **options) -> Record:
             of = Study(datasets["tiny"], Options(device="cpu", **options))
             job = of.job(plain, 0.5, seed, mask_seed, dict(changed))
-            for _ in sweep.run([job], of, store):
+            for _ in sweep.run([job], of, store, evaluate_every=evaluate_every):
                 pass
             return store.find(job.cell)
 

@@ -36,6 +36,14 @@ def test_a_best_epoch_that_is_not_the_last_agrees_too(trained, labels):
     assert "CF1 of the best epoch is " in line and "from its other metrics it is " in line
 
 
+def test_the_best_of_the_epochs_that_were_evaluated_agrees(trained, labels):
+    record = trained.train(6, epochs=4, evaluate_every=3)
+    assert record.content["best_epoch"] in (2, 3)
+    assert list(recompute_numbers([record], labels).lines()) == []
+    (line,) = recompute_numbers([edited(record, "best_epoch", value=0)], labels).lines()
+    assert "best_epoch is 0" in line
+
+
 def copied(record: Record, folder) -> Record:
     """The record in a folder of its own."""
     return read_record(shutil.copytree(record.folder, folder / record.folder.name) / "record.json")

@@ -1,5 +1,7 @@
 """An epoch of a group is told of once, when all of its cells have ended it."""
 
+import math
+
 import pytest
 
 from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
@@ -35,6 +37,16 @@ def test_an_epoch_has_the_means_over_its_cells_and_the_time_that_is_left(clock):
     assert first == Epoch(2, 1, 3, loss=2.0, test_mAP=50.0, images_per_second=16.0, seconds_left=20.0)
     assert (second.epoch, second.seconds_left) == (2, 10.0)
     assert (third.epoch, third.seconds_left) == (3, 0.0)
+
+
+def test_an_epoch_without_evaluation_has_no_map(clock):
+    epochs = Epochs(0, clock)
+    epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
+    epochs.hear(3, StepDone(0, 10, 10))
+    for _ in range(2):
+        epochs.hear(3, ends(0, 0.5, math.nan))
+    over = epochs.hear(3, StepDone(1, 1, 10))
+    assert (over.loss, over.test_mAP, epochs.standing["test_mAP"]) == (1.5, None, None)
 
 
 def test_epochs_that_follow_soon_are_left_out_but_the_last_is_told(clock):

@@ -153,9 +153,8 @@ def train_here(
     failures, done = [], 0
     epochs = Epochs(0.0)
     worker = replace(worker, says=lambda: {**epochs.standing, "device": device_name(study.workbench.fabric.device)})
-    for job, event in sweep.run(
-        todo, study, resolved.store, request.keep_weights, request.group, request.checkpoint_seconds, worker
-    ):
+    choices = (request.keep_weights, request.group, request.checkpoint_seconds, worker, request.evaluate_every)
+    for job, event in sweep.run(todo, study, resolved.store, *choices):
         watcher.cells(done, len(todo))
         epochs.hear(job.cell.recipe.epochs or 0, event)
         watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)

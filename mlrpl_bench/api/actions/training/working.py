@@ -88,7 +88,8 @@ class Lines(Quiet):
         if isinstance(event, EpochDone) and self._clock() - self._told >= LINE_SECONDS:
             self._told = self._clock()
             mean = 100 * event.row["test.mAP"]
-            self._write(f"{title}: epoch {event.row['epoch'] + 1:.0f} of {epochs}, mAP {mean:.1f}")
+            scored = "" if math.isnan(mean) else f", mAP {mean:.1f}"
+            self._write(f"{title}: epoch {event.row['epoch'] + 1:.0f} of {epochs}{scored}")
         elif isinstance(event, Finished):
             self._write(f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s")
         elif isinstance(event, Failed):
