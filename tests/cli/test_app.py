@@ -625,10 +625,10 @@ def test_what_was_finished_before_ctrl_c_is_kept(bench, world, results, monkeypa
 
     train = sweep.train
 
-    def interrupted_at_the_second(jobs, workbench, states, pause_seconds):
+    def interrupted_at_the_second(jobs, workbench, *how):
         if jobs[0].cell.ratio > 0.2:
             raise KeyboardInterrupt
-        yield from train(jobs, workbench, states, pause_seconds)
+        yield from train(jobs, workbench, *how)
 
     monkeypatch.setattr(sweep, "train", interrupted_at_the_second)
     arguments = ("run", "plain", "--dataset=tiny", "--ratios=0.1,0.9", "--epochs=1", "--group=1", *world.plugins)

@@ -263,10 +263,10 @@ def test_an_image_met_in_training_that_cannot_be_read_ends_the_run_and_fails_no_
 def test_what_breaks_outside_the_method_fails_one_cell_and_not_the_sweep(of, plain, store, monkeypatch):
     train = sweep.train
 
-    def out_of_memory_once(jobs, workbench, states, pause_seconds):
+    def out_of_memory_once(jobs, workbench, *how):
         if jobs[0].cell.ratio == 0.1:
             raise MemoryError("tried to allocate 20 GiB")
-        yield from train(jobs, workbench, states, pause_seconds)
+        yield from train(jobs, workbench, *how)
 
     monkeypatch.setattr(sweep, "train", out_of_memory_once)
     jobs = [of.job(plain, ratio, 0, 0, {}) for ratio in (0.1, 0.5)]
@@ -371,9 +371,9 @@ def roomy_for(monkeypatch):
     def limit(most: int) -> list[int]:
         tried, train = [], sweep.train
 
-        def short_of_memory(jobs, workbench, states, pause_seconds):
+        def short_of_memory(jobs, workbench, *how):
             tried.append(len(jobs))
-            for event in train(jobs, workbench, states, pause_seconds):
+            for event in train(jobs, workbench, *how):
                 yield event
                 if len(jobs) > most and isinstance(event, StepDone) and (event.epoch, event.step) == (1, 1):
                     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
