@@ -54,6 +54,8 @@ def call(*arguments: object, program: str = "bench.py") -> Answer:
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="", write_through=True) for _ in range(2)]
     with (
         mock.patch.object(sys, "argv", [program, *map(str, arguments)]),
+        # click calls a program that was started as ``python -m pytest`` by that, whatever argv says
+        mock.patch.object(sys.modules["__main__"], "__package__", None),
         redirect_stdout(streams[0]),
         redirect_stderr(streams[1]),
         pytest.raises(SystemExit) as end,
