@@ -83,6 +83,8 @@ class Manifest:
             raise BadPack(f"{pack}: its {MANIFEST} is no JSON ({error})") from error
         try:
             return cls._of(pack, stated)
+        except BadPack:  # it is a ValueError too, and says by itself what is wrong
+            raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BadPack(f"{pack}: its {MANIFEST} is no manifest ({error!r})") from error
 

@@ -59,3 +59,9 @@ def records(content):
 )
 def test_what_is_none_is_refused(change, said):
     assert said in refusal(lambda: read(change))
+
+
+@pytest.mark.parametrize("name", ["version", "protocol_version"])
+def test_another_version_is_said_plainly_and_once(name):
+    line = refusal(lambda: read(lambda content: content.update({name: 99})))
+    assert line.startswith("a.zip is of ") and "BadPack" not in line and line.count("nothing was imported") == 1
