@@ -14,12 +14,15 @@ import typer
 
 from mlrpl_bench.cli.options import JsonOption, PluginOption, ResultsOptions, registries, result_store
 from mlrpl_bench.cli.terminal import completion
-from mlrpl_bench.utils.errors import UserError
+from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.tables import counted, from_text
 
 if TYPE_CHECKING:
     from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, Registry
     from mlrpl_bench.records.store import ResultStore
+
+ADDRESS = re.compile(r",?\s*https?://[^\s)]+")
+"""An address cannot be broken, so that a table with it does not fit a terminal; -v shows it."""
 
 
 def list_(
@@ -59,7 +62,7 @@ def methods(
 
     rows = []
     for entry in (methods[name] for name in methods):
-        row: dict[str, Any] = {"name": entry.name, "idea": entry.idea or _first_line(entry)}
+        row: dict[str, Any] = {"name": entry.name, "idea": entry.idea or _first_paragraph(entry)}
         row |= {"default": "yes" if entry.default else ""}
         if verbose:
             row |= {
@@ -94,7 +97,8 @@ def datasets(
     rows = []
     for entry in (datasets[name] for name in datasets):
         preset = entry.preset
-        row: dict[str, Any] = {"name": entry.name, "about": _first_line(entry)}
+        about = _first_paragraph(entry)
+        row: dict[str, Any] = {"name": entry.name, "about": about if verbose else ADDRESS.sub("", about)}
         row |= {"needs --data-root": "yes" if entry.cls.needs_root else "no"}
         if verbose:
             epochs = counted(preset.epochs, "epoch")
@@ -158,9 +162,9 @@ def _with_trained(rows: list[dict[str, Any]], trained: Mapping[str, Mapping[str,
     return rows
 
 
-def _first_line(entry: MethodEntry | DatasetEntry) -> str:
-    """Return the first line that a method's or dataset's file says about itself."""
-    return (sys.modules[entry.cls.__module__].__doc__ or "").strip().split("\n")[0]
+def _first_paragraph(entry: MethodEntry | DatasetEntry) -> str:
+    """Return what a method's or dataset's file says first about itself; a line of it may end within a sentence."""
+    return one_line((sys.modules[entry.cls.__module__].__doc__ or "").strip().split("\n\n")[0])
 
 
 KINDS = {"methods": methods, "datasets": datasets, "cells": cells}

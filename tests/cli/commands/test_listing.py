@@ -69,6 +69,14 @@ def test_every_dataset_has_a_row_that_says_whether_it_needs_a_folder(world):
     assert found["coco"]["trained"] == ""
 
 
+def test_what_a_dataset_is_does_not_end_within_a_sentence(world):
+    about = {name: row["about"] for name, row in rows(world, "datasets").items()}
+    assert {name: text for name, text in about.items() if not text.endswith(".")} == {}
+    assert not any("://" in text for text in about.values())
+    assert "(Everingham et al., IJCV 2010)." in about["voc2007"]
+    assert "https://cocodataset.org" in rows(world, "datasets", verbose=True)["coco"]["about"]
+
+
 def test_verbose_datasets_have_their_setting(world):
     tiny = rows(world, "datasets", verbose=True)["tiny"]
     assert (tiny["setting"], tiny["ratios"]) == ("small, 32 px, 2 epochs, batch 4", "0.5, 0.9")
