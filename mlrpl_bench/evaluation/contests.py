@@ -30,7 +30,7 @@ class Ratings:
 
     Attributes:
         elo_M: Elo ratings, with `ELO_MEAN` as their mean.
-        elo_ends_2M: lower and upper ends of their intervals; NaN where there is but one group.
+        elo_ends_2M: lower and upper ends of their intervals; NaN of a row that met others in but one group.
         win_rate_M: share of a row's contests that it won, ties counted half, in [0, 1].
         win_rate_ends_2M: the ends of its interval.
         wins_MM: contests that the row of the first index won against that of the second, ties counted half.
@@ -150,6 +150,9 @@ def rate(
     rates_RM = np.where(there_RM, drawn_RMM.sum(axis=2) / np.maximum(games_RM, 1), np.nan)
     at = [(1 - level) / 2, (1 + level) / 2]
     elo_ends_2M, rate_ends_2M = (np.nanquantile(each_RM, at, axis=0) for each_RM in (elo_RM, rates_RM))
+    met_GM = (wins_GMM + wins_GMM.transpose(0, 2, 1)).sum(axis=2) > 0
+    alone_M = met_GM.sum(axis=0) < 2  # its own contests are the same in every resample, only the others' are drawn
+    elo_ends_2M[:, alone_M] = rate_ends_2M[:, alone_M] = np.nan
     return Ratings(elo_M, elo_ends_2M, found.win_rate_M, rate_ends_2M, wins_MM, games_MM)
 
 

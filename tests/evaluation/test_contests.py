@@ -113,6 +113,15 @@ def test_one_data_set_with_one_seed_has_no_interval():
     assert found.elo_M[0] > found.elo_M[1]
 
 
+def test_a_row_of_one_seed_beside_rows_of_several_has_no_interval():
+    table_BM = made_up(9, rows=3)
+    table_BM[3:, 2] = np.nan
+    found = contests.rate(table_BM, [("a", place // 3) for place in range(9)])
+    for ends_2M in (found.elo_ends_2M, found.win_rate_ends_2M):
+        assert np.isnan(ends_2M).tolist() == [[False, False, True]] * 2
+    assert np.isfinite(found.elo_M).all()
+
+
 def test_rows_are_linked_over_others():
     games_MM = np.zeros((4, 4))
     games_MM[0, 1] = games_MM[1, 0] = games_MM[1, 2] = games_MM[2, 1] = 1

@@ -148,7 +148,9 @@ def _average_ranks(table_BM: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
 
 
 def _about(of: _Blocks, complete: int, ratings: Ratings) -> list[str]:
-    any_always = bool((ratings.win_rate_ends_2M[0] == ratings.win_rate_ends_2M[1]).any())
+    low_M, high_M = ratings.win_rate_ends_2M
+    any_always = bool(((low_M == high_M) & ((low_M == 0) | (low_M == 1))).any())
+    of_one_seed = [label for label, low in zip(of.labels, low_M.tolist(), strict=True) if math.isnan(low)]
     by_dataset: dict[str, tuple[set[float], set[Seeds]]] = {}
     for dataset, ratio, seeds in of.blocks:
         found = by_dataset.setdefault(dataset, (set(), set()))
@@ -186,6 +188,8 @@ def _about(of: _Blocks, complete: int, ratings: Ratings) -> list[str]:
             "an interval of no width: in every resample the row won all its contests or lost all, so nothing was seen "
             "of how often it does not"
         )
+    if of_one_seed:
+        notes.append(f"no interval, as one seed of one data set says nothing about others: {', '.join(of_one_seed)}")
     if groups / len(by_dataset) < 3:
         notes.append("fewer than three seeds a data set are few to draw from: the intervals are too narrow")
     return notes

@@ -116,6 +116,18 @@ def test_a_row_that_always_won_has_a_remark(store):
     assert any(note.startswith("an interval of no width") for note in notes)
 
 
+def test_a_row_of_one_seed_has_no_interval_and_is_named(store):
+    for seed in range(3):
+        put(store, {"a": 60, "b": 50 + 20 * (seed == 1)}, seed=seed)
+    put(store, {"c": 55}, seed=0)  # it wins one contest of two in every resample, which is no certainty
+    found = contests.analyse(store, METHODS)
+    assert np.isnan(rows(found).elo_low).to_dict() == {"a": False, "b": False, "c": True}
+    assert np.isnan(rows(found).win_rate_high).to_dict() == {"a": False, "b": False, "c": True}
+    notes = found.tables[0].notes
+    assert "no interval, as one seed of one data set says nothing about others: c" in notes
+    assert not any(note.startswith("an interval of no width") for note in notes)
+
+
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
