@@ -67,6 +67,8 @@ def gather(results: Sequence[Path], unpacked: Path, report: Report = silent) -> 
         report("reading records", number, len(datasets))
         _survey(store, folders, dataset, found)
     report("reading records", len(datasets), len(datasets))
+    found.problems = [_as_named(line, results, folders) for line in found.problems]
+    found.notes = [_as_named(line, results, folders) for line in found.notes]
     for path, folder in zip(results, folders, strict=True):
         tables = read_kept_tables(folder)
         found.tables += tables
@@ -78,6 +80,14 @@ def gather(results: Sequence[Path], unpacked: Path, report: Report = silent) -> 
         reasons = "; ".join([*found.problems, *found.notes][:3])
         raise UserError(f"there is nothing to show: {reasons}; name folders in which there are records")
     return found
+
+
+def _as_named(line: str, results: Sequence[Path], folders: Sequence[Path]) -> str:
+    """Return a line with packs as the user named them: the folders of what is in them are gone when it is read."""
+    for path, folder in zip(results, folders, strict=True):
+        if folder != path:
+            line = line.replace(f"{folder}/", f"{path}/")
+    return line
 
 
 def _folder_of(path: Path, unpacked: Path, found: Gathered, report: Report) -> Path:

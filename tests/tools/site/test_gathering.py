@@ -63,6 +63,15 @@ def test_a_pack_is_read_like_a_folder_and_stays_as_it_is(here, tmp_path):
     assert pack.read_bytes() == before
 
 
+def test_what_disagrees_with_a_pack_is_named_by_the_pack(tmp_path):
+    pack = packs.packed(packs.stored(tmp_path / "theirs", 0, noise=1), tmp_path / "pack.zip")
+    packs.stored(tmp_path / "mine", 0)
+    (tmp_path / "unpacked").mkdir()
+    packs.stored(tmp_path / "mine", 1)
+    (problem,) = found_in(tmp_path / "mine", pack).problems
+    assert f"{pack}/tiny/" in problem and "unpacked" not in problem
+
+
 def test_a_damaged_pack_is_refused(here, tmp_path):
     (tmp_path / "pack.zip").write_bytes(b"no pack")
     assert "is damaged or no pack" in refusal(lambda: found_in(here, tmp_path / "pack.zip"))
