@@ -167,6 +167,13 @@ def test_data_of_a_row_is_loaded_when_it_is_looked_at(opened, made):
     assert tab.locator("#panels figcaption").all_inner_texts() == ["loss: bce", "loss: late", "alpha", "mAP, percent"]
 
 
+def test_a_board_without_its_data_set_says_why_it_has_no_bars(opened, made):
+    boards = [path for path in _names(made) if path.startswith("boards/squares-")]
+    tab = opened(next(path for path in boards if "squares-all" not in path))  # that is a kept table
+    assert "the data set, which names its categories, was not there" in tab.locator("#chart-bars").inner_text()
+    assert not tab.get_by_label("Compared with").is_visible()
+
+
 def test_search_by_keyboard_finds_methods_and_records(opened):
     tab = opened("methods/plain.html")
     tab.keyboard.press("/")

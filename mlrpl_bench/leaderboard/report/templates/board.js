@@ -78,7 +78,9 @@ function drawBars() {
 function bars(row, other, ofRow, ofOther) {
   const ratio = by("bars-ratio").value, host = by("chart-bars");
   const own = ofRow[ratio], others = ofOther[ratio], names = data.categories;
-  if (!own) { host.textContent = "nothing to draw"; by("legend-bars").replaceChildren(); return; }
+  const unnamed = "not drawn: the data set, which names its categories, was not there when this page was made";
+  by("bars-row").closest("p").hidden = !names.length;
+  if (!own) { host.textContent = names.length ? "nothing to draw" : unnamed; by("legend-bars").replaceChildren(); return; }
   const order = names.map((_, k) => k).sort((a, b) => (own[b] ?? -1) - (own[a] ?? -1) || a - b);
   const width = Math.max(240, host.clientWidth), step = 22, top = 4;
   const longest = Math.max(...names.map(name => name.length));
