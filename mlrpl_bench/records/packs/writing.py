@@ -75,6 +75,7 @@ class Exported:
         records: how many records are in it.
         bytes: the size of their files; an archive's own size is less.
         scores: the number format of their scores.
+        with_weights: how many of them have trained weights in it.
         sha256: the digest of the pack, which is that of every byte of every file.
     """
 
@@ -82,6 +83,7 @@ class Exported:
     records: int
     bytes: int
     scores: str
+    with_weights: int
     sha256: str
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +129,8 @@ def write(
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}); make room, or name another --out") from error
     sizes = [facts["bytes"] for _, facts in written[0].members()]
-    return Exported(out, len(in_order), sum(sizes), contents.scores, written[0].sha256)
+    with_weights = sum(WEIGHTS in files for files in written[0].records.values())
+    return Exported(out, len(in_order), sum(sizes), contents.scores, with_weights, written[0].sha256)
 
 
 def _files_of(record: Record, contents: Contents, of_training: OfTraining) -> dict[str, bytes]:

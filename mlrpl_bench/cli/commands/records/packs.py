@@ -81,6 +81,9 @@ def export_(
         sizes = f"{done.bytes:,} bytes of files, scores {done.scores}"
         print(f"packed {counted(done.records, 'record')} into {done.path}: {sizes}")
         print(f"sha256 of the pack: {done.sha256}")
+    if weights and done.with_weights < done.records:
+        lacking = f"{done.with_weights or 'none'} of {counted(done.records, 'record')}"
+        print(f"--weights: {lacking} had weights here to be packed", file=sys.stderr)
     if display.problems:
         raise typer.Exit(1)
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.helpers.command import in_folder
-from tests.helpers.packs import members_of, rewritten, stored
+from tests.helpers.packs import HERE, members_of, rewritten, stored
+from tests.helpers.tiny_study import cell, finished
 
 
 @pytest.fixture
@@ -39,6 +40,17 @@ def test_a_method_that_nobody_here_has_is_named_and_never_run(bench, world, tmp_
     listed = bench("list", "cells", "--json", into)
     assert (listed.code, listed.err) == (0, "")
     assert [row["cell"] for row in json.loads(listed.out)] == ["plain 50 % seed 0"]
+
+
+def test_weights_that_were_asked_for_and_are_not_here_are_said(bench, tmp_path):
+    store = stored(tmp_path / "a", 0)
+    store.write(finished(cell(seed=1)), HERE, keep_weights=False)
+    chosen = ("records", "export", "--train-scores", f"--results-dir={tmp_path / 'a'}")
+    code, _, err = bench(*chosen, "--weights", f"--out={tmp_path / 'a.zip'}")
+    assert (code, err) == (0, "--weights: 1 of 2 records had weights here to be packed\n")
+    assert bench(*chosen, f"--out={tmp_path / 'b.zip'}").err == ""
+    done = bench(*chosen, "--weights", "--json", f"--out={tmp_path / 'c.zip'}")
+    assert json.loads(done.out)["with_weights"] == 1
 
 
 def test_conflicts_are_listed_with_exit_code_1(bench, tmp_path):
