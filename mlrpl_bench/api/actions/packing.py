@@ -81,8 +81,12 @@ def export(store: ResultStore, out: Path, chosen: Chosen, contents: Contents, to
     """Pack the chosen records, see `export_records`."""
     if contents.scores not in PRECISIONS:
         raise UserError(f"--scores {contents.scores} is not valid; it is {' or '.join(PRECISIONS)}")
+    there = store.datasets()
+    if unknown := sorted(set(chosen.datasets or ()) - set(there)):  # of which no record would be read
+        known = ", ".join(there) or "none at all"
+        raise UserError(f"no record is of the data set {unknown[0]!r}; there are: {known}")
     records: list[Record] = []
-    for name in chosen.datasets or store.datasets():
+    for name in chosen.datasets or there:
         survey = store.survey(name)
         for problem in survey.problems:
             told.problem(problem)

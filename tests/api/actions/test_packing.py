@@ -57,7 +57,7 @@ def made(tmp_path_factory):
     [
         ({"methods": ["plane"]}, "no record is of the method 'plane'; there are: plain"),
         ({"methods": "plain"}, "methods='plain' must be a list of names"),
-        ({"datasets": ["tine"]}, "no record is of the data set 'tine'"),
+        ({"datasets": ["tine"]}, "no record is of the data set 'tine'; there are: tiny"),
         ({"ratios": [0.7]}, "no record is of the known ratio 0.7; there are: 0.5"),
         ({"cells": ["zz"]}, "no record has a key that begins with 'zz'"),
         ({"cells": [""]}, "no record has a key that begins with ''"),
