@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,18 @@ class Worker:
         self.work, self.order = work, order
 
     def __call__(self) -> Mapping[str, Any]:
-        return self.work(self.order, None)
+        """Do the work and return what came of it.
+
+        Raises:
+            SystemExit: it was not done, or a cell failed: nobody waits for what a job returns, so that its log says
+                why, and SLURM counts it as failed.
+        """
+        found = self.work(self.order, None)
+        if found["line"]:
+            print(f"error: {found['line']}", file=sys.stderr, flush=True)
+        if found["code"]:
+            raise SystemExit(found["code"])
+        return found
 
     def checkpoint(self) -> Any:
         """Return what is put into the queue again: the same work, which goes on from the cells' checkpoints."""

@@ -13,7 +13,7 @@ from tests.helpers.tiny_study import refusal
 
 
 def echo(order, most):
-    return {"code": 0, "line": order["code"], "node": "here"}
+    return {"code": 0, "line": "", "node": order["code"]}
 
 
 def launch(folder, said=None, workers=2):
@@ -30,7 +30,14 @@ def test_without_submitit_a_line_names_the_extra(monkeypatch, tmp_path):
 
 def test_a_job_can_be_pickled_and_does_the_order():
     worker = pickle.loads(pickle.dumps(launcher.Worker(echo, {"code": "c0de"})))
-    assert worker()["line"] == "c0de"
+    assert worker()["node"] == "c0de"
+
+
+def test_a_job_that_cannot_do_the_order_says_why_in_its_log_and_fails(capsys):
+    worker = launcher.Worker(lambda order, most: {"code": 2, "line": "no data on n1", "node": "n1"}, {})
+    with pytest.raises(SystemExit) as ended:
+        worker()
+    assert ended.value.code == 2 and capsys.readouterr().err == "error: no data on n1\n"
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def submitit():
 
 def test_each_worker_is_a_job(submitit, tmp_path):
     jobs = launcher.submit(launch(tmp_path), "local")
-    assert [job.result()["line"] for job in jobs] == ["c0de"] * 2
+    assert [job.result()["node"] for job in jobs] == ["c0de"] * 2
 
 
 def test_what_was_preempted_comes_again_as_the_same_work(submitit):
