@@ -78,7 +78,7 @@ class Plan:
 
     def to_text(self) -> str:
         """Write the plan for people, in lines."""
-        lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo)} of them without a record:"]
+        lines = [f"{counted(len(self.jobs), 'cell')}, {len(self.todo):,} of them without a record:"]
         lines += [f"  {job.cell.title}" for job in self.todo]
         lines += self._groups_text() if self.workers > 1 else []
         lengths = self._lengths()
@@ -191,12 +191,14 @@ def execute(
     study = study or Study(dataset, _options_here(request, placement), watcher.report)
     resolved = cells.with_tuned_values(resolved, study)
     jobs, references = cells.jobs_of(resolved, study)
-    failed = _train(cells.part(jobs, request), resolved, study, watcher, placement) if request.train else []
+    asked = cells.part(jobs, request)
+    failed = _train(asked, resolved, study, watcher, placement) if request.train else []
     on_trained()
     found = _selection(resolved, study, jobs, references, watcher)
     failures = [f"{f.cell.title}: {f.reason} (details in {store.folder(f.cell) / 'failed.json'})" for f in failed]
     failed_methods = list(dict.fromkeys(failure.cell.method for failure in failed))
-    if remark := _why_no_table(request, placement):
+    handed_on = placement.launcher not in (None, *WAITING)
+    if remark := _why_no_table(request, placement, handed_on and bool(sweep.missing(asked, store))):
         return Result(failures=failures, failed_methods=failed_methods, remark=remark)
     if not found.cells:
         if failures:
@@ -233,8 +235,15 @@ def _options_here(request: Request, placement: Placement) -> Options:
     return dataclasses.replace(request.options, device="auto") if elsewhere else request.options
 
 
-def _why_no_table(request: Request, placement: Placement) -> str:
-    later = placement.launcher is not None and placement.launcher not in WAITING
+def _why_no_table(request: Request, placement: Placement, later: bool) -> str:
+    """Say why there is no table; "" where there is to be one.
+
+    Args:
+        later: whether cells are left to workers that somebody else starts.
+    """
+    if placement.launcher == "print" and not later:
+        # A scheduler takes what is printed for the command, so that a table must not be.
+        return "no cell is left to train, so no command is printed; --no-train in place of --launcher makes the table"
     if request.shard is not None:
         number, of = request.shard
         return (

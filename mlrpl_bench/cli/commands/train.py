@@ -238,18 +238,21 @@ def _carry_out(request: Request, manner: Manner, placement: Placement) -> None:
     """Answer from memory if nothing has changed, else do what is requested and print it."""
     from mlrpl_bench.cli import leaderboard_cache
 
-    key = leaderboard_cache.key(request)
+    # The output of `print` is a command and never a table, known as that may be.
+    key = None if placement.launcher == "print" else leaderboard_cache.key(request)
     if not manner.dry_run and key is not None and (cached := key.find()) is not None:
         print(cached.json) if manner.as_json else cached.table.print()
         _say_written("unchanged", [Path(name) for name in cached.written])
         return
     from mlrpl_bench.api.actions import execute
     from mlrpl_bench.api.resolving import resolve
+    from mlrpl_bench.launchers.starting import planned_workers
 
     with shown(manner.log_json) as display:
         resolved = resolve(request, display)
         if manner.dry_run:
-            planned = execute.plan(resolved, display, manner.workers_planned or placement.workers or 1, placement)
+            workers = manner.workers_planned or planned_workers(placement, request.options.device)
+            planned = execute.plan(resolved, display, workers, placement)
         else:
             key = None if key is None else key.with_imports(_files_of_code(resolved))
             states: list[str] = []

@@ -12,7 +12,7 @@ from mlrpl_bench.api.actions import execute
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Quiet
-from mlrpl_bench.launchers.placement import Placement
+from mlrpl_bench.launchers.placement import HERE, Placement
 from mlrpl_bench.models.registry import load_datasets, load_methods
 from mlrpl_bench.records.store import ResultStore
 from mlrpl_bench.training import checkpoint
@@ -69,11 +69,16 @@ def ask(dataset, methods, store, monkeypatch):
         "mlrpl_bench.training.launchers.sweep._train_together", lambda *_: pytest.fail("something is trained")
     )
 
-    def ask(*names, ratios=(0.5,), seeds=((0, 0),), on_trained=lambda: None, stores=store, dry_run=False, **details):
+    def ask(
+        *names, ratios=(0.5,), seeds=((0, 0),), on_trained=lambda: None, stores=store, dry_run=False, placement=HERE,
+        **details,
+    ):  # fmt: skip
         request = Request(dataset="tiny", **{"options": OPTIONS, "train": False, **details})
         rows = [(methods[name], {}) for name in names]
         resolved = Resolved(request, methods, dataset, stores, rows, ratios, seeds)
-        return execute.plan(resolved, Quiet()) if dry_run else execute.execute(resolved, Quiet(), on_trained)
+        if dry_run:
+            return execute.plan(resolved, Quiet())
+        return execute.execute(resolved, Quiet(), on_trained, placement=placement)
 
     return ask
 
@@ -149,10 +154,19 @@ def test_workers_that_train_later_leave_a_part_to_be_trained():
     later = Placement(launcher="print")
     for number in (1, 2):
         request = Request(dataset="tiny", shard=(number, 2))
-        assert execute._why_no_table(request, later).startswith(f"part {number} of 2 is left to the workers; when all")
-        assert execute._why_no_table(request, Placement()).startswith(f"part {number} of 2 is trained; when all")
-    assert execute._why_no_table(Request(dataset="tiny"), later) == "no table is made now, as workers train later"
-    assert execute._why_no_table(Request(dataset="tiny"), Placement()) == ""
+        words = f"part {number} of 2 is left to the workers; when all"
+        assert execute._why_no_table(request, later, True).startswith(words)
+        assert execute._why_no_table(request, Placement(), False).startswith(f"part {number} of 2 is trained; when all")
+    assert execute._why_no_table(Request(dataset="tiny"), later, True) == "no table is made now, as workers train later"
+    assert execute._why_no_table(Request(dataset="tiny"), Placement(), False) == ""
+
+
+@pytest.mark.parametrize(("launcher", "has_table"), [("print", False), ("submitit", True), ("local", True)])
+def test_where_nothing_is_left_to_train_no_table_stands_where_a_command_would(put, ask, launcher, has_table):
+    put("basic")
+    result = ask("basic", train=True, placement=Placement(launcher))
+    assert (result.leaderboard is not None) == has_table
+    assert result.remark.startswith("" if has_table else "no cell is left to train, so no command is printed")
 
 
 def test_heads_stand_beside_trainings_where_two_heads_were_trained():

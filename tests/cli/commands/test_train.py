@@ -1,5 +1,7 @@
 """``run`` and ``leaderboard`` turn options into a request; what it does is tested with the API."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from mlrpl_bench.api.request import Request
@@ -61,6 +63,20 @@ def test_the_number_of_planned_workers_and_the_launcher_are_asked_for(monkeypatc
     (request, manner, placement), (_, _, other) = found
     assert request.shard == (2, 3) and (manner.workers_planned, manner.log_json, placement.launcher) == (8, True, None)
     assert (other.launcher, other.workers) == ("local", 2)
+
+
+def test_the_plan_of_a_launcher_is_for_the_workers_that_it_would_start(monkeypatch, capsys):
+    planned = []
+
+    def plan(resolved, watcher, workers, placement):
+        planned.append(workers)
+        return SimpleNamespace(to_text=lambda: "")
+
+    monkeypatch.setattr("mlrpl_bench.api.actions.execute.plan", plan)
+    monkeypatch.setattr("mlrpl_bench.launchers.local.visible_gpus", lambda: ["0", "1", "2"])
+    for options in (["--launcher=local"], ["--launcher=local", "--workers-planned=2"], []):
+        app.app(["run", "sarb", "--dry-run", *options], standalone_mode=False)
+    assert planned == [3, 2, 1]
 
 
 def test_a_worker_does_the_order_in_a_file_and_fails_if_a_cell_did(monkeypatch, tmp_path):
