@@ -46,7 +46,12 @@ def start(launch: Launch) -> None:
     if ours:
         _connect(ray, launch.placement.ray_address or "auto")
     try:
-        drive(RayPool(ray, launch), launch.folder, launch.say, launch.order.request.get("group"))
+        pool = RayPool(ray, launch)
+        launch.say(
+            f"workers are tasks of the Ray cluster, each with {words_of(pool.needs)}; what they say is in Ray's logs "
+            "on their nodes, as a rule /tmp/ray/session_latest/logs/worker-*.err"
+        )
+        drive(pool, launch.folder, launch.say, launch.order.request.get("group"))
     finally:
         if ours:
             ray.shutdown()
@@ -59,7 +64,7 @@ def _connect(ray: Any, address: str) -> None:
         with _own_sigterm():
             ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (OSError, ValueError, RuntimeError) as error:
-        words = " ".join(str(error).split())[:200]
+        words = " ".join(str(error).split()).split(". ")[0][:200]  # after it comes advice about Ray's own options
         raise UserError(
             f"no Ray cluster answers at --ray-address {address} ({words}); start one with: ray start --head, or write "
             "--ray-address local"
@@ -95,6 +100,9 @@ class RayPool:
         ray: the module.
         clock: seconds from any start that never go back.
 
+    Attributes:
+        needs: what a task takes of its node, see `task_options`.
+
     Raises:
         UserError: a cluster that cannot grow has no room for the workers that are asked for.
     """
@@ -104,12 +112,12 @@ class RayPool:
         options = launch.order.request.get("options", {})
         device = options.get("device", "auto")
         gpus = _gpus_of_a_task(device, ray.cluster_resources())
-        self._needs = task_options(gpus, 1 + (options.get("workers") or 0), launch.placement.accelerator)
-        self._task = ray.remote(**self._needs)(_task_of(launch.work))
+        self.needs = task_options(gpus, 1 + (options.get("workers") or 0), launch.placement.accelerator)
+        self._task = ray.remote(**self.needs)(_task_of(launch.work))
         there = self._there()
         if launch.placement.ray_address == "local" and there < (self.workers or 1):
             raise UserError(
-                f"Ray has room for {counted(there, 'worker')} on this machine, each with {words_of(self._needs)}; ask "
+                f"Ray has room for {counted(there, 'worker')} on this machine, each with {words_of(self.needs)}; ask "
                 "for fewer with --workers, or for less with --device, --accelerator or --loader-workers"
             )
         self._tell_of_room(there, device, launch.say)
@@ -134,21 +142,21 @@ class RayPool:
             self._waits_until = None
         elif self._waits_until is not None and self._clock() >= self._waits_until:
             raise UserError(
-                f"in {PATIENCE_SECONDS / 60:.0f} minutes the Ray cluster had no node with {words_of(self._needs)} for "
+                f"in {PATIENCE_SECONDS / 60:.0f} minutes the Ray cluster had no node with {words_of(self.needs)} for "
                 "a worker; add one, or ask for less with --device, --accelerator or --loader-workers"
             )
         return self.workers or there + PENDING
 
     def _there(self) -> int:
-        return sum(_fitting(node["Resources"], self._needs) for node in self.ray.nodes() if node["Alive"])
+        return sum(_fitting(node["Resources"], self.needs) for node in self.ray.nodes() if node["Alive"])
 
     def _tell_of_room(self, there: int, device: str, say: Callable[[str], None]) -> None:
-        if device == "auto" and not self._needs["num_gpus"]:
+        if device == "auto" and not self.needs["num_gpus"]:
             say("the Ray cluster has no GPU now, so that workers train on CPUs; --device cuda waits for GPUs")
         if there < (self.workers or 1):
             say(
                 f"the Ray cluster has room for {there} of {counted(self.workers or 1, 'worker')} now, each with "
-                f"{words_of(self._needs)}; more begin when it grows"
+                f"{words_of(self.needs)}; more begin when it grows"
             )
 
     def start(self, most: int | None) -> str:

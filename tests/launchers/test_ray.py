@@ -200,7 +200,7 @@ def test_no_cluster_on_this_machine_is_a_line():
         raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one")
 
     line = refusal(lambda: launcher._connect(SimpleNamespace(init=init), "auto"))
-    assert "(Could not find any running Ray instance. Please specify the one); start one with: ray start --head" in line
+    assert "(Could not find any running Ray instance); start one with: ray start --head" in line
 
 
 def test_ray_does_not_take_the_signal_away_by_which_the_command_is_stopped():
