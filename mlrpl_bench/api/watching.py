@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 from mlrpl_bench.records.leases.presence import AtWork
@@ -25,6 +25,9 @@ class Watcher(Protocol):
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Show what happened to the cell with this title, which is trained for so many epochs."""
+
+    def made_elsewhere(self, cells: Mapping[str, float]) -> None:
+        """Hear how many of the cells other processes have made of those that they train now, by process."""
 
     def workers(self, at_work: Sequence[AtWork]) -> None:
         """Show how far the processes are that train the cells elsewhere; told every few seconds."""
@@ -57,6 +60,9 @@ class Quiet:
         """Hand on to the callback which epoch a cell has finished."""
         if isinstance(event, EpochDone):
             self._progress(title, int(event.row["epoch"]) + 1, epochs)
+
+    def made_elsewhere(self, cells: Mapping[str, float]) -> None:
+        """Ignore it; no time that is left is told."""
 
     def workers(self, at_work: Sequence[AtWork]) -> None:
         """Ignore how far other processes are; `cells` counts what they finish."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -128,6 +128,10 @@ class Display:
             else:
                 line = f"{title}: failed, {event.reason}"
             self.console.print(line, markup=False, soft_wrap=True)
+
+    def made_elsewhere(self, cells: Mapping[str, float]) -> None:
+        """Count what other processes make of the cells, for the time that is left."""
+        self.time_left.elsewhere(cells)
 
     def workers(self, at_work: Sequence[AtWork]) -> None:
         """Show a bar for each process that trains cells elsewhere, or log the epochs that they have ended."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlrpl_bench.cli.streams import write_json
@@ -59,6 +59,9 @@ class JsonLog:
         if self._told.get("cells") != done:
             self._told["cells"] = done
             write_json("cells", done=done, total=total)
+
+    def made_elsewhere(self, cells: Mapping[str, float]) -> None:
+        """Ignore it; the time that is left for all cells is not in the log."""
 
     def workers(self, at_work: Sequence[AtWork]) -> None:
         """Write a line for each epoch that a process elsewhere has ended."""

@@ -151,6 +151,16 @@ def test_a_log_file_tells_the_time_that_is_left_once_a_minute_where_cells_end(ca
     assert lines == ["2 of 5 cells done, about 2 min left", "4 of 5 cells done, about 40 s left"]
 
 
+def test_what_other_processes_make_of_the_cells_counts_for_the_time_that_is_left(display):
+    now = [0.0]
+    display.time_left.clock = lambda: now[0]
+    display.cells(0, 4)
+    display.made_elsewhere({"one": 0.0})
+    now[0] = 100.0
+    display.made_elsewhere({"one": 1.0})
+    assert display.time_left.seconds() == pytest.approx(300)
+
+
 def test_a_dumb_terminal_gets_lines_as_a_log_file_does(monkeypatch, capsys, cell):
     monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda console: True))
     monkeypatch.setenv("TERM", "dumb")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlrpl_bench.api import tuned
+from mlrpl_bench.api.actions.training.elsewhere import Elsewhere
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.api.resolving import Resolved
 from mlrpl_bench.api.watching import Watcher
@@ -15,7 +16,7 @@ from mlrpl_bench.data.protocol import COMPLETE_AT_ONE
 from mlrpl_bench.leaderboard.evidence import Collector
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records import matching
-from mlrpl_bench.records.cell import Job
+from mlrpl_bench.records.cell import Cell, Job
 from mlrpl_bench.records.leases.trial import refuse_unfit
 from mlrpl_bench.records.provenance import device_name
 from mlrpl_bench.records.store import Damaged
@@ -150,12 +151,16 @@ def train_here(
     """Train cells in this process, and make their evidence from scores at hand; return those that failed."""
     request = resolved.request
     collector = Collector(study.train, study.test, study.masks)
-    failures, done = [], 0
+    failures: list[Failed] = []
+    ended: set[Cell] = set()
+    elsewhere = Elsewhere(todo, resolved.store)
     epochs = Epochs(0.0)
     worker = replace(worker, says=lambda: {**epochs.standing, "device": device_name(study.workbench.fabric.device)})
     choices = (request.keep_weights, request.group, request.checkpoint_seconds, worker, request.evaluate_every)
     for job, event in sweep.run(todo, study, resolved.store, *choices):
-        watcher.cells(done, len(todo))
+        if (made := elsewhere.look()) is not None:
+            watcher.made_elsewhere(made)
+        watcher.cells(len(ended | elsewhere.finished), len(todo))
         epochs.hear(job.cell.recipe.epochs or 0, event)
         watcher.event(job.cell.title, job.cell.recipe.epochs or 0, event)
         if isinstance(event, Failed):
@@ -163,5 +168,6 @@ def train_here(
         if isinstance(event, Stored):
             with contextlib.suppress(UserError):  # the table names it
                 collector.collect(event.record)
-        done += ends_a_cell(event)
+        if ends_a_cell(event):
+            ended.add(job.cell)
     return failures
