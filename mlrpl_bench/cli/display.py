@@ -10,13 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from mlrpl_bench.cli.terminal.bars import Bars
-from mlrpl_bench.cli.terminal.time_left import TimeLeft, duration
-from mlrpl_bench.cli.worker_lines import EndedEpochs, mean_precision, worker_line
+from mlrpl_bench.cli.terminal.time_left import TimeLeft
+from mlrpl_bench.cli.worker_lines import EndedEpochs, worker_line
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.leases.presence import AtWork
-from mlrpl_bench.training.launchers.epochs import Epochs
+from mlrpl_bench.training.launchers.epochs import Epochs, epoch_line
 from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
+from mlrpl_bench.utils.progress import duration
 from mlrpl_bench.utils.tables import counted
 
 ALL, GROUP = "cells", "group"
@@ -149,8 +150,8 @@ class Display:
                 self.tasks[each.owner] = self.progress.add(each.name, each.steps)
             epoch = min(each.epoch + 1, each.epochs)
             # The device last: where a terminal is narrow, the end is cut.
-            done = f"epoch {epoch}/{each.epochs}{mean_precision(each.test_mAP)}"
-            facts = f"{counted(each.cells, 'cell')}, {done}, {each.device}"
+            mean = "" if each.test_mAP is None else f", mAP {each.test_mAP:.1f}"
+            facts = f"{counted(each.cells, 'cell')}, epoch {epoch}/{each.epochs}{mean}, {each.device}"
             self.progress.update(self.tasks[each.owner], total=each.steps, completed=each.step, facts=facts)
 
     def group(self, cells: int, steps: int, batch: int, rates: Sequence[float], epochs: int) -> None:
@@ -169,10 +170,7 @@ class Display:
     def _log(self, epochs: int, event: SweepEvent) -> None:
         """Log an epoch's line once all cells of the group have ended it."""
         if (over := self.epochs.hear(epochs, event)) is not None:
-            self._line(
-                f"epoch {over.epoch}/{over.epochs}: loss {over.loss:.4f}{mean_precision(over.test_mAP)}, "
-                f"{over.images_per_second:.0f} images/s, {duration(over.seconds_left)} left"
-            )
+            self._line(epoch_line(over))
 
     def _log_preparation(self, what: str, done: int, total: int) -> None:
         """Log a preparation, unless it was quick."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from mlrpl_bench.cli.terminal.time_left import duration
 from mlrpl_bench.records.leases.presence import AtWork
-from mlrpl_bench.utils.tables import counted
+from mlrpl_bench.training.launchers.epochs import epoch_line
 
 
 class EndedEpochs:
@@ -36,17 +35,4 @@ class EndedEpochs:
 
 def worker_line(of: AtWork) -> str:
     """Write what a process said when it had ended an epoch."""
-    loss = math.nan if of.loss is None else of.loss
-    return (
-        f"{of.name} ({of.device}): {counted(of.cells, 'cell')}, epoch {of.epoch}/{of.epochs}: loss {loss:.4f}"
-        f"{mean_precision(of.test_mAP)}, {of.images_per_second:.0f} images/s, {duration(of.seconds_left)} left"
-    )
-
-
-def mean_precision(percent: float | None) -> str:
-    """Write what follows an epoch's loss.
-
-    >>> mean_precision(45.67), mean_precision(None)
-    (', mAP 45.7', '')
-    """
-    return "" if percent is None else f", mAP {percent:.1f}"
+    return f"{of.name} ({of.device}): {epoch_line(of)}"

@@ -253,9 +253,9 @@ def test_a_log_file_tells_of_a_group_and_of_an_epoch_a_minute_at_most_and_of_the
         display.event(TITLE, 4, finished)
     assert capsys.readouterr().err.splitlines() == [
         "training 2 cells, 4 epochs of 10 steps, learning rate 0.001 to 0.002",
-        "epoch 1/4: loss 0.7500, mAP 45.7, 4 images/s, 2 min left",
-        "epoch 3/4: loss 0.7500, mAP 45.7, 4 images/s, 40 s left",
-        "epoch 4/4: loss 0.7500, mAP 45.7, 4 images/s, 0 s left",
+        "2 cells, epoch 1/4: loss 0.7500, mAP 45.7, 4 images/s, 2 min left",
+        "2 cells, epoch 3/4: loss 0.7500, mAP 45.7, 4 images/s, 40 s left",
+        "2 cells, epoch 4/4: loss 0.7500, mAP 45.7, 4 images/s, 0 s left",
         f"{TITLE}: mAP 61.8 in 13 s",
     ]
 

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from mlrpl_bench.cli.terminal.time_left import duration
+from mlrpl_bench.utils.progress import duration
 
 REFRESHES = 4.0
 """This many refreshes happen in a second."""

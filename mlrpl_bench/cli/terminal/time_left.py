@@ -60,15 +60,3 @@ class TimeLeft:
     def _begin(self) -> None:
         if self._began is None:
             self._began = self.clock()
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for people.
-
-    >>> duration(59), duration(3599), duration(7260)
-    ('59 s', '60 min', '2 h 1 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if seconds < 3600 else f"{minutes // 60} h {minutes % 60} min"

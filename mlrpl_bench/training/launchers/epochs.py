@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.training.launchers.events import Began, SweepEvent, Waiting, ends_a_cell
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
+from mlrpl_bench.utils.progress import duration
+from mlrpl_bench.utils.tables import counted
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,20 @@ class Epoch:
     test_mAP: float | None
     images_per_second: float
     seconds_left: float
+
+
+def epoch_line(of: Epoch | AtWork) -> str:
+    """Write how the cells of a group stood after an epoch; its test mAP is left out where none was taken.
+
+    >>> epoch_line(Epoch(2, 1, 4, 0.75, 45.67, 80.0, 130.0))
+    '2 cells, epoch 1/4: loss 0.7500, mAP 45.7, 80 images/s, 2 min left'
+    """
+    loss = math.nan if of.loss is None else of.loss
+    mean = "" if of.test_mAP is None else f", mAP {of.test_mAP:.1f}"
+    return (
+        f"{counted(of.cells, 'cell')}, epoch {of.epoch}/{of.epochs}: loss {loss:.4f}{mean}, "
+        f"{of.images_per_second:.0f} images/s, {duration(of.seconds_left)} left"
+    )
 
 
 class Epochs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import platform
 import sys
 import time
@@ -18,9 +17,10 @@ from mlrpl_bench.launchers import same_code
 from mlrpl_bench.launchers.order import WorkOrder
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.elsewhere.remote import address_of
+from mlrpl_bench.training.launchers.epochs import Epochs, epoch_line
 from mlrpl_bench.training.launchers.events import SweepEvent
 from mlrpl_bench.training.launchers.sweep import Worker
-from mlrpl_bench.training.trainer import EpochDone, Failed, Note
+from mlrpl_bench.training.trainer import Failed, Note
 from mlrpl_bench.utils import shortages
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.signals import Interrupted
@@ -73,7 +73,7 @@ def work(content: Mapping[str, Any], most: int | None) -> Mapping[str, Any]:
 
 
 class Lines(Quiet):
-    """This watcher writes a log file: a line for each cell that ends, and at most one a minute for an epoch.
+    """This watcher writes a log file: a line for each cell that ends, and at most one a minute for a group's epochs.
 
     Args:
         clock: seconds from any start that never go back.
@@ -81,16 +81,13 @@ class Lines(Quiet):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._clock, self._told = clock, -math.inf
+        self._epochs = Epochs(LINE_SECONDS, clock)
 
     def event(self, title: str, epochs: int, event: SweepEvent) -> None:
         """Write what is worth a line."""
-        if isinstance(event, EpochDone) and self._clock() - self._told >= LINE_SECONDS:
-            self._told = self._clock()
-            mean = 100 * event.row["test.mAP"]
-            scored = "" if math.isnan(mean) else f", mAP {mean:.1f}"
-            self._write(f"{title}: epoch {event.row['epoch'] + 1:.0f} of {epochs}{scored}")
-        elif isinstance(event, Finished):
+        if (over := self._epochs.hear(epochs, event)) is not None:
+            self._write(epoch_line(over))
+        if isinstance(event, Finished):
             self._write(f"{title}: mAP {100 * event.metrics['mAP']:.1f} in {event.seconds:.0f} s")
         elif isinstance(event, Failed):
             self._write(f"{title}: failed, {event.reason}")

@@ -12,8 +12,9 @@ from mlrpl_bench.api.actions.training import launching
 from mlrpl_bench.api.actions.training.working import Lines, work
 from mlrpl_bench.api.request import Request
 from mlrpl_bench.launchers.placement import Placement
+from mlrpl_bench.training.launchers.events import Began
 from mlrpl_bench.training.options import Options
-from mlrpl_bench.training.trainer import EpochDone, Failed
+from mlrpl_bench.training.trainer import EpochDone, Failed, StepDone
 from tests.helpers.tiny_study import cell
 
 
@@ -114,16 +115,20 @@ def test_paths_of_an_order_hold_in_every_folder(tmp_path, monkeypatch):
 def test_a_log_file_has_a_line_for_a_cells_end_and_at_most_one_a_minute_for_an_epoch(capsys):
     now = [0.0]
     lines = Lines(clock=lambda: now[0])
+    lines.event("a", 5, Began(1, 10, 8, (0.1,)))
+    lines.event("a", 5, StepDone(0, 1, 10))
     for epoch in range(5):
-        lines.event("a", 5, EpochDone(cell(), {"epoch": epoch, "test.mAP": 0.5}))
         now[0] += 25
+        lines.event("a", 5, StepDone(epoch, 10, 10))
+        lines.event("a", 5, EpochDone(cell(), {"epoch": epoch, "loss.bce": 0.25, "test.mAP": 0.5}))
     lines.cells(0, 1)
     lines.event("a", 5, Failed(cell(), "it broke", ""))
     lines.note("a word")
     lines.warn("odd")
     assert capsys.readouterr().err.splitlines() == [
-        "a: epoch 1 of 5, mAP 50.0",
-        "a: epoch 4 of 5, mAP 50.0",
+        "1 cell, epoch 1/5: loss 0.2500, mAP 50.0, 3 images/s, 2 min left",
+        "1 cell, epoch 4/5: loss 0.2500, mAP 50.0, 3 images/s, 25 s left",
+        "1 cell, epoch 5/5: loss 0.2500, mAP 50.0, 3 images/s, 0 s left",
         "a: failed, it broke",
         "a word",
         "warning: odd",
