@@ -16,7 +16,7 @@ from mlrpl_bench.utils.errors import UserError
 
 _OPTIONS: dict[str, tuple[Any, str, str]] = {
     "launcher": (list[str], f"Who starts workers: {', '.join(LAUNCHERS)}.", "none, train here"),
-    "workers": (int, "How many workers a --launcher starts.", "one a GPU"),
+    "workers": (int, "How many workers a --launcher starts.", "one a GPU; 1 for jobs and print"),
     "ray_address": (str, "With ray: the cluster; local starts one here.", "auto"),
     "accelerator": (str, "With ray: the kind of GPU, such as H100.", "any"),
     "partition": (str, "With submitit: SLURM's partition.", "SLURM's"),

@@ -29,17 +29,23 @@ def namespace(method: str) -> str:
     return f"mlrpl-bench.{method}"
 
 
+KEY_TYPES = (b"ssh-", b"ecdsa-", b"sk-")
+"""The types of keys that OpenSSH knows begin like this."""
+
+
 def check_trusted_keys(path: Path) -> None:
-    """Refuse a file of trusted keys that is not there, before anything else is done.
+    """Refuse a file of trusted keys that is not there or holds no key, before anything else is done.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or no line of it names a key.
     """
+    advice = "give a file as ssh-keygen reads it: NAME ssh-ed25519 AAAA... on each line"
     try:
-        path.read_bytes()
+        lines = path.read_bytes().splitlines()
     except OSError as error:
-        advice = "give a file as ssh-keygen reads it: NAME ssh-ed25519 AAAA... on each line"
         raise UserError(f"--trusted-keys {path} cannot be read ({error.strerror}); {advice}") from error
+    if not any(word.startswith(KEY_TYPES) for line in lines if line[:1] != b"#" for word in line.split()[1:]):
+        raise UserError(f"--trusted-keys {path} holds no key; {advice}")
 
 
 def signer(record: Record, trusted_keys: Path) -> str:

@@ -58,7 +58,7 @@ def gather(results: Sequence[Path], unpacked: Path, report: Report = silent) -> 
     Raises:
         UserError: one cannot be read, a pack is not what was packed, or there is nothing at all.
     """
-    found = Gathered()
+    found, results = Gathered(), list(dict.fromkeys(results))
     folders = [_folder_of(path, unpacked / str(number), found, report) for number, path in enumerate(results)]
     for path, folder in zip(results, folders, strict=True):
         found.called |= {str(folder): path.resolve().name, str(path): path.resolve().name}

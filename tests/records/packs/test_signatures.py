@@ -112,5 +112,12 @@ def test_a_machine_without_openssh_is_told(store, keys, there, tmp_path, monkeyp
     assert "install OpenSSH" in refusal(lambda: bring_in(pack, there, trusting(keys, "jane")))
 
 
+@pytest.mark.parametrize("content", ["", "garbage\n", "# jane@example.org ssh-ed25519 AAAA\n", "ssh-ed25519\n"])
+def test_a_file_without_a_key_is_refused(content, tmp_path, there):
+    keys = tmp_path / "keys"
+    keys.write_text(content)
+    assert "holds no key; give a file as ssh-keygen reads it" in refusal(lambda: signatures.check_trusted_keys(keys))
+
+
 def test_trusted_keys_that_are_not_there_are_refused_first(tmp_path, there):
     assert "cannot be read" in refusal(lambda: bring_in(tmp_path / "no.zip", there, tmp_path / "no-keys"))

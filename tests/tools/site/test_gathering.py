@@ -45,6 +45,12 @@ def test_equal_copies_are_no_note(here, tmp_path):
     assert (len(found.records), found.problems, found.notes) == (8, [], [])
 
 
+def test_a_folder_that_is_named_twice_is_read_once(here):
+    once, twice = found_in(here), found_in(here, here)
+    assert len(twice.records) == len(once.records) == 4 and twice.tables == once.tables
+    assert (twice.problems, twice.notes) == ([], [])
+
+
 def test_records_of_another_version_are_counted(here):
     make_of_another_version(sorted((here / "tiny" / "plain").iterdir())[0])
     found = found_in(here)

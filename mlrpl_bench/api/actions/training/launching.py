@@ -36,6 +36,9 @@ def launch(todo: Sequence[Job], resolved: Resolved, watcher: Watcher, placement:
     """
     folder = CellsInFolder(todo, resolved.store, watcher)
     order = order_of(resolved, placement, todo)
+    if company := at_work(resolved.store.root / resolved.dataset.name, Owner()):
+        names = ", ".join(each.name for each in company)
+        watcher.note(f"others train in this folder already ({names}); workers are started beside them")
     path = order.write(resolved.store.root / resolved.dataset.name)
     starting.start(Launch(order, path, placement, folder, work, watcher.note))
     folder.look()

@@ -80,7 +80,7 @@ def export_(
     else:
         sizes = f"{done.bytes:,} bytes of files, scores {done.scores}"
         print(f"packed {counted(done.records, 'record')} into {done.path}: {sizes}")
-        print(f"sha256 of the pack: {done.sha256}")
+        print(f"sha256 of its contents: {done.sha256}")
     if weights and done.with_weights < done.records:
         lacking = f"{done.with_weights or 'none'} of {counted(done.records, 'record')}"
         print(f"--weights: {lacking} had weights here to be packed", file=sys.stderr)
@@ -117,7 +117,7 @@ def import_(
 
 
 def _print(found: Imported, trusted_keys: Path | None, plugin: list[Path] | None) -> None:
-    print(f"sha256 of the pack: {found.sha256}")
+    print(f"sha256 of its contents: {found.sha256}")
     here = f"; {counted(len(found.already), 'record')} with the same scores here already" if found.already else ""
     print(f"imported {counted(len(found.imported), 'record')}{here}")
     if trusted_keys is not None:

@@ -1,6 +1,7 @@
 """What the results folder says of cells that others train, and how failures come back."""
 
 import os
+import platform
 
 import pytest
 
@@ -21,7 +22,7 @@ class Told:
     """A watcher that keeps what it is told of cells."""
 
     def __init__(self):
-        self.events, self.counts, self.at_work = [], [], []
+        self.events, self.counts, self.at_work, self.notes = [], [], [], []
 
     def event(self, title, epochs, event):
         self.events.append((title, event))
@@ -33,7 +34,7 @@ class Told:
         self.at_work = at_work
 
     def note(self, text):
-        pass
+        self.notes.append(text)
 
 
 @pytest.fixture
@@ -124,3 +125,18 @@ def test_a_launcher_is_given_the_order_and_what_fails_meanwhile_comes_back(resol
     assert (launch.order.planned, launch.order.launcher) == (3, "print")
     assert list(launch.order.failed) == [jobs[1].cell.key]
     assert WorkOrder.read(launch.path) == launch.order
+
+
+def test_whoever_trains_in_the_folder_already_is_named(resolved, jobs, monkeypatch):
+    monkeypatch.setattr(starting, "start", lambda launch: None)
+    told = Told()
+    launching.launch(jobs, resolved, told, Placement("print"))
+    assert told.notes == []
+    standing = {"epoch": 0, "epochs": 2, "step": 1, "steps": 9, "images_per_second": 8.0, "seconds_left": 9.5}
+    with Owner(says=lambda: {"cells": 3, "device": "cpu", **standing}) as other:
+        other.announce(resolved.store.root / resolved.dataset.name, set())
+        other.beat()
+        launching.launch(jobs, resolved, told, Placement("print"))
+    (note,) = told.notes
+    name = f"{platform.node()} {os.getpid()}"
+    assert note == f"others train in this folder already ({name}); workers are started beside them"
