@@ -22,6 +22,7 @@ import hashlib
 import importlib
 import io
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -196,6 +197,8 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     >>> exponent([1, 10, 100], [5.0, 7.0, 700.0])
     2.0
     """
+    if len(sizes) < 2:  # a single size has no curve
+        return math.nan
     return float(np.log(seconds[-1] / seconds[-2]) / np.log(sizes[-1] / sizes[-2]))
 
 
@@ -210,7 +213,8 @@ def ratios(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
             if part == "group":
                 found[f"{part}, {name}: over the limit"] = round(seconds[-1] / curve["limit_seconds"][-1], 2)
             else:
-                power = exponent(curve["sizes"], seconds)
+                if math.isnan(power := exponent(curve["sizes"], seconds)):
+                    continue
                 found[f"{part}, {name}: growth for ten times the size"] = round(10**power, 2)
     return found
 

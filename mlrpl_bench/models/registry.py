@@ -237,16 +237,15 @@ def chosen_methods(methods: Registry[MethodEntry], names: Sequence[str] | None) 
     """Return the methods of some names, each once.
 
     Args:
-        names: ``["all"]``; ``["paper"]`` for those with published numbers; None for the basic ones.
+        names: of methods; ``all`` among them stands for every method, ``paper`` for those with published numbers.
+            None for the basic ones.
     """
     entries = [methods[name] for name in methods]
     if names is None:
         return [entry for entry in entries if entry.default]
-    if list(names) == ["all"]:
-        return entries
-    if list(names) == ["paper"]:
-        return [entry for entry in entries if entry.published]
-    return [methods[name] for name in dict.fromkeys(names)]
+    meant = {"all": entries, "paper": [entry for entry in entries if entry.published]}
+    chosen = [entry for name in names for entry in (meant[name] if name in meant else [methods[name]])]
+    return list({entry.name: entry for entry in chosen}.values())
 
 
 def describe_failure(path: Path, error: Exception) -> str:

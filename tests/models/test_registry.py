@@ -263,6 +263,8 @@ def three(folder):
         (None, ["basic", "both"]),
         (["all"], ["basic", "both", "shown"]),
         (["paper"], ["both", "shown"]),
+        (["shown", "all"], ["shown", "basic", "both"]),
+        (["basic", "paper"], ["basic", "both", "shown"]),
         (["shown"], ["shown"]),
         (["shown", "basic"], ["shown", "basic"]),
         (["shown", "shown", "shown"], ["shown"]),
@@ -273,7 +275,7 @@ def test_methods_are_chosen_by_name_or_kind(three, asked, names):
     assert [entry.name for entry in chosen_methods(three, asked)] == names
 
 
-@pytest.mark.parametrize("asked", [[""], ["shown", ""], ["shown", "shwn"], ["shown", "all"]])
+@pytest.mark.parametrize("asked", [[""], ["shown", ""], ["shown", "shwn"], ["all", "shwn"]])
 def test_a_method_that_is_not_there_is_refused(three, asked):
     with pytest.raises(UserError, match="no method"):
         chosen_methods(three, asked)

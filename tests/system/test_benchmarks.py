@@ -325,6 +325,7 @@ def test_growth_is_said_as_a_power_of_the_size():
     assert growth.exponent([1, 10, 100], [5.0, 7.0, 700.0]) == pytest.approx(2)
     curve = {"sizes": [1, 10], "seconds": {"a": [1.0, 10.0]}}
     assert growth.ratios({"part": curve}) == {"part, a: growth for ten times the size": 10}
+    assert growth.ratios({"part": {"sizes": [10], "seconds": {"a": [10.0]}}}) == {}
     assert growth.ratios({"group": {**curve, "limit_seconds": [1.0, 8.0]}}) == {"group, a: over the limit": 1.25}
 
 
