@@ -178,7 +178,9 @@ class Claims:
             notes.append("published differences with a data set's name are of other data or ratios: for reference only")
         notes += [TWO_SEEDS] if 2 in seeds else []
         notes += [pairing.ONE_MASK] if len(masks) == 1 and max(seeds, default=0) > 1 else []
-        notes += [f"left out, {line}" for finding in findings for line in finding.unpaired_seeds if finding.part.counts]
+        # Where no seed is common the verdict says what is missing.
+        measured = [finding for finding in findings if finding.part.counts and finding.seeds]
+        notes += [f"left out, {line}" for finding in measured for line in finding.unpaired_seeds]
         return list(dict.fromkeys(notes))
 
     def _about_controls(self) -> list[str]:

@@ -172,6 +172,11 @@ def test_seeds_that_were_left_out_are_noted(cells):
     assert "left out, seed 1: plrb_fixed has none at 50 %" in found.notes()
 
 
+def test_a_claim_without_a_common_seed_says_what_is_missing_once(cells):
+    found = judge(simulated.without(cells, "plrb_fixed", 0.5), "scenes", RATIOS)
+    assert not [note for note in found.notes() if "plrb_fixed has none" in note]
+
+
 def published_column(claims, name):
     verdict = verdict_of(claims, name)
     rows = claims.rows()
