@@ -121,18 +121,19 @@ class Request:
         """Return the request that `to_json` wrote.
 
         Raises:
-            UserError: a field is unknown, as another version wrote it.
+            UserError: a field is unknown or missing, as another version wrote it; nothing is guessed.
         """
         values = dict(content)
         names = {each.name for each in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - names):
             raise UserError(f"a request has no {', '.join(unknown)}; it was written by another version")
-        values |= {name: tuple(map(Path, values[name])) for name in PATHS if name in values}
+        if missing := sorted(names - set(values)):
+            raise UserError(f"the request lacks {', '.join(missing)}; it was written by another version")
+        values |= {name: tuple(map(Path, values[name])) for name in PATHS}
         lists = ("methods", "ratios", "shard")
         values |= {name: tuple(values[name]) for name in lists if values.get(name) is not None}
         values |= {name: Path(values[name]) for name in ("out", "tuned_file") if values.get(name) is not None}
-        if "options" in values:
-            values["options"] = Options.from_json(values["options"])
+        values["options"] = Options.from_json(values["options"])
         return cls(**values)
 
 

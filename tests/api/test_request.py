@@ -58,6 +58,14 @@ def test_a_field_of_another_version_is_refused():
         Request.from_json({**Request().to_json(), "colour": "red"})
 
 
+@pytest.mark.parametrize("name", ["options", "methods", "group"])
+def test_a_field_that_is_missing_is_not_guessed(name):
+    content = Request().to_json()
+    del content[name]
+    with pytest.raises(UserError, match=f"the request lacks {name}; it was written by another version"):
+        Request.from_json(content)
+
+
 def test_a_seed_is_that_of_the_mask_too():
     assert Request(seeds=3).seed_pairs() == [(0, 0), (1, 1), (2, 2)]
 

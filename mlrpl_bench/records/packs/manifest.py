@@ -26,11 +26,14 @@ Facts = Mapping[str, Mapping[str, Any]]
 """This maps the name of each file to its ``bytes`` and its ``sha256``."""
 
 
+NOTHING_IMPORTED = "; nothing was imported"
+
+
 class BadPack(UserError):
     """A pack is damaged, of another version, or holds what does not belong into one."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; nothing was imported")
+        super().__init__(f"{what}{NOTHING_IMPORTED}")
 
 
 @dataclass(frozen=True)

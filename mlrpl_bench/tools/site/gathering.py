@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlrpl_bench.records.packs import importing
-from mlrpl_bench.records.packs.manifest import MANIFEST
+from mlrpl_bench.records.packs.manifest import MANIFEST, NOTHING_IMPORTED, BadPack
 from mlrpl_bench.records.record import RECORD, Record
 from mlrpl_bench.records.store import ResultStore, left_out_line
 from mlrpl_bench.tools.site.kept_tables import KeptTable, read_kept_tables
@@ -97,7 +97,10 @@ def _folder_of(path: Path, unpacked: Path, found: Gathered, report: Report) -> P
     if not path.exists():
         raise UserError(f"{path} is not there; name folders of records, or packs that records export wrote")
     unpacked.mkdir()
-    brought = importing.bring_in(path, ResultStore(unpacked), report=report)
+    try:
+        brought = importing.bring_in(path, ResultStore(unpacked), report=report)
+    except BadPack as error:
+        raise UserError(str(error).removesuffix(NOTHING_IMPORTED)) from error
     found.notes.append(f"{path} is a pack: {counted(len(brought.imported), 'record')} measured elsewhere")
     return unpacked
 
