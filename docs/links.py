@@ -13,6 +13,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
     "results/reference/scenes-all-methods.md": "reference-table.md",
+    "results/reference/scenes-five-ratios.md": "five-ratios.md",
 }
 """Files of the checkout that lie outside of docs/, and the pages that include them."""
 

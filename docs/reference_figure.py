@@ -1,4 +1,4 @@
-"""Draws docs/reference.svg, the picture in README, from results/reference/scenes-all-methods.csv.
+"""Draws docs/reference.svg, the picture in README, from results/reference/scenes-five-ratios.csv.
 
 Run it from the checkout after the reference table has changed:
 
@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from mlrpl_bench.leaderboard.report.figures import COLOURS, DASHES, MARKERS
 
 DOCS = Path(__file__).resolve().parent
-TABLE = DOCS.parent / "results" / "reference" / "scenes-all-methods.csv"
+TABLE = DOCS.parent / "results" / "reference" / "scenes-five-ratios.csv"
 PICTURE = DOCS / "reference.svg"
 
 METHODS = ("kggr", "sarb", "ssgrl", "asl", "partial_bce", "csl", "an")
