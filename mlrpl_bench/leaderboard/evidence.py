@@ -14,6 +14,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -252,8 +253,11 @@ def mAP_of_epochs(record: Record) -> NDArray[np.float64]:
     path = record.folder / "history.csv"
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        course_E = np.array([float(row["test.mAP"] or "nan") for row in rows])
-        if not (np.isnan(course_E) | ((course_E >= 0) & (course_E <= 1))).all():
+        stated = [row["test.mAP"] for row in rows]  # "" after an epoch without evaluation, which the last one never is
+        course_E = np.array([math.nan if text == "" else float(text) for text in stated])
+        is_taken_E = np.array([text != "" for text in stated], dtype=bool)
+        taken_E = course_E[is_taken_E]
+        if not ((taken_E >= 0) & (taken_E <= 1)).all() or not is_taken_E[-1:].all():
             raise ValueError("its test.mAP are no shares between 0 and 1")
         return course_E
     except KeyError:

@@ -1,6 +1,7 @@
 """Evidence is what the stored files say, computed once; every number here is computed another way."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -221,11 +222,18 @@ def test_the_course_of_the_metric_is_that_of_the_history(world):
     assert collector(of).collect(put(ratio=0.9, history=[{"epoch": 0}])).course_E.tolist() == []
 
 
-@pytest.mark.parametrize("text", ["epoch,test.mAP\n0,much\n", "epoch,test.mAP\n0,7\n", "epoch,test.mAP\n0,nan\n"])
-def test_a_history_that_is_damaged_is_refused(world, text):
+def test_an_epoch_without_evaluation_has_no_number(world):
+    of, put = world
+    course_E = collector(of).collect(put(history=[{"test.mAP": math.nan}, {"test.mAP": 0.25}])).course_E
+    assert np.isnan(course_E[0]) and course_E[1] == 0.25
+
+
+@pytest.mark.parametrize("values", ["much", "7", "nan", "0.5,", ""])
+def test_a_history_that_is_damaged_is_refused(world, values):
     of, put = world
     record = put()
-    (record.folder / "history.csv").write_text(text)
+    rows = [f"{epoch},{value}" for epoch, value in enumerate(values.split(","))]
+    (record.folder / "history.csv").write_text("\n".join(["epoch,test.mAP", *rows, ""]))
     with pytest.raises(UserError, match=r"history.csv is damaged .* move its folder away"):
         collector(of).collect(record)
 
