@@ -144,7 +144,7 @@ def checkout(tmp_path, monkeypatch):
         pytest.importorskip(name, reason="pip install -e '.[docs]'")
     for name in ("docs", "examples", "results/reference"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("gallery", "__pycache__"))
-    for name in links.OUTSIDE:
+    for name in (*links.OUTSIDE, "CITATION.cff"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
