@@ -111,14 +111,17 @@ class TestACellTrainedAgain:
         assert verdict.to_text() == "bit-identical" and verdict.holds()
         assert contents(world.store.root) == before
 
-    def test_is_evaluated_after_the_same_epochs(self, world):
+    def test_is_evaluated_after_the_same_epochs(self, world, monkeypatch):
         job = world.study.job(world.methods["plain"], 0.5, 0, 0, {})
         for _ in sweep.run([job], world.study, world.store, evaluate_every=2):
             pass
         record = world.store.find(job.cell)
         first, second = (line.split(",") for line in (record.folder / "history.csv").read_text().splitlines()[1:])
         assert "" in first and "" not in second and record.content["best_epoch"] == 1
+        trained, asked = verifying.train, []
+        monkeypatch.setattr(verifying, "train", lambda *of, **how: asked.append(how) or trained(*of, **how))
         assert world.verify(record).to_text() == "bit-identical"
+        assert asked == [{"evaluated": {1}}]
 
     def test_is_the_same_with_hyper_parameters_of_its_own(self, world, tmp_path):
         entry = world.methods["plain"]

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,22 @@ def test_a_run_trains_what_is_missing_and_tells_of_progress(trained):
     heard.clear()
     assert mb.run("plain", ratios=[0.7], progress=lambda *what: heard.append(what), **trained).written == ()
     assert not [what for what in heard if what[0].startswith("plain")]
+
+
+def test_test_images_are_scored_as_often_as_is_asked_and_the_table_says_so(trained, tmp_path):
+    asked = {**trained, "epochs": 3, "results": tmp_path, "ratios": [0.5]}
+    result = mb.leaderboard(methods=["plain"], evaluate_every=2, **asked)
+    histories = [pd.read_csv(path) for path in tmp_path.glob("tiny/*/*/history.csv")]
+    assert len(histories) == 2  # the upper bound's too
+    assert all(history["test.mAP"].notna().tolist() == [False, True, True] for history in histories)
+    texts = {
+        path.suffix: path.read_text(encoding="utf-8") for path in result.written if path.suffix in (".md", ".html")
+    }
+    assert "the best of those epochs that were evaluated (--evaluate-every): " in texts[".md"]
+    assert not re.search(r"[\[:, ]NaN[,\]}]", texts[".html"])  # which is no JSON
+    every = mb.leaderboard(methods=["plain"], **{**asked, "results": tmp_path / "every"})
+    same = result.measurements.metric.isin(["mAP", "OF1", "CF1"])
+    pd.testing.assert_frame_equal(result.measurements[same], every.measurements[same])
 
 
 def test_hyper_parameters_are_changed_by_name(trained):

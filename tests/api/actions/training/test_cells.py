@@ -1,5 +1,6 @@
 """The parts of a grid are disjoint and make the whole; a worker trains what is left and makes no table."""
 
+import csv
 import os
 import time
 from dataclasses import replace
@@ -124,6 +125,14 @@ class Looking(Quiet):
         while isinstance(event, StepDone) and not self.seen and time.monotonic() < until:
             self.seen = at_work(self.among, Owner())
             time.sleep(0.01)
+
+
+def test_a_worker_scores_test_images_as_often_as_its_order_says(request_, tmp_path):
+    asked = replace(request_, methods=("plain",), ratios=(0.2,), seeds=1, evaluate_every=2, results=(tmp_path,))
+    assert cells.train_as_worker(resolve(asked, Quiet()), Quiet(), Worker("local"), {}) == 0
+    (path,) = tmp_path.glob("tiny/plain/*/history.csv")
+    with path.open(newline="") as file:
+        assert [bool(row["test.mAP"]) for row in csv.DictReader(file)] == [False, True]
 
 
 def test_a_process_that_trains_says_in_the_folder_how_far_it_is(request_, tmp_path, monkeypatch):
