@@ -148,6 +148,18 @@ def opened(browser, address):
     assert seen == []
 
 
+def test_the_line_of_map_steps_over_epochs_without_evaluation(browser, text, tmp_path):
+    seldom = re.sub(r'"test\.mAP":\s*\[[^]]*\]', '"test.mAP":[null,0.25,null,0.5]', text)
+    assert seldom != text
+    (tmp_path / "index.html").write_text(seldom, encoding="utf-8")
+    tab = browser.new_page()
+    tab.goto((tmp_path / "index.html").as_uri())
+    panel = tab.locator("#panels figure", has_text="mAP, percent")
+    drawn = panel.locator("path.curve").first.get_attribute("d")
+    tab.close()
+    assert re.fullmatch(r"M[\d. ]+L[\d. ]+", drawn)  # from the one to the other
+
+
 LABELS = "#table-leaderboard tbody tr:visible > th"
 
 

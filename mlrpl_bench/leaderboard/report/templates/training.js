@@ -30,8 +30,8 @@ function trainingPanels(host, keys, courses, complete) {
   const panels = new Map();
   few.forEach((ratio, slot) => {
     const {epochs, loss, epoch} = courses[ratio];
-    const add = (title, values, spread) => {
-      const points = values.map((value, place) => [spread(place, values.length), value]);
+    const add = (title, values, spread, isJoined = false) => {
+      const points = values.map((value, place) => [spread(place, values.length), value]).filter(p => !isJoined || p[1] !== null);
       if (!points.some(p => p[1] !== null)) return;
       if (!panels.has(title)) panels.set(title, {epochs, series: []});
       panels.get(title).series.push({slot, name: `${percent(ratio, complete)} known`, points});
@@ -40,7 +40,9 @@ function trainingPanels(host, keys, courses, complete) {
     const kinds = ["scalar", "pseudo", "test"], kind = ([name]) => kinds.indexOf(name.split(".")[0]);
     for (const [name, values] of Object.entries(epoch).sort((a, b) => kind(a) - kind(b))) {
       const title = name.startsWith("test.") ? "mAP, percent" : name.startsWith("pseudo.") ? `pseudo-labels: ${words(name)}` : words(name);
-      add(title, name.startsWith("test.") ? values.map(v => v === null ? v : +(100 * v).toFixed(2)) : values, k => k + 1);
+      // Epochs without evaluation are stepped over: a point between two gaps would have no line.
+      if (name.startsWith("test.")) add(title, values.map(v => v === null ? v : +(100 * v).toFixed(2)), k => k + 1, true);
+      else add(title, values, k => k + 1);
     }
   });
   host.replaceChildren(...[...panels].map(([title]) => {
