@@ -14,6 +14,7 @@ OUTSIDE = {
     "benchmarks/README.md": "benchmarks.md",
     "results/reference/scenes-all-methods.md": "reference-table.md",
     "results/reference/scenes-five-ratios.md": "five-ratios.md",
+    "results/reference/coco18-methods.md": "photographs-table.md",
 }
 """Files of the checkout that lie outside of docs/, and the pages that include them."""
 
