@@ -20,7 +20,7 @@ import platform
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,25 +133,26 @@ class Owner:
                         folder.rmdir()
                 raise
 
-    def processes(self, among: Path, wanted: Collection[str] | None = None) -> int:
+    def processes(self, among: Path, wanted: Collection[str] | None = None, at_least: int = 1) -> int:
         """Count the processes that are there, this one included; what dead ones left is deleted.
 
         Args:
             among: as for `announce`.
-            wanted: count those alone that were asked for one of these cells, and those that do not tell.
+            wanted: count those alone that were asked for some of these cells, and those that do not tell.
+            at_least: of how many of them.
         """
         try:
             names = os.listdir(among / PRESENT_FOLDER)
         except OSError:  # nobody announced itself, or it cannot be looked at, which is no news
             return 1
-        alive = {self.id}
+        alive, keys = {self.id}, None if wanted is None else set(wanted)
         for name in names:
             folder = among / PRESENT_FOLDER / name
             if name == self.id or (claim := in_force(folder)) is None:
                 continue
             if self.may_take(folder):
                 sweep_away(folder)
-            elif wanted is None or _wants_any(claim, wanted):
+            elif keys is None or _wants(claim, keys, at_least):
                 alive.add(name)
         return len(alive)
 
@@ -269,10 +270,10 @@ class Owner:
         return json.dumps(facts).encode() + b"\n"
 
 
-def _wants_any(presence: Lease, keys: Collection[str]) -> bool:
-    """Tell whether a process wants one of the cells; one that does not tell may want any."""
+def _wants(presence: Lease, keys: Set[str], at_least: int) -> bool:
+    """Tell whether a process wants so many of the cells; one that does not tell may want any."""
     wanted = presence.facts.get("wanted")
-    return not isinstance(wanted, list) or any(key in keys for key in wanted)
+    return not isinstance(wanted, list) or sum(key in keys for key in wanted) >= at_least
 
 
 def _died_in_company(folder: Path, last: Lease) -> bool:

@@ -35,6 +35,11 @@ CHECKPOINT_SECONDS = 600.0
 LOOK_SECONDS = 2.0
 """This is the time between two looks at cells that other processes train."""
 
+WORTH_DIVIDING = 3
+"""A process counts that wants so many of our cells, or all that are left. Dividing a group costs what its cells share
+once more, as much as two cells by themselves (`groups.SHARED`): too much for the upper bound that two commands with
+different methods have in common."""
+
 PAUSE_SECONDS = 1.0
 """Between two places to stop while images are scored; a cluster grants some 30 s from SIGTERM on."""
 
@@ -260,9 +265,10 @@ class Sweep:
         return {job: states[job] for job in together}
 
     def _processes(self) -> int:
-        """Return how many processes that want some of the cells that are left train here, or are to come."""
+        """Return how many processes that want several of the cells that are left train here, or are to come."""
         wanted = {job.cell.key for job in self.left}
-        there = max(self.owner.processes(among, wanted) for among in self.among)
+        at_least = min(WORTH_DIVIDING, len(wanted))
+        there = max(self.owner.processes(among, wanted, at_least) for among in self.among)
         return max(there, self.choices.worker.planned)
 
     def _share(self) -> int:

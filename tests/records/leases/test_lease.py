@@ -372,6 +372,7 @@ def test_a_process_that_wants_other_cells_does_not_count(tmp_path):
         owner.announce(tmp_path / "set", wanted)
     counts = [own.processes(tmp_path / "set", wanted) for wanted in ({"a", "b"}, {"a"}, {"d"}, None)]
     assert counts == [3, 2, 3, 4]  # who does not tell may want any
+    assert [own.processes(tmp_path / "set", {"a", "b"}, at_least) for at_least in (1, 2)] == [3, 2]
     with alike:  # releases at its end
         pass
     assert len(os.listdir(tmp_path / "set" / PRESENT_FOLDER)) == 3

@@ -686,11 +686,15 @@ def test_groups_are_sized_for_workers_that_are_still_to_come(of, store, eight):
     assert [event.cells_in_group for event in events] == [2] * 4 + [1] * 4  # the others never came
 
 
-@pytest.mark.parametrize(("wants_some", "sizes"), [(True, [2] * 4), (False, [4] * 4)])
-def test_groups_are_not_divided_with_a_process_that_wants_other_cells(of, store, eight, wants_some, sizes):
-    other = Owner()
-    other.announce(store.root / "tiny", {eight[0].cell.key if wants_some else "of another method"})
-    events = run(eight[:4], of, store, group=4)
+@pytest.mark.parametrize(
+    ("left", "wanted", "sizes"), [(4, 0, [4] * 4), (4, 2, [4] * 4), (4, 3, [2, 2, 1, 1]), (2, 2, [1, 1])]
+)
+def test_groups_are_divided_with_a_process_that_wants_three_of_their_cells_or_all(
+    of, store, eight, left, wanted, sizes
+):
+    others_cells = eight[left - wanted : len(eight) - wanted]
+    Owner().announce(store.root / "tiny", {job.cell.key for job in others_cells})
+    events = run(eight[:left], of, store, group=4)
     assert [event.cells_in_group for event in events] == sizes
 
 
