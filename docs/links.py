@@ -15,6 +15,7 @@ OUTSIDE = {
     "results/reference/scenes-all-methods.md": "reference-table.md",
     "results/reference/scenes-five-ratios.md": "five-ratios.md",
     "results/reference/coco18-methods.md": "photographs-table.md",
+    "results/reference/coco18-two-ratios.md": "photographs-two-ratios.md",
 }
 """Files of the checkout that lie outside of docs/, and the pages that include them."""
 
