@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from mlrpl_bench.tools.profiling.step_costs import MATMUL_ROUNDS, MATMUL_SIDE, matmul_peak
+
 Clock = Callable[[], float]
 
 
@@ -47,6 +49,16 @@ def clock_of(device: torch.device) -> Clock:
         return time.perf_counter()
 
     return when_done
+
+
+def peak_of(device: torch.device) -> float:
+    """As `matmul_peak`, by the clock that times the head: on a busy CPU a wall clock gives less than a program used."""
+    if device.type != "cpu":
+        return matmul_peak(device, torch.float32)
+    side = MATMUL_SIDE[device.type]
+    left, right = torch.rand(2, side, side)
+    rounds = in_turns(MATMUL_ROUNDS, lambda: left @ right, clock=clock_of(device), warm_up=False)
+    return 2 * side**3 / min(row[0] for row in rounds)
 
 
 def measured_apart(job: Callable[..., dict[str, float]], *given: Any) -> dict[str, float]:

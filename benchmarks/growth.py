@@ -39,8 +39,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import groups, simulated_world
-from benchmarks.common import in_turns, measured_apart, write
-from benchmarks.head import peak_of
+from benchmarks.common import in_turns, measured_apart, peak_of, write
 from mlrpl_bench.data.images.loader import row_order
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, hide, known_mask
 from mlrpl_bench.leaderboard.report import figures

@@ -9,7 +9,7 @@ Forward and backward of semantic decoupling, gated graph and classifiers, in flo
 
 The literal form (`literal_head`) stands as in the papers' public code. The short form is the package's: with all
 entries, and with those alone that a loss reads at 10 % and at 90 % known labels (and, of SARB's three versions, what
-their first step in the graph shares computed once). Both have the same weights, and
+their first step in the graph shares computed once; *apart* is the same without that). Both have the same weights, and
 losses and all gradients must agree before anything is timed. The literal form's two biases that the softmax removes
 are compared with nothing: the short form does not have them.
 
@@ -41,20 +41,21 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import clock_of, in_turns, machine, write
+from benchmarks.common import clock_of, in_turns, machine, peak_of, write
 from benchmarks.literal_head import LiteralHead
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.models.layers.attention import SemanticDecoupling, tanh_scores
 from mlrpl_bench.models.layers.blending import Blending, Version, supervise, unknown_choice
 from mlrpl_bench.models.layers.heads import GraphHead
 from mlrpl_bench.models.losses import partial_bce
-from mlrpl_bench.tools.profiling.step_costs import MATMUL_ROUNDS, MATMUL_SIDE, matmul_peak
 
 TOLERANCE = 1e-4
 """Of the norm of a difference over the norm of the literal form's value."""
 
 LITERAL, SHORT = "literal", "short"
 READ = {f"short, {100 * ratio:.0f} % read": ratio for ratio in (0.9, 0.1)}
+APART = {f"{form}, apart": ratio for form, ratio in READ.items()}
+"""SARB's versions with nothing of the graph's first step shared."""
 FEW = min(READ.values())
 """The known ratio of the forms that compute all entries: it makes no difference to their cost."""
 
@@ -128,6 +129,7 @@ class ProfilingSetting:
             LITERAL: partial(self._literal_step, piece, FEW),
             SHORT: self._whole(piece, FEW),
             **{form: partial(self._short_step, piece, ratio, supervise) for form, ratio in READ.items()},
+            **{form: partial(self._short_step, piece, ratio, supervise_apart) for form, ratio in _apart(piece).items()},
         }
 
     def agreement(self, piece: str) -> tuple[float, dict[str, int]]:
@@ -145,7 +147,7 @@ class ProfilingSetting:
         if piece != "product":  # on the same labels
             expected |= {
                 form: outcomes[SHORT] if ratio == FEW else self._outcome(self._whole(piece, ratio))
-                for form, ratio in READ.items()
+                for form, ratio in {**READ, **_apart(piece)}.items()
             }
         differences = [_difference(values, outcomes[form], f"{piece}, {form}") for form, values in expected.items()]
         return max(differences), operations
@@ -222,6 +224,19 @@ def all_entries(head: GraphHead, versions: dict[str, Version]) -> dict[str, Tens
     return {name: partial_bce(*pair) for name, pair in zip(versions, zip(logits, targets, strict=True), strict=True)}
 
 
+def supervise_apart(head: GraphHead, versions: dict[str, Version]) -> dict[str, Tensor]:
+    """As `supervise`, with nothing shared by the versions."""
+
+    def without_sharing(features_BCD: Tensor, read_BC: Tensor, mixed_VBC: Tensor) -> Tensor:
+        return head(features_BCD, read_BC=read_BC)
+
+    return supervise(without_sharing, versions)
+
+
+def _apart(piece: str) -> dict[str, float]:
+    return APART if piece == "sarb" else {}
+
+
 def plain(positions_BPM: Tensor, words_CM: Tensor, direction_M: Tensor) -> Tensor:
     """`tanh_scores` written down."""
     return torch.tanh(positions_BPM[:, None] * words_CM[:, None]) @ direction_M
@@ -253,16 +268,6 @@ def measured(plan: Plan, device: torch.device) -> Iterator[dict[str, Any]]:
             for row in facts["rows"].values():
                 row["share_of_peak"] = row["gflop"] / row["seconds"] / peak
             yield facts
-
-
-def peak_of(device: torch.device) -> float:
-    """As `matmul_peak`, by the clock that times the head: on a busy CPU a wall clock gives less than a program used."""
-    if device.type != "cpu":
-        return matmul_peak(device, torch.float32)
-    side = MATMUL_SIDE[device.type]
-    left, right = torch.rand(2, side, side)
-    rounds = in_turns(MATMUL_ROUNDS, lambda: left @ right, clock=clock_of(device), warm_up=False)
-    return 2 * side**3 / min(row[0] for row in rounds)
 
 
 def measured_piece(

@@ -10,8 +10,9 @@ loss and the losses themselves are the package's in both.
 
 Both have the same weights, images and labels; in the first step their `partial_bce` and ILRB's loss, in which nothing
 is drawn, must agree before anything is timed. Seconds are the processor's own; ratios are taken within a round, and the
-median over the rounds counts. The package's step takes its images through the loader, of which the memory of made-up
-images is left; the reference has them in a list.
+median over the rounds counts. GFLOP counts convolutions and matrix products, and their share is of the fastest matrix
+product in float32 that the same process measured. The package's step takes its images through the loader, of which the
+memory of made-up images is left; the reference has them in a list.
 
 Not measured: reading files, evaluation, passes for prototypes (whose centres are random numbers here).
 """
@@ -31,8 +32,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import in_turns, machine, write
+from benchmarks.common import in_turns, machine, peak_of, write
 from benchmarks.literal_head import LiteralHead
 from mlrpl_bench.models import backbones
 from mlrpl_bench.models.layers import Version, unknown_choice
@@ -164,13 +166,17 @@ def measure(methods: Sequence[str], sizes: tuple[int, int, int], rounds: int) ->
         SystemExit: the first steps' losses differ.
     """
     say = Console(stderr=True).print
-    facts: dict[str, Any] = {"seconds": {}, "ratios": {}}
+    facts: dict[str, Any] = {"seconds": {}, "gflop": {}, "matmul_peak_gflops": 0.0, "ratios": {}}
     for name in methods:
         for ratio in RATIOS:
             what = f"{name}, {100 * ratio:.0f} % known"
             say(f"{what} ...")
             jobs = steps(name, ratio, sizes)
-            first = {form: job() for form, job in jobs.items()}
+            first = {}
+            for form, job in jobs.items():
+                with FlopCounterMode(display=False) as counter:
+                    first[form] = job()
+                facts["gflop"][f"{what}: {form}"] = counter.get_total_flops() / 1e9
             for precision in PRECISIONS:
                 found, expected = first[precision], first[REFERENCE]
                 near = [abs(found[term] / expected[term] - 1) <= TOLERANCE[precision] for term in expected]
@@ -178,6 +184,8 @@ def measure(methods: Sequence[str], sizes: tuple[int, int, int], rounds: int) ->
                     raise SystemExit(f"{what}: losses of the first step differ: {first}; nothing is timed")
             timed = in_turns(rounds, *jobs.values(), clock=time.process_time, warm_up=False)
             rows = [dict(zip(jobs, row, strict=True)) for row in timed]
+            # The largest so far: other work on the machine makes it too small.
+            facts["matmul_peak_gflops"] = max(facts["matmul_peak_gflops"], peak_of(torch.device("cpu")) / 1e9)
             facts["seconds"] |= {f"{what}: {form}": statistics.median(row[form] for row in rows) for form in jobs}
             facts["ratios"] |= {
                 f"{what}: {form} over {REFERENCE}": statistics.median(row[form] / row[REFERENCE] for row in rows)
@@ -187,11 +195,17 @@ def measure(methods: Sequence[str], sizes: tuple[int, int, int], rounds: int) ->
 
 
 def table_of(facts: Mapping[str, Any], title: str) -> Table:
-    table = Table(title=title, caption="times as fast: the median over rounds, of the reference's seconds over these")
-    for heading in ("a step", "seconds", "times as fast"):
+    table = Table(
+        title=title,
+        caption="times as fast: the median over rounds, of the reference's seconds over these; fastest matrix product "
+        f"in float32: {facts['matmul_peak_gflops']:,.0f} GFLOP/s",
+    )
+    for heading in ("a step", "seconds", "times as fast", "GFLOP", "of peak"):
         table.add_column(heading, justify="left" if heading == "a step" else "right")
     for name, seconds in facts["seconds"].items():
-        table.add_row(name, f"{seconds:.2f}", f"{1 / facts['ratios'].get(f'{name} over {REFERENCE}', 1.0):.2f}")
+        times = 1 / facts["ratios"].get(f"{name} over {REFERENCE}", 1.0)
+        share = facts["gflop"][name] / seconds / facts["matmul_peak_gflops"]
+        table.add_row(name, f"{seconds:.2f}", f"{times:.2f}", f"{facts['gflop'][name]:,.0f}", f"{share:.2f}")
     return table
 
 
