@@ -147,12 +147,18 @@ class LargeLoss(ChangesLargeLosses, SemanticGraphMethod):
 @register_method(
     "boostlu_ll_ct",
     idea="As ll_ct, on class activation maps whose positive positions are multiplied before their mean is taken.",
+    differs="last stage trained; half of the code's share of changed entries per epoch (rate), for twice its 10 "
+    "epochs; exactly the wanted number of unknown entries changes; class activation maps at the common rate "
+    "(head_rate)",
     change=CORRECT,
     rate=0.001,
 )
 @register_method(
     "boostlu_ll_cp",
     idea="As ll_cp, on class activation maps whose positive positions are multiplied before their mean is taken.",
+    differs="last stage trained; half of the code's share of changed entries per epoch (rate), for twice its 10 "
+    "epochs; exactly the wanted number of unknown entries changes; class activation maps at the common rate "
+    "(head_rate)",
     change=RELABEL,
     rate=0.0005,
 )
@@ -165,6 +171,8 @@ class LargeLoss(ChangesLargeLosses, SemanticGraphMethod):
 @register_method(
     "cam_ll_r",
     idea="As boostlu_ll_r without the boost: ll_r on a linear classifier of the mean position.",
+    differs="a control that no paper has: last stage trained; half of the code's share of changed entries per epoch "
+    "(rate), for twice its 10 epochs; exactly the wanted number of unknown entries changes",
     rate=0.0025,
     boost=1.0,
 )

@@ -10,9 +10,9 @@ Differs from the code: ImageNet weights V1 and the last stage trained, one share
 from the batch (as in the authors' library mlcpl; their training draws them from the whole set, each freshly
 augmented), and a mean over the batch's known entries instead of a sum: averaged over the unknown ones too, the loss
 would be so small at 10 % known that the weight decay outweighs it. Logarithms have no floor of 1e-8, which matters
-below a logit of -18. The second way of `logicmix_pl` (2WayAug-PL), RandAugment, is there with ``view=strong``. Its
-weights are averaged, and label by their average, as in the code, whose time constant is 128,000 images: on COCO 1.56 of
-its 60 epochs, so half an epoch of 20 here, on every data set.
+below a logit of -18. The second way (2WayAug-PL), RandAugment, is `logicmix_2way` (``view=strong``). The weights of
+`logicmix_pl` are averaged, and label by their average, as in the code, whose time constant is 128,000 images: on COCO
+1.56 of its 60 epochs, so half an epoch of 20 here, on every data set.
 """
 
 from __future__ import annotations
@@ -144,9 +144,8 @@ class LogicMix(Method):
     "logicmix_pl",
     idea="As logicmix; from a third of training on, labels that it is very sure of are filled in before mixing.",
     paper="https://arxiv.org/abs/2405.15860",
-    published="2WayAug-PL (LogicMix)",
     differs="V1 weights, last stage trained, one shared augmentation and schedule, partners from the batch, a mean "
-    "over known entries instead of a sum; RandAugment only where asked for (view); averaged weights have COCO's time "
+    "over known entries instead of a sum; RandAugment only in logicmix_2way (view); averaged weights have COCO's time "
     "constant everywhere, half an epoch of 20, and are scored whichever are better",
 )
 class LogicMixPseudoLabels(LogicMix):

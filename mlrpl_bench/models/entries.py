@@ -110,12 +110,14 @@ class Alias:
 
 @dataclass(frozen=True)
 class Variant:
-    """This is a registered method under another recipe: the same file and class, and so no other digest.
+    """This is a registered method with another recipe or setting: the same file and class, and so no other digest.
 
     Attributes:
         method: the name of the method.
         idea: what is different, in one sentence.
         differs: how the row differs from the method's paper.
+        published: its row in published tables, or "".
+        settings: hyper-parameters that are different.
         recipe: fields of `Recipe` that are different.
     """
 
@@ -123,14 +125,17 @@ class Variant:
     method: str
     idea: str
     differs: str
+    published: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     path: Path = Path()
 
     def of(self, entry: MethodEntry) -> MethodEntry:
         """Return the entry under this name, made of the method's."""
         cls = derived(entry.cls, recipe=replace(entry.cls.recipe, **self.recipe))
-        facts: dict[str, Any] = {"idea": self.idea, "published": "", "differs": self.differs, "default": False}
-        return replace(entry, name=self.name, cls=cls, **facts)
+        facts = {"idea": self.idea, "published": self.published, "differs": self.differs}
+        settings = {**entry.settings, **self.settings}
+        return replace(entry, name=self.name, cls=cls, default=False, settings=settings, **facts)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

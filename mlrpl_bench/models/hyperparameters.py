@@ -33,6 +33,9 @@ OF_THE_RECIPE = {
 }
 """These overrides are valid for every method, and so no method has a hyper-parameter of such a name."""
 
+OF_A_METHOD = "hyper-parameter"
+"""What the fields of a method are called in messages."""
+
 
 def parameter(
     default: Any,
@@ -139,7 +142,7 @@ def _ema(given: Any, owner: str) -> float | None:
     return epochs
 
 
-def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = "hyper-parameter") -> Any:
+def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = OF_A_METHOD) -> Any:
     """Make an instance of a hyper-parameter dataclass; strings are converted to the field's type and everything
     checked.
 
@@ -150,9 +153,11 @@ def make_instance(cls: type, values: Mapping[str, Any], owner: str, kind: str = 
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
+            everywhere = OF_THE_RECIPE if kind == OF_A_METHOD else {}
+            close = difflib.get_close_matches(name.lower(), [*fields, *everywhere], n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise UserError(f"{owner} has no {kind} {name!r}{hint}; {describe(cls)}")
+            also = "; for every method: " + ", ".join(f"{key} ({text})" for key, text in everywhere.items())
+            raise UserError(f"{owner} has no {kind} {name!r}{hint}; {describe(cls)}{also if everywhere else ''}")
     converted = {name: _convert(value, hints[name], fields[name], owner, cls) for name, value in values.items()}
     return cls(**converted)
 

@@ -188,15 +188,26 @@ def register_step(
     return register
 
 
-def register_variant(name: str, method: str, *, idea: str = "", differs: str = "", **recipe: Any) -> None:
-    """Register a method under another recipe, as a row of its own; the method may be another file's.
+def register_variant(
+    name: str,
+    method: str,
+    *,
+    idea: str = "",
+    differs: str = "",
+    published: str = "",
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    **recipe: Any,
+) -> None:
+    """Register a method with another recipe or setting, as a row of its own; the method may be another file's.
 
     Args:
         idea: what is different, in one sentence.
         differs: how the row differs from the method's paper, in one line.
+        published: its row in published tables.
+        settings: hyper-parameters that are different.
         recipe: fields of `Recipe` that are different.
     """
-    _registered_by_this_file.append(Variant(name, method, idea, differs, recipe))
+    _registered_by_this_file.append(Variant(name, method, idea, differs, published, settings, recipe))
 
 
 def register_alias(name: str, method: str, ratio: float) -> None:

@@ -307,3 +307,13 @@ def test_a_pass_comes_before_every_epoch_from_a_third_on(epochs, first):
     one = method("logicmix_pl")
     assert [epoch for epoch in range(epochs) if one.passes(Progress(epoch, epochs))] == list(range(first, epochs))
     assert not any(method("logicmix").passes(Progress(epoch, epochs)) for epoch in range(epochs))
+
+
+def test_the_published_row_is_that_of_both_ways():
+    methods = load_methods()
+    two_way, plain = methods["logicmix_2way"], methods["logicmix_pl"]
+    assert (two_way.published, plain.published) == ("2WayAug-PL (LogicMix)", "")
+    assert two_way.source_digest() == plain.source_digest() and two_way.cls.recipe == plain.cls.recipe
+    assert two_way.hyperparameters() == replace(plain.hyperparameters(), view="strong")
+    assert method("logicmix_2way").strong_view() == StrongView(interpolation="bilinear")
+    assert method("logicmix_pl").strong_view() is None

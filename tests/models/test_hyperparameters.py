@@ -159,3 +159,15 @@ def test_a_time_constant_that_is_none_is_refused(value):
 
 def test_at_the_largest_time_constant_one_percent_is_still_untrained():
     assert 0.009 < math.exp(-20 / hyperparameters.LARGEST_EMA) < 0.01
+
+
+@pytest.mark.parametrize("name", ["emaa", "EMA", "Lr"])
+def test_a_name_that_is_almost_one_of_every_method_is_guessed(name):
+    with pytest.raises(UserError, match=r"did you mean '(ema|lr)'\?.*for every method: lr \(.*\), ema \("):
+        hyperparameters.make_instance(Nothing, {name: "1"}, "mine")
+
+
+def test_an_option_of_a_dataset_is_not_guessed_from_a_methods():
+    with pytest.raises(UserError) as refused:
+        hyperparameters.make_instance(Nothing, {"emaa": "1"}, "mine", "option")
+    assert "did you mean" not in str(refused.value) and "every method" not in str(refused.value)

@@ -17,6 +17,7 @@ from mlrpl_bench.models.losses import (
     partial_asymmetric,
     partial_bce,
 )
+from tests.helpers.golden import assert_recorded, golden
 
 
 def generator(seed=0):
@@ -360,3 +361,17 @@ def test_an_exponent_of_0_is_a_weight_of_1_also_where_the_score_is_certain():
     assert loss == 0
     (wrong_BC,) = torch.autograd.grad(partial_asymmetric(-logits_BC, labels_BC, 0.0, 0.0, margin=0.0), logits_BC)
     torch.testing.assert_close(wrong_BC, torch.tensor([[0.5, -0.5]]))
+
+
+@pytest.mark.parametrize("name", ["bce", "asymmetric"])
+def test_losses_of_known_labels_are_the_recorded_ones(name):
+    recorded = golden("partial_losses")
+    logits_BC = recorded["logits_BC"].clone().requires_grad_()
+    if name == "bce":
+        loss = partial_bce(logits_BC, recorded["labels_BC"])
+    else:
+        weights = [recorded[each].item() for each in ("focus_present", "focus_absent", "margin")]
+        loss = partial_asymmetric(logits_BC, recorded["labels_BC"], *weights)
+    loss.backward()
+    assert_recorded(loss, recorded[f"{name}/loss64"])
+    assert_recorded(logits_BC.grad, recorded[f"{name}/gradient64_BC"])

@@ -35,7 +35,7 @@ def test_the_page_in_docs_is_todays_but_for_costs_and_where_they_were_measured()
 def test_steps_are_on_the_page_with_their_notation():
     methods = load_methods()
     page = method_page.page(methods, {}, "ssgrl", "here")
-    assert "as in `ssgrl+cft`" in page and set(methods.steps) == {"cft", "held"}
+    assert "as in `ssgrl+cft`" in page and set(methods.steps) == {"calibrated", "cft", "held"}
     for name, step in methods.steps.items():
         (line,) = (line for line in page.splitlines() if line.startswith(f"| `METHOD+{name}` |"))
         assert all(escape_markdown(fact) in line for fact in (step.idea, step.paper, step.differs))
