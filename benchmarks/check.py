@@ -1,7 +1,9 @@
-"""Fails where a benchmark's ratio became worse by a third: ``python -m benchmarks.check [NAME ...]``.
+"""Fails where a benchmark's ratio became worse: ``python -m benchmarks.check [NAME ...]``.
 
 Run by hand and at night, not by the tests. A file ``results/NAME.json`` takes part if it has two keys: ``ratios``, by
 name, the lower the better, and ``command``, what follows ``python`` to measure them again (``--json PATH`` is added).
+A ratio may grow by a third, and one below 1, a gain, to where half of the gain is lost; ``limits`` in the file may say
+less for some of them.
 """
 
 from __future__ import annotations
@@ -19,20 +21,37 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WORSE = 4 / 3
 """A ratio may grow to so many times what is recorded."""
+NOISE = 0.1
+"""By so much a ratio below 1 may grow, however small its gain."""
 
 
-def problems(recorded: Mapping[str, float], measured: Mapping[str, float]) -> list[str]:
-    """One line for each ratio that is worse by more than a third, or is measured no more.
+def limit_of(recorded: float) -> float:
+    """What a ratio may grow to: a third more, or where half of a gain is lost.
+
+    >>> limit_of(1.2), limit_of(0.6), limit_of(0.96)
+    (1.6, 0.8, 1.06)
+    """
+    by_a_third = WORSE * recorded
+    return by_a_third if recorded >= 1 else min(by_a_third, recorded + max(NOISE, (1 - recorded) / 2))
+
+
+def problems(
+    recorded: Mapping[str, float], measured: Mapping[str, float], limits: Mapping[str, float] | None = None
+) -> list[str]:
+    """One line for each ratio that is above its limit, or is measured no more.
+
+    Args:
+        limits: by name, in place of `limit_of`.
 
     >>> problems({"metrics over argsort": 1.2}, {"metrics over argsort": 1.8})
     ['metrics over argsort: 1.80, recorded 1.20: worse by 50 %']
     """
     lines = []
     for name, before in recorded.items():
-        now = measured.get(name)
+        now, limit = measured.get(name), (limits or {}).get(name, limit_of(before))
         if now is None:
             lines.append(f"{name}: recorded {before:.2f}, but not measured any more")
-        elif not now <= WORSE * before:  # NaN is worse too
+        elif not now <= limit:  # NaN is worse too
             lines.append(f"{name}: {now:.2f}, recorded {before:.2f}: worse by {100 * (now / before - 1):.0f} %")
     return lines
 
@@ -63,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no recorded ratios of {', '.join(unknown)}; there are: {', '.join(recorded) or 'none'}")
     failed = False
     for name in options.names or recorded:
-        lines = problems(recorded[name]["ratios"], measured_again(recorded[name]["command"]))
+        facts = recorded[name]
+        lines = problems(facts["ratios"], measured_again(facts["command"]), facts.get("limits"))
         failed = failed or bool(lines)
         print("\n".join(f"{name}: {line}" for line in lines) or f"{name}: as recorded", flush=True)
     raise SystemExit(failed)

@@ -51,12 +51,12 @@ def clock_of(device: torch.device) -> Clock:
     return when_done
 
 
-def peak_of(device: torch.device) -> float:
-    """As `matmul_peak`, by the clock that times the head: on a busy CPU a wall clock gives less than a program used."""
+def peak_of(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """As `matmul_peak`, by the clock that times the rest: on a busy CPU a wall clock gives less than a program used."""
     if device.type != "cpu":
-        return matmul_peak(device, torch.float32)
+        return matmul_peak(device, dtype)
     side = MATMUL_SIDE[device.type]
-    left, right = torch.rand(2, side, side)
+    left, right = torch.rand(2, side, side, dtype=dtype)
     rounds = in_turns(MATMUL_ROUNDS, lambda: left @ right, clock=clock_of(device), warm_up=False)
     return 2 * side**3 / min(row[0] for row in rounds)
 
@@ -86,8 +86,8 @@ def peak_gb(of: int) -> float:
 
 
 def machine() -> str:
-    """In words."""
-    return f"one core of an {platform.machine().replace('_', '-')} CPU"
+    """In words, with the widest instructions that torch uses."""
+    return f"one core of an {platform.machine().replace('_', '-')} CPU with {torch.backends.cpu.get_cpu_capability()}"
 
 
 def write(path: Path | None, command: Sequence[str], facts: dict[str, Any], on: str | None = None) -> None:

@@ -88,6 +88,7 @@ def measure(side: int, batch: int, rounds: int, compiled: bool) -> dict[str, Any
         "fastest": fastest,
         "seconds": {name: statistics.median(row[name] for row in by_name) for name in jobs},
         "ratios": ratios,
+        "limits": {f"{PACKAGE} over the fastest in float32": 1.1},
     }
 
 

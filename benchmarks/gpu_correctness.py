@@ -1,7 +1,8 @@
 """Whether a device computes rightly: the first part of `benchmarks.gpu`.
 
 Losses and gradients of every method, of `tanh_scores` and of the head that reads some entries, in float32 without TF32,
-are set beside float64 on the CPU; in bfloat16 it is seen that what must stay in 32 bits does.
+are set beside float64 on the CPU; in bfloat16 it is seen that what must stay in 32 bits does. Dropout is off: devices
+draw its masks differently, from a generator that cannot be replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -191,11 +192,20 @@ def late_run(sample: Sample, state: dict[str, Any]) -> tuple[CellRun, Batch]:
     """A method that is about to make a late step, and its batch; two in seven labels are unknown."""
     run = sample.run()
     run.method.load_state_dict(state)
+    without_dropout(run.method)
     run.start_epoch(LATE)
     place_BC = torch.arange(PRESET.batch * NUM_CATEGORIES).view(PRESET.batch, NUM_CATEGORIES)
     labels_BC = torch.tensor([PRESENT, UNKNOWN, ABSENT, ABSENT, PRESENT, UNKNOWN, PRESENT])[place_BC % 7]
     with no_tf32():
         return run, sample.batch(labels_BC.to(torch.int8))
+
+
+def without_dropout(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
 
 
 @contextmanager

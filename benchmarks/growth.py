@@ -184,10 +184,14 @@ def of_images(sizes: Sequence[int], rounds: int = 1) -> Curve:
 PARTS: dict[str, tuple[Callable[[Sequence[int]], Curve], Sequence[int], Sequence[int]]] = {
     "categories": (of_categories, (20, 80, 200, 1000), (3, 6)),
     "group": (of_group, (1, 3, 9, 18), (1, 2)),
-    "records": (of_records, (1125, 2250, 4500), (18, 36)),
+    "records": (of_records, (1125, 2250, 4500, 20_250), (18, 36)),
     "images": (of_images, (10_000, 100_000, 1_000_000), (200, 400)),
 }
 """By name what measures it, its sizes, and those of a run that only shows that it works."""
+
+
+PAGE_MB = 10
+"""What a leaderboard's page may have."""
 
 
 def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
@@ -202,20 +206,23 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 def ratios(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """What `benchmarks.check` compares: how time grows at the end of each curve, as ten to that power.
+    """What `benchmarks.check` compares: how time and memory grow at the end of each curve, as ten to that power.
 
-    A group's further cells are of another method, which is dearer: there the time over the limit counts.
+    A group's further cells are of another method, which is dearer: there the time over the limit counts. Of a page the
+    largest size counts, as a share of what it may have.
     """
     found = {}
     for part, curve in parts.items():
-        for name, seconds in curve["seconds"].items():
-            if part == "group":
-                found[f"{part}, {name}: over the limit"] = round(seconds[-1] / curve["limit_seconds"][-1], 2)
-            else:
-                if math.isnan(power := exponent(curve["sizes"], seconds)):
-                    continue
-                found[f"{part}, {name}: growth for ten times the size"] = round(10**power, 2)
-    return found
+        if part == "group":
+            found["group, in a group: over the limit"] = curve["seconds"]["in a group"][-1] / curve["limit_seconds"][-1]
+            continue
+        grows = curve["seconds"] | {name: sizes for name, sizes in curve["more"].items() if name == "peak_gb"}
+        for name, values in grows.items():
+            if not math.isnan(power := exponent(curve["sizes"], values)):
+                found[f"{part}, {name}: growth for ten times the size"] = 10**power
+        if "page_mb" in curve["more"]:
+            found[f"{part}, page: largest over {PAGE_MB} MB"] = max(curve["more"]["page_mb"]) / PAGE_MB
+    return {name: round(ratio, 2) for name, ratio in found.items()}
 
 
 def table_of(parts: Mapping[str, Mapping[str, Any]]) -> Table:

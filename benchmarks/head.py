@@ -54,8 +54,8 @@ TOLERANCE = 1e-4
 
 LITERAL, SHORT = "literal", "short"
 READ = {f"short, {100 * ratio:.0f} % read": ratio for ratio in (0.9, 0.1)}
-APART = {f"{form}, apart": ratio for form, ratio in READ.items()}
-"""SARB's versions with nothing of the graph's first step shared."""
+APART = {form: f"{form}, apart" for form in READ}
+"""By form of SARB's head the same with nothing of the graph's first step shared by the versions."""
 FEW = min(READ.values())
 """The known ratio of the forms that compute all entries: it makes no difference to their cost."""
 
@@ -129,7 +129,7 @@ class ProfilingSetting:
             LITERAL: partial(self._literal_step, piece, FEW),
             SHORT: self._whole(piece, FEW),
             **{form: partial(self._short_step, piece, ratio, supervise) for form, ratio in READ.items()},
-            **{form: partial(self._short_step, piece, ratio, supervise_apart) for form, ratio in _apart(piece).items()},
+            **{APART[form]: partial(self._short_step, piece, READ[form], supervise_apart) for form in _shared(piece)},
         }
 
     def agreement(self, piece: str) -> tuple[float, dict[str, int]]:
@@ -147,8 +147,9 @@ class ProfilingSetting:
         if piece != "product":  # on the same labels
             expected |= {
                 form: outcomes[SHORT] if ratio == FEW else self._outcome(self._whole(piece, ratio))
-                for form, ratio in {**READ, **_apart(piece)}.items()
+                for form, ratio in READ.items()
             }
+            expected |= {APART[form]: outcomes[form] for form in _shared(piece)}
         differences = [_difference(values, outcomes[form], f"{piece}, {form}") for form, values in expected.items()]
         return max(differences), operations
 
@@ -233,8 +234,9 @@ def supervise_apart(head: GraphHead, versions: dict[str, Version]) -> dict[str, 
     return supervise(without_sharing, versions)
 
 
-def _apart(piece: str) -> dict[str, float]:
-    return APART if piece == "sarb" else {}
+def _shared(piece: str) -> Sequence[str]:
+    """The forms in which versions of the features share something."""
+    return tuple(APART) if piece == "sarb" else ()
 
 
 def plain(positions_BPM: Tensor, words_CM: Tensor, direction_M: Tensor) -> Tensor:
@@ -257,11 +259,10 @@ def measured(plan: Plan, device: torch.device) -> Iterator[dict[str, Any]]:
         for piece in PIECES:
             name = f"{piece}, {side} x {side}"
             say(f"{name} ...")
-            difference, rows = measured_piece(bench, plan, side, piece)
+            difference, rows, ratios = measured_piece(bench, plan, side, piece)
             facts["largest_difference"] = max(facts["largest_difference"], difference)
             facts["rows"] |= {f"{name}: {form}": row for form, row in rows.items()}
-            ratios = {form: row["over_literal"] for form, row in rows.items() if form != LITERAL}
-            facts["ratios"] |= {f"{name}: {form} over literal": ratio for form, ratio in ratios.items()}
+            facts["ratios"] |= {f"{name}: {of}": ratio for of, ratio in ratios.items()}
             # The largest so far: other work on the machine makes it too small.
             peak = max(facts["matmul_peak_gflops"], peak_of(device) / 1e9)
             facts["matmul_peak_gflops"] = peak
@@ -272,21 +273,29 @@ def measured(plan: Plan, device: torch.device) -> Iterator[dict[str, Any]]:
 
 def measured_piece(
     bench: ProfilingSetting, plan: Plan, side: int, piece: str
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """The largest difference between forms, and the facts on each form."""
+) -> tuple[float, dict[str, dict[str, float]], dict[str, float]]:
+    """The largest difference between forms, the facts on each form, and the ratios of seconds by what they compare."""
     difference, operations = bench.agreement(piece)
     jobs = bench.jobs(piece)
-    rounds = in_turns(plan.rounds, *jobs.values(), clock=clock_of(bench.device), warm_up=False)
+    timed = in_turns(plan.rounds, *jobs.values(), clock=clock_of(bench.device), warm_up=False)
+    rounds = [dict(zip(jobs, row, strict=True)) for row in timed]
+
+    def over(form: str, other: str) -> float:
+        return statistics.median(seconds[form] / seconds[other] for seconds in rounds)
+
     rows = {
         form: {
-            "seconds": statistics.median(row[number] for row in rounds),
-            "over_literal": statistics.median(row[number] / row[0] for row in rounds),
+            "seconds": statistics.median(seconds[form] for seconds in rounds),
+            "over_literal": over(form, LITERAL),
             "gflop": operations[form] / 1e9,
             "extra_gb": extra_memory(bench, plan.sizes, side, piece, form) / 1e9,
         }
-        for number, form in enumerate(jobs)
+        for form in jobs
     }
-    return difference, rows
+    apart = {APART[form] for form in _shared(piece)}
+    ratios = {f"{form} over literal": over(form, LITERAL) for form in jobs if form not in {LITERAL, *apart}}
+    ratios |= {f"{form} over apart": over(form, APART[form]) for form in _shared(piece)}
+    return difference, rows, ratios
 
 
 def extra_memory(bench: ProfilingSetting, sizes: Sizes, side: int, piece: str, form: str) -> int:

@@ -11,8 +11,8 @@ loss and the losses themselves are the package's in both.
 Both have the same weights, images and labels; in the first step their `partial_bce` and ILRB's loss, in which nothing
 is drawn, must agree before anything is timed. Seconds are the processor's own; ratios are taken within a round, and the
 median over the rounds counts. GFLOP counts convolutions and matrix products, and their share is of the fastest matrix
-product in float32 that the same process measured. The package's step takes its images through the loader, of which the
-memory of made-up images is left; the reference has them in a list.
+product, in the same precision, that the same process measured. The package's step takes its images through the loader,
+of which the memory of made-up images is left; the reference has them in a list.
 
 Not measured: reading files, evaluation, passes for prototypes (whose centres are random numbers here).
 """
@@ -46,7 +46,8 @@ from mlrpl_bench.training.options import Options
 from mlrpl_bench.training.run import CellRun
 
 RATIOS = (0.1, 0.9)
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+"""By name the format of the matrix products."""
 REFERENCE = "reference"
 TOLERANCE = {"32-true": 1e-3, "bf16-mixed": 5e-2}
 """Of the relative difference of a loss."""
@@ -166,7 +167,12 @@ def measure(methods: Sequence[str], sizes: tuple[int, int, int], rounds: int) ->
         SystemExit: the first steps' losses differ.
     """
     say = Console(stderr=True).print
-    facts: dict[str, Any] = {"seconds": {}, "gflop": {}, "matmul_peak_gflops": 0.0, "ratios": {}}
+    facts: dict[str, Any] = {
+        "seconds": {},
+        "gflop": {},
+        "matmul_peak_gflops": dict.fromkeys(PRECISIONS, 0.0),
+        "ratios": {},
+    }
     for name in methods:
         for ratio in RATIOS:
             what = f"{name}, {100 * ratio:.0f} % known"
@@ -184,8 +190,10 @@ def measure(methods: Sequence[str], sizes: tuple[int, int, int], rounds: int) ->
                     raise SystemExit(f"{what}: losses of the first step differ: {first}; nothing is timed")
             timed = in_turns(rounds, *jobs.values(), clock=time.process_time, warm_up=False)
             rows = [dict(zip(jobs, row, strict=True)) for row in timed]
-            # The largest so far: other work on the machine makes it too small.
-            facts["matmul_peak_gflops"] = max(facts["matmul_peak_gflops"], peak_of(torch.device("cpu")) / 1e9)
+            for precision, before in facts["matmul_peak_gflops"].items():
+                # The largest so far: other work on the machine makes it too small.
+                peak = peak_of(torch.device("cpu"), PRECISIONS[precision]) / 1e9
+                facts["matmul_peak_gflops"][precision] = max(before, peak)
             facts["seconds"] |= {f"{what}: {form}": statistics.median(row[form] for row in rows) for form in jobs}
             facts["ratios"] |= {
                 f"{what}: {form} over {REFERENCE}": statistics.median(row[form] / row[REFERENCE] for row in rows)
@@ -195,16 +203,17 @@ def measure(methods: Sequence[str], sizes: tuple[int, int, int], rounds: int) ->
 
 
 def table_of(facts: Mapping[str, Any], title: str) -> Table:
+    peaks = facts["matmul_peak_gflops"]
     table = Table(
         title=title,
-        caption="times as fast: the median over rounds, of the reference's seconds over these; fastest matrix product "
-        f"in float32: {facts['matmul_peak_gflops']:,.0f} GFLOP/s",
+        caption="times as fast: the median over rounds, of the reference's seconds over these; fastest products: "
+        + ", ".join(f"{peak:,.0f} GFLOP/s in {precision}" for precision, peak in peaks.items()),
     )
     for heading in ("a step", "seconds", "times as fast", "GFLOP", "of peak"):
         table.add_column(heading, justify="left" if heading == "a step" else "right")
     for name, seconds in facts["seconds"].items():
-        times = 1 / facts["ratios"].get(f"{name} over {REFERENCE}", 1.0)
-        share = facts["gflop"][name] / seconds / facts["matmul_peak_gflops"]
+        times, form = 1 / facts["ratios"].get(f"{name} over {REFERENCE}", 1.0), name.rpartition(": ")[2]
+        share = facts["gflop"][name] / seconds / peaks.get(form, peaks["32-true"])
         table.add_row(name, f"{seconds:.2f}", f"{times:.2f}", f"{facts['gflop'][name]:,.0f}", f"{share:.2f}")
     return table
 

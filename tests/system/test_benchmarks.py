@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from benchmarks import check
 from mlrpl_bench.data.choices import BACKENDS, PREPARED_RAW, REFERENCE
@@ -165,6 +166,7 @@ def test_the_heads_benchmark_sets_the_short_form_beside_the_literal_one_that_it_
     facts = json.loads(report.read_text())
     forms = ("short", "short, 90 % read", "short, 10 % read")
     names = [f"{piece}, 2 x 2: {form} over literal" for piece in ("head", "sarb") for form in forms]
+    names += [f"sarb, 2 x 2: {form} over apart" for form in forms[1:]]
     assert list(facts["ratios"]) == [*names, "product, 2 x 2: short over literal"]
     assert facts["largest_difference"] < facts["tolerance"] and "literal" in printed
     assert all(row["seconds"] > 0 and row["share_of_peak"] >= 0 for row in facts["rows"].values())
@@ -202,6 +204,10 @@ def test_the_steps_benchmark_sets_a_step_beside_the_references(tmp_path, capsys)
     known = [f"sarb, {ratio} % known" for ratio in (10, 90)]
     assert list(facts["ratios"]) == [f"{k}: {p} over reference" for k in known for p in step.PRECISIONS]
     assert all(value > 0 for value in facts["seconds"].values()) and "sarb" in capsys.readouterr().out
+    assert facts["gflop"].keys() == facts["seconds"].keys() and min(facts["gflop"].values()) > 0
+    assert facts["matmul_peak_gflops"].keys() == set(step.PRECISIONS)
+    reference, ours = (facts["gflop"][f"sarb, 10 % known: {form}"] for form in ("reference", "32-true"))
+    assert ours < reference  # what no loss reads is not computed
 
 
 @pytest.mark.slow
@@ -232,9 +238,10 @@ def run_gpu(parts, report):
 
 @pytest.mark.slow
 def test_the_gpus_benchmark_runs_to_its_end_on_a_cpu_and_finds_nothing_wrong(tmp_path):
-    code, facts = run_gpu(["correctness", "group", "compile", "steps"], tmp_path / "report.json")
+    names = ("correctness", "frozen", "group", "compile", "steps", "deterministic")
+    code, facts = run_gpu(names, tmp_path / "report.json")
     assert code == 0 and facts["device"] == "CPU"
-    parts = [facts[name] for name in ("correctness", "group", "compile", "steps")]
+    parts = [facts[name] for name in names]
     assert all(part["results"] and "failed" not in part for part in parts)
     assert all("wrong" not in result for result in facts["correctness"]["results"].values())
 
@@ -254,9 +261,60 @@ def test_the_gpus_benchmark_ends_with_1_where_something_is_computed_wrongly(tmp_
     assert facts["head"]["failed"] == "RuntimeError: no luck" and facts["compile"]["results"] == {"it": {"ratio": 1.5}}
 
 
+def test_what_the_gpus_benchmark_leaves_out_has_an_exit_code_of_its_own():
+    from benchmarks import gpu
+
+    right, wrong, cut = {"results": {"a": {}}}, {"results": {"a": {"wrong": "b"}}}, {"results": {}, "left_out": "c"}
+    failed = {"results": {}, "failed": "d"}
+    for expected, parts in (
+        (0, [right, right]), (1, [right, wrong]), (1, [failed, right]), (3, [right, cut]), (1, [wrong, cut])
+    ):  # fmt: skip
+        assert gpu.exit_code({"device": "CPU", **dict(zip(("correctness", "steps"), parts, strict=True))}) == expected
+
+
+def test_methods_with_dropout_are_right_whatever_a_device_draws_for_it(monkeypatch):
+    from benchmarks import gpu_correctness
+    from mlrpl_bench.models.registry import load_methods
+
+    seeds, late_run = iter(range(9)), gpu_correctness.late_run
+    monkeypatch.setattr(
+        gpu_correctness, "late_run", lambda *given: (late_run(*given), torch.manual_seed(next(seeds)))[0]
+    )
+    for name in ("q2l", "ml_decoder"):
+        assert max(gpu_correctness.method_differences(load_methods()[name], "cpu").values()) <= 1
+    assert next(seeds) == 4  # both sides of both methods
+
+
 @pytest.mark.parametrize("now, lines", [(1.5, 0), (1.99, 0), (2.01, 1), (float("nan"), 1), (0.1, 0)])
 def test_a_ratio_that_grew_by_more_than_a_third_is_a_problem(now, lines):
     assert len(check.problems({"a over b": 1.5}, {"a over b": now, "new": 9.0})) == lines
+
+
+@pytest.mark.parametrize("now, lines", [(0.9, 0), (0.92, 1), (1.0, 1)])
+def test_a_gain_of_which_more_than_half_is_lost_is_a_problem(now, lines):
+    assert len(check.problems({"a over b": 0.82}, {"a over b": now})) == lines
+
+
+@pytest.mark.parametrize("now, lines", [(1.09, 0), (1.11, 1)])
+def test_a_result_may_say_its_own_limits(now, lines):
+    assert len(check.problems({"a over b": 1.0}, {"a over b": now}, {"a over b": 1.1})) == lines
+
+
+KNOWN = {
+    "frozen": ["the package's over as it comes", "the package's over the fastest in float32"],
+    "step": [f"{method}, {ratio} % known: {precision} over reference" for method in ("ssgrl", "sarb")
+             for ratio in (10, 90) for precision in ("32-true", "bf16-mixed")],
+    "head": ["sarb, 7 x 7: short, 10 % read over literal", "head, 7 x 7: short, 10 % read over literal"],
+    "growth": ["categories, head: growth for ten times the size", "group, in a group: over the limit",
+               "records, tables and page: growth for ten times the size", "records, page: largest over 10 MB",
+               "records, peak_gb: growth for ten times the size", "images, hiding: growth for ten times the size"],
+    "groups": ["sarb x 9: group / floor"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_check_knows_what_was_promised(name):
+    assert set(KNOWN[name]) <= check.recorded_in(check.RESULTS)[name]["ratios"].keys()
 
 
 def test_a_ratio_that_is_measured_no_more_is_a_problem():
@@ -323,10 +381,16 @@ def test_growth_is_said_as_a_power_of_the_size():
     from benchmarks import growth
 
     assert growth.exponent([1, 10, 100], [5.0, 7.0, 700.0]) == pytest.approx(2)
-    curve = {"sizes": [1, 10], "seconds": {"a": [1.0, 10.0]}}
+    curve = {"sizes": [1, 10], "seconds": {"a": [1.0, 10.0]}, "more": {}}
     assert growth.ratios({"part": curve}) == {"part, a: growth for ten times the size": 10}
-    assert growth.ratios({"part": {"sizes": [10], "seconds": {"a": [10.0]}}}) == {}
-    assert growth.ratios({"group": {**curve, "limit_seconds": [1.0, 8.0]}}) == {"group, a: over the limit": 1.25}
+    assert growth.ratios({"part": {**curve, "sizes": [10], "seconds": {"a": [10.0]}}}) == {}
+    of_group = {"seconds": {"in a group": [1.0, 10.0], "each alone": [1.0, 20.0]}, "limit_seconds": [1.0, 8.0]}
+    assert growth.ratios({"group": curve | of_group}) == {"group, in a group: over the limit": 1.25}
+    of_page = {"more": {"peak_gb": [1.0, 2.0], "page_mb": [4.0, 3.0]}}
+    assert list(growth.ratios({"records": curve | of_page}).items())[1:] == [
+        ("records, peak_gb: growth for ten times the size", 2),
+        ("records, page: largest over 10 MB", 0.4),
+    ]
 
 
 def test_the_picture_of_growth_belongs_to_the_committed_numbers(tmp_path):

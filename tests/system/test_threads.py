@@ -46,6 +46,21 @@ def test_a_method_trained_twice_on_two_threads_gives_the_same_scores(name, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backbone", [("small",), ("resnet18", "--image-size=32", "--trained-stages=0")])
+def test_cells_in_a_group_on_two_threads_have_the_scores_that_they_have_alone(backbone, tmp_path):
+    """The second backbone is folded."""
+    asked = ("sarb", "--ratios=0.1,0.9", "--epochs=1", "--device=cpu", "--weights=random", "--backbone", *backbone)
+    for size in ("1", "2"):
+        results = tmp_path / size
+        arguments = [sys.executable, str(BENCH), "run", *asked, f"--results-dir={results}", f"--group={size}"]
+        done = subprocess.run(arguments, env=TWO_THREADS, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("training 2 cells" in done.stderr) == (size == "2"), done.stderr
+    alone, together = digests(tmp_path / "1"), digests(tmp_path / "2")
+    assert len(alone) == 2 and alone == together
+
+
+@pytest.mark.slow
 def test_a_cell_that_is_killed_on_two_threads_goes_on_to_the_same_scores(tmp_path):
     arguments = ("run", "sarb", "--checkpoint-every=0")
     subprocess.run(command(tmp_path / "whole", *arguments, epochs=2), env=TWO_THREADS, check=True, capture_output=True)

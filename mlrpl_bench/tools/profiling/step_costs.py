@@ -168,8 +168,14 @@ class Profile:
         return notes
 
 
-def profile(bench: ProfilingSetting, entries: Sequence[MethodEntry], steps: int, report: Report) -> Profile:
-    """Measure methods one after the other; one that fails is named and the others go on."""
+def profile(
+    bench: ProfilingSetting, entries: Sequence[MethodEntry], steps: int, report: Report, cells: bool = True
+) -> Profile:
+    """Measure methods one after the other; one that fails is named and the others go on.
+
+    Args:
+        cells: whether to measure what whole cells cost, too.
+    """
     import sklearn.cluster  # noqa: F401 - else the first pass that clusters would pay for importing it
 
     dtype = torch.bfloat16 if bench.study.setting.precision.startswith("bf16") else torch.float32
@@ -189,6 +195,8 @@ def profile(bench: ProfilingSetting, entries: Sequence[MethodEntry], steps: int,
     facts = bench.facts() | {"steps": steps, "peak_flops_per_second": peak, "peak_format": _peak_format(bench, dtype)}
     costs = [replace(cost, share_of_peak=cost.flops / cost.step_seconds / peak) for cost in costs]
     title = f"Cost of a training step, {bench.name}"
+    if not cells:
+        return Profile(title, facts, costs, failures)
     return Profile(title, facts, costs, failures, _cells(bench, costs, owns), bench.counts())
 
 
