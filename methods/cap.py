@@ -30,8 +30,8 @@ from mlrpl_bench.models.losses import asymmetric_absent, asymmetric_present, par
     "cap",
     idea="Labels as many of a category's unknown entries present, and absent, as its known labels say there are.",
     paper="https://arxiv.org/abs/2305.02795",
-    differs="adapted: per entry instead of per image; frequencies of the known labels; one view, no averaged weights; "
-    "SSGRL's network; a mean instead of a sum",
+    differs="adapted: per entry instead of per image; frequencies of the known labels; one view; no averaged weights, "
+    "by which it would label (ema); SSGRL's network; a mean instead of a sum",
 )
 class ClassAwarePseudoLabels(SemanticGraphMethod):
     @dataclass(frozen=True)

@@ -29,7 +29,8 @@ SHARE_HELD_OUT = 0.1
     "cft",
     idea="each category's classifier is refitted on its own known labels.",
     paper="https://arxiv.org/abs/2401.16991",
-    differs="cft: steps chosen on a tenth of the training images held out, not on the test set; back-propagation only",
+    differs="cft: steps chosen on a tenth of the training images held out, not on the test set, and for each category "
+    "(choice); back-propagation only",
 )
 @register_step(
     "held",

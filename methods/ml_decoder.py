@@ -88,7 +88,7 @@ class DecoderMethod(Method):
     "ml_decoder_asl",
     idea="As ml_decoder, with a loss that forgets easy negatives, on the known labels.",
     differs="ResNet-101, last stage trained; shared recipe, head at ten times the rate (head_rate); known labels "
-    "alone, a mean instead of a sum; no averaged weights",
+    "alone, a mean over them instead of a sum; no averaged weights",
     asymmetric=True,
 )
 class MLDecoder(DecoderMethod):

@@ -50,7 +50,8 @@ from mlrpl_bench.models.losses import partial_asymmetric, partial_bce
     "q2l_asl",
     idea="As q2l, with a loss that forgets easy negatives, on the known labels.",
     differs="a quarter of the width (width); ResNet-101, last stage trained with its batch norms; shared recipe, "
-    "head at ten times the rate, up to 3e-3 (head_rate, head_limit); known labels alone; no averaged weights",
+    "head at ten times the rate, up to 3e-3 (head_rate, head_limit); known labels alone, a mean over them instead of a "
+    "sum; no floor of logarithms; no averaged weights",
     asymmetric=True,
 )
 class Query2Label(Method):

@@ -30,6 +30,8 @@ def page(methods: Registry[MethodEntry], costs: Mapping[str, float], reference: 
         "",
         "Made by `python bench.py list methods --markdown`. Cost is the time of a late training step (all loss terms",
         f"on) relative to `{reference}`, reading and the frozen part aside: median of {ROUNDS} rounds, {where}.",
+        "It has the frozen part of images that a method makes itself, such as mixtures, and not that of a strong view,",
+        "which all cells of a group share, nor passes over the training set: `profile` measures these.",
     ]
     by_file: dict[str, list[MethodEntry]] = {}
     for name in methods:

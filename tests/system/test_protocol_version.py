@@ -19,7 +19,7 @@ from tests.helpers.tiny_study import study
 
 GOLDEN_FILE = GOLDEN / "protocol_version.json"
 REGENERATE = "pytest tests/system/test_protocol_version.py --regenerate"
-METHODS = ("partial_bce", "ssgrl", "sarb")
+METHODS = ("partial_bce", "ssgrl", "sarb", "asl", "csl", "splc", "ll_ct", "pu_mlc", "ip_mixup")
 EPOCHS = 8
 """SARB blends with prototypes from its sixth on."""
 METRICS = ("mAP", "OF1", "CF1")

@@ -15,7 +15,7 @@ from tests.helpers import simulated_cells as simulated
 
 RATIOS = simulated.RATIOS
 SKILLS = {
-    **{"ssgrl": 0.6, "asl[unknown=ignored]": 0.8, "ilrb": 1.0},
+    **{"ssgrl": 0.6, "ssgrl_asl": 0.8, "ilrb": 1.0},
     **{"ml_decoder": 0.9, "ml_decoder_asl": 1.5, "ml_decoder_ilrb": 1.2, "q2l": 0.9, "q2l_asl": 0.9},
 }
 BLENDED = [("ml_decoder_ilrb", "ml_decoder"), ("ilrb", "ssgrl")]
@@ -71,10 +71,10 @@ def test_differences_are_those_that_two_rows_have_when_compared(found, cells):
         return pairing.measured(pairing.by_seeds(cells, label, RATIOS, simulated.seeds(3)), "mAP")
 
     for place, a, b in [
-        ((GRAPH, GAIN), "asl[unknown=ignored]", "ssgrl"),
+        ((GRAPH, GAIN), "ssgrl_asl", "ssgrl"),
         ((DECODER, GAIN), "ml_decoder_asl", "ml_decoder"),
         ((GAIN_OF_HEAD, "cross-entropy"), "ml_decoder", "ssgrl"),
-        (("learned queries - graph", "asymmetric"), "q2l_asl", "asl[unknown=ignored]"),
+        (("learned queries - graph", "asymmetric"), "q2l_asl", "ssgrl_asl"),
     ]:
         number, expected = found.numbers[place], intervals.paired(measured(a), measured(b), 0.95)
         assert (number.mean, number.low, number.high) == pytest.approx((expected.mean, expected.low, expected.high))
@@ -97,10 +97,10 @@ def test_a_place_that_no_method_fills_is_empty_and_so_are_its_differences(found)
 
 
 def test_missing_rows_are_named_with_the_command_that_trains_them(cells):
-    left = {key: of for key, of in cells.items() if key[0] not in ("asl[unknown=ignored]", "q2l")}
+    left = {key: of for key, of in cells.items() if key[0] not in ("ssgrl_asl", "q2l")}
     found = heads.compare(left, "scenes", RATIOS)
     (note,) = (note for note in found.notes() if note.startswith("without records at 10, 50 and 90 %"))
-    assert "asl[unknown=ignored] (run asl --set unknown=ignored), q2l (run q2l)" in note
+    assert "ssgrl_asl (run ssgrl_asl), q2l (run q2l)" in note
     assert math.isnan(found.numbers[GRAPH, GAIN].mean) and not math.isnan(found.numbers[DECODER, GAIN].mean)
 
 
@@ -132,6 +132,6 @@ def test_as_text_and_as_json_the_same_is_said(found):
     assert plain["numbers"].keys() == dict(table.rows).keys()
     assert all(list(by_column) == list(table.columns) for by_column in plain["numbers"].values())
     assert plain["numbers"][GRAPH]["blended"]["seeds"] == 3 and plain["numbers"][LEARNED]["blended"]["mean"] is None
-    assert plain["rows"]["graph"]["asymmetric"] == "asl[unknown=ignored]" and plain["rows"][LEARNED]["blended"] is None
+    assert plain["rows"]["graph"]["asymmetric"] == "ssgrl_asl" and plain["rows"][LEARNED]["blended"] is None
     assert table.csv().splitlines()[0] == f"head,{','.join(table.columns)}"
     assert all(note in plain["notes"] for note in table.notes)
