@@ -1,5 +1,4 @@
-"""Hyper-parameters take the values they document, import math
-from text or from code, and refuse all others in one line."""
+"""Hyper-parameters take the values they document, from text or from code, and refuse all others in one line."""
 
 import math
 from dataclasses import dataclass
