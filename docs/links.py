@@ -16,6 +16,7 @@ OUTSIDE = {
     "results/reference/scenes-five-ratios.md": "five-ratios.md",
     "results/reference/coco18-methods.md": "photographs-table.md",
     "results/reference/coco18-two-ratios.md": "photographs-two-ratios.md",
+    "results/reference/coco18-two-seeds.md": "photographs-two-seeds.md",
 }
 """Files of the checkout that lie outside of docs/, and the pages that include them."""
 

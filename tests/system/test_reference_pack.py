@@ -65,6 +65,15 @@ def test_the_two_tables_of_photographs_have_the_same_numbers_where_both_have_som
         assert of_two[method] == pytest.approx(row, abs=0.0051), method
 
 
+def test_the_table_of_two_seeds_is_of_the_packed_records_and_of_others_like_them(tmp_path):
+    first, means = packed("coco18-records.zip", "coco_json", tmp_path), kept("coco18-two-seeds")
+    assert means.keys() == {"ssgrl", "ssgrl_x3", "sarb", "upper_bound"}
+    for method in means.keys() - {"upper_bound"}:
+        for ratio, mean in zip(RATIOS, means[method], strict=True):
+            second = 2 * mean - first[method, ratio][0]
+            assert abs(second - mean) < 3  # the other seed's, and no other table's
+
+
 def shown(name, numbers):
     """The first numbers of a table's rows under the heading `name` of the page about photographs, by method."""
     text = (ROOT / "docs" / "seen-on-photographs.md").read_text(encoding="utf-8")
@@ -81,3 +90,8 @@ def test_the_page_about_photographs_shows_the_numbers_of_the_tables(section, tab
     rows, numbers = shown(section, len(ratios)), kept(table, ratios)
     assert rows and rows == {method: pytest.approx(numbers[method], abs=0.0501) for method in rows}
     assert rows.keys() | shown("What was seen", 1).keys() == numbers.keys()
+
+
+def test_the_page_about_photographs_shows_the_means_over_two_seeds():
+    rows, numbers = shown("A second seed", 3), kept("coco18-two-seeds")
+    assert rows == {method: pytest.approx(numbers[method], abs=0.0501) for method in numbers}
