@@ -30,6 +30,7 @@ def test_the_page_in_docs_is_todays_but_for_costs_and_where_they_were_measured()
 
     written = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert rows(written) == rows(method_page.page(load_methods(), {}, "ssgrl", "here"))
+    assert "| - |" not in written, "a row without a cost: run python bench.py list methods --markdown"
 
 
 def test_steps_are_on_the_page_with_their_notation():
