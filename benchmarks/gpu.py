@@ -1,4 +1,4 @@
-"""What can only be learnt on a GPU, in ten minutes: is it right there, how fast is a step, and what does it need.
+"""What can only be learnt on a GPU: is it right there, how fast is a step, and what does it need.
 
     python -m benchmarks.gpu [--only PART ...] [--device cuda|cpu] [--precision 32-true|bf16-mixed] [--quick]
                              [--seconds 480] [--json PATH]
@@ -35,6 +35,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -45,6 +46,7 @@ from benchmarks import data_pipeline, gpu_correctness, head
 from benchmarks.common import clock_of, in_turns, peak_of, write
 from benchmarks.groups import seconds_together
 from mlrpl_bench.data.dataset import NINE_RATIOS, Split
+from mlrpl_bench.data.images import loader
 from mlrpl_bench.models import backbones
 from mlrpl_bench.models.registry import DatasetEntry, MethodEntry, load_methods
 from mlrpl_bench.tools.profiling import settings, step_costs
@@ -173,7 +175,7 @@ def steps(session: Session) -> Iterator[tuple[str, Any]]:
         bench = bench_of(session, batch=batch)
         for entry in chosen:
             session.check_time()
-            yield f"batch {batch}, {entry.name}", cost(bench, entry, session)
+            yield f"batch {batch}, {entry.name}", cost_or_reason(bench, entry, session)
 
 
 def deterministic(session: Session) -> Iterator[tuple[str, Any]]:
@@ -182,10 +184,7 @@ def deterministic(session: Session) -> Iterator[tuple[str, Any]]:
     try:
         for entry in session.methods(few=("sarb", "q2l")):
             session.check_time()
-            try:
-                yield entry.name, cost(bench, entry, session)
-            except RuntimeError as error:
-                yield entry.name, {"wrong": reason(error)}
+            yield entry.name, cost_or_reason(bench, entry, session)
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -209,6 +208,14 @@ def cost(bench: settings.ProfilingSetting, entry: MethodEntry, session: Session)
     return {name: numbers[name] for name in numbers if name != "method"} | {"peak_format": found.facts["peak_format"]}
 
 
+def cost_or_reason(bench: settings.ProfilingSetting, entry: MethodEntry, session: Session) -> dict[str, Any]:
+    """As `cost`; of a method that fails why, so that the others go on."""
+    try:
+        return cost(bench, entry, session)
+    except RuntimeError as error:
+        return {"wrong": reason(error)}
+
+
 def head_forms(session: Session) -> Iterator[tuple[str, Any]]:
     """The literal and the short form, as `benchmarks.head` measures them."""
     plan = head.QUICK if session.quick else head.Plan(rounds=7)
@@ -223,10 +230,14 @@ def compiling(session: Session) -> Iterator[tuple[str, Any]]:
     registry = load_methods()
     for name in COMPILED:
         session.check_time()
-        times = [
-            cost(bench_of(session, batch=16, compile=compiled), registry[name], session)["step_seconds"]
+        found = [
+            cost_or_reason(bench_of(session, batch=16, compile=compiled), registry[name], session)
             for compiled in (False, True)
         ]
+        if wrong := next((each["wrong"] for each in found if "wrong" in each), None):
+            yield name, {"wrong": wrong}
+            continue
+        times = [each["step_seconds"] for each in found]
         yield name, {"seconds": dict(zip(("plain", "compiled"), times, strict=True)), "ratio": times[1] / times[0]}
 
 
@@ -245,7 +256,11 @@ def group(session: Session) -> Iterator[tuple[str, Any]]:
     options = session.options(batch=16, epochs=1)
     number = (timed + 1) * (options.batch or 0)
     options = dataclasses.replace(options, data={"categories": "80", "images": str(number)})
-    with tempfile.TemporaryDirectory() as folder:
+    # Loader processes may still read when the folder goes; and no image is kept, as none of COCO's would be.
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        patch.object(loader, "KEEP_DECODED_BYTES", 0),
+    ):
         Photographs.paths = data_pipeline.make_images(Path(folder), number)
         for name, study_type, dataset in (
             ("nine cells over one", Study, Photographs),
@@ -262,7 +277,7 @@ def nine_over_one(session: Session, study: Study, timed: int, rounds: int) -> di
     found: dict[str, list[tuple[float, int]]] = {"alone": [], "nine": []}
     for number in range(rounds):
         session.check_time()
-        for name, cells in (("alone", jobs[4:5]), ("nine", jobs)):
+        for name, cells in (("alone", jobs[4:5]), ("nine", jobs))[:: 1 if number % 2 else -1]:  # neither always first
             session.say(f"group: {name}, round {number + 1} ...")
             gc.collect()
             forget_peak_memory(session.torch_device)

@@ -20,6 +20,8 @@ from torch import Tensor
 from mlrpl_bench import FinishingStep, KnownEntries, generator_at, parameter, register_step
 
 SHARE_HELD_OUT = 0.1
+SAME = 1e-5
+"""Of the largest logit: logits that spread by no more are one number."""
 
 
 @register_step(
@@ -37,7 +39,6 @@ class PlattScaling(FinishingStep):
         super().__init__(hyperparameters)
         self._held: dict[int, tuple[Tensor, Tensor]] = {}
         """Of each category the logits of the held-out rows, and whether they are present."""
-        self._shared: tuple[float, float] | None = None
         self._slopes: dict[int, float] = {}
         self._with_shared: set[int] = set()
 
@@ -63,21 +64,16 @@ class PlattScaling(FinishingStep):
         return slope * entries.weight_D, slope * entries.bias + shift
 
     def _curve(self, category: int) -> tuple[float, float] | None:
-        """The category's own slope and shift, or the shared ones; None where neither can be fitted."""
-        if self._shared is None:
-            everything = [torch.cat(parts) for parts in zip(*self._held.values(), strict=True)]
-            self._shared = self._fitted(*everything) or (1.0, 0.0)
-        if own := self._fitted(*self._held[category]):
-            return own
+        """The category's own slope and shift, with few labels the shared ones; None where its scores say nothing."""
+        if self._enough(self._held[category][1]):
+            return fitted(*self._held[category])
         self._with_shared.add(category)
-        return self._shared if self._shared != (1.0, 0.0) else None
+        logits_K, present_K = (torch.cat(parts) for parts in zip(*self._held.values(), strict=True))
+        return fitted(logits_K, present_K) if self._enough(present_K) else None
 
-    def _fitted(self, logits_K: Tensor, present_K: Tensor) -> tuple[float, float] | None:
+    def _enough(self, present_K: Tensor) -> bool:
         present = int(present_K.sum())
-        if min(present, len(present_K) - present) < self.hyperparameters.fewest:
-            return None
-        slope, shift = platt(logits_K, present_K)
-        return (slope, shift) if slope > 0 else None  # scores that do not rise with the labels say nothing
+        return min(present, len(present_K) - present) >= self.hyperparameters.fewest
 
     def scalars(self) -> dict[str, float]:
         return {
@@ -85,6 +81,17 @@ class PlattScaling(FinishingStep):
             "with_shared_curve": len(self._with_shared & self._slopes.keys()),
             "mean_slope": sum(self._slopes.values()) / max(1, len(self._slopes)),
         }
+
+
+def fitted(logits_K: Tensor, present_K: Tensor) -> tuple[float, float] | None:
+    """The slope and shift of K labels; None where logits do not rise with them, or are one number but for rounding.
+
+    >>> fitted(torch.tensor([0.1, 0.1 + 1e-8, 0.1]), torch.tensor([False, True, True]))
+    """
+    if logits_K.double().std() <= SAME * max(1.0, float(logits_K.abs().max())):
+        return None
+    slope, shift = platt(logits_K, present_K)
+    return (slope, shift) if slope > 0 else None
 
 
 def platt(logits_K: Tensor, present_K: Tensor) -> tuple[float, float]:
@@ -100,7 +107,7 @@ def platt(logits_K: Tensor, present_K: Tensor) -> tuple[float, float]:
     present = int(present_K.sum())
     high, low = (present + 1) / (present + 2), 1 / (len(present_K) - present + 2)
     targets_K = torch.where(present_K, high, low).double()
-    middle, spread = float(logits_K.double().mean()), float(logits_K.double().std()) or 1.0
+    middle, spread = float(logits_K.double().mean()), float(logits_K.double().std())
     scaled_K = (logits_K.double() - middle) / spread
     curve_2 = torch.zeros(2, dtype=torch.float64, device=logits_K.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([curve_2], max_iter=100, tolerance_grad=1e-10, line_search_fn="strong_wolfe")

@@ -112,18 +112,33 @@ def test_scores_that_fall_with_the_labels_are_left():
     assert refitted(step(), replace(entries_of(), weight_D=-torch.ones(4))) == [None]
 
 
+def test_a_category_whose_scores_fall_with_its_labels_does_not_share_a_curve_that_rises():
+    good = [entries_of(category, seed=category) for category in range(3)]
+    one = step()
+    *curves, left = refitted(one, *good, replace(entries_of(3), weight_D=-torch.ones(4)))
+    assert None not in curves and left is None
+    assert one.scalars()["calibrated_categories"] == 3 and one.scalars()["with_shared_curve"] == 0
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-9])
+def test_scores_that_are_one_number_are_left(spread):
+    entries = entries_of()
+    flat = replace(entries, weight_D=spread * entries.weight_D, bias=torch.tensor(0.1))
+    assert refitted(step(), flat) == [None]
+
+
 def test_the_rows_held_out_are_those_of_the_control():
     assert torch.equal(step().held_out(200, seed=1), METHODS["ssgrl+held"].step.cls.held_out(None, 200, seed=1))
 
 
 @pytest.mark.parametrize("name", ["partial_bce", "ssgrl", "ml_decoder"])
 def test_after_a_training_only_the_last_layer_differs_from_the_control_and_mAP_stays(name, tmp_path):
-    sample = Sample(METHODS["partial_bce"], tmp_path, size=Size(60, 7, 3, 10))
+    sample = Sample(METHODS["partial_bce"], tmp_path, size=Size(200, 7, 3, 10))
 
     def job(row):
         entry = METHODS[row]
         changes = {"fewest": "2"} if row.endswith("calibrated") else {}
-        recipe = replace(entry.cls.recipe.resolve(sample.preset), epochs=2)
+        recipe = replace(entry.cls.recipe.resolve(sample.preset), epochs=4)
         return Job(replace(sample.job(0.9).cell, method=row, recipe=recipe), entry.cls, entry.hyperparameters(changes))
 
     ends = list(train([job(f"{name}+held"), job(f"{name}+calibrated")], sample.workbench(), None))

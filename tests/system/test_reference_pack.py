@@ -65,13 +65,14 @@ def test_the_two_tables_of_photographs_have_the_same_numbers_where_both_have_som
         assert of_two[method] == pytest.approx(row, abs=0.0051), method
 
 
-def test_the_table_of_two_seeds_is_of_the_packed_records_and_of_others_like_them(tmp_path):
+def test_the_table_of_two_seeds_is_of_the_packed_records_and_one_more_of_each(tmp_path):
+    """The mean m and the deviation d of two numbers say both: m + d / sqrt(2) and m - d / sqrt(2)."""
     first, means = packed("coco18-records.zip", "coco_json", tmp_path), kept("coco18-two-seeds")
+    spreads = kept("coco18-two-seeds", [f"{ratio} std" for ratio in RATIOS])
     assert means.keys() == {"ssgrl", "ssgrl_x3", "sarb", "upper_bound"}
     for method in means.keys() - {"upper_bound"}:
-        for ratio, mean in zip(RATIOS, means[method], strict=True):
-            second = 2 * mean - first[method, ratio][0]
-            assert abs(second - mean) < 3  # the other seed's, and no other table's
+        for ratio, mean, spread in zip(RATIOS, means[method], spreads[method], strict=True):
+            assert abs(first[method, ratio][0] - mean) == pytest.approx(spread / np.sqrt(2), abs=0.011)
 
 
 def shown(name, numbers):
