@@ -12,6 +12,7 @@ in `fill`. Held-out labels must be known at random: where only positives are, no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +69,11 @@ class PlattScaling(FinishingStep):
         if self._enough(self._held[category][1]):
             return fitted(*self._held[category])
         self._with_shared.add(category)
+        return self._shared
+
+    @cached_property  # of as many labels as there are: once, not for each category
+    def _shared(self) -> tuple[float, float] | None:
+        """The slope and shift of all categories together; to be asked for in the second round."""
         logits_K, present_K = (torch.cat(parts) for parts in zip(*self._held.values(), strict=True))
         return fitted(logits_K, present_K) if self._enough(present_K) else None
 

@@ -101,6 +101,13 @@ def test_a_category_with_few_held_out_labels_shares_the_curve_of_all():
     assert one.scalars()["calibrated_categories"] == 2 and one.scalars()["with_shared_curve"] == 1
 
 
+def test_the_shared_curve_is_fitted_once(monkeypatch):
+    fits, fitted = [], CODE.fitted
+    monkeypatch.setattr(CODE, "fitted", lambda *given: fits.append(given) or fitted(*given))
+    refitted(step(fewest=100), *(entries_of(category, rows=200, seed=category) for category in range(6)))
+    assert len(fits) == 1
+
+
 @pytest.mark.parametrize("present", [0.0, 1.0])
 def test_nothing_changes_where_only_one_state_is_known(present):
     one = step()
