@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrpl_bench.models.hyperparameters import recipe_changes
+from mlrpl_bench.models.hyperparameters import RATE, recipe_changes
 from mlrpl_bench.models.registry import MethodEntry, Registry
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
@@ -126,6 +126,10 @@ class Choice:
         known = " and ".join(f"{100 * ratio:g} %" for ratio in self.ratios)
         return f"{counted(self.trials, 'trial')} at {known} known, seed {self.seed}"
 
+    def rates(self) -> list[Edge]:
+        """Return where the factor on the learning rate stands in its list; nothing where only one was tried."""
+        return [edge for name, edge in self.edges.items() if name == RATE]
+
     def places(self) -> list[str]:
         """Return a line for each value inside its list, with how many values are beyond it on the nearer side."""
         return [
@@ -173,7 +177,13 @@ class Tuned:
         ]
         if len(by_budget) > 1:
             lines.append("the tuned rows had different budgets, so they are not compared on equal terms")
-        lines += [f"{row_name(method)}: {line}" for method in rows for line in self.choices[method].warnings()]
+        elif len({tuple(edge.values) for method in rows for edge in self.choices[method].rates()}) > 1:
+            lines.append("the tuned rows had different lists of rates, so they are not compared on equal terms")
+        of_line: dict[str, list[str]] = {}
+        for method in rows:
+            for line in (*self.choices[method].warnings(), *self.choices[method].places()):
+                of_line.setdefault(line, []).append(row_name(method))
+        lines += [f"{', '.join(of_rows)}: {line}" for line, of_rows in of_line.items()]
         edited = [method for method in rows if self.choices[method].source_digest != digests[method]]
         lines += [f"{row_name(method)} was tuned before its file was edited; tune it again" for method in edited]
         if evaluate_on == "val":

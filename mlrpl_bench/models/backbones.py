@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mlrpl_bench.data.images.transforms import INTERPOLATIONS, PixelFormat
 from mlrpl_bench.models.parts import folding
 from mlrpl_bench.models.parts.cutting import Stages, stages_of
-from mlrpl_bench.utils import arrays
+from mlrpl_bench.utils import arrays, shortages
 from mlrpl_bench.utils.errors import UserError, one_line
 from mlrpl_bench.utils.randomness import seed_of
 
@@ -149,6 +149,41 @@ def outline(name: str, trained_stages: int = 1) -> Outline:
     frozen, trained = (sum(p.numel() for p in part.parameters()) for part in (backbone.frozen, backbone.trained))
     unfolded = folding.batch_norms(backbone.frozen) if folded else 0
     return Outline(backbone.num_stages, trained_stages, frozen, trained, unfolded)
+
+
+def size_it_needs(name: str, image_size: int) -> int | None:
+    """Return the side of the images that a backbone takes where it takes no others and `image_size` is another; else
+    None.
+
+    Transformers with learned positions are often made for one size. timm says which may be, and whether such a one
+    refuses another size is tried, since some do not.
+
+    Raises:
+        UserError: there is no such backbone.
+    """
+    if name == SMALL:
+        return None
+    import timm
+
+    _refuse_unknown(name)
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.fixed_input_size or config.input_size[1] == image_size:
+        return None
+    return None if _takes(name, image_size) else int(config.input_size[1])
+
+
+@functools.cache  # as for `outline`
+def _takes(name: str, image_size: int) -> bool:
+    backbone = build(name, "random")
+    image_13HW = torch.zeros(1, 3, image_size, image_size)
+    try:
+        with torch.no_grad():
+            backbone.trained.eval()(backbone.frozen(image_13HW))
+    except Exception as error:  # a network may refuse a size in any way
+        if (shortage := shortages.shortage(error)) is not None:
+            raise shortage from error
+        return False
+    return True
 
 
 def pixel_format(name: str) -> PixelFormat:

@@ -34,7 +34,8 @@ class Task:
     Attributes:
         categories: C names.
         labels_NC: int8, after hiding, in the order of `Batch.index_B`.
-        known_ratio: in (0, 1].
+        known_ratio: the share of all entries that the method is to see, in (0, 1]: the cell's ratio, times the share of
+            the labels that were given at all, times the share of the images that no finishing step holds out.
         word_vectors_CE: float32.
     """
 

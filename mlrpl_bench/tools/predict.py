@@ -159,7 +159,9 @@ def _listed(records: Sequence[Record], entry: MethodEntry, study: Study) -> str:
         for record, reason in zip(records, reasons, strict=False)
     ]
     more = f" and {len(records) - LISTED} more (list cells)" if len(records) > LISTED else ""
-    return f"there are: {', '.join(described)}{more}"
+    usable = next((record for record in records if not obstacle(record.cell, entry, study)), None)
+    advice = "" if usable is None else f"; name one by its key, such as --cell {usable.cell.key[:8]}"
+    return f"there are: {', '.join(described)}{more}{advice}"
 
 
 class Predictor:

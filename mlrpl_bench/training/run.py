@@ -53,7 +53,8 @@ class CellRun:
         self.known_share = known_share(train.labels_NC, mask_NC)
         step, hidden_NC, held_N = self._finishing_step(job, known_NC)
         self.labels_NC = hidden_NC.to(workbench.fabric.device)
-        task = Task(train.categories, hidden_NC, self.cell.ratio, torch.from_numpy(train.word_vectors_CE))
+        shown = self.cell.ratio * float((train.labels_NC != UNKNOWN).mean()) * (1 - float(held_N.double().mean()))
+        task = Task(train.categories, hidden_NC, shown, torch.from_numpy(train.word_vectors_CE))
         # Built on the CPU from the seed alone, so that initial weights depend on neither order nor device.
         torch.manual_seed(seed_of("weights", self.cell.seed))
         self.method = job.method_class(workbench.backbone.for_one_method(), task, job.hyperparameters)

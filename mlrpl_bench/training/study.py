@@ -244,6 +244,11 @@ class Study:
         pixels = backbones.pixel_format(self.preset.backbone)
         if self.preset.trained_stages != PAPERS.trained_stages:
             backbones.outline(self.preset.backbone, self.preset.trained_stages)  # refuses more stages than there are
+        if needed := backbones.size_it_needs(self.preset.backbone, self.preset.image_size):
+            raise UserError(
+                f"the backbone {self.preset.backbone} takes images of {needed} x {needed} pixels and no others, not "
+                f"{self.preset.image_size}; add --image-size {needed}"
+            )
         return Setting(
             protocol_version=protocol.VERSION,
             dataset=self.entry.name,

@@ -96,11 +96,18 @@ def test_notes_say_what_each_row_is_by_what_budget_and_what_to_doubt(tmp_path):
         "tuned by mAP on validation images, 3 trials at 50 % known, seed 0: a (tuned) is a[lr=3, alpha=0.25], "
         "b (tuned) is b[lr=3]"
     )
-    assert lines[1].startswith("a (tuned): lr=3 is at the edge")
-    assert lines[3:] == ["b (tuned) was tuned before its file was edited; tune it again"]
+    assert lines[1].startswith("a (tuned), b (tuned): lr=3 is at the edge")
+    assert lines[2:] == ["b (tuned) was tuned before its file was edited; tune it again"]
     both = found.notes({"a": "a[lr=3]", "c": "c[lr=3]"}, {"a": "d", "c": "d"}, "val")
     assert "the tuned rows had different budgets, so they are not compared on equal terms" in both
     assert "look too good" in both[-1]
+    inside = {"values": [1.0, 3.0, 10.0], "edge": "highest", "steps": 1}
+    other = Choice.from_json({**CHOICE, "edges": {"lr": inside}})
+    lines = Tuned(tmp_path, {"a": choice, "d": other}).notes(
+        {"a": "a[lr=3]", "d": "d[lr=3]"}, {"a": "d", "d": "d"}, "test"
+    )
+    assert "the tuned rows had different lists of rates, so they are not compared on equal terms" in lines
+    assert "d (tuned): lr=3 is not at the edge: 1 value of 1, 3, 10 lies beyond it" in lines
 
 
 def test_a_file_that_is_not_there_is_refused_with_what_to_do(world, tmp_path):

@@ -355,6 +355,11 @@ BAD = {
     "help of the command": (["run", "plain", "--colour"], " run --help"),
     "help of a command of a group": (["data", "check"], " data check --help"),
     "unknown method": (["run", "ssgr", "--dataset=tiny"], "no method 'ssgr'; did you mean 'ssgrl'? there are: "),
+    "methods of run": (["run", "plain,ssgrl"], "for several use leaderboard --methods plain,ssgrl"),
+    "image size": (
+        ["run", "plain", "--dataset=tiny", "--backbone=vit_tiny_patch16_224", "--weights=random", "--image-size=64"],
+        "takes images of 224 x 224 pixels and no others, not 64; add --image-size 224",
+    ),
     "unknown methods": (
         ["leaderboard", "--methods=sarbb", "--dataset=tiny"],
         "no method 'sarbb'; did you mean 'sarb'?",

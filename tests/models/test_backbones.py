@@ -180,6 +180,20 @@ def test_an_outline_tells_what_is_frozen_and_trained():
     assert str(backbones.outline("densenet121")).endswith("; 44 batch norms of the frozen part are not folded")
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "needed"),
+    [
+        ("small", 64, None),
+        ("test_resnet", 448, None),
+        ("vit_tiny_patch16_224", 224, None),
+        ("vit_tiny_patch16_224", 448, 224),
+        ("swin_tiny_patch4_window7_224", 64, 224),
+    ],
+)
+def test_a_transformer_that_takes_images_of_one_size_says_which(name, size, needed):
+    assert backbones.size_it_needs(name, size) == needed
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
 def test_a_folded_backbone_computes_the_same_maps(name):
     plain, folded = (backbones.build(name, "random", folded=folded) for folded in (False, True))

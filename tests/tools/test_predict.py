@@ -178,6 +178,7 @@ def test_no_record_of_the_ratio_or_seed_lists_those_there_are(trained):
     assert line.startswith("no record of looking with known ratio 0.3 with seed 7 at this setting; there are: ")
     for record in trained.records:
         assert (f"{record.cell.title} ({record.cell.key[:8]})" in line) == (record.cell.method == "looking")
+    assert line.rpartition("name one by its key, such as --cell ")[2] in {r.cell.key[:8] for r in trained.records}
 
 
 def test_a_method_that_was_never_trained_is_told_so(trained, tmp_path):

@@ -467,6 +467,23 @@ def test_a_method_is_told_the_categories_the_ratio_and_the_word_vectors(sample, 
     assert np.array_equal(given[0].word_vectors_CE.numpy(), split.word_vectors_CE)
 
 
+@pytest.mark.parametrize("given", [1.0, 0.5])
+def test_the_known_ratio_is_a_share_of_all_labels_and_not_of_the_given_ones(sample, make, given):
+    complete, known = sample.splits["train"], []
+
+    class Keeps(Plain):
+        def __init__(self, backbone, task, hyperparameters):
+            super().__init__(backbone, task, hyperparameters)
+            known.append((task.known_ratio, float((task.labels_NC != UNKNOWN).double().mean())))
+
+    given_NC = np.random.default_rng(1).random(complete.labels_NC.shape) < given
+    labels_NC = np.where(given_NC, complete.labels_NC, UNKNOWN).astype(np.int8)
+    for ratio in (0.4, 1.0):
+        next(train([make(Keeps, ratio=ratio)], sample.workbench(replace(complete, labels_NC=labels_NC))))
+    assert known[0][0] == pytest.approx(known[0][1], abs=0.12)
+    assert known[1][0] == pytest.approx(known[1][1]) and known[1][0] == pytest.approx(given, abs=0.12)
+
+
 def test_the_labels_of_a_batch_are_those_of_its_rows_after_hiding(finish, sample):
     labels_NC = sample.splits["train"].labels_NC
     hidden_NC = hide(labels_NC, known_mask(labels_NC.shape, RATIO))

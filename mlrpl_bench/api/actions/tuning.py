@@ -25,10 +25,11 @@ from mlrpl_bench.api.watching import Watcher
 from mlrpl_bench.leaderboard.comparison import compare
 from mlrpl_bench.leaderboard.evidence import EvidenceGrid
 from mlrpl_bench.leaderboard.report.write import write_file
-from mlrpl_bench.models.hyperparameters import RATE, rate_factor, recipe_changes
+from mlrpl_bench.models.hyperparameters import EMA, RATE, rate_factor, recipe_changes
 from mlrpl_bench.models.registry import MethodEntry
 from mlrpl_bench.records.cell import Job
 from mlrpl_bench.records.record import to_json
+from mlrpl_bench.records.store import Found
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import BEST, Entry, Table, counted
@@ -269,6 +270,32 @@ class _Planned:
         (seeds,) = self.resolved.seeds
         return {ratio: self.study.job(entry, ratio, *seeds, point) for ratio in self.resolved.ratios}
 
+    def with_earlier(self, entry: MethodEntry, tuned_before: Any) -> list[dict[str, Any]]:
+        """Return a method's trials with those of earlier lists that count as they do.
+
+        So the best of all is chosen, and no budget looks smaller than it was. Earlier ones count if they were made at
+        the same known ratios with the same seed and their records are there. Where one list has a value that the other
+        has not, the other's trials have the method's usual one.
+
+        Args:
+            tuned_before: what the file has of the method.
+        """
+        found = [dict(point) for other, point in self.points if other is entry]
+        here = {"ratios": list(self.resolved.ratios), "seed": self.resolved.seeds[0][0]}
+        if not isinstance(tuned_before, dict) or {name: tuned_before.get(name) for name in here} != here:
+            return found
+        keys = {job.cell.key for point in found for job in self.jobs(entry, point).values()}
+        for trial in tuned_before["trials"]:
+            try:
+                jobs = self.jobs(entry, trial["values"])
+            except UserError:  # the method has no such hyper-parameter any more
+                continue
+            status = (self.resolved.store.status(job.cell) for job in jobs.values())
+            if keys.isdisjoint(job.cell.key for job in jobs.values()) and all(isinstance(s, Found) for s in status):
+                found.append(dict(trial["values"]))
+        names = dict.fromkeys(name for point in found for name in point)
+        return [{name: point.get(name, _usual(entry, name)) for name in names} for point in found]
+
 
 def _planned(
     resolved: Resolved, watcher: Watcher, rates: Sequence[Any], values: Mapping[str, Sequence[Any]], out: Path | None
@@ -280,15 +307,25 @@ def _planned(
     points = [(entry, point) for entry, _ in resolved.rows for point in grid(entry, rates, values)]
     if not points:
         raise UserError("no method is named; name at least one")
-    if len(points) == len(resolved.rows):
-        raise UserError("with one trial a method nothing is chosen; name two --rates or more, or two --set-values")
     study = Study(resolved.dataset, request.options, watcher.report)
     path = out or resolved.store.root / resolved.dataset.name / tuned.file_name(study)
     if out is None:
         resolved.store.refuse_address()
-    tuned.methods_in(path, study)  # refuse before anything is trained
-    watcher.note(f"{counted(len(points), 'trial')} at {counted(len(resolved.ratios), 'known ratio')}")
-    return _Planned(replace(resolved, rows=points), study, points, path)
+    methods = tuned.methods_in(path, study)  # refuses before anything is trained
+    planned = _Planned(resolved, study, points, path)
+    by_method = {entry.name: planned.with_earlier(entry, methods.get(entry.name)) for entry, _ in resolved.rows}
+    if any(len(each) == 1 for each in by_method.values()):
+        raise UserError("with one trial a method nothing is chosen; name two --rates or more, or two --set-values")
+    earlier = sum(map(len, by_method.values())) - len(points)
+    beside = f", beside {counted(earlier, 'trial')} of before" if earlier else ""
+    watcher.note(f"{counted(len(points), 'trial')}{beside} at {counted(len(resolved.ratios), 'known ratio')}")
+    points = [(entry, point) for entry, _ in resolved.rows for point in by_method[entry.name]]
+    return replace(planned, resolved=replace(resolved, rows=points), points=points)
+
+
+def _usual(entry: MethodEntry, name: str) -> Any:
+    """Return what a method has for a value that is not tuned."""
+    return 1.0 if name == RATE else getattr(entry.cls.recipe if name == EMA else entry.hyperparameters(), name)
 
 
 def _trial(plan: _Planned, result: execute.Result, entry: MethodEntry, point: Mapping[str, Any]) -> Trial:

@@ -39,6 +39,7 @@ from mlrpl_bench.cli.placing import (
 from mlrpl_bench.cli.streams import say
 from mlrpl_bench.cli.terminal import completion
 from mlrpl_bench.launchers.placement import Placement
+from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mlrpl_bench.api.actions.execute import Result
@@ -132,6 +133,8 @@ def run(
     """Train one method over known ratios (where it has no record yet) and print its row beside the others."""
     from mlrpl_bench.models.hyperparameters import parse_assignments
 
+    if "," in method:
+        raise UserError(f"run takes one method, not {method!r}; for several use leaderboard --methods {method}")
     refuse_contradictions(placement, shard_of(manner.shard), manner.workers_planned, manner.dry_run)
     request = Request(
         dataset=dataset,

@@ -170,7 +170,8 @@ def parquet_batches(table: TableFile) -> Iterator[tuple[Any, Chunk]]:
     number = 1
     try:
         for batch in _parquet(table.path).iter_batches(CHUNK_ROWS):
-            columns = [_texts(column) for column in batch.to_pandas().items()]
+            # With pandas' metadata its index would not be among the columns.
+            columns = [_texts(column) for column in batch.to_pandas(ignore_metadata=True).items()]
             yield batch, Chunk(list(range(number, number + len(batch))), list(zip(*columns, strict=True)))
             number += len(batch)
     except (ArrowException, OSError) as error:

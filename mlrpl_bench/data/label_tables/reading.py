@@ -26,6 +26,8 @@ SPLITS = ("train", "val", "test")
 PROBABILITY = "probability"
 """The column of a long table that has a label's probability of being present, and is not read."""
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+PANDAS_INDEX = "__index_level_0__"
+"""The column that pandas adds to a Parquet file for an index without a name; in a text file it has no name."""
 NAMED = 5
 """At most this many categories are named in a line."""
 
@@ -296,6 +298,12 @@ def _check_categories(table: TableFile, categories: Sequence[str], names: Column
             raise UserError(
                 f"{table.path} has a category called {name!r}, like a column; rename it, or if it is that column say "
                 f"so with --set-data {options[name.casefold()]}_column={name}"
+            )
+        if name in table.columns and (not name or name == PANDAS_INDEX):
+            called = f"is called {name}" if name else "has no name"
+            raise UserError(
+                f"{table.path}: column {table.columns.index(name) + 1} of the header {called}, as the index has that "
+                "pandas adds; remove the column, or write the table with index=False"
             )
         if not name or not is_text(name) or not name.isprintable():
             raise UserError(f"{table.path} has a category without a name that can be printed ({name!r}); rename it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.stats import ks_2samp
 
 from mlrpl_bench.data.dataset import Split
 from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
+from mlrpl_bench.tools.filling import shared_rows
 from mlrpl_bench.tools.filling.calibration import FEW, Calibration, calibrate
 from mlrpl_bench.tools.filling.thresholds import Choice, choose, labels_needed
 from mlrpl_bench.utils.errors import UserError
@@ -24,9 +25,6 @@ ENOUGH = 4
 
 UNLIKE, SURELY = 0.1, 0.001
 """Two groups of scores are called unlike from this distance of Kolmogorov and Smirnov on, at this p-value."""
-
-UNEVEN = 0.2
-"""Two ways to share entries out to categories are called uneven if so much of one would have to move."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ class Filling:
         found: the share of these that is present; NaN where there are none.
         promises: of each group and state.
         unlike: categories whose unknown entries have other scores than the held-out ones.
-        uneven: whether the categories of a promise that several share are far from equally represented in both.
+        uneven: whether categories that share a promise were given unequal shares of their labels, so that some hidden
+            ones were left out for it.
     """
 
     split: Split
@@ -118,7 +117,7 @@ def fill_in(
     probabilities_NC, calibrations = calibrate(logits_NC, labels_NC, calibrating_NC)
     if not any(one.kind for one in calibrations):
         raise _too_few(labels_NC, held_out_NC)
-    decisions_NC, promises = _decided(probabilities_NC, labels_NC, calibrating_NC, choosing_NC, precision)
+    decisions_NC, promises = _decided(probabilities_NC, labels_NC, calibrating_NC, choosing_NC, precision, seed)
     unlike = _unlike(probabilities_NC, held_out_NC, unknown_NC, calibrations)
     return Filling(
         split=split,
@@ -131,7 +130,7 @@ def fill_in(
         found=[_mean(labels_NC[choosing_NC[:, c], c] == PRESENT) for c in range(labels_NC.shape[1])],
         promises=promises,
         unlike=[split.categories[column] for column in unlike],
-        uneven=any(_is_uneven(held_out_NC, unknown_NC, promise) for promise in promises if promise.choice.set),
+        uneven=any(_is_uneven(choosing_NC, unknown_NC, promise) for promise in promises if promise.choice.set),
     )
 
 
@@ -182,36 +181,68 @@ def _decided(
     calibrating_NC: NDArray[np.bool_],
     choosing_NC: NDArray[np.bool_],
     precision: float,
+    seed: int,
 ) -> tuple[NDArray[np.int8], list[Promise]]:
     """Set what is sure enough, group by group and state by state."""
     decisions_NC, promises = np.full(labels_NC.shape, UNKNOWN, dtype=np.int8), []
     calibrated_C = np.array([not np.isnan(of_one_N).all() for of_one_N in probabilities_NC.T])
+    held_out_C, unknown_C = (calibrating_NC | choosing_NC).sum(axis=0), (labels_NC == UNKNOWN).sum(axis=0)
+    generator = np.random.default_rng(seed_of("evening out categories", seed))
     for state in STATES:
         labels_C = (calibrating_NC & (labels_NC == state)).sum(axis=0)
-        for columns in _groups(labels_C, calibrated_C, ENOUGH * labels_needed(precision)):
-            of_group_NC, given_NC = probabilities_NC[:, columns].astype(np.float64), labels_NC[:, columns]
-            sureness_NC = of_group_NC if state == PRESENT else 1 - of_group_NC
-            unknown_NC, choosing = given_NC == UNKNOWN, choosing_NC[:, columns]
-            choice = choose(
-                sureness_NC[calibrating_NC[:, columns]],
-                sureness_NC[choosing],
-                given_NC[choosing] == state,
-                sureness_NC[unknown_NC],
-                precision,
-            )
+        needed = ENOUGH * labels_needed(precision)
+        for columns in shared_rows.groups(labels_C, calibrated_C, needed, held_out_C, unknown_C):
+            halves = [of[:, columns] for of in (calibrating_NC, choosing_NC)]
+            choice = _choice(probabilities_NC[:, columns], labels_NC[:, columns], halves, state, precision, generator)
+            unknown_NC = labels_NC[:, columns] == UNKNOWN
             promises.append(Promise(tuple(columns), state, int(unknown_NC.sum()), choice))
             decided = decisions_NC[:, columns]
-            decided[unknown_NC & (sureness_NC >= choice.threshold)] = state
+            decided[unknown_NC & (_sureness(probabilities_NC[:, columns], state) >= choice.threshold)] = state
             decisions_NC[:, columns] = decided
     return decisions_NC, promises
 
 
-def _groups(labels_C: NDArray[np.intp], calibrated_C: NDArray[np.bool_], needed: int) -> Iterator[list[int]]:
-    """Yield each category with enough labels of the state in the calibrating half; then all others together."""
-    alone_C = calibrated_C & (labels_C >= needed)
-    yield from ([column] for column in np.flatnonzero(alone_C).tolist())
-    if (calibrated_C & ~alone_C).any():
-        yield np.flatnonzero(calibrated_C & ~alone_C).tolist()
+def _choice(
+    probabilities_NC: NDArray[np.float32],
+    labels_NC: NDArray[np.int8],
+    halves: Sequence[NDArray[np.bool_]],
+    state: int,
+    precision: float,
+    generator: np.random.Generator,
+) -> Choice:
+    """Choose which unknown entries of a group's categories are set to a state.
+
+    Args:
+        halves: held-out entries that calibrated, and those that try the thresholds.
+    """
+    sureness_NC, unknown_NC, is_wrong_NC = _sureness(probabilities_NC, state), labels_NC == UNKNOWN, labels_NC != state
+    effect = 1.0
+    if labels_NC.shape[1] > 1:
+        halves = [shared_rows.evened(half_NC, unknown_NC, generator) for half_NC in halves]
+        calibrating, choosing, unknown = (of & (sureness_NC > 0.5) for of in (*halves, unknown_NC))
+        effect = shared_rows.design_effect(choosing, unknown, is_wrong_NC, by_NC=calibrating)
+    calibrating_NC, choosing_NC = halves
+    return choose(
+        sureness_NC[calibrating_NC],
+        sureness_NC[choosing_NC],
+        ~is_wrong_NC[choosing_NC],
+        sureness_NC[unknown_NC],
+        precision,
+        effect,
+    )
+
+
+def _sureness(probabilities_NC: NDArray[np.float32], state: int) -> NDArray[np.float64]:
+    """Return the probability of a state."""
+    present_NC = probabilities_NC.astype(np.float64)
+    return present_NC if state == PRESENT else 1 - present_NC
+
+
+def _is_uneven(choosing_NC: NDArray[np.bool_], unknown_NC: NDArray[np.bool_], promise: Promise) -> bool:
+    """Tell whether held-out entries were left out for a promise, so that its categories have equal shares."""
+    columns = list(promise.columns)
+    counts = (of[:, columns].sum(axis=0) for of in (choosing_NC, unknown_NC))
+    return len(columns) > 1 and shared_rows.is_uneven(*counts)
 
 
 def _unlike(
@@ -229,13 +260,6 @@ def _unlike(
             if test.statistic >= UNLIKE and test.pvalue < SURELY / len(calibrations):
                 found.append(column)
     return found
-
-
-def _is_uneven(held_out_NC: NDArray[np.bool_], unknown_NC: NDArray[np.bool_], promise: Promise) -> bool:
-    """Tell whether the categories of a promise have other shares of its unknown entries than of the held-out ones."""
-    counts = [of[:, list(promise.columns)].sum(axis=0) for of in (held_out_NC, unknown_NC)]
-    held_out_C, unknown_C = (each / max(each.sum(), 1) for each in counts)
-    return bool(np.abs(held_out_C - unknown_C).sum() / 2 > UNEVEN)
 
 
 def _counts(labels: NDArray[np.int8]) -> tuple[int, int]:

@@ -69,8 +69,8 @@ def notes_of(filling: Filling) -> list[str]:
         notes.append(f"left unknown, as none of their given labels was hidden: {_some(lacking)}")
     if filling.uneven:
         notes.append(
-            "the promise of categories together is of all their entries, and may fail here: the share of given labels "
-            "differs too much between them"
+            "categories that share a promise were given unequal shares of their labels: hidden ones of those with more "
+            "were left out, by chance, until all were represented alike"
         )
     if filling.unlike:
         notes.append(

@@ -1,10 +1,11 @@
 """Chooses which unknown entries are sure enough to be set, and bounds how many of them are wrong.
 
 The promise: of the entries that are set to a state, at least the share `precision` is right. It is made and broken in
-at most 5 of 100 cases (`CONFIDENCE`), on one assumption: that within a group the unknown entries and the held-out ones
-are alike (labels are missing at random). Then those above a threshold are one lot of which the held-out ones are a
-random sample, and the number of wrong ones in the rest is bounded by the hypergeometric law, exactly, for lots of any
-size. (Of very many unknown entries this is the bound of Clopper and Pearson.)
+at most 5 of 100 cases (`CONFIDENCE`), on one assumption: that within a category the unknown entries and the held-out
+ones are alike (labels are missing at random). Then those above a threshold are one lot of which the held-out ones are a
+random sample (of several categories together once `shared_rows` has seen to it), and the number of wrong ones in the
+rest is bounded by the hypergeometric law, exactly, for lots of any size. (Of very many unknown entries this is the
+bound of Clopper and Pearson.)
 
 A bound holds for a threshold that was not chosen by the labels that it is computed from. Therefore half of the held-out
 labels calibrate and propose two thresholds, and the other half tries these: the loose one first, and if it fails the
@@ -122,6 +123,7 @@ def choose(
     is_right_S: NDArray[np.bool_],
     unknown_S: NDArray[np.float64],
     precision: float,
+    effect: float = 1.0,
 ) -> Choice:
     """Choose the looser of two proposed thresholds that the other half of the held-out labels confirms.
 
@@ -130,13 +132,16 @@ def choose(
         choosing_S, is_right_S: sureness of the other held-out entries, and whether they are of the state.
         unknown_S: sureness of the unknown entries.
         precision: the promised share of right ones, above 0.5 and below 1.
+        effect: how many of the held-out entries tell as much as one that was drawn by itself, at least 1; where they
+            come by whole images it is more (`shared_rows.design_effect`).
     """
     falling_S, rising_unknown_S = np.sort(calibrating_S)[::-1], np.sort(unknown_S)
     for trial in (LOOSE, STRICT):
-        threshold = _proposed(falling_S, rising_unknown_S, precision, trial)
+        threshold = _proposed(falling_S, rising_unknown_S, precision, trial, effect)
         above_S, set_S = choosing_S >= threshold, unknown_S >= threshold
         checked, wrong, others = int(above_S.sum()), int((above_S & ~is_right_S).sum()), int(set_S.sum())
-        at_most_wrong = most_wrong(checked, wrong, others, trial.risk)
+        counts = math.floor(checked / effect), math.ceil(wrong / effect)
+        at_most_wrong = most_wrong(*counts, others, trial.risk)
         if others and at_most_wrong <= allowed_wrong(others, precision):
             expected = float((1 - unknown_S[set_S]).sum())
             return Choice(threshold, others, checked, wrong, at_most_wrong, expected)
@@ -144,7 +149,11 @@ def choose(
 
 
 def _proposed(
-    falling_S: NDArray[np.float64], rising_unknown_S: NDArray[np.float64], precision: float, trial: Trial
+    falling_S: NDArray[np.float64],
+    rising_unknown_S: NDArray[np.float64],
+    precision: float,
+    trial: Trial,
+    effect: float = 1.0,
 ) -> float:
     """Return the threshold to try, or infinity; the labels that will try it have no part in it.
 
@@ -156,8 +165,9 @@ def _proposed(
     while entries <= len(falling_S) and (threshold := float(falling_S[entries - 1])) > 0.5:
         above = int(np.searchsorted(-falling_S, -threshold, side="right"))  # with all that are equally sure
         others = len(rising_unknown_S) - int(np.searchsorted(rising_unknown_S, threshold, side="left"))
-        limit = may_be_wrong(above, others, precision, trial.risk) if others else -1
-        chance = float(binom.cdf(limit, above, wrong_S[above - 1] / above)) if limit >= 0 else 0.0
+        sample = math.floor(above / effect)
+        limit = may_be_wrong(sample, others, precision, trial.risk) if others else -1
+        chance = float(binom.cdf(limit, sample, wrong_S[above - 1] / above)) if limit >= 0 else 0.0
         if chance >= trial.chance:
             likely = threshold  # they fall, so the last one is the loosest
         if chance > best:

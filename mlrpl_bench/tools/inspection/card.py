@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mlrpl_bench.tools.inspection.label_statistics import FEW, KnownCounts, SplitCounts, Statistics
 from mlrpl_bench.utils.tables import Table, from_text
 
@@ -72,9 +74,9 @@ def _splits(splits: dict[str, SplitCounts]) -> Table:
         numbers = (per_image["min"], per_image["max"], facts["images without labels"], facts["unknown labels"])
         rows.append([name, f"{facts['images']:,}", f"{facts['labels']:,}", mean, *(f"{n:,}" for n in numbers)])
     head = ["split", "images", "labels", "per image", "fewest", "most", "without any", "unknown labels"]
-    if not any(counts.unknown for counts in splits.values()):
-        head, rows = head[:-1], [row[:-1] for row in rows]
-    return _table("Images", head, rows)
+    if any(counts.unknown for counts in splits.values()):
+        return _table("Images", head, rows, ["labels, and what follows of them: those that were given as present"])
+    return _table("Images", head[:-1], [row[:-1] for row in rows])
 
 
 def _categories(title: str, statistics: Statistics, columns: Sequence[int]) -> Table:
@@ -84,15 +86,16 @@ def _categories(title: str, statistics: Statistics, columns: Sequence[int]) -> T
     head = [
         "category",
         *statistics.splits,
-        "% of train",
+        "% of given" if some_unknown else "% of train",
         *["% given"] * some_unknown,
         *(f"at {counts.ratio:g}" for counts in known),
     ]
     images = max(len(statistics.train.labels_N), 1)
+    of_C = np.maximum(statistics.train.known_C, 1)  # without unknown labels that is the number of images
     rows = []
     for column in columns:
         numbers = [counts.positives_C[column] for counts in statistics.splits.values()]
-        share = f"{100 * statistics.train.positives_C[column] / images:.2g}"
+        share = f"{100 * statistics.train.positives_C[column] / of_C[column]:.2g}"
         rows.append([
             statistics.categories[column],
             *(f"{number:,}" for number in numbers),

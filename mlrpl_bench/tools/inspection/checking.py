@@ -281,6 +281,12 @@ def _look_ahead(preset: Preset, weights: str | None, findings: CheckResult) -> N
         if shortness := length.shortness():
             findings.warnings.append(shortness)
     findings.trained = _trained(preset)
+    if needed := _size_it_needs(preset):
+        findings.to_add.append(f"--image-size {needed}")
+        findings.obstacles.append(
+            f"the backbone {preset.backbone} takes images of {needed} x {needed} pixels and no others, not "
+            f"{preset.image_size}; add --image-size {needed}"
+        )
     if weights is not None:
         findings.obstacles += _refused_weights(preset, weights)
         return
@@ -311,6 +317,13 @@ def _trained(preset: Preset) -> str:
     from mlrpl_bench.models.backbones import outline
 
     return f"trained of the backbone {preset.backbone}: {outline(preset.backbone, preset.trained_stages)}"
+
+
+def _size_it_needs(preset: Preset) -> int | None:
+    """Return the side of the images that the backbone takes, where that is not the preset's."""
+    from mlrpl_bench.models.backbones import size_it_needs
+
+    return size_it_needs(preset.backbone, preset.image_size)
 
 
 def _refused_weights(preset: Preset, weights: str) -> list[str]:

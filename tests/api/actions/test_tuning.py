@@ -92,6 +92,38 @@ def test_another_method_is_added_to_the_file(found, common, tmp_path):
     assert len(more.content["methods"]["partial_bce"]["trials"]) == 2
 
 
+def test_a_method_that_is_tuned_again_is_tuned_further(found, common, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(found.path.read_text())
+    more = mb.tune(["plain"], rates=[3, 30], out=path, **common)
+    assert sorted(trial.values["lr"] for trial in more.trials["plain"]) == [0.01, 1, 3, 30]
+    assert more.chosen["plain"].mean == max(trial.mean for trial in (*found.trials["plain"], *more.trials["plain"]))
+    assert more.content["methods"]["plain"]["edges"]["lr"]["values"] == [0.01, 1, 3, 30]
+    alone = mb.tune(["plain"], rates=[10], out=path, **common)  # one rate more is a choice
+    assert len(alone.trials["plain"]) == 5
+
+
+def test_earlier_trials_of_other_values_have_the_usual_ones(common, tmp_path):
+    path = tmp_path / "t.json"
+    mb.tune(["weighted"], rates=[1, 3], out=path, **common)
+    more = mb.tune(["weighted"], rates=[1], values={"alpha": [0.25, 0.5]}, out=path, **common)
+    usual = load_methods(common["plugins"])["weighted"].hyperparameters().alpha
+    points = {(trial.values["lr"], trial.values["alpha"]) for trial in more.trials["weighted"]}
+    assert points == {(1, 0.25), (1, 0.5), (1, usual), (3, usual)}
+    fewer = mb.tune(["weighted"], rates=[1, 3], out=path, **common)
+    assert {(trial.values["lr"], trial.values["alpha"]) for trial in fewer.trials["weighted"]} == points
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"ratios": [0.9]}, {"trials": [{"values": {"lr": 7.0}}]}])
+def test_earlier_trials_that_cannot_be_compared_do_not_count(found, common, tmp_path, other):
+    path = tmp_path / "mine.json"
+    content = json.loads(found.path.read_text())
+    content["methods"]["plain"] |= other
+    path.write_text(json.dumps(content))
+    again = mb.tune(["plain"], rates=[1, 30], out=path, **common)
+    assert [trial.values["lr"] for trial in again.trials["plain"]] == [1, 30]
+
+
 def edit(found, path, **values):
     """A copy of the file in which every method has these values."""
     content = json.loads(found.path.read_text())
@@ -155,9 +187,9 @@ def test_a_trial_that_fails_is_no_choice_and_is_said(common, tmp_path):
     assert any("every trial failed" in note for note in nothing.table("t").notes)
 
 
-def test_one_trial_is_no_choice_and_is_refused(common, monkeypatch):
+def test_one_trial_is_no_choice_and_is_refused(common, monkeypatch, tmp_path):
     monkeypatch.setattr(sweep, "_train_together", lambda *_: pytest.fail("something is trained"))
-    line = refusal(lambda: mb.tune(["plain", "weighted"], rates=[2], **common))
+    line = refusal(lambda: mb.tune(["plain", "weighted"], rates=[2], out=tmp_path / "t.json", **common))
     assert line == "with one trial a method nothing is chosen; name two --rates or more, or two --set-values"
 
 

@@ -100,6 +100,23 @@ def test_a_damaged_parquet_file_is_named(tmp_path):
     assert "no Parquet file or damaged" in refused(written(tmp_path / "a.parquet", "anything"))
 
 
+@pytest.mark.parametrize("index", ["image", None])
+def test_the_index_of_pandas_in_a_parquet_file_is_a_column(tmp_path, index):
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    frame = pd.DataFrame({"image": ["x", "y", "z"], "cat": [1, 0, 1]})
+    frame = frame.set_index(index) if index else frame[frame.cat == 1]
+    frame.to_parquet(tmp_path / "a.parquet")
+    names = files.open_table(tmp_path / "a.parquet").columns
+    rows = [dict(zip(names, row, strict=True)) for _, row in rows_of(tmp_path / "a.parquet")]
+    if index:
+        assert rows == [{"image": "x", "cat": "1"}, {"image": "y", "cat": "0"}, {"image": "z", "cat": "1"}]
+    else:
+        added = "__index_level_0__"
+        assert rows == [{"image": "x", "cat": "1", added: "0"}, {"image": "z", "cat": "1", added: "2"}]
+
+
 def test_parquet_gives_the_texts_that_a_csv_file_would_hold(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow")
     import pandas as pd
