@@ -1,6 +1,7 @@
 """The kept tables, the packs of their records and what the documentation says of them agree."""
 
 import csv
+import json
 import re
 from collections import defaultdict
 
@@ -75,12 +76,17 @@ def test_the_table_of_two_seeds_is_of_the_packed_records_and_one_more_of_each(tm
             assert abs(first[method, ratio][0] - mean) == pytest.approx(spread / np.sqrt(2), abs=0.011)
 
 
-def shown(name, numbers):
-    """The first numbers of a table's rows under the heading `name` of the page about photographs, by method."""
+def section_of(name):
+    """The text under the heading `name` of the page about photographs."""
     text = (ROOT / "docs" / "seen-on-photographs.md").read_text(encoding="utf-8")
     (section,) = (part for part in re.split(r"^#+ ", text, flags=re.MULTILINE) if part.startswith(name))
+    return section
+
+
+def shown(name, numbers):
+    """The first numbers of a table's rows under the heading `name` of the page about photographs, by method."""
     row = r"^\| `([\w+]+)` \|" + numbers * r" ([\d.]+) \|"
-    return {method: list(map(float, of_row)) for method, *of_row in re.findall(row, section, re.MULTILINE)}
+    return {method: list(map(float, of_row)) for method, *of_row in re.findall(row, section_of(name), re.MULTILINE)}
 
 
 @pytest.mark.parametrize(
@@ -96,3 +102,30 @@ def test_the_page_about_photographs_shows_the_numbers_of_the_tables(section, tab
 def test_the_page_about_photographs_shows_the_means_over_two_seeds():
     rows, numbers = shown("A second seed", 3), kept("coco18-two-seeds")
     assert rows == {method: pytest.approx(numbers[method], abs=0.0501) for method in numbers}
+
+
+def test_the_page_about_photographs_shows_the_trials_and_the_table_of_tuned_rates():
+    tuned = json.loads((REFERENCE / "coco18-tuned.json").read_text(encoding="utf-8"))["methods"]
+    trials, _, tested = section_of("Rates tuned").partition("mAP on the test images")
+    rows = {method: cells for method, *cells in map(cells_of, trials.splitlines()) if method in tuned}
+    assert rows.keys() == tuned.keys() == PAPER_ROWS
+    for method, choice in tuned.items():
+        found = {trial["values"]["lr"]: 100 * trial["mAP"] for trial in choice["trials"]}
+        expected = [found.get(rate) for rate in (0.3, 1.0, 3.0, 10.0)]
+        assert [float(cell.strip("*")) if cell != "-" else None for cell in rows[method]] == [
+            None if number is None else pytest.approx(number, abs=0.0501) for number in expected
+        ]
+        assert max(found, key=found.get) == choice["values"]["lr"]
+    numbers = {name.removesuffix(" (tuned)"): row for name, row in kept("coco18-tuned").items()}
+    rows = {
+        method: [float(cell) for cell in cells[1:4]]
+        for method, *cells in map(cells_of, tested.splitlines())
+        if method in numbers
+    }
+    assert rows == {method: pytest.approx(numbers[method], abs=0.0501) for method in numbers}
+
+
+def cells_of(line):
+    """The cells of a row of a Markdown table, the first without its quotes; one empty cell for another line."""
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    return [cells[0].strip("`"), *cells[1:]] if line.startswith("| `") else [""]
