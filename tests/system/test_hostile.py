@@ -593,6 +593,6 @@ def with_plugin(group: Any, *before: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", with_plugin(typer.main.get_command(app)), ids=" ".join)
 def test_the_help_of_plugin_says_that_it_alone_runs_code(command):
-    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
+    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output
     plain = " ".join(shown.replace("│", " ").split())
     assert "Its code is run; nothing else that you name is." in plain
