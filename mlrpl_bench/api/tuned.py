@@ -236,6 +236,18 @@ def methods_in(path: Path, study: Study) -> dict[str, Any]:
     return content["methods"]
 
 
+def trials_in(path: Path, of_method: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the values of the trials that a file has of a method.
+
+    Raises:
+        UserError: `tune` did not write it.
+    """
+    try:
+        return [dict(trial["values"]) for trial in of_method["trials"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_ours(path, repr(error)) from error
+
+
 def differences(content: Mapping[str, Any], study: Study) -> str:
     """Return how a file's setting differs from a study's, in words; empty where it does not."""
     there, here = content.get("setting"), facts_of(study)

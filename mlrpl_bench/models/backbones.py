@@ -172,6 +172,14 @@ def size_it_needs(name: str, image_size: int) -> int | None:
     return None if _takes(name, image_size) else int(config.input_size[1])
 
 
+def refusal_of_size(name: str, image_size: int, needed: int) -> str:
+    """Return the line about images of a size that a backbone does not take."""
+    return (
+        f"the backbone {name} takes images of {needed} x {needed} pixels and no others, not {image_size}; "
+        f"add --image-size {needed}"
+    )
+
+
 @functools.cache  # as for `outline`
 def _takes(name: str, image_size: int) -> bool:
     backbone = build(name, "random")

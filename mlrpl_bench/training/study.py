@@ -244,11 +244,9 @@ class Study:
         pixels = backbones.pixel_format(self.preset.backbone)
         if self.preset.trained_stages != PAPERS.trained_stages:
             backbones.outline(self.preset.backbone, self.preset.trained_stages)  # refuses more stages than there are
-        if needed := backbones.size_it_needs(self.preset.backbone, self.preset.image_size):
-            raise UserError(
-                f"the backbone {self.preset.backbone} takes images of {needed} x {needed} pixels and no others, not "
-                f"{self.preset.image_size}; add --image-size {needed}"
-            )
+        of_images = self.preset.backbone, self.preset.image_size
+        if needed := backbones.size_it_needs(*of_images):
+            raise UserError(backbones.refusal_of_size(*of_images, needed))
         return Setting(
             protocol_version=protocol.VERSION,
             dataset=self.entry.name,

@@ -123,6 +123,13 @@ def test_a_file_of_another_setting_is_refused_with_what_differs(world, put):
     assert "move it away, or name another file with --out" in refusal(lambda: tuned.methods_in(path, world[0]))
 
 
+@pytest.mark.parametrize("trials", [None, 3, [{}], [{"values": 1}], ["lr"]])
+def test_trials_that_tune_did_not_write_are_refused(tmp_path, trials):
+    assert tuned.trials_in(tmp_path, {"trials": [{"values": {"lr": 3.0}, "mAP": 0.5}]}) == [{"lr": 3.0}]
+    line = refusal(lambda: tuned.trials_in(tmp_path / "t.json", {"trials": trials}))
+    assert line.startswith(f"{tmp_path / 't.json'} is no file that tune wrote")
+
+
 def test_an_unknown_method_is_refused_and_named(world, put):
     line = refusal(lambda: tuned.read(put({"gone": CHOICE}), *world))
     assert "has values of gone, which is no method here; name its file with --plugin" in line

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 
@@ -156,6 +157,20 @@ def test_the_prototypes_benchmark_says_what_share_of_an_epoch_they_take(tmp_path
     assert {"collecting", "K-means, 1 thread"} < set(facts["share_of_an_epoch"])
     assert all(value > 0 for value in facts["share_of_an_epoch"].values())
     assert "assumed" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_label_tables_reads_what_it_made_up(tmp_path, capsys):
+    from benchmarks import label_tables
+
+    label_tables.make_up(tmp_path / "a.csv", rows=300, categories=7, given=0.5)
+    frame = pd.read_csv(tmp_path / "a.csv")
+    assert frame.shape == (300, 8) and frame.image.is_unique
+    assert 0.4 < frame.notna().iloc[:, 1:].to_numpy().mean() < 0.6
+    label_tables.main(["--rows", "300", "--categories", "7", "--json", str(tmp_path / "report.json")])
+    facts = json.loads((tmp_path / "report.json").read_text())
+    assert facts["command"] == ["-m", "benchmarks.label_tables", "--rows=300", "--categories=7", "--given=0.5"]
+    assert facts["ratios"].keys() == {label_tables.RATIO} and facts["taken"]["by_the_package"]["seconds"] > 0
+    assert "300 rows, 7 categories" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

@@ -285,14 +285,14 @@ class _Planned:
         if not isinstance(tuned_before, dict) or {name: tuned_before.get(name) for name in here} != here:
             return found
         keys = {job.cell.key for point in found for job in self.jobs(entry, point).values()}
-        for trial in tuned_before["trials"]:
+        for values in tuned.trials_in(self.path, tuned_before):
             try:
-                jobs = self.jobs(entry, trial["values"])
+                jobs = self.jobs(entry, values)
             except UserError:  # the method has no such hyper-parameter any more
                 continue
             status = (self.resolved.store.status(job.cell) for job in jobs.values())
             if keys.isdisjoint(job.cell.key for job in jobs.values()) and all(isinstance(s, Found) for s in status):
-                found.append(dict(trial["values"]))
+                found.append(values)
         names = dict.fromkeys(name for point in found for name in point)
         return [{name: point.get(name, _usual(entry, name)) for name in names} for point in found]
 

@@ -11,6 +11,9 @@ from mlrpl_bench.tools.filling.fill_in import STATES, Filling, Promise
 from mlrpl_bench.tools.filling.thresholds import CONFIDENCE, labels_needed
 from mlrpl_bench.utils.tables import Table, counted, from_text
 
+SHOWN_EFFECT = 1.05
+"""Design effects from this one on are worth a note."""
+
 
 def calibration_table(filling: Filling) -> Table:
     """Return a row for each category: its number of labels, and whether its probabilities are those that were found."""
@@ -72,6 +75,11 @@ def notes_of(filling: Filling) -> list[str]:
             "categories that share a promise were given unequal shares of their labels: hidden ones of those with more "
             "were left out, by chance, until all were represented alike"
         )
+    if (effect := max((promise.choice.effect for promise in filling.promises), default=1.0)) >= SHOWN_EFFECT:
+        notes.append(
+            f"in rows of several categories up to {effect:.1f} of the hidden labels count as one, as those of one "
+            "image come together and are wrong together"
+        )
     if filling.unlike:
         notes.append(
             "unknown and hidden labels have different scores, so they are not alike and the promise may fail: "
@@ -116,6 +124,7 @@ def to_json(filling: Filling) -> dict[str, Any]:
             "wrong_when_tried": promise.choice.wrong,
             "expected_wrong": promise.choice.expected_wrong,
             "at_most_wrong": promise.choice.at_most_wrong,
+            "labels_that_count_as_one": promise.choice.effect,
         }
         for promise in filling.promises
     ]

@@ -58,6 +58,7 @@ class Choice:
         wrong: those of them that are of the other state.
         at_most_wrong: of the entries that are set, with `CONFIDENCE`.
         expected_wrong: the same by the probabilities.
+        effect: how many of the checked entries told as much as one that was drawn by itself, see `choose`.
     """
 
     threshold: float = math.inf
@@ -66,6 +67,7 @@ class Choice:
     wrong: int = 0
     at_most_wrong: int = 0
     expected_wrong: float = 0.0
+    effect: float = 1.0
 
 
 def labels_needed(precision: float) -> int:
@@ -144,7 +146,7 @@ def choose(
         at_most_wrong = most_wrong(*counts, others, trial.risk)
         if others and at_most_wrong <= allowed_wrong(others, precision):
             expected = float((1 - unknown_S[set_S]).sum())
-            return Choice(threshold, others, checked, wrong, at_most_wrong, expected)
+            return Choice(threshold, others, checked, wrong, at_most_wrong, expected, effect)
     return Choice()
 
 

@@ -281,12 +281,7 @@ def _look_ahead(preset: Preset, weights: str | None, findings: CheckResult) -> N
         if shortness := length.shortness():
             findings.warnings.append(shortness)
     findings.trained = _trained(preset)
-    if needed := _size_it_needs(preset):
-        findings.to_add.append(f"--image-size {needed}")
-        findings.obstacles.append(
-            f"the backbone {preset.backbone} takes images of {needed} x {needed} pixels and no others, not "
-            f"{preset.image_size}; add --image-size {needed}"
-        )
+    _refuse_size(preset, findings)
     if weights is not None:
         findings.obstacles += _refused_weights(preset, weights)
         return
@@ -319,11 +314,13 @@ def _trained(preset: Preset) -> str:
     return f"trained of the backbone {preset.backbone}: {outline(preset.backbone, preset.trained_stages)}"
 
 
-def _size_it_needs(preset: Preset) -> int | None:
-    """Return the side of the images that the backbone takes, where that is not the preset's."""
-    from mlrpl_bench.models.backbones import size_it_needs
+def _refuse_size(preset: Preset, findings: CheckResult) -> None:
+    """Note where the backbone takes images of another size alone."""
+    from mlrpl_bench.models import backbones
 
-    return size_it_needs(preset.backbone, preset.image_size)
+    if needed := backbones.size_it_needs(preset.backbone, preset.image_size):
+        findings.to_add.append(f"--image-size {needed}")
+        findings.obstacles.append(backbones.refusal_of_size(preset.backbone, preset.image_size, needed))
 
 
 def _refused_weights(preset: Preset, weights: str) -> list[str]:

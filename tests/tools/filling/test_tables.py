@@ -1,6 +1,7 @@
 """What a filling says of itself, in words and as plain data."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_the_limits_of_a_promise_are_said(filling):
     assert "kept, or not made, in 95 of 100 cases" in notes
     assert "none of their given labels was hidden: thing 2" in notes
     assert "not alike" not in notes
+
+
+def test_labels_that_count_as_fewer_are_said(filling):
+    assert "count as one" not in " ".join(tables.notes_of(filling))
+    promise = filling.promises[0]
+    counted = replace(promise, choice=replace(promise.choice, effect=2.35))
+    found = replace(filling, promises=[counted, *filling.promises[1:]])
+    assert "up to 2.4 of the hidden labels count as one" in " ".join(tables.notes_of(found))
+    assert tables.to_json(found)["promises"][0]["labels_that_count_as_one"] == 2.35
 
 
 def test_what_is_not_set_says_how_many_labels_that_needs():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlrpl_bench.data.dataset import Split
-from mlrpl_bench.data.protocol import ABSENT, UNKNOWN
+from mlrpl_bench.data.protocol import ABSENT, PRESENT, UNKNOWN
 from mlrpl_bench.tools.inspection import card
 from mlrpl_bench.tools.inspection.label_statistics import measure
 from tests.helpers.made_up_labels import labels, split
@@ -77,3 +77,15 @@ def test_the_whole_card_has_the_known_positives_of_every_category_at_every_ratio
             str(of_C[column])
             for of_C in (statistics.train.positives_C, *(known.positives_C for known in statistics.known))
         ]
+
+
+def test_shares_of_partly_given_labels_are_shares_of_those_that_were_given():
+    labels_NC = np.full((10, 2), ABSENT, dtype=np.int8)
+    labels_NC[:3, 0] = PRESENT
+    complete = tables(card.markdown(measure({"train": split(labels_NC)}), "mine"))
+    labels_NC[5:, 0] = UNKNOWN
+    text = card.markdown(measure({"train": split(labels_NC)}), "mine")
+    for found, heading, share in ((complete, "% of train", "30"), (tables(text), "% of given", "60")):
+        head, first, *_ = next(rows for title, rows in found.items() if title.startswith("Most frequent"))
+        assert first[head.index(heading)] == share
+    assert "labels, and what follows of them: those that were given as present" in text

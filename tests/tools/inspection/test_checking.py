@@ -140,6 +140,16 @@ def test_missing_images_hide_nothing_else(tmp_path, quick):
     assert (train.images, train.inspected, train.problem) == (6, 4, "")
 
 
+def test_a_backbone_that_takes_another_size_is_an_obstacle_with_the_option_that_helps(tmp_path):
+    preset = Preset(64, "vit_tiny_patch16_224", batch=4)
+    findings = checking.check(Folder(), fill(tmp_path), workers=0, preset=preset, weights="random")
+    (line,) = findings.obstacles
+    assert line.endswith("224 x 224 pixels and no others, not 64; add --image-size 224")
+    assert findings.to_add == ["--image-size 224"] and findings.options_are_enough
+    fitting = replace(preset, image_size=224)
+    assert checking.check(Folder(), tmp_path, workers=0, preset=fitting, weights="random").ok
+
+
 def test_fewer_images_than_a_step_takes_are_an_obstacle_with_the_option_that_helps(tmp_path):
     root = fill(tmp_path)
     findings = checking.check(Folder(), root, workers=0, preset=Preset(32, "small", batch=8))

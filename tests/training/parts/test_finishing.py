@@ -86,6 +86,14 @@ def test_the_last_rounds_weights_are_in_the_layer_and_every_round_starts_from_th
     assert end.history[-1]["scalar.doubled"] == NUM_CATEGORIES - 1
 
 
+def test_images_that_are_held_out_are_no_part_of_the_known_ratio(job, sample):
+    """Else a method that counts labels by it would expect fewer positives than an image has."""
+    run = CellRun(job("epr"), sample.workbench())
+    known_NC = run.labels_NC[:-1]
+    per_image = (known_NC == PRESENT).sum().item() / len(known_NC) / run.cell.ratio
+    assert run.method.expected == pytest.approx(per_image) and (run.labels_NC[-1] == UNKNOWN).all()
+
+
 @pytest.mark.parametrize("name", ["partial_bce", "ssgrl"])
 def test_features_are_what_the_last_layer_is_given_of_images_as_they_are_tested(name, job, sample):
     """Logits before the refit follow from features, weights and biases, entry by entry."""
