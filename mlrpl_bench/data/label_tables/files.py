@@ -7,6 +7,7 @@ was cut off while it was copied must not pass for one with unknown labels.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,13 +171,20 @@ def parquet_batches(table: TableFile) -> Iterator[tuple[Any, Chunk]]:
     number = 1
     try:
         for batch in _parquet(table.path).iter_batches(CHUNK_ROWS):
-            # With pandas' metadata its index would not be among the columns.
-            columns = [_texts(column) for column in batch.to_pandas(ignore_metadata=True).items()]
+            columns = [_texts(column) for column in _without_index(batch).to_pandas().items()]
             yield batch, Chunk(list(range(number, number + len(batch))), list(zip(*columns, strict=True)))
             number += len(batch)
     except (ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{table.path} is damaged ({reason}); write it again") from error
+
+
+def _without_index(batch: Any) -> Any:
+    """Return a record batch whose columns are all columns for pandas too, each of the type that pandas wrote."""
+    about = batch.schema.pandas_metadata
+    if not about:
+        return batch
+    return batch.replace_schema_metadata({"pandas": json.dumps({**about, "index_columns": []})})
 
 
 def _texts(column: tuple[Any, pd.Series]) -> NDArray[np.object_]:

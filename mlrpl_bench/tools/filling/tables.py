@@ -70,6 +70,10 @@ def notes_of(filling: Filling) -> list[str]:
     lacking = [n for n, c in zip(filling.split.categories, filling.calibrations, strict=True) if not c.kind]
     if lacking:
         notes.append(f"left unknown, as none of their given labels was hidden: {_some(lacking)}")
+    shared = list(dict.fromkeys(promise.columns for promise in filling.promises if len(promise.columns) > 1))
+    if len(shared) > 1:  # else it is those that have no row of their own
+        names = filling.split.categories
+        notes += [f"{len(each)} together: {_some([names[column] for column in each], len(each))}" for each in shared]
     if filling.uneven:
         notes.append(
             "categories that share a promise were given unequal shares of their labels: hidden ones of those with more "

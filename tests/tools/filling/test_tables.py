@@ -64,6 +64,17 @@ def test_labels_that_count_as_fewer_are_said(filling):
     assert tables.to_json(found)["promises"][0]["labels_that_count_as_one"] == 2.35
 
 
+def test_categories_that_share_a_row_are_named_where_there_are_several_such_rows(filling):
+    promise = filling.promises[0]
+    pairs = [replace(promise, columns=columns) for columns in ((0, 1), (0, 1), (0, 2))]
+    notes = tables.notes_of(replace(filling, promises=pairs))
+    assert [note for note in notes if "together: " in note] == [
+        "2 together: thing 0, thing 1",
+        "2 together: thing 0, thing 2",
+    ]
+    assert not any("together: " in note for note in tables.notes_of(replace(filling, promises=pairs[:1])))
+
+
 def test_what_is_not_set_says_how_many_labels_that_needs():
     found = filled(0.99, images=300)
     assert not any(promise.choice.set for promise in found.promises)

@@ -162,3 +162,9 @@ def test_a_trial_is_proposed_with_its_chance():
     falling_S, unknown_S = np.sort(halves(3000)[0])[::-1], np.sort(halves(3000)[3])
     found = [thresholds._proposed(falling_S, unknown_S, 0.95, Trial(chance, 0.04)) for chance in (0.2, 0.8, 0.99)]
     assert found == sorted(found) and found[0] < found[2]
+
+
+def test_labels_that_tell_less_propose_a_stricter_threshold():
+    falling_S, unknown_S = np.sort(halves(3000)[0])[::-1], np.sort(halves(3000)[3])
+    single, by_pairs = (thresholds._proposed(falling_S, unknown_S, 0.95, LOOSE, effect) for effect in (1, 2))
+    assert single < by_pairs
