@@ -1,6 +1,7 @@
 """The file that `tune` writes: the values that were chosen for each method, and every trial behind them.
 
-It belongs to one setting. Values that were chosen under another one are refused, not used.
+It belongs to one setting. Values that were chosen under another one are refused, not used. Only the precision may be
+another one, which the table then says: it is the machine's arithmetic, and the trials may have had another machine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mlrpl_bench.utils.errors import UserError
 from mlrpl_bench.utils.tables import counted
 
 EDGES = ("lowest", "highest")
+PRECISION = "precision"
 
 
 def file_name(study: Study) -> str:
@@ -156,10 +158,12 @@ class Tuned:
     Attributes:
         path: the file.
         choices: by method.
+        other_precision: of the trials, where it is not that of the rows, such as ``bf16-mixed``; else empty.
     """
 
     path: Path
     choices: Mapping[str, Choice]
+    other_precision: str = ""
 
     def notes(self, rows: Mapping[str, str], digests: Mapping[str, str], evaluate_on: str) -> list[str]:
         """Return what a table says of its tuned rows.
@@ -175,6 +179,8 @@ class Tuned:
         lines = [
             f"tuned by mAP on validation images, {budget}: {', '.join(each)}" for budget, each in by_budget.items()
         ]
+        if self.other_precision:
+            lines.append(f"the trials were trained in {self.other_precision}, other than the rows")
         if len(by_budget) > 1:
             lines.append("the tuned rows had different budgets, so they are not compared on equal terms")
         elif len({tuple(edge.values) for method in rows for edge in self.choices[method].rates()}) > 1:
@@ -195,13 +201,13 @@ def read(path: Path, study: Study, methods: Registry[MethodEntry]) -> Tuned:
     """Read the tuned values for a setting.
 
     Raises:
-        UserError: there is no such file, `tune` did not write it, it is of another setting, or it has values of an
-            unknown method or values that the method does not take.
+        UserError: there is no such file, `tune` did not write it, it is of a setting that differs in more than the
+            precision, or it has values of an unknown method or values that the method does not take.
     """
     content = _content(path)
     if content is None:
         raise UserError(f"there is no {path}; tune first, or name another file with --tuned-file")
-    if differing := differences(content, study):
+    if differing := differences(content, study, but=PRECISION):
         raise UserError(
             f"{path} was tuned under another setting ({differing}); tune under this one, or give its options"
         )
@@ -217,7 +223,8 @@ def read(path: Path, study: Study, methods: Registry[MethodEntry]) -> Tuned:
             methods[name].hyperparameters(others)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-    return Tuned(path, choices)
+    there = str(content["setting"].get(PRECISION))
+    return Tuned(path, choices, "" if there == study.setting.precision else there)
 
 
 def methods_in(path: Path, study: Study) -> dict[str, Any]:
@@ -248,15 +255,19 @@ def trials_in(path: Path, of_method: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise _not_ours(path, repr(error)) from error
 
 
-def differences(content: Mapping[str, Any], study: Study) -> str:
-    """Return how a file's setting differs from a study's, in words; empty where it does not."""
+def differences(content: Mapping[str, Any], study: Study, but: str = "") -> str:
+    """Return how a file's setting differs from a study's, in words; empty where it does not.
+
+    Args:
+        but: a fact that may differ, if the file has it.
+    """
     there, here = content.get("setting"), facts_of(study)
     if not isinstance(there, dict):
         return "it says nothing of it"
     return ", ".join(
         f"{name.replace('_', ' ')} {there.get(name)} instead of {here.get(name)}"
         for name in dict.fromkeys([*here, *there])
-        if there.get(name) != here.get(name)
+        if there.get(name) != here.get(name) and not (name == but and name in there)
     )
 
 

@@ -14,7 +14,7 @@ from mlrpl_bench.cli.terminal.time_left import TimeLeft
 from mlrpl_bench.cli.worker_lines import EndedEpochs, worker_line
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.leases.presence import AtWork
-from mlrpl_bench.training.launchers.epochs import Epochs, epoch_line
+from mlrpl_bench.training.launchers.epochs import Epochs, Silences, epoch_line, step_line
 from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
 from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 from mlrpl_bench.utils.progress import duration
@@ -51,6 +51,7 @@ class Display:
         self.progress = Bars(self.console, self.is_live)
         self.time_left = TimeLeft(clock)
         self._cells_told, self._done_told = clock(), 0
+        self._silences = Silences(clock)
         self.tasks: dict[str, Any] = {}
         self._bars: set[str] = set()  # the owners of the bars of processes elsewhere
         self._ended = EndedEpochs(LINE_SECONDS, clock)
@@ -168,9 +169,12 @@ class Display:
             self._line(f"training {words} of {steps} steps, learning rate {rate}")
 
     def _log(self, epochs: int, event: SweepEvent) -> None:
-        """Log an epoch's line once all cells of the group have ended it."""
-        if (over := self.epochs.hear(epochs, event)) is not None:
+        """Log an epoch's line once all cells of the group have ended it, and lines within an epoch that takes long."""
+        over = self.epochs.hear(epochs, event)
+        if over is not None:
             self._line(epoch_line(over))
+        if self._silences.due(event, is_told=over is not None) and isinstance(event, StepDone):
+            self._line(step_line(self.epochs.standing, event))
 
     def _log_preparation(self, what: str, done: int, total: int) -> None:
         """Log a preparation, unless it was quick."""

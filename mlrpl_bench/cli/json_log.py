@@ -14,9 +14,9 @@ from mlrpl_bench.cli.worker_lines import EndedEpochs
 from mlrpl_bench.records.cell import Finished
 from mlrpl_bench.records.leases.presence import AtWork
 from mlrpl_bench.records.record import Record
-from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
+from mlrpl_bench.training.launchers.epochs import Epoch, Epochs, Silences
 from mlrpl_bench.training.launchers.events import Began, FoundFinished, SweepEvent, Waiting
-from mlrpl_bench.training.trainer import Failed, Note
+from mlrpl_bench.training.trainer import Failed, Note, StepDone
 
 LINE_SECONDS = 60.0
 """A preparation gets a line at most this often, and one at its end."""
@@ -24,6 +24,9 @@ LINE_SECONDS = 60.0
 
 EPOCH = tuple(field.name for field in dataclasses.fields(Epoch))
 """The facts of an epoch, whoever has ended it."""
+
+STANDING = ("cells", "epochs", "images_per_second", "seconds_left")
+"""The facts of a group within an epoch, beside its place."""
 
 
 class JsonLog:
@@ -36,6 +39,7 @@ class JsonLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._epochs = Epochs(0.0, clock)
+        self._silences = Silences(clock)
         self._ended = EndedEpochs(0.0, clock)
         self._told: dict[str, float] = {}
 
@@ -85,6 +89,10 @@ class JsonLog:
         """Write that something happened to the cell with this title."""
         if (epoch := self._epochs.hear(epochs, event)) is not None:
             write_json("epoch", **dataclasses.asdict(epoch))
+        if self._silences.due(event, is_told=epoch is not None) and isinstance(event, StepDone):
+            standing = {name: self._epochs.standing[name] for name in STANDING}
+            place = {"epoch": event.epoch + 1, "step": event.step, "steps_per_epoch": event.steps_per_epoch}
+            write_json("step", **place, **standing)
         if isinstance(event, Began):
             write_json("group", epochs=epochs, **dataclasses.asdict(event))
         elif isinstance(event, Waiting):

@@ -21,7 +21,8 @@ from mlrpl_bench.utils.errors import UserError
 if TYPE_CHECKING:
     from mlrpl_bench.data.dataset import Preset
 
-PRECISIONS = ("32-true", "bf16-mixed")
+BF16 = "bf16-mixed"
+PRECISIONS = ("32-true", BF16)
 EVALUATE_ON = ("test", "val")
 ON_BAD_IMAGE = ("error", "skip")
 

@@ -123,6 +123,19 @@ def test_a_file_of_another_setting_is_refused_with_what_differs(world, put):
     assert "move it away, or name another file with --out" in refusal(lambda: tuned.methods_in(path, world[0]))
 
 
+def test_trials_in_another_precision_are_taken_and_the_table_says_so(world, put):
+    path = put({"plain": CHOICE}, {**tuned.facts_of(world[0]), "precision": "bf16-mixed"})
+    lines = tuned.read(path, *world).notes({"plain": "plain[lr=3]"}, {"plain": "d"}, "test")
+    assert lines[1] == "the trials were trained in bf16-mixed, other than the rows"
+    assert "precision bf16-mixed instead of 32-true" in refusal(lambda: tuned.methods_in(path, world[0]))
+
+
+def test_trials_whose_precision_is_not_known_are_refused(world, put):
+    facts = {name: fact for name, fact in tuned.facts_of(world[0]).items() if name != "precision"}
+    line = refusal(lambda: tuned.read(put({"plain": CHOICE}, facts), *world))
+    assert "was tuned under another setting (precision None instead of 32-true)" in line
+
+
 @pytest.mark.parametrize("trials", [None, 3, [{}], [{"values": 1}], ["lr"]])
 def test_trials_that_tune_did_not_write_are_refused(tmp_path, trials):
     assert tuned.trials_in(tmp_path, {"trials": [{"values": {"lr": 3.0}, "mAP": 0.5}]}) == [{"lr": 3.0}]

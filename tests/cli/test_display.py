@@ -260,6 +260,31 @@ def test_a_log_file_tells_of_a_group_and_of_an_epoch_a_minute_at_most_and_of_the
     ]
 
 
+def test_a_log_file_tells_of_steps_where_an_epoch_takes_long(capsys, cell):
+    """The first after a minute, which tells the time that is left; later ones after five without a line."""
+    now = [0.0]
+    with Display(lambda: now[0]) as display:
+        display.event(TITLE, 2, Began(2, 100, 8, (1e-3, 2e-3)))
+        for epoch in range(2):
+            for step in range(100):
+                now[0] += 10.0
+                for _ in range(2):  # each cell's
+                    display.event(TITLE, 2, StepDone(epoch, step + 1, 100))
+            for _ in range(2):
+                display.event(TITLE, 2, epoch_done(cell, epoch))
+    assert capsys.readouterr().err.splitlines() == [
+        "training 2 cells, 2 epochs of 100 steps, learning rate 0.001 to 0.002",
+        "2 cells, epoch 1/2, step 6 of 100: 2 images/s, 32 min left",
+        "2 cells, epoch 1/2, step 36 of 100: 2 images/s, 27 min left",
+        "2 cells, epoch 1/2, step 66 of 100: 2 images/s, 22 min left",
+        "2 cells, epoch 1/2, step 96 of 100: 2 images/s, 17 min left",
+        "2 cells, epoch 1/2: loss 0.7500, mAP 45.7, 2 images/s, 17 min left",
+        "2 cells, epoch 2/2, step 31 of 100: 2 images/s, 12 min left",
+        "2 cells, epoch 2/2, step 61 of 100: 2 images/s, 6 min left",
+        "2 cells, epoch 2/2, step 91 of 100: 2 images/s, 2 min left",
+    ]
+
+
 def test_a_log_file_tells_of_a_preparation_that_takes_longer_than_some_seconds(capsys):
     now = [0.0]
     with Display(lambda: now[0]) as display:

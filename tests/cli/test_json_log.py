@@ -36,6 +36,19 @@ def test_a_group_and_each_of_its_epochs_are_lines(lines):
     assert end["test_mAP"] == pytest.approx(100 * finished(cell()).metrics["mAP"], abs=1e-5)
 
 
+def test_a_step_is_a_line_where_an_epoch_takes_long(lines):
+    clock = Clock()
+    log = JsonLog(clock)
+    log.event("a", 2, Began(2, 10, 4, (0.1, 0.1)))
+    for step in range(1, 4):
+        clock.now += 40.0
+        log.event("a", 2, StepDone(0, step, 10))
+    assert lines()[1:] == [
+        {"event": "step", "epoch": 1, "step": 2, "steps_per_epoch": 10, "cells": 2, "epochs": 2}
+        | {"images_per_second": 0.2, "seconds_left": 720.0}
+    ]
+
+
 def test_whatever_else_happens_to_a_cell_is_a_line(lines):
     log = JsonLog()
     log.event("a", 2, Waiting(3, ("here", "there")))

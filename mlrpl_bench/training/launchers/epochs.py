@@ -15,6 +15,9 @@ from mlrpl_bench.training.trainer import EpochDone, Note, StepDone, Working
 from mlrpl_bench.utils.progress import duration
 from mlrpl_bench.utils.tables import counted
 
+FIRST_SILENCE, SILENCE = 60.0, 300.0
+"""A group is without a line for at most so many seconds within an epoch: at its begin, and later."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -50,6 +53,52 @@ def epoch_line(of: Epoch | AtWork) -> str:
         f"{counted(of.cells, 'cell')}, epoch {of.epoch}/{of.epochs}: loss {loss:.4f}{mean}, "
         f"{of.images_per_second:.0f} images/s, {duration(of.seconds_left)} left"
     )
+
+
+def step_line(standing: Mapping[str, Any], step: StepDone) -> str:
+    """Write how far a group is within an epoch.
+
+    Args:
+        standing: what `Epochs` says of the group.
+        step: the step that was made last.
+
+    >>> standing = {"cells": 17, "epochs": 10, "images_per_second": 150.0, "seconds_left": 4920.0}
+    >>> step_line(standing, StepDone(0, 71, 156))
+    '17 cells, epoch 1/10, step 71 of 156: 150 images/s, 1 h 22 min left'
+    """
+    return (
+        f"{counted(standing['cells'], 'cell')}, epoch {step.epoch + 1}/{standing['epochs']}, step {step.step:,} of "
+        f"{step.steps_per_epoch:,}: {standing['images_per_second']:.0f} images/s, "
+        f"{duration(standing['seconds_left'])} left"
+    )
+
+
+class Silences:
+    """This object hears what happens to a group, and tells when it was long without a line.
+
+    The first line within an epoch is soon due, as it tells the time that is left; later ones are rare.
+
+    Args:
+        clock: seconds from any start that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._told, self._most = clock(), math.inf  # no group has begun
+
+    def due(self, event: SweepEvent, is_told: bool) -> bool:
+        """Tell whether a line is due for this event, a step, and take it for written then.
+
+        Args:
+            is_told: whether the group gets a line for it anyway.
+        """
+        if isinstance(event, Began):
+            self._told, self._most = self.clock(), FIRST_SILENCE
+            return False
+        is_due = isinstance(event, StepDone) and self.clock() - self._told >= self._most
+        if is_due or is_told:
+            self._told, self._most = self.clock(), SILENCE
+        return is_due and not is_told
 
 
 class Epochs:

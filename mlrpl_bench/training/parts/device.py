@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 1024
 """A record that states more threads than this is not believed."""
+
+PRODUCT_SIDE = 256
+"""The side of the matrices whose product tells how fast a number format is: a millisecond in 32 bits."""
+PRODUCT_ROUNDS = 5
 
 
 def find_device(name: str) -> tuple[str, int]:
@@ -67,6 +72,26 @@ def _allow_deterministic_algorithms_only() -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once, when cuBLAS is first used
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
+
+
+def bf16_slowdown() -> float:
+    """Return how many times as long as in 32 bits a product of matrices takes the CPU in bf16; below 1 it is faster.
+
+    A processor without instructions for it, as x86 before AVX-512, computes bf16 by converting every number.
+    """
+    return _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """Return the seconds of a product of matrices on the CPU, the fastest of some after a first one."""
+    left, right = torch.ones(2, PRODUCT_SIDE, PRODUCT_SIDE, dtype=dtype)
+    left @ right
+    fastest = float("inf")
+    for _ in range(PRODUCT_ROUNDS):
+        start = time.perf_counter()
+        left @ right
+        fastest = min(fastest, time.perf_counter() - start)
+    return fastest
 
 
 def peak_memory(device: torch.device) -> int:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mlrpl_bench.training.launchers.epochs import Epoch, Epochs
+from mlrpl_bench.training.launchers.epochs import Epoch, Epochs, Silences
 from mlrpl_bench.training.launchers.events import Began
 from mlrpl_bench.training.trainer import EpochDone, Failed, Note, StepDone
 from tests.helpers.clock import Clock
@@ -98,3 +98,18 @@ def test_a_note_ends_an_epoch_that_all_cells_have_ended_and_no_other(clock):
     assert [epochs.hear(3, event) for event in (ends(2, 0.5, 0.5), note, ends(2, 0.5, 0.5))] == [None] * 3
     over = epochs.hear(3, note)
     assert (over.epoch, over.cells) == (3, 2) and epochs.hear(3, note) is None
+
+
+def test_a_step_is_due_after_a_minute_of_silence_and_then_after_five_and_an_epochs_line_ends_one(clock):
+    silences, step = Silences(clock), StepDone(0, 1, 10)
+    clock.now += 1000
+    assert not silences.due(step, is_told=False)  # no group has begun
+    assert not silences.due(Began(2, 10, 8, (0.1, 0.2)), is_told=False)
+    due = []
+    for number in range(1, 20):
+        clock.now += 50
+        told = number == 9
+        if silences.due(step, told):
+            due.append(number)
+        assert not silences.due(ends(0, 0.5, 0.4), is_told=False)  # no step
+    assert due == [2, 8, 15]

@@ -5,7 +5,15 @@ import sys
 import pytest
 import torch
 
-from mlrpl_bench.training.parts.device import find_device, forget_peak_memory, make_fabric, peak_memory, threads
+from mlrpl_bench.training.parts.device import (
+    _product_seconds,
+    bf16_slowdown,
+    find_device,
+    forget_peak_memory,
+    make_fabric,
+    peak_memory,
+    threads,
+)
 from mlrpl_bench.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -64,3 +72,15 @@ def test_a_fabric_computes_on_the_device_in_the_precision(monkeypatch):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     make_fabric("cpu", "32-true", deterministic=True)
     assert allowed == [1]
+
+
+def test_bf16_is_as_slow_as_its_products_of_matrices_beside_those_in_32_bits(monkeypatch):
+    seconds = {torch.bfloat16: 0.5, torch.float32: 0.02}
+    monkeypatch.setattr("mlrpl_bench.training.parts.device._product_seconds", seconds.__getitem__)
+    assert bf16_slowdown() == 25.0
+
+
+def test_the_seconds_of_a_product_are_those_of_the_fastest(monkeypatch):
+    ticks = iter([0.0, 5.0, 10.0, 12.0, 20.0, 24.0, 30.0, 39.0, 40.0, 43.0])
+    monkeypatch.setattr("mlrpl_bench.training.parts.device.time.perf_counter", lambda: next(ticks))
+    assert _product_seconds(torch.bfloat16) == 2.0

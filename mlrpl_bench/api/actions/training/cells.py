@@ -24,9 +24,14 @@ from mlrpl_bench.training.launchers import sweep
 from mlrpl_bench.training.launchers.epochs import Epochs
 from mlrpl_bench.training.launchers.events import Stored, ends_a_cell
 from mlrpl_bench.training.launchers.groups import alike
+from mlrpl_bench.training.options import BF16
+from mlrpl_bench.training.parts.device import bf16_slowdown
 from mlrpl_bench.training.study import Study
 from mlrpl_bench.training.trainer import Failed
 from mlrpl_bench.utils.errors import UserError
+
+SLOW = 2.0
+"""From this ratio of seconds on, bf16 beside 32 bits, a warning is due; below it, memory may be worth the time."""
 
 
 def with_tuned_values(resolved: Resolved, study: Study) -> Resolved:
@@ -149,6 +154,7 @@ def train_here(
     todo: Sequence[Job], resolved: Resolved, study: Study, watcher: Watcher, worker: sweep.Worker
 ) -> list[Failed]:
     """Train cells in this process, and make their evidence from scores at hand; return those that failed."""
+    _warn_of_slow_arithmetic(study, watcher)
     request = resolved.request
     collector = Collector(study.train, study.test, study.masks)
     failures: list[Failed] = []
@@ -171,3 +177,14 @@ def train_here(
         if ends_a_cell(event):
             ended.add(job.cell)
     return failures
+
+
+def _warn_of_slow_arithmetic(study: Study, watcher: Watcher) -> None:
+    """Warn where bf16, which is chosen because it is fast, is slow."""
+    if study.setting.precision != BF16 or study.workbench.fabric.device.type != "cpu":
+        return
+    if (slowdown := bf16_slowdown()) > SLOW:
+        watcher.warn(
+            f"--precision {BF16} is slow on this processor, which takes {slowdown:.0f} times as long for a product of "
+            "matrices as in 32 bits; without --precision cells of their own are trained faster"
+        )

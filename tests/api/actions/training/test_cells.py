@@ -144,3 +144,30 @@ def test_a_process_that_trains_says_in_the_folder_how_far_it_is(request_, tmp_pa
     assert (each.process, each.epoch, each.epochs, each.step) == (os.getpid(), 0, 2, 1)
     assert each.cells >= 1 and each.device.endswith(" CPU") and each.images_per_second > 0
     assert at_work(watcher.among, Owner()) == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "slowdown", "warned"), [("bf16-mixed", 22.0, 1), ("bf16-mixed", 0.6, 0), ("32-true", 22.0, 0)]
+)
+def test_a_processor_that_is_slow_in_bf16_is_warned_of(request_, tmp_path, monkeypatch, precision, slowdown, warned):
+    monkeypatch.setattr(cells, "bf16_slowdown", lambda: slowdown)
+    options = replace(request_.options, precision=precision)
+    asked = replace(request_, methods=("plain",), ratios=(0.5,), seeds=1, options=options, results=(tmp_path,))
+    watcher = Warned()
+    assert cells.train_as_worker(resolve(asked, watcher), watcher, Worker("local"), {}) == 0
+    assert [line for line in watcher.lines if "bf16-mixed is slow on this processor" in line] == warned * [
+        "--precision bf16-mixed is slow on this processor, which takes 22 times as long for a product of matrices as "
+        "in 32 bits; without --precision cells of their own are trained faster"
+    ]
+
+
+class Warned(Quiet):
+    """A watcher that keeps the warnings."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def warn(self, text):
+        """Keep it."""
+        self.lines.append(text)
