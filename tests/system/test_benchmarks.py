@@ -417,3 +417,16 @@ def test_the_picture_of_growth_belongs_to_the_committed_numbers(tmp_path):
     other = tmp_path / "growth.json"
     other.write_text(growth.RESULTS.read_text().replace('"categories": {', '"categories":  {', 1))
     assert digest[1] not in growth.draw(other)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_kept_memory_counts_fewer_page_faults_with_it(tmp_path, capsys, monkeypatch):
+    from benchmarks import host_memory
+
+    for name in host_memory.host_memory.CHOICES_OF_THE_USER:
+        monkeypatch.delenv(name, raising=False)
+    report = tmp_path / "report.json"
+    host_memory.main(["--backbone", "resnet18", "--batch", "16", "--rounds", "1", f"--json={report}"])
+    facts = json.loads(report.read_text())
+    assert 0 <= facts["kept"]["page_faults"] < facts["without"]["page_faults"]
+    assert facts["ratios"][host_memory.RATIO] > 0 and "given back" in capsys.readouterr().out

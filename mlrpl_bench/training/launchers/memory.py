@@ -31,6 +31,7 @@ from torch import Tensor
 from mlrpl_bench.data.protocol import PRESENT, UNKNOWN
 from mlrpl_bench.models.method import Method
 from mlrpl_bench.records.cell import Job
+from mlrpl_bench.training.parts import host_memory
 from mlrpl_bench.training.parts.finishing import MOST_BYTES
 from mlrpl_bench.training.run import CellRun
 from mlrpl_bench.training.workbench import KEEP_FEATURES_BYTES, KEEP_PASSES, Workbench
@@ -127,6 +128,7 @@ def ran_out(reason: str) -> bool:
 def release() -> None:
     """Give back what nobody holds any more, so that the next group finds it in one piece."""
     gc.collect()
+    host_memory.give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

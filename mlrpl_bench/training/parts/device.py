@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlrpl_bench.training.parts import host_memory
 from mlrpl_bench.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def find_device(name: str) -> tuple[str, int]:
 def make_fabric(device: str, precision: str, deterministic: bool) -> Fabric:
     """Make the Fabric that puts networks and images on a device and computes in a precision.
 
+    On a CPU the process keeps the memory that it frees from then on, see `host_memory`.
+
     Args:
         device: see `find_device`.
         precision: one of `options.PRECISIONS`.
@@ -60,6 +63,8 @@ def make_fabric(device: str, precision: str, deterministic: bool) -> Fabric:
     kind, number = find_device(device)
     if deterministic:
         _allow_deterministic_algorithms_only()
+    if kind == "cpu":
+        host_memory.keep_freed()
     devices: Any = [number] if kind == "cuda" else 1
     return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
 
@@ -114,6 +119,7 @@ def forget_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
+        host_memory.give_back()  # else the next peak has what the one before left
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
