@@ -61,6 +61,7 @@ class Prototypes(nn.Module):
         Categories are clustered side by side, each by one thread: with several threads for one K-means the order of
         additions, and with it the result, changes from run to run.
         """
+        import sklearn.cluster  # noqa: F401 - a limit holds for the libraries that are loaded, and this loads one more
         from threadpoolctl import threadpool_limits
 
         categories_S, features_SD = self._observed.take()

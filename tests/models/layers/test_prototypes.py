@@ -102,11 +102,14 @@ def test_categories_side_by_side_give_what_they_give_one_by_one(monkeypatch):
 
 SPY = """
 import torch
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from threadpoolctl import threadpool_info
 from mlrpl_bench.models.layers import prototypes
 
+plain = prototypes.cluster
+
 def spy(features_SD, num_centres, seed):
+    plain(features_SD, num_centres, seed)  # as in training, scikit-learn and its BLAS are first needed here
+    from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
     print(_openmp_effective_n_threads(), *{p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"})
     return features_SD[:0]
 
