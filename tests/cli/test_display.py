@@ -240,16 +240,22 @@ def test_a_log_file_gets_a_line_for_an_epoch_that_a_process_elsewhere_has_ended(
     assert capsys.readouterr().err == line
 
 
+def train_two_cells(display, now, cell, epochs, steps, seconds):
+    """The events of two cells, each step of which takes so many seconds of the clock `now`."""
+    display.event(TITLE, epochs, Began(2, steps, 8, (1e-3, 2e-3)))
+    for epoch in range(epochs):
+        for step in range(steps):
+            now[0] += seconds
+            for _ in range(2):
+                display.event(TITLE, epochs, StepDone(epoch, step + 1, steps))
+        for _ in range(2):
+            display.event(TITLE, epochs, epoch_done(cell, epoch))
+
+
 def test_a_log_file_tells_of_a_group_and_of_an_epoch_a_minute_at_most_and_of_the_last(capsys, cell, finished):
     now = [0.0]
     with Display(lambda: now[0]) as display:
-        display.event(TITLE, 4, Began(2, 10, 8, (1e-3, 2e-3)))
-        for epoch in range(4):
-            for step in range(10):
-                now[0] += 4.0
-                display.event(TITLE, 4, StepDone(epoch, step + 1, 10))
-            display.event(TITLE, 4, epoch_done(cell, epoch))
-            display.event(TITLE, 4, epoch_done(cell, epoch))
+        train_two_cells(display, now, cell, 4, 10, 4.0)
         display.event(TITLE, 4, finished)
     assert capsys.readouterr().err.splitlines() == [
         "training 2 cells, 4 epochs of 10 steps, learning rate 0.001 to 0.002",
@@ -264,14 +270,7 @@ def test_a_log_file_tells_of_steps_where_an_epoch_takes_long(capsys, cell):
     """The first after a minute, which tells the time that is left; later ones after five without a line."""
     now = [0.0]
     with Display(lambda: now[0]) as display:
-        display.event(TITLE, 2, Began(2, 100, 8, (1e-3, 2e-3)))
-        for epoch in range(2):
-            for step in range(100):
-                now[0] += 10.0
-                for _ in range(2):  # each cell's
-                    display.event(TITLE, 2, StepDone(epoch, step + 1, 100))
-            for _ in range(2):
-                display.event(TITLE, 2, epoch_done(cell, epoch))
+        train_two_cells(display, now, cell, 2, 100, 10.0)
     assert capsys.readouterr().err.splitlines() == [
         "training 2 cells, 2 epochs of 100 steps, learning rate 0.001 to 0.002",
         "2 cells, epoch 1/2, step 6 of 100: 2 images/s, 32 min left",

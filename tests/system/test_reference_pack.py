@@ -30,7 +30,7 @@ def packed(names, dataset, folder):
     for name in names:
         importing.bring_in(REFERENCE / name, store)
     for record in sorted(store.survey(dataset).records, key=lambda record: record.cell.seed):
-        found[record.cell.method, f"{100 * record.cell.ratio:.0f} %"].append(100 * record.metrics["mAP"])
+        found[record.cell.label, f"{100 * record.cell.ratio:.0f} %"].append(100 * record.metrics["mAP"])
     return found
 
 
@@ -101,9 +101,16 @@ def test_the_page_about_photographs_shows_the_numbers_of_the_tables(section, tab
     assert rows.keys() | shown("What was seen", 1).keys() == numbers.keys()
 
 
-def test_the_page_about_photographs_shows_the_means_over_two_seeds():
-    rows, numbers = shown("A second seed", 3), kept("coco18-two-seeds")
+def test_the_page_about_photographs_shows_the_means_over_two_seeds_and_their_intervals(tmp_path):
+    average = "mAP (avg of 3)"
+    columns = [*RATIOS, average, f"{average} low", f"{average} high"]
+    section, numbers = section_of("A second seed"), kept("coco18-two-seeds", columns)
+    cells = {method: of_row for method, *of_row in map(cells_of, section.splitlines()) if method in numbers}
+    rows = {method: [*map(float, of_row[:4]), *map(float, of_row[4].split(" to "))] for method, of_row in cells.items()}
     assert rows == {method: pytest.approx(numbers[method], abs=0.0501) for method in numbers}
+    found = packed(["coco18-second-seed.zip"], "coco_json", tmp_path)
+    for method in ("curriculum[lr=3]", "partial_bce[lr=3]"):
+        assert ", ".join(f"{found[method, ratio][0]:.1f}" for ratio in RATIOS) in " ".join(section.split())
 
 
 def test_the_page_about_photographs_shows_the_trials_and_the_table_of_tuned_rates():
