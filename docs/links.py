@@ -16,7 +16,7 @@ OUTSIDE = {
     "results/reference/scenes-five-ratios.md": "five-ratios.md",
     "results/reference/coco18-methods.md": "photographs-table.md",
     "results/reference/coco18-two-ratios.md": "photographs-two-ratios.md",
-    "results/reference/coco18-two-seeds.md": "photographs-two-seeds.md",
+    "results/reference/coco18-three-seeds.md": "photographs-three-seeds.md",
     "results/reference/coco18-tuned.md": "photographs-tuned.md",
 }
 """Files of the checkout that lie outside of docs/, and the pages that include them."""
