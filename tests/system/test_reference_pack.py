@@ -74,6 +74,7 @@ TUNED = {"curriculum": "curriculum[lr=3]", "partial_bce": "partial_bce[lr=3]"}
 
 
 def kept_of_three_seeds(columns=RATIOS):
+    """The numbers of the kept table of three seeds, by method."""
     return {name.removesuffix(" (tuned)"): row for name, row in kept("coco18-three-seeds", columns).items()}
 
 
@@ -118,6 +119,34 @@ def test_the_page_about_photographs_shows_the_means_over_three_seeds_and_their_i
     cells = {method: of_row for method, *of_row in map(cells_of, section_of("Three seeds").splitlines()) if method}
     rows = {method: [*map(float, of_row[:4]), *map(float, of_row[4].split(" to "))] for method, of_row in cells.items()}
     assert rows == {method: pytest.approx(numbers[method], abs=0.0501) for method in numbers}
+
+
+GAINS = {"SSGRL": "ssgrl", "KGGR": "kggr", "ILRB": "ilrb", "(`ssgrl_x3`)": "ssgrl_x3"}
+
+
+def test_the_page_about_photographs_shows_what_the_packs_say_seed_by_seed(tmp_path):
+    found, section = packed(PACKS_OF_PHOTOGRAPHS, "coco_json", tmp_path), section_of("Three seeds")
+    gains = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| over ")]
+    assert {name.split()[-1] for name, *_ in gains} == GAINS.keys()
+    for name, *of_row in gains:
+        for ratio, cell in zip(RATIOS, of_row, strict=True):
+            expected = np.subtract(found["sarb", ratio], found[GAINS[name.split()[-1]], ratio])
+            assert [float(number) for number in cell.split(",")] == pytest.approx(expected, abs=0.0501)
+    text = " ".join(section.split())
+    first, third = ([found["plrb", ratio][of_seed] for ratio in RATIOS] for of_seed in (0, 1))
+    bound = " and ".join(f"{number:.1f}" for number in found["ssgrl", "100 %"])
+    assert f"The bound has two seeds ({bound})" in text
+    for of_seed in (first, third):
+        assert "{:.1f}, {:.1f} and {:.1f}".format(*of_seed) in text
+    rows = [TUNED.get(method, method) for method in PAPER_ROWS]
+    have = sum(len(found[row, ratio]) for row in rows for ratio in RATIOS) + len(found["ssgrl", "100 %"])
+    assert f"trains the {3 * (len(RATIOS) * len(rows) + 1) - have} cells that are missing" in text
+
+
+def test_the_readme_shows_the_averages_of_three_seeds():
+    text, numbers = " ".join((ROOT / "README.md").read_text("utf-8").split()), kept_of_three_seeds(["mAP (avg of 3)"])
+    sarb, ssgrl, linear = (numbers[method][0] for method in ("sarb", "ssgrl", "partial_bce"))
+    assert f"(three seeds) SARB has {sarb:.1f} mAP, SSGRL {ssgrl:.1f} and binary cross-entropy {linear:.1f}:" in text
 
 
 def test_the_page_about_photographs_shows_the_trials_and_the_table_of_tuned_rates():
