@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
@@ -86,3 +87,20 @@ def _main(
         prepare()
     sys.argv = ["bench.py", *arguments]
     app.main()
+
+
+def work_in_imports_of_torch(call: Callable[[], object]) -> float:
+    """Return the processor time of the processes that a call waits for, in imports of torch.
+
+    Both are measured one after the other, so that a machine on which everything takes three times as long gives
+    the same number.
+    """
+    own = _work_of_processes(call)
+    return own / _work_of_processes(lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True))
+
+
+def _work_of_processes(call: Callable[[], object]) -> float:
+    before = os.times()
+    call()
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
