@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Epoch:
         epoch: its number, from 1; of `epochs`.
         loss: the mean over the cells of the sum of their losses.
         test_mAP: the mean over the cells, in percent; None if they were not evaluated after it.
-        images_per_second: since the group began here, over all cells.
+        images_per_second: in this epoch and the one before it, over all cells.
         seconds_left: until the group ends, if it goes on as fast.
     """
 
@@ -121,7 +122,9 @@ class Epochs:
         self._steps: StepDone | None = None
         self._rows: list[dict[str, float]] = []  # what the cells said of the epoch that ended last
         self._began, self._ended, self._told = 0.0, 0.0, -math.inf
-        self._first_step = 0
+        # When the last two epochs began, and the steps made before. The first epochs say little of the later ones:
+        # many methods begin to blend, mix or fill in after some, and take longer from there on.
+        self._marks: deque[tuple[float, int]] = deque(maxlen=2)
         self._last: Epoch | None = None
 
     def hear(self, epochs: int, event: SweepEvent) -> Epoch | None:
@@ -142,7 +145,7 @@ class Epochs:
         over = self._over(epochs) if self._rows and not early else None
         if isinstance(event, StepDone) and event is not self._steps:
             if self._steps is None:
-                self._first_step = _made(event) - 1
+                self._marks.append((self._began, _made(event) - 1))
             self._steps = event
             self.standing = self._stands(epochs, event)
         elif isinstance(event, Waiting) or ends_a_cell(event):
@@ -155,6 +158,7 @@ class Epochs:
         self._steps, self._rows, self._batch, self._told = None, [], batch, -math.inf
         self._cells, self._last, self.standing = cells, None, {}
         self._began = self.clock()
+        self._marks.clear()
 
     def _over(self, epochs: int) -> Epoch | None:
         rows, self._rows = self._rows, []
@@ -163,10 +167,11 @@ class Epochs:
             return None
         loss = sum(value for row in rows for name, value in row.items() if name.startswith("loss.")) / len(rows)
         precision = 100 * sum(row["test.mAP"] for row in rows) / len(rows)
-        made = epoch * self._steps.steps_per_epoch - self._first_step
-        seconds = max(now - self._began, 1e-9)
-        left = (epochs - epoch) * self._steps.steps_per_epoch * seconds / max(made, 1)
-        speed = made * self._batch * len(rows) / seconds
+        made = epoch * self._steps.steps_per_epoch
+        step_seconds = self._step_seconds(now, made)
+        self._marks.append((now, made))
+        left = (epochs - epoch) * self._steps.steps_per_epoch * step_seconds
+        speed = self._batch * len(rows) / step_seconds
         self._last = Epoch(len(rows), epoch, epochs, loss, None if math.isnan(precision) else precision, speed, left)
         self.standing = {**self._stands(epochs, self._steps), **_plain(self._last)}
         if epoch < epochs and now - self._told < self.least_seconds:
@@ -177,8 +182,7 @@ class Epochs:
     def _stands(self, epochs: int, step: StepDone) -> Mapping[str, Any]:
         """Return how far the group is after a step; loss and test mAP are those of the epoch that ended last."""
         made, steps = _made(step), epochs * step.steps_per_epoch
-        seconds = self.clock() - self._began
-        here = made - self._first_step
+        step_seconds = self._step_seconds(self.clock(), made)
         last = {"epoch": 0} if self._last is None else _plain(self._last)
         return {
             **last,
@@ -186,9 +190,14 @@ class Epochs:
             "epochs": epochs,
             "step": made,
             "steps": steps,
-            "images_per_second": here * self._batch * self._cells / max(seconds, 1e-9),
-            "seconds_left": (steps - made) * seconds / here,
+            "images_per_second": self._batch * self._cells / step_seconds,
+            "seconds_left": (steps - made) * step_seconds,
         }
+
+    def _step_seconds(self, now: float, made: int) -> float:
+        """Return how long a step took in this epoch and the one before it, where so many steps are made by now."""
+        began, before = self._marks[0]
+        return max(now - began, 1e-9) / max(made - before, 1)
 
 
 def _made(step: StepDone) -> int:

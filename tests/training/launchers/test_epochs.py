@@ -39,6 +39,19 @@ def test_an_epoch_has_the_means_over_its_cells_and_the_time_that_is_left(clock):
     assert (third.epoch, third.seconds_left) == (3, 0.0)
 
 
+def test_the_time_left_is_that_of_the_last_two_epochs_as_methods_that_begin_to_blend_take_longer(clock):
+    epochs, told = Epochs(0, clock), []
+    epochs.hear(6, Began(1, 10, 8, (0.1,)))
+    for epoch, seconds in enumerate((10, 10, 20, 30, 30, 30)):
+        epochs.hear(6, StepDone(epoch, 1, 10))
+        clock.now += seconds
+        epochs.hear(6, StepDone(epoch, 10, 10))
+        epochs.hear(6, ends(epoch, 0.5, 0.5))
+        told.append(epochs.hear(6, StepDone(epoch + 1, 1, 10)))
+    assert [over.seconds_left for over in told] == [50.0, 40.0, 45.0, 50.0, 30.0, 0.0]
+    assert [over.images_per_second for over in told] == pytest.approx([8.0, 8.0, 160 / 30, 3.2, 160 / 60, 160 / 60])
+
+
 def test_an_epoch_without_evaluation_has_no_map(clock):
     epochs = Epochs(0, clock)
     epochs.hear(3, Began(2, 10, 8, (0.1, 0.2)))
