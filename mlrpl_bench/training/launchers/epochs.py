@@ -123,7 +123,8 @@ class Epochs:
         self._rows: list[dict[str, float]] = []  # what the cells said of the epoch that ended last
         self._began, self._ended, self._told = 0.0, 0.0, -math.inf
         # When the last two epochs began, and the steps made before. The first epochs say little of the later ones:
-        # many methods begin to blend, mix or fill in after some, and take longer from there on.
+        # many methods begin to blend, mix or fill in after some, and take longer from there on. Where few epochs are
+        # scored (--evaluate-every), the time left holds the scoring that fell into these two, not that still to come.
         self._marks: deque[tuple[float, int]] = deque(maxlen=2)
         self._last: Epoch | None = None
 
